@@ -1,0 +1,52 @@
+"""Every error a user can meet, drawn as a tree. Imports nothing of ours.
+
+ClipmillError                 1   anything else
+├── RecipeError               2   the recipe or an override is wrong; found before any work
+├── UsageError                2   the command line is wrong
+├── DataError                78   data or configuration found bad after work began (damaged shard, empty crawl)
+├── StorageError              1   a file system said no (full disk, no permission, unreachable)
+└── Stopped                  75   stopped on request, resumable by the same command
+
+The number is the exit code of the `clipmill` command.
+"""
+
+
+class ClipmillError(Exception):
+    """Says where it happened, what was found, what was expected, and what to type.
+
+    `where` names a file, a dotted recipe path or a stage; `hint` is a command or an edit a user can make.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str, found: str, expected: str = "", hint: str = "") -> None:
+        super().__init__(where, found, expected, hint)  # all in args, so that it survives pickling between processes
+        self.where, self.found, self.expected, self.hint = where, found, expected, hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.found}"
+        if self.expected:
+            text += f"; {self.expected}"
+        if self.hint:
+            text += f"\nhint: {self.hint}"
+        return text
+
+
+class RecipeError(ClipmillError):
+    exit_code = 2
+
+
+class UsageError(ClipmillError):
+    exit_code = 2
+
+
+class DataError(ClipmillError):
+    exit_code = 78
+
+
+class StorageError(ClipmillError):
+    exit_code = 1
+
+
+class Stopped(ClipmillError):
+    exit_code = 75

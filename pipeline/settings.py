@@ -1,0 +1,33 @@
+"""The base of every settings model, and the digest that names a set of settings.
+
+Settings live beside what they set: each part derives its own frozen model from `Settings` in its own file.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is an error, so that a typo can never be silently ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """The JSON-able form of settings or plain data."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def digest_of(value: Any) -> str:
+    """16 hex digits (64 bits) naming `value`: equal settings give equal digests on every machine."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
