@@ -1,0 +1,60 @@
+"""What a checkpoint keeps of the reader (under 1 KB) and the digest that proves which pairs a step saw.
+
+Order is a function, so the state is only the function's arguments and the step; resuming seeks, nothing is replayed.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from pipeline.errors import DataError
+from pipeline.settings import Settings
+
+_WORD = 1 << 64
+
+
+class ReaderState(Settings):
+    """The arguments of the order. `step` is the next step to read; the rest may never change within a run."""
+
+    data: str  # digest of the datasets, in the order of the recipe
+    pairs: int
+    seed: int
+    global_batch: int
+    lanes: int
+    window: int
+    step: int
+
+
+_HINTS = {
+    "data": "give `train.data` the same datasets as before, or start a new run with another train.output",
+    "pairs": "give `train.data` the same datasets as before, or start a new run with another train.output",
+    "seed": "seed={saved}",
+    "global_batch": "train.batch.global={saved}",
+    "lanes": "train.reader.lanes={saved}",
+    "window": "train.reader.window={saved}",
+}
+
+
+def check_state(saved: ReaderState, current: ReaderState) -> None:
+    """DataError if resuming with `current` would not go on with the order of `saved`; the step may differ."""
+    for name, hint in _HINTS.items():
+        before, now = getattr(saved, name), getattr(current, name)
+        if before != now:
+            expected = f"the checkpoint was made with {name} {before}; going on would repeat and lose pairs"
+            raise DataError("reader state", f"{name} is {now}", expected, hint.format(saved=before))
+
+
+def digest_part(uids: Iterable[str]) -> int:
+    """Sum of blake2b-64(uid) as a signed 64-bit integer that wraps: parts of ranks may be added by an int64 all-reduce."""
+    total = 0
+    for uid in uids:
+        total += int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "little")
+    total %= _WORD
+    return total - _WORD if total >= _WORD // 2 else total
+
+
+def step_digest(total: int, count: int) -> str:
+    """The digest of a step as logged, from the (wrapping) sum of all parts and the number of pairs of the global batch.
+
+    A sum does not depend on the order of the rows, hence not on the number of ranks; masked pairs are counted too.
+    """
+    return f"{total % _WORD:016x}-{count}"
