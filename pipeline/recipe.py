@@ -50,7 +50,7 @@ for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|false|False)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|)$", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"^[-+]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
@@ -84,7 +84,7 @@ class Recipe:
         if section not in self.data:
             hint = f"add a `{section}:` section; `clipmill recipes` lists complete recipes"
             raise RecipeError(self.source, f"has no section `{section}`", "this command needs it", hint)
-        value = _expand(self.data[section], f"{self.source}: {section}")
+        value = expand(self.data[section], f"{self.source}: {section}")
         if not isinstance(value, dict):
             raise RecipeError(f"{self.source}: {section}", f"found {type(value).__name__}", "expected a mapping of settings")
         try:
@@ -174,12 +174,12 @@ def _child(node: Any, name: str, dotted: str, value: Any = _MISSING) -> Any:
     return node[name]
 
 
-def _expand(value: Any, where: str) -> Any:
+def expand(value: Any, where: str) -> Any:
     """Replaces ${NAME} and ${NAME:-default} in every string by environment variables."""
     if isinstance(value, dict):
-        return {k: _expand(v, f"{where}.{k}") for k, v in value.items()}
+        return {k: expand(v, f"{where}.{k}") for k, v in value.items()}
     if isinstance(value, list):
-        return [_expand(v, f"{where}.{i}") for i, v in enumerate(value)]
+        return [expand(v, f"{where}.{i}") for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 

@@ -1,0 +1,34 @@
+# make demo: set-up, then a crawl becomes a trained model.  make test: set-up, then the tests.
+# Needs Python 3.11 or newer and a package index; everything goes into .venv.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test quick lint setup clean
+
+demo: $(READY)
+	@$(BIN)/clipmill run demo
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+quick: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; hint: make demo PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "setting up .venv with $(PYTHON): a few minutes and about 7 GB, once"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[curate,train,dev]"
+	@touch $(READY)
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,121 @@
+"""The `clipmill` command: reads a recipe and opens the half that does the work, only when it is asked for.
+
+A curation node needs no deepspeed and a training node no ray, so both halves are imported inside command bodies.
+Exit codes: 0 done, 2 bad usage or recipe, 75 stopped and resumable, 78 bad data found late, 1 anything else.
+"""
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import jobs, log, recipe
+from pipeline.errors import ClipmillError
+
+app = typer.Typer(
+    help="From a raw web crawl to a trained CLIP model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Look at the pairs a training step uses, and prove their order.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a built-in recipe")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[dotted.key=value ...]", help="for example train.batch.global=512")
+]
+
+
+@app.command()
+def run(name: RecipeName, overrides: Overrides = None) -> None:
+    """Curate, train and evaluate; run it again to continue what was interrupted."""
+    jobs.run(name, overrides or [])
+
+
+@app.command()
+def curate(name: RecipeName, overrides: Overrides = None) -> None:
+    """Turn the crawl into curated shards and a report."""
+    jobs.curate(recipe.load(name, overrides or []))
+
+
+@app.command()
+def train(name: RecipeName, overrides: Overrides = None) -> None:
+    """Train on curated shards; starts its processes itself, or joins those of torchrun or srun."""
+    jobs.train(name, overrides or [])
+
+
+@app.command(name="eval")
+def evaluate(name: RecipeName, overrides: Overrides = None) -> None:
+    """Score a checkpoint on the recipe's evaluation sets."""
+    jobs.evaluate(name, overrides or [])
+
+
+@app.command()
+def check(name: RecipeName, overrides: Overrides = None) -> None:
+    """Validate a recipe and its inputs without doing any work."""
+    jobs.check(recipe.load(name, overrides or []))
+
+
+@app.command()
+def report(name: RecipeName, overrides: Overrides = None) -> None:
+    """Write report.html from what the runs of this recipe left behind."""
+    jobs.report(recipe.load(name, overrides or []))
+
+
+@app.command()
+def export(
+    run_folder: Annotated[str, typer.Argument(help="a run's output folder, or one of its checkpoints")],
+    out: Annotated[str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors + open_clip_config.json")],
+) -> None:
+    """Write the weights for other tools; refuses to leave a file whose logits differ from the checkpoint's."""
+    jobs.export(run_folder, out)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe: every section, kind, setting, default and range."""
+    print(json.dumps(jobs.schema(), indent=1))
+
+
+@app.command()
+def recipes() -> None:
+    """List the built-in recipes."""
+    table = Table("name", "what it does", box=None, header_style="bold")
+    for path in recipe.built_in():
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        table.add_row(path.stem, first.lstrip("# "))
+    Console().print(table)
+
+
+@data_app.command()
+def show(
+    name: RecipeName,
+    overrides: Overrides = None,
+    step: Annotated[int, typer.Option(min=0, help="which step, counted from 0")] = 0,
+) -> None:
+    """List the pairs and captions of one training step."""
+    jobs.show_step(recipe.load(name, overrides or []), step)
+
+
+@data_app.command()
+def verify(
+    target: Annotated[str, typer.Argument(help="a dataset folder (checks every byte) or a recipe (replays the run's log)")],
+    overrides: Overrides = None,
+) -> None:
+    """Prove a dataset undamaged, or that each logged step used the pairs it should have."""
+    jobs.verify(target, overrides or [])
+
+
+def main() -> None:
+    """Entry point: errors of ours become their exit code and two plain lines."""
+    log.configure()
+    try:
+        app(standalone_mode=True)
+    except ClipmillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,198 @@
+"""What each command does: opens a section of the recipe with its owner's settings and calls the owner's door.
+
+Imports of curation and training stand inside functions: each command loads only the half that it needs.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline import recipe as recipes
+from pipeline.contract.manifest import Manifest
+from pipeline.errors import DataError, RecipeError, Stopped, UsageError
+from pipeline.log import get_logger
+from pipeline.recipe import Recipe
+
+log = get_logger("jobs")
+
+
+def curate(recipe: Recipe) -> Manifest:
+    """Curated shards in `curate.output`, and their report."""
+    from curation.runner.run import curate as curate_all
+    from curation.settings import CurateSettings
+
+    settings = recipe.section("curate", CurateSettings)
+    manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
+    report(recipe)
+    return manifest
+
+
+def train(name: str, overrides: list[str]) -> None:
+    """A trained run in `train.output`; raises by exit code if a rank failed."""
+    from training.launch import run as launch
+
+    _leave("train", launch("train", name, overrides))
+    if _is_first_rank():
+        report(recipes.load(name, overrides))
+
+
+def evaluate(name: str, overrides: list[str]) -> None:
+    """`eval.json` in `eval.output`."""
+    from training.launch import run as launch
+
+    _leave("eval", launch("eval", name, overrides))
+    if _is_first_rank():
+        report(recipes.load(name, overrides))
+
+
+def run(name: str, overrides: list[str]) -> None:
+    """Every section that the recipe has, in order, then the summary on the terminal."""
+    recipe = recipes.load(name, overrides)
+    check(recipe, quiet=True)
+    if recipe.has("curate"):
+        curate(recipe)
+    if recipe.has("train"):
+        train(name, overrides)
+    if recipe.has("eval"):
+        evaluate(name, overrides)
+    from pipeline.report.summary import summary_table
+
+    Console().print(summary_table(**_outputs(recipe), name=recipe.name))
+    print(f"report: {report(recipe)}")
+
+
+def check(recipe: Recipe, quiet: bool = False) -> None:
+    """Every section validated, inputs found, columns available; raises before any work would start."""
+    known = [section for section in ("curate", "train", "eval") if recipe.has(section)]
+    if not known:
+        raise RecipeError(recipe.source, "has none of the sections curate, train, eval", "a recipe needs one")
+    if recipe.has("curate"):
+        from curation.runner.check import check as check_curation
+        from curation.settings import CurateSettings
+
+        check_curation(recipe.section("curate", CurateSettings))
+    if recipe.has("train"):
+        from training.settings import TrainSettings, check_training
+
+        check_training(recipe.section("train", TrainSettings))
+    if recipe.has("eval"):
+        from training.settings import EvalSettings, check_evaluation
+
+        check_evaluation(recipe.section("eval", EvalSettings))
+    if not quiet:
+        print(f"{recipe.source}: ok ({', '.join(known)})")
+
+
+def report(recipe: Recipe) -> str:
+    """The path of the report.html written from whatever this recipe's runs left behind."""
+    from pipeline.report import write_report
+
+    outputs = _outputs(recipe)
+    homes = [folder for folder in outputs.values() if folder]
+    if not homes:
+        raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
+    written = ""
+    for home in homes:
+        if os.path.isdir(home):
+            written = written or f"{home}/report.html"
+            write_report(f"{home}/report.html", **outputs, name=recipe.name)
+    if not written:
+        raise DataError(homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}")
+    return written
+
+
+def _outputs(recipe: Recipe) -> dict[str, str | None]:
+    def output(section: str) -> str | None:
+        found = recipe.data.get(section)
+        value = found.get("output") if isinstance(found, dict) else None
+        return recipes.expand(value, f"{recipe.source}: {section}.output") if isinstance(value, str) else None
+
+    return {f"{section}_output": output(section) for section in ("curate", "train", "eval")}
+
+
+def export(run_folder: str, out: str) -> None:
+    from training.export import export as export_weights
+
+    print(export_weights(run_folder, out))
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a whole recipe."""
+    from pydantic import Field, create_model
+
+    from curation.settings import CurateSettings
+    from pipeline.settings import Settings
+    from training.settings import EvalSettings, TrainSettings
+
+    model = create_model(
+        "Recipe",
+        __base__=Settings,
+        name=(str, Field("recipe", description="names the run; the file's name by default")),
+        seed=(int, Field(0, description="keys every random draw")),
+        curate=(CurateSettings | None, None),
+        train=(TrainSettings | None, None),
+        eval=(EvalSettings | None, None),
+    )
+    return model.model_json_schema()
+
+
+def show_step(recipe: Recipe, step: int) -> None:
+    from rich.table import Table
+
+    from training.reader.inspect import show
+    from training.settings import TrainSettings
+
+    table = Table("lane", "uid", "shard", "key", "caption", title=f"step {step}")
+    for row in show(recipe.section("train", TrainSettings), recipe.seed, step):
+        table.add_row(str(row.lane), row.uid, row.shard, row.key, row.caption)
+    Console().print(table)
+
+
+def verify(target: str, overrides: list[str]) -> None:
+    """Checks a dataset folder byte by byte, or a run's log against the order that its recipe implies."""
+    if Path(target).is_dir() or "://" in target:
+        if overrides:
+            raise UsageError(overrides[0], "a dataset folder takes no overrides", "give a recipe, or the folder alone")
+        _verify_dataset(target)
+    else:
+        _verify_log(recipes.load(target, overrides))
+
+
+def _verify_dataset(folder: str) -> None:
+    from pipeline.contract.dataset import verify as verify_dataset
+
+    found = verify_dataset(folder)
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", "restore the named files")
+    print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says")
+
+
+def _verify_log(recipe: Recipe) -> None:
+    from training.reader.inspect import verify as verify_log
+    from training.settings import TrainSettings
+
+    settings = recipe.section("train", TrainSettings)
+    found = verify_log(settings, recipe.seed)
+    if found.wrong:
+        raise DataError(
+            f"{settings.output}/metrics.jsonl", f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}",
+            "the digests that this recipe and data give", "was the run made with other data, seed or batch?",
+        )
+    print(f"{settings.output}: {found.steps} steps, each used exactly the pairs that this recipe implies")
+
+
+def _is_first_rank() -> bool:
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+
+
+def _leave(what: str, code: int) -> None:
+    """Turns the exit code of the launched processes into our error of the same code; their own words are printed already."""
+    if code == 0:
+        return
+    if code == Stopped.exit_code:
+        raise Stopped(what, "stopped on request", "", "run the same command again to continue")
+    raise SystemExit(code)
