@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.errors import ClipmillError
+from pipeline.errors import RecipeError
 
 
 class Peers:
-    """A world of one process: every collective is the identity. `GroupPeers` is the world of many."""
+    """A world of one process, where every collective is the identity; `GroupPeers` is the world of many."""
 
     def __init__(self, rank: int = 0, world: int = 1, device: torch.device | str = "cpu") -> None:
         self.rank = rank
@@ -67,6 +67,77 @@ class Peers:
 class GroupPeers(Peers):
     """Peers over torch.distributed's default process group (gloo or nccl)."""
 
+    def __init__(self, device: torch.device, owned: bool) -> None:
+        super().__init__(dist.get_rank(), dist.get_world_size(), device)
+        self._owned = owned  # a group someone else started is left alone by close()
+
+    def all_sum(self, tensor: Tensor) -> Tensor:
+        total = tensor.detach().clone()
+        dist.all_reduce(total, dist.ReduceOp.SUM)
+        return total
+
+    def all_max(self, tensor: Tensor) -> Tensor:
+        top = tensor.detach().clone()
+        dist.all_reduce(top, dist.ReduceOp.MAX)
+        return top
+
+    def gather_rows(self, rows_ND: Tensor) -> tuple[Tensor, list[int]]:
+        rows_ND = rows_ND.detach().contiguous()
+        count = torch.tensor([rows_ND.shape[0]], dtype=torch.int64, device=rows_ND.device)
+        every = torch.empty(self.world, dtype=torch.int64, device=rows_ND.device)
+        dist.all_gather_into_tensor(every, count)
+        counts = every.tolist()
+        most = max(counts)
+        blocks = rows_ND.new_empty((self.world * most, *rows_ND.shape[1:]))
+        if most:
+            dist.all_gather_into_tensor(blocks, _padded(rows_ND, most))
+        if min(counts) == most:
+            return blocks, counts
+        kept = [blocks[rank * most : rank * most + n] for rank, n in enumerate(counts)]
+        return torch.cat(kept), counts
+
+    def scatter_sum_rows(self, rows_GD: Tensor, counts: list[int]) -> Tensor:
+        rows_GD = rows_GD.detach().contiguous()
+        most = max(counts)
+        own_ND = rows_GD.new_empty((most, *rows_GD.shape[1:]))
+        if most == 0:
+            return own_ND
+        if min(counts) < most:
+            rows_GD = torch.cat([_padded(block, most) for block in rows_GD.split(counts)])
+        dist.reduce_scatter_tensor(own_ND, rows_GD, dist.ReduceOp.SUM)
+        return own_ND[: counts[self.rank]]
+
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
+        dist.broadcast(tensor.detach(), source)
+        return tensor
+
+    def broadcast_object(self, value: Any, source: int = 0) -> Any:
+        box = [value]
+        dist.broadcast_object_list(box, source, device=self.device)
+        return box[0]
+
+    def gather_object(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        # A barrier on a one-element sum: dist.barrier() with nccl guesses the device and warns.
+        self.all_sum(torch.zeros(1, device=self.device)).cpu()
+
+    def close(self) -> None:
+        if self._owned and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _padded(rows_ND: Tensor, to: int) -> Tensor:
+    """`rows_ND` with zero rows after it, `to` rows in all: collectives move equal blocks only."""
+    if rows_ND.shape[0] == to:
+        return rows_ND
+    out = rows_ND.new_zeros((to, *rows_ND.shape[1:]))
+    out[: rows_ND.shape[0]] = rows_ND
+    return out
+
 
 def init_peers(
     backend: str | None = None,
@@ -78,7 +149,47 @@ def init_peers(
 ) -> Peers:
     """Joins the run's process group and returns its peers; a world of 1 needs no group and gets none.
 
-    `rank` and `world` default to the variables RANK and WORLD_SIZE that torchrun sets. `backend` defaults to nccl
-    when `device` (default: this process's GPU, else cpu) is a GPU, gloo otherwise. `timeout_s` bounds every collective.
+    `rank` and `world` default to the variables RANK and WORLD_SIZE that torchrun sets (absent: alone). `device`
+    defaults to GPU number LOCAL_RANK where there are GPUs, else cpu; `backend` to nccl on a GPU, else gloo.
+    `timeout_s` bounds every collective: a rank that waits longer dies with an error naming the collective.
+    A process group that exists already is used as it is. RecipeError: only half of the variables are set.
     """
-    raise NotImplementedError
+    device = _own_device() if device is None else torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if dist.is_initialized():
+        return GroupPeers(device, owned=False)
+    rank = _from_env("RANK", "WORLD_SIZE", 0) if rank is None else rank
+    world = _from_env("WORLD_SIZE", "RANK", 1) if world is None else world
+    if world == 1:
+        return Peers.alone(device)
+    if not 0 <= rank < world:
+        raise RecipeError("process group", f"rank {rank} of {world}", f"a rank from 0 to {world - 1}")
+    dist.init_process_group(
+        backend or ("nccl" if device.type == "cuda" else "gloo"),
+        init_method=init_method or "env://",
+        rank=rank,
+        world_size=world,
+        timeout=datetime.timedelta(seconds=timeout_s),
+        device_id=device if device.type == "cuda" else None,
+    )
+    return GroupPeers(device, owned=True)
+
+
+def _own_device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def _from_env(name: str, other: str, default: int) -> int:
+    if name in os.environ:
+        return int(os.environ[name])
+    if other in os.environ:
+        raise RecipeError(
+            "process group",
+            f"the environment sets {other} but not {name}",
+            "both or neither",
+            "start the ranks with torchrun, srun or clipmill's own launcher",
+        )
+    return default
