@@ -1,0 +1,122 @@
+"""What a pair is: the unit both stages agree on, its key, its canonical metadata bytes and its checksum."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pipeline.errors import DataError
+
+FORMAT_VERSION = 1
+EXTS = ("jpg", "png", "webp")
+MAX_PER_NAME = 1_000_000  # shards in a dataset and pairs in a shard: names have six digits, so that they sort
+_UID = re.compile(r"[0-9a-f]{32}")
+
+
+class Column(NamedTuple):
+    name: str
+    type: str
+    required: bool
+
+
+# The fields of KEY.json; any other field passes through. The README's table is tested against this one.
+META_COLUMNS = (
+    Column("uid", "32 hex digits", True),
+    Column("sha256", "64 hex digits", True),
+    Column("width", "integer", True),
+    Column("height", "integer", True),
+    Column("captions", "list of captions", True),
+    Column("url", "string", False),
+    Column("page_url", "string", False),
+    Column("language", "string", False),
+)
+CAPTION_COLUMNS = (
+    Column("text", "string", True),
+    Column("source", "string", True),
+    Column("score", "number", False),
+    Column("model", "string", False),
+    Column("prompt_version", "string", False),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and its captions, of one source row.
+
+    uid: 32 hex digits; image: the file's bytes; ext: of `EXTS`; meta: the contents of KEY.json (`META_COLUMNS`).
+    """
+
+    uid: str
+    image: bytes
+    ext: str
+    meta: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """The default caption: the first."""
+        return self.meta["captions"][0]["text"]
+
+
+def key_of(shard: int, row: int) -> str:
+    """`000000-000042`: unique over the dataset, because it carries the shard."""
+    if not (0 <= shard < MAX_PER_NAME and 0 <= row < MAX_PER_NAME):
+        raise DataError(f"shard {shard}, row {row}", "number out of range", f"0 to {MAX_PER_NAME - 1} each")
+    return f"{shard:06d}-{row:06d}"
+
+
+def shard_name(shard: int) -> str:
+    return f"shard-{key_of(shard, 0)[:6]}.tar"
+
+
+def index_name(shard_file: str) -> str:
+    """Where a shard's index lies, relative to the dataset: `shard-000000.tar` -> `index/shard-000000.parquet`."""
+    return f"index/{shard_file.removesuffix('.tar')}.parquet"
+
+
+def meta_bytes(meta: dict[str, Any]) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8. Raises ValueError for NaN, infinities and lone surrogates."""
+    return json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def row_checksum(image: bytes, text: bytes, meta: bytes) -> int:
+    """64-bit BLAKE2b over the three members, each after its length (so that bytes cannot move between them)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (image, text, meta):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def check_pair(pair: Pair, where: str) -> None:
+    """Raises DataError naming `where` when the pair is not one: what is written must be what is promised."""
+    meta = pair.meta
+    found = None
+    if not (isinstance(pair.uid, str) and _UID.fullmatch(pair.uid)):
+        found = f"uid {pair.uid!r}"
+    elif meta.get("uid") != pair.uid:
+        found = f"uid {meta.get('uid')!r} in the metadata of pair {pair.uid}"
+    elif pair.ext not in EXTS:
+        found = f"image of format {pair.ext!r}"
+    elif not pair.image or meta.get("sha256") != hashlib.sha256(pair.image).hexdigest():
+        found = f"sha256 {meta.get('sha256')!r} is not of the {len(pair.image)} image bytes"
+    elif not all(type(meta.get(side)) is int and meta[side] > 0 for side in ("width", "height")):
+        found = f"width {meta.get('width')!r}, height {meta.get('height')!r}"
+    elif bad := _bad_captions(meta.get("captions")) or _bad_strings(meta):
+        found = bad
+    if found:
+        raise DataError(where, found, "a pair as pipeline/contract/README.md says")
+
+
+def _bad_captions(captions: Any) -> str:
+    if not (isinstance(captions, list) and captions):
+        return f"captions {captions!r}"
+    for caption in captions:
+        if not (isinstance(caption, dict) and all(isinstance(caption.get(name), str) for name in ("text", "source"))):
+            return f"caption {caption!r}"
+    return "" if captions[0]["text"] else "an empty default caption"
+
+
+def _bad_strings(meta: dict[str, Any]) -> str:
+    names = [column.name for column in META_COLUMNS if column.type == "string"]
+    return next((f"{name} {meta[name]!r}" for name in names if not isinstance(meta.get(name, ""), (str, type(None)))), "")
