@@ -1,0 +1,170 @@
+"""Saving and restoring with all ranks together. Topology-free: any world size and ZeRO stage reads what any wrote.
+
+    param/<name>, exp_avg/<name>, exp_avg_sq/<name>, buffer/<name>      the tensors of `Engine.full_state`, fp32
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipeline.errors import ClipmillError, DataError
+from pipeline.log import get_logger
+from training.agree import on_every_rank, on_first_rank
+from training.checkpoint.files import FileEntry, storage_errors, write_hashed
+from training.checkpoint.layout import (
+    STATE,
+    Complete,
+    NewerFormat,
+    begin,
+    commit,
+    damage_of,
+    read_complete,
+    step_folders,
+    sweep,
+)
+from training.checkpoint.retention import prune
+from training.checkpoint.state import TrainState
+from training.checkpoint.tensors import TensorReader, write_tensors
+from training.engine import Engine
+from training.peers import Peers
+
+log = get_logger("checkpoint")
+PARTS = ("param", "exp_avg", "exp_avg_sq", "buffer")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest checkpoint that verified, and in words why newer ones were not used."""
+
+    complete: Complete
+    state: TrainState
+    rejected: tuple[str, ...]
+
+
+def save(root: Path, engine: Engine, state: TrainState, keep_last: int, rejected: tuple[str, ...] = ()) -> float:
+    """Commits a checkpoint, drops expired ones and returns the seconds it took. Collective.
+
+    Raises StorageError (disk full, ...) or DataError (a tensor that is not finite) on every rank; then the earlier
+    checkpoints are untouched and the unfinished one is gone.
+    """
+    started = time.monotonic()
+    peers = engine.peers
+    temp = on_first_rank(peers, lambda: begin(root, state.step))
+    try:
+        reports = on_every_rank(peers, lambda: (state.step, _write_mine(temp, engine)))
+        on_first_rank(peers, lambda: _finish(temp, peers.world, state, reports))
+    except ClipmillError:
+        if peers.rank == 0:
+            shutil.rmtree(temp, ignore_errors=True)
+        raise
+    if peers.rank == 0:
+        prune(root, state.step, keep_last, rejected)
+    return time.monotonic() - started
+
+
+def _write_mine(temp: Path, engine: Engine) -> list[FileEntry]:
+    """This rank's share, every world-th tensor group. Goes through the whole state even after an error of its own:
+    making it whole is collective, and the other ranks would wait for ever."""
+    peers, left = engine.peers, engine.full_state()
+
+    def mine() -> Iterator[tuple[str, torch.Tensor]]:
+        for index, (name, tensors) in enumerate(left):
+            if index % peers.world == peers.rank:
+                yield from ((f"{part}/{name}", tensor) for part, tensor in tensors.items())
+
+    try:
+        return write_tensors(temp, f"rank-{peers.rank:03d}", mine())
+    finally:
+        for _ in left:
+            pass
+
+
+def _finish(temp: Path, world: int, state: TrainState, reports: list[tuple[int, list[FileEntry]]]) -> None:
+    steps = sorted({step for step, _ in reports})
+    if len(steps) != 1:
+        raise DataError(str(temp), f"the ranks are at different steps: {steps}", "one step", "this is a bug; report it")
+    files = [file for _, listed in reports for file in listed]
+    with storage_errors(temp):
+        files.append(write_hashed(temp / STATE, state.as_bytes()))
+    commit(temp, state.step, world, files)
+
+
+def find(root: Path, peers: Peers) -> Found | None:
+    """The newest checkpoint of which every byte is as written; None when the run never saved one. Collective.
+
+    Hashes are checked (shared out over the ranks) before anything is parsed. Raises DataError when checkpoints exist
+    but none verifies: a run never starts again from step 0 by itself.
+    """
+    names = on_first_rank(peers, lambda: _listed(root))
+    rejected: list[str] = []
+    for name in names:
+        complete, problems = _verified(root / name, peers)
+        if not problems:
+            data = (complete.folder / STATE).read_bytes()
+            state = TrainState.from_bytes(data, str(complete.folder / STATE))
+            return Found(complete, state, tuple(rejected))
+        rejected.append(name)
+        if peers.rank == 0:
+            log.warning("rejected %s: %s", name, "; ".join(problems))
+    if rejected:
+        hint = "restore one of them from a copy, or start over on purpose with train.fresh=true"
+        found = f"none of {len(rejected)} checkpoints verifies ({', '.join(rejected)})"
+        raise DataError(str(root), found, "at least one undamaged", hint)
+    return None
+
+
+def _listed(root: Path) -> list[str]:
+    for name in sweep(root):
+        log.info("removed %s, left by a run that was killed", root / name)
+    return [folder.name for folder in step_folders(root)]
+
+
+def _verified(folder: Path, peers: Peers) -> tuple[Complete, list[str]]:
+    """A checkpoint and what is wrong with it; every rank hashes its share of the files. Collective.
+
+    A newer format is raised, not listed: going back to an older checkpoint would throw away good work.
+    """
+
+    def read() -> Complete | str:
+        try:
+            return read_complete(folder)
+        except NewerFormat:
+            raise
+        except DataError as error:
+            return f"{error.where}: {error.found}"
+
+    complete = on_first_rank(peers, read)
+    if isinstance(complete, str):
+        return None, [complete]
+    shares = peers.gather_object([damage_of(folder, file) for file in complete.files[peers.rank :: peers.world]])
+    return complete, [problem for share in shares for problem in share if problem]
+
+
+def restore(engine: Engine, found: Found) -> None:
+    """Sets weights, moments and the step count of the engine. Collective.
+
+    Raises DataError listing the difference when the checkpoint is of another architecture.
+    """
+    reader = TensorReader(found.complete.tensor_files)
+    check_names(reader, engine.towers, str(found.complete.folder))
+    engine.load_full_state(lambda name: tensors_of(reader, name), found.state.optimizer_steps)
+
+
+def check_names(reader: TensorReader, towers: torch.nn.Module, where: str) -> None:
+    """DataError unless the checkpoint has exactly the towers' parameters (and no buffer they lack)."""
+    saved = {name.partition("/")[2] for name in reader.names() if name.startswith("param/")}
+    wanted = {name for name, _ in towers.named_parameters()}
+    lacking, foreign = sorted(wanted - saved), sorted(saved - wanted)
+    if lacking or foreign:
+        found = f"is of another architecture: {len(lacking)} parameters are missing {lacking[:3]}, {len(foreign)} are unknown"
+        hint = "train.model must be the one the run began with; a new model needs another train.output"
+        raise DataError(where, f"{found} {foreign[:3]}", "the parameters of train.model", hint)
+
+
+def tensors_of(reader: TensorReader, name: str) -> dict[str, torch.Tensor]:
+    """Everything saved for one parameter or buffer, as `Engine.load_full_state` wants it."""
+    return {part: reader.get(f"{part}/{name}") for part in PARTS if f"{part}/{name}" in reader}

@@ -1,0 +1,122 @@
+"""The `train` and `eval` sections of a recipe, put together from the settings of their owners."""
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, model_validator
+
+from pipeline.errors import RecipeError
+from pipeline.settings import Settings, digest_of
+from training.checkpoint.when import CheckpointSettings
+from training.engine import EngineSettings, OptimizerSettings
+from training.evals import EVALS
+from training.losses import LOSSES
+from training.reader.captions import CaptionSettings, Uniform
+from training.reader.images import ImageSettings
+from training.reader.reader import ReaderSettings
+from training.schedule import ScheduleSettings
+from training.towers import ModelSettings
+
+
+def one_of(table: dict[str, type[Settings]]) -> Any:
+    """The type of a setting whose `kind` picks from a literal table."""
+    kinds = tuple(table.values())
+    return kinds[0] if len(kinds) == 1 else Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007
+
+
+class BatchSettings(Settings):
+    """`global` pairs a step over all ranks; `chunk` pairs a rank holds activations for at a time."""
+
+    global_pairs: int = Field(alias="global", ge=2)
+    chunk: int = Field(64, ge=1, description="sets memory, never the result")
+
+
+class LogSettings(Settings):
+    """metrics.jsonl has every step; the terminal hears of them as often as it is read."""
+
+    every_steps: int = Field(10, ge=1, description="a log line on the terminal when it is not a progress bar")
+
+
+class LaunchSettings(Settings):
+    """Processes started on this machine. Under torchrun or srun theirs are joined instead."""
+
+    processes: int | None = Field(None, ge=1, description="default: one for each GPU, else 1")
+    threads: int | None = Field(None, ge=1, description="torch threads of a process; default: the cores shared out")
+    timeout_s: float = Field(1800.0, gt=0, description="longest wait of a rank for the others")
+
+
+EvalSet = one_of(EVALS)
+
+
+class InLoopSettings(Settings):
+    """Scores while training, into evals.jsonl. `sets` defaults to those of the recipe's `eval` section."""
+
+    every_steps: int | None = Field(None, ge=1)
+    sets: list[EvalSet] | None = None
+    batch: int = Field(256, ge=1)
+
+
+class TrainSettings(Settings):
+    """A training run. `output`, `log`, `launch`, `checkpoint` and the ZeRO stage never change what is learnt."""
+
+    data: list[str] = Field(min_length=1)
+    output: str
+    steps: int = Field(ge=1)
+    model: ModelSettings
+    image: ImageSettings = ImageSettings()
+    batch: BatchSettings
+    loss: one_of(LOSSES) = LOSSES["softmax"]()  # type: ignore[valid-type]
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    captions: CaptionSettings = Uniform()
+    reader: ReaderSettings = ReaderSettings()
+    engine: EngineSettings = EngineSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    log: LogSettings = LogSettings()
+    launch: LaunchSettings = LaunchSettings()
+    eval: InLoopSettings = InLoopSettings()
+    on_nonfinite: Literal["skip", "stop"] = "skip"
+    max_nonfinite: int = Field(10, ge=1, description="so many non-finite steps in a row stop the run even with `skip`")
+    fresh: bool = Field(False, description="set earlier checkpoints of this output aside and start from step 0")
+
+    @property
+    def model_digest(self) -> str:
+        """Names what shapes the weights and what they are fed; a checkpoint refuses another."""
+        return digest_of({"model": self.model, "resize": self.image.resize})
+
+    def in_words(self) -> dict[str, Any]:
+        """Informative settings that a checkpoint keeps."""
+        return {"schedule": self.schedule.model_dump(), "lr": self.optimizer.lr, "steps": self.steps}
+
+
+class EvalSettings(Settings):
+    """Scores of one checkpoint, and of the untrained model for comparison."""
+
+    sets: list[EvalSet] = Field(min_length=1)  # type: ignore[valid-type]
+    output: str
+    batch: int = Field(256, ge=1)
+    checkpoint: str = Field("latest", description="latest, a step's folder, or an exported .pt or .safetensors")
+    before: bool = Field(True, description="also score the untrained model of the same seed, once")
+    launch: LaunchSettings = LaunchSettings()
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "EvalSettings":
+        names = [one.name for one in self.sets]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two sets share a name: {names}")
+        return self
+
+
+def check_training(settings: TrainSettings) -> None:
+    """RecipeError for what can be known wrong before any work: counts that do not fit together."""
+    processes, pairs = settings.launch.processes, settings.batch.global_pairs
+    if processes and pairs < processes:
+        expected = f"at least one pair for each of {processes} processes"
+        raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")
+    for one in settings.eval.sets or []:
+        one.check()
+
+
+def check_evaluation(settings: EvalSettings) -> None:
+    """RecipeError when an evaluation set is not there."""
+    for one in settings.sets:
+        one.check()
