@@ -11,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.tables import whole
+
 ROW = "row"
 
 
 def column(pairs: pa.Table) -> pa.ListArray:
     """PAIRS.captions as one array starting at offset 0."""
-    found = pairs.column("captions").combine_chunks()
-    if isinstance(found, pa.ChunkedArray):  # pyarrow keeps an empty column chunked
-        found = pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], found.type)
-    return found
+    return whole(pairs.column("captions"))
 
 
 def counts(captions: pa.Array | pa.ChunkedArray) -> np.ndarray:
@@ -48,7 +47,7 @@ def implode(flat: pa.Table, num_pairs: int) -> pa.ListArray:
         raise ValueError(f"rows of a caption table must be sorted and lie in [0, {num_pairs})")
     offsets = np.searchsorted(rows, np.arange(num_pairs + 1)).astype(np.int32)
     fields = [f for f in flat.schema if f.name != ROW]
-    arrays = [_whole(flat.column(f.name)) for f in fields]
+    arrays = [whole(flat.column(f.name)) for f in fields]
     structs = pa.StructArray.from_arrays(arrays, fields=fields)
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
 
@@ -78,10 +77,4 @@ def first(pairs: pa.Table, field: str = "text") -> pa.Array:
     flat = explode(pairs)
     lengths = counts(captions)
     starts = np.cumsum(lengths) - lengths
-    return _whole(flat.column(field)).take(pa.array(starts, mask=lengths == 0))
-
-
-def _whole(data: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(data, pa.ChunkedArray):
-        return pa.concat_arrays(data.chunks) if data.num_chunks else pa.array([], data.type)
-    return data
+    return whole(flat.column(field)).take(pa.array(starts, mask=lengths == 0))

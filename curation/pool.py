@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from curation import records
 from curation.magic import image_ext
+from curation.tables import publish_rows
 from pipeline.contract import storage
 from pipeline.errors import DataError
 
@@ -120,8 +121,8 @@ class PoolSink:
         self._tar.flush()
         os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
-        storage.publish_parquet(storage.join(self._folder, "images.parquet"), self._images.table())
-        storage.publish_parquet(storage.join(self._folder, "occurrences.parquet"), self._occurrences.table())
+        publish_rows(storage.join(self._folder, "images.parquet"), self._images.table())
+        publish_rows(storage.join(self._folder, "occurrences.parquet"), self._occurrences.table())
         whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
         storage.publish_json(storage.join(self._folder, "part.json"), {"part": self._part, "counts": whole})
 
@@ -171,12 +172,24 @@ def _clean(text: str) -> str:
     return text
 
 
-def read_image(pool: str, part: str, offset: int, size: int, sha256: str = "") -> bytes:
-    """The bytes of one stored image; with `sha256` (hex) they are checked. DataError when damaged or cut."""
-    url = storage.join(part_folder(pool, part), "images.tar")
-    body = storage.read_bytes(url, offset, offset + size)
-    if len(body) != size or (sha256 and hashlib.sha256(body).hexdigest() != sha256):
-        hint = f"remove the folder {part_folder(pool, part)} and run the same command again"
-        expected = f"expected the {size} bytes of image {sha256[:12]}"
-        raise DataError(f"{url} at byte {offset}", "is damaged", expected, hint)
-    return body
+class ImageReader:
+    """Reads stored images of any part; keeps a few files open."""
+
+    def __init__(self, pool: str, most_open: int = 16) -> None:
+        self._pool, self._most = pool, most_open
+        self._open: dict[str, storage.RangeReader] = {}
+
+    def read(self, part: str, offset: int, size: int, sha256: str) -> bytes:
+        """The bytes of one image, checked against its sha256 (hex). DataError naming the file when damaged or cut."""
+        reader = self._open.pop(part, None)
+        if reader is None:
+            if len(self._open) >= self._most:
+                self._open.pop(next(iter(self._open))).close()  # the one longest unused
+            reader = storage.RangeReader(storage.join(part_folder(self._pool, part), "images.tar"))
+        self._open[part] = reader
+        body = reader.read(offset, offset + size)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            hint = f"remove the folder {part_folder(self._pool, part)} and run the same command again"
+            expected = f"expected the {size} bytes of image {sha256[:12]}"
+            raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)
+        return body
