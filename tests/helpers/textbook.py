@@ -1,0 +1,22 @@
+"""The CLIP loss as a textbook writes it, B x B matrix and autograd and all, in float64: what every loss must equal."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softmax_loss(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, smoothing: float = 0.0) -> Tensor:
+    scores_BB = log_scale.exp() * image_BD @ text_BD.T
+    labels_B = torch.arange(len(scores_BB))
+    i2t = F.cross_entropy(scores_BB, labels_B, label_smoothing=smoothing)
+    t2i = F.cross_entropy(scores_BB.T, labels_B, label_smoothing=smoothing)
+    return (i2t + t2i) / 2
+
+
+def softmax_gradients(
+    image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, valid_B: Tensor, smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(loss, dImage, dText, d log scale) over the valid rows, float64; rows not valid have zero gradients."""
+    leaves = [t.detach().double().requires_grad_() for t in (image_BD, text_BD, log_scale)]
+    loss = softmax_loss(leaves[0][valid_B], leaves[1][valid_B], leaves[2], smoothing)
+    return (loss.detach(), *torch.autograd.grad(loss, leaves))
