@@ -1,0 +1,116 @@
+"""What the curation sections show besides the funnel and the pictures: concepts, histograms, words, inputs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.report.charts import Chart, Line, histogram, line_chart
+from pipeline.report.figures import place, words_of
+from pipeline.report.shapes import CaptionCount, Concepts, EntryCount, InputPart, Summary
+
+MAX_BARS, MAX_CAPTIONS, MAX_ENTRIES, MAX_INPUTS = 14, 20, 40, 40
+
+
+@dataclass(frozen=True)
+class Bar:
+    label: str
+    value: int
+    width: float  # percent of the widest
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class EntryBar:
+    entry: EntryCount
+    before_width: float
+    after_width: float
+
+
+@dataclass(frozen=True)
+class InputRow:
+    part: str
+    path: str
+    bytes: int
+    counts: tuple[tuple[str, int], ...]
+    bad: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    rows: tuple[InputRow, ...]
+    more: int  # parts that are not listed
+    total: InputRow
+    columns: tuple[str, ...]
+
+
+def rank_curve(concepts: Concepts) -> Chart | None:
+    """Pairs per concept against the concept's rank, both logarithmic: balancing bends the head down to t."""
+    lines = [
+        Line("before", concepts.curve.rank, concepts.curve.before, "before"),
+        Line("after", concepts.curve.rank, concepts.curve.after, "after"),
+    ]
+    levels = [(f"t = {concepts.t:,.4g}", concepts.t)] if concepts.t else []
+    return line_chart(
+        "Pairs per concept, by rank", lines, x_label="concepts by rank", y_label="pairs", log_x=True, log_y=True,
+        levels=levels, height=280,
+    )  # fmt: skip
+
+
+def entry_bars(concepts: Concepts) -> list[EntryBar]:
+    head = concepts.head[:MAX_ENTRIES]
+    widest = max((max(item.before, item.after) for item in head), default=0) or 1
+    return [EntryBar(item, 100 * item.before / widest, 100 * item.after / widest) for item in head]
+
+
+def histograms(summary: Summary) -> list[Chart]:
+    charts = []
+    for name, item in summary.histograms.items():
+        cuts = item.cut if isinstance(item.cut, list) else [] if item.cut is None else [item.cut]
+        charts.append(histogram(words_of(name).capitalize(), item.edges, item.before, item.after, cuts))
+    return [chart for chart in charts if chart is not None]
+
+
+def bars(counts: Mapping[str, int]) -> list[Bar]:
+    """Largest first; what does not fit is summed in one last bar."""
+    ordered = sorted(((n, label) for label, n in counts.items() if n), key=lambda item: (-item[0], item[1]))
+    shown = [(label or "not given", n) for n, label in ordered[:MAX_BARS]]
+    if rest := ordered[MAX_BARS:]:
+        shown.append((f"{len(rest)} others", sum(n for n, _ in rest)))
+    widest = max((n for _, n in shown), default=1)
+    return [Bar(label, n, 100 * n / widest) for label, n in shown]
+
+
+def caption_bars(before: Sequence[CaptionCount], after: Sequence[CaptionCount]) -> tuple[list[Bar], list[Bar]]:
+    """The most frequent captions on one common scale; `gone` marks those that no longer are among the most frequent."""
+    still = {item.text for item in after}
+    widest = max((item.pairs for item in (*before, *after)), default=0) or 1
+    left = [Bar(item.text, item.pairs, 100 * item.pairs / widest, item.text not in still) for item in before]
+    right = [Bar(item.text, item.pairs, 100 * item.pairs / widest) for item in after]
+    return left[:MAX_CAPTIONS], right[:MAX_CAPTIONS]
+
+
+def inputs(summary: Summary) -> Inputs:
+    """Largest parts first, and a total over all of them."""
+    ordered = sorted(summary.inputs, key=lambda item: (-item.bytes, item.part))
+    names = sorted({key for item in ordered for key in item.counts if not _is_bad(key)}, key=_column_order)
+    whole: dict[str, int] = {}
+    for item in ordered:
+        for key, n in item.counts.items():
+            whole[key] = whole.get(key, 0) + n
+    total = InputPart(part="", path="", bytes=sum(item.bytes for item in ordered), counts=whole)
+    rows = tuple(_input_row(item, names) for item in ordered[:MAX_INPUTS])
+    return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), tuple(names))
+
+
+def _input_row(item: InputPart, names: Sequence[str]) -> InputRow:
+    bad = sorted(((key, n) for key, n in item.counts.items() if _is_bad(key) and n), key=lambda pair: (-pair[1], pair[0]))
+    reasons = tuple((words_of(key.partition(":")[2] or key), n) for key, n in bad)
+    return InputRow(item.part, place(item.path), item.bytes, tuple((name, item.counts.get(name, 0)) for name in names), reasons)
+
+
+def _is_bad(key: str) -> bool:
+    return key.startswith(("bad_", "bad:"))
+
+
+def _column_order(name: str) -> tuple[int, str]:
+    order = ("records", "pages", "occurrences", "images", "images_stored")
+    return (order.index(name) if name in order else len(order), name)

@@ -1,0 +1,109 @@
+"""`metrics.jsonl` -> curves of bounded length.
+
+A run may log millions of steps and may have been killed at any byte: lines are streamed, a torn line is counted and
+skipped, and a step that was done again after a resume counts once, with its latest numbers.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.contract import storage
+
+FIELDS = (
+    "samples", "loss", "logit_scale", "lr", "samples_per_s", "grad_norm", "acc_i2t", "acc_t2i", "memory_mb", "epoch",
+    "time_fetch_s", "time_pass1_s", "time_loss_s", "time_pass2_s", "time_optimizer_s",
+)  # fmt: skip
+MAX_POINTS = 400  # of one curve; more than a screen has pixels for
+_BLOCK = 8 << 20
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Logged numbers by step. `values[name]` has one float per entry of `steps`; NaN where the field was not logged."""
+
+    steps: np.ndarray
+    values: dict[str, np.ndarray]
+    repeated: int = 0  # rows whose step was logged again later (work redone after a resume)
+    unreadable: int = 0  # lines that are no JSON object with a step
+    first: dict[str, float] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def has(self, name: str) -> bool:
+        return bool(np.isfinite(self.values[name]).any())
+
+    def non_finite(self, name: str) -> int:
+        """Steps whose logged value was infinite or NaN. Fields that were never logged count 0."""
+        return int((~np.isfinite(self.values[name])).sum()) if self.has(name) else 0
+
+
+def json_lines(url: str) -> Iterator[dict | None]:
+    """Every line of a JSONL file as a dict; None for a line that is not one. Holds one block in memory, not the file."""
+    size, at, rest = storage.size(url), 0, b""
+    while at < size:
+        block = storage.read_bytes(url, at, min(at + _BLOCK, size))
+        at += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (_object(line) for line in lines if line.strip())
+        if not block:
+            break
+    if rest.strip():
+        yield _object(rest)
+
+
+def _object(line: bytes) -> dict | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def read_steps(url: str) -> Steps:
+    """The curves of one `metrics.jsonl`."""
+    rows: dict[int, tuple[float, ...]] = {}
+    repeated = unreadable = 0
+    for row in json_lines(url):
+        if row is None or not isinstance(row.get("step"), int):
+            unreadable += 1
+            continue
+        repeated += row["step"] in rows
+        rows[row["step"]] = tuple(_number(row.get(name)) for name in FIELDS)
+    order = sorted(rows)
+    table = np.array([rows[step] for step in order], dtype=np.float64).reshape(len(order), len(FIELDS))
+    values = {name: table[:, i] for i, name in enumerate(FIELDS)}
+    first, last = {}, {}
+    for name, column in values.items():
+        finite = column[np.isfinite(column)]
+        if len(finite):
+            first[name], last[name] = float(finite[0]), float(finite[-1])
+    return Steps(np.array(order, dtype=np.int64), values, repeated, unreadable, first, last)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def thinned(xs: np.ndarray, ys: np.ndarray, points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """Means over equal runs of entries, at most `points` of them; non-finite entries are left out first."""
+    good = np.isfinite(ys)
+    xs, ys = xs[good].astype(np.float64), ys[good]
+    if len(xs) <= points:
+        return xs, ys
+    edges = np.linspace(0, len(xs), points + 1).astype(np.int64)
+    sizes = np.diff(edges)
+    return np.add.reduceat(xs, edges[:-1]) / sizes, np.add.reduceat(ys, edges[:-1]) / sizes
+
+
+def smoothed(ys: np.ndarray, window: int) -> np.ndarray:
+    """Centred moving mean; at the ends the window shrinks on both sides, so that the line is not dragged."""
+    sums = np.concatenate([[0.0], np.cumsum(ys)])
+    at = np.arange(len(ys))
+    half = np.minimum(np.minimum(at, len(ys) - 1 - at), window // 2)
+    return (sums[at + half + 1] - sums[at - half]) / (2 * half + 1)

@@ -1,0 +1,113 @@
+"""Finds and loads what a run has left behind. A part that has not run yet is None; a damaged file is a DataError."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.contract import storage
+from pipeline.errors import DataError
+from pipeline.report.curves import Steps, json_lines, read_steps
+from pipeline.report.shapes import EvalPoint, EvalResults, ManifestCounts, Summary
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Curated:
+    summary: Summary
+    manifest: ManifestCounts | None
+    folder: str
+    has_recipe: bool
+
+
+@dataclass(frozen=True)
+class Trained:
+    steps: Steps
+    evals: list[tuple[int, dict[str, float]]]  # (step, {"<set>/<metric>": number}), by step, each step once
+    folder: str
+    has_recipe: bool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    results: EvalResults
+    folder: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Everything the report shows. Each part is None until its stage has written its output."""
+
+    name: str
+    curated: Curated | None
+    trained: Trained | None
+    evaluated: Evaluated | None
+
+
+def load_run(*, curate_output: str | None, train_output: str | None, eval_output: str | None, name: str) -> RunData:
+    """Load whatever exists; DataError if nothing does."""
+    data = RunData(name, _curated(curate_output), _trained(train_output), _evaluated(eval_output))
+    if data.curated is None and data.trained is None and data.evaluated is None:
+        looked = [place for place in (curate_output, train_output, eval_output) if place]
+        raise DataError(
+            f"report of {name}",
+            "nothing has run yet (looked in " + (", ".join(looked) or "no folder at all") + ")",
+            "summary.json, metrics.jsonl or eval.json in one of the run's output folders",
+            hint="run `clipmill curate <recipe>` or `clipmill run <recipe>` first, or check the `output` paths",
+        )
+    return data
+
+
+def _curated(folder: str | None) -> Curated | None:
+    if not folder or not storage.exists(url := storage.join(folder, "summary.json")):
+        return None
+    manifest_url = storage.join(folder, "manifest.json")
+    manifest = _read(manifest_url, ManifestCounts) if storage.exists(manifest_url) else None
+    return Curated(_read(url, Summary), manifest, folder, storage.exists(storage.join(folder, "recipe.yaml")))
+
+
+def _trained(folder: str | None) -> Trained | None:
+    if not folder or not storage.exists(url := storage.join(folder, "metrics.jsonl")):
+        return None
+    steps = read_steps(url)
+    if not len(steps):
+        return None
+    evals_url = storage.join(folder, "evals.jsonl")
+    evals = _eval_points(evals_url) if storage.exists(evals_url) else []
+    return Trained(steps, evals, folder, storage.exists(storage.join(folder, "recipe.yaml")))
+
+
+def _evaluated(folder: str | None) -> Evaluated | None:
+    if not folder or not storage.exists(url := storage.join(folder, "eval.json")):
+        return None
+    return Evaluated(_read(url, EvalResults), folder)
+
+
+def _eval_points(url: str) -> list[tuple[int, dict[str, float]]]:
+    points: dict[int, dict[str, float]] = {}
+    for row in json_lines(url):
+        try:
+            point = EvalPoint.model_validate(row)
+        except ValidationError:
+            continue  # a line cut by a kill; the evaluation is repeated on resume
+        numbers = {key: float(value) for key, value in point.eval.items() if _is_number(value)}
+        points[point.step] = points.get(point.step, {}) | numbers
+    return sorted(points.items())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _read(url: str, model: type[Model]) -> Model:
+    try:
+        return model.model_validate(json.loads(storage.read_bytes(url)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        found = f"{place}: {first['msg']}"
+    except ValueError as error:
+        found = f"not JSON ({error})"
+    raise DataError(url, found, "the file as clipmill writes it", hint="run the stage that writes it again") from None

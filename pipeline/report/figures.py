@@ -1,0 +1,118 @@
+"""Numbers and untrusted words as a person reads them. Every printed number carries its exact value in `<data value>`."""
+
+import math
+import re
+
+from markupsafe import Markup, escape
+
+from pipeline.contract import storage
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_RANKED = re.compile(r"(?:^|_)(i2t|t2i)_r(?:ecall)?@?(\d+)$")
+_TOP = re.compile(r"(?:acc|acc@|top|top@)_?(\d+)$")
+
+
+def count_text(value: float) -> str:
+    """8082 -> 8,082."""
+    return f"{round(value):,}"
+
+
+def share_text(part: float, whole: float) -> str:
+    """A percentage that never rounds something to nothing: 3 of 10,000 -> 0.03%, 1 of a million -> <0.01%."""
+    if not whole:
+        return "0%"
+    percent = 100 * part / whole
+    if percent and abs(percent) < 0.01:
+        return "<0.01%"
+    digits = 0 if percent == round(percent) else 1 if abs(percent) >= 1 else 2
+    text = f"{percent:.{digits}f}%"
+    return ">99.9%" if text == "100.0%" else text
+
+
+def bytes_text(value: float) -> str:
+    """12345678 -> 12.3 MB (powers of 1000)."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(value) < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:,.1f} PB"
+
+
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A measured number: fixed digits in the everyday range, `5e-4` style outside it."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if size < 10**-digits or size >= 1e7:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", "−")
+    if size >= 1000:
+        return count_text(value).replace("-", "−")
+    return f"{value:.{min(digits, max(0, 3 - int(math.log10(size)))) if size >= 10 else digits}f}".replace("-", "−")
+
+
+def tick_text(value: float) -> str:
+    """An axis label: 0.5, 20, 1k, 250k, 1e-5."""
+    size = abs(value)
+    if size and (size < 1e-3 or size >= 1e10):
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}".replace("-", "−")
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if size >= unit:
+            return f"{value / unit:.10g}{name}".replace("-", "−")
+    return f"{value:.10g}".replace("-", "−")
+
+
+def _data(value: float, text: str) -> Markup:
+    return Markup('<data value="{}">{}</data>').format(value, text)
+
+
+def count(value: int) -> Markup:
+    return _data(value, count_text(value))
+
+
+def share(part: float, whole: float) -> Markup:
+    return _data(part / whole if whole else 0, share_text(part, whole))
+
+
+def size(value: int) -> Markup:
+    return _data(value, bytes_text(value))
+
+
+def number(value: float | None, digits: int = 3) -> Markup:
+    return escape("–") if value is None else _data(value, number_text(value, digits))
+
+
+def said(text: str | None, limit: int = 240) -> Markup:
+    """A caption or any other untrusted words: control characters cut, length capped, direction isolated, escaped."""
+    words = _CONTROL.sub(" ", text or "").strip()
+    if len(words) > limit:
+        words = words[: limit - 1].rstrip() + "…"
+    return Markup("<bdi>{}</bdi>").format(words)
+
+
+def place(url: str | None) -> str:
+    """A path or URL without what may be secret in it: credentials, query, fragment."""
+    try:
+        return storage.shown(url or "")
+    except ValueError:
+        return "(unreadable address)"
+
+
+def words_of(identifier: str) -> str:
+    """`not_an_image` -> `not an image`."""
+    return identifier.replace("_", " ").strip() or identifier
+
+
+def metric_name(metric: str) -> str:
+    """`i2t_r10` -> `image → text R@10`; an unknown metric keeps its words."""
+    if match := _RANKED.search(metric):
+        way = "image → text" if match.group(1) == "i2t" else "text → image"
+        return f"{way} R@{match.group(2)}"
+    if match := _TOP.fullmatch(metric):
+        return f"top-{match.group(1)} accuracy"
+    return words_of(metric)

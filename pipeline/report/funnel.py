@@ -1,0 +1,138 @@
+"""The funnel: what every stage took in, let through and dropped, and whether the counts add up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.report.data import Curated
+from pipeline.report.figures import count_text, words_of
+from pipeline.report.shapes import StageCounts, Summary
+
+
+@dataclass(frozen=True)
+class Drop:
+    """One reason of one stage. `key` is how drop_examples names it; `width` its share of all pairs in, in percent."""
+
+    key: str
+    stage: str
+    label: str
+    count: int
+    width: float
+
+
+@dataclass(frozen=True)
+class Step:
+    stage: StageCounts
+    title: str
+    kept_width: float
+    drops: tuple[Drop, ...]
+
+    @property
+    def dropped(self) -> int:
+        return sum(drop.count for drop in self.drops)
+
+
+@dataclass(frozen=True)
+class CaptionStep:
+    """`with_pairs`: captions that went with their pair, less those that a survivor took over; may be negative."""
+
+    stage: StageCounts
+    title: str
+    drops: tuple[tuple[str, int], ...]
+    with_pairs: int
+
+
+@dataclass(frozen=True)
+class Funnel:
+    pairs_in: int
+    pairs_kept: int
+    steps: tuple[Step, ...]
+    captions: tuple[CaptionStep, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def dropped(self) -> int:
+        return sum(step.dropped for step in self.steps)
+
+    @property
+    def difference(self) -> int:
+        return self.pairs_in - self.pairs_kept - self.dropped
+
+    def by_reason(self) -> list[Drop]:
+        """Every reason with a count, largest first; equal counts in stage order."""
+        return sorted((drop for step in self.steps for drop in step.drops), key=lambda drop: -drop.count)
+
+
+def build_funnel(curated: Curated) -> Funnel:
+    summary = curated.summary
+    whole = max(summary.pairs_in, 1)
+    steps = tuple(_step(stage, whole) for stage in summary.stages)
+    captions = tuple(_caption_step(stage) for stage in summary.stages if stage.captions_in or stage.captions_out)
+    return Funnel(summary.pairs_in, summary.pairs_kept, steps, captions, tuple(_problems(curated)))
+
+
+def reason_label(stage: StageCounts, reason: str) -> str:
+    """`image_size.too_small` and `too_small` both read `too small`: the stage stands beside it."""
+    for prefix in (f"{stage.kind}.", f"{stage.name}."):
+        reason = reason.removeprefix(prefix)
+    return words_of(reason)
+
+
+def _title(stage: StageCounts) -> str:
+    return words_of(stage.name or stage.kind)
+
+
+def _step(stage: StageCounts, whole: int) -> Step:
+    reasons = sorted(((n, reason) for reason, n in stage.drops.items() if n), key=lambda item: (-item[0], item[1]))
+    drops = tuple(
+        Drop(_key(stage, reason), _title(stage), reason_label(stage, reason), n, 100 * n / whole) for n, reason in reasons
+    )
+    return Step(stage, _title(stage), 100 * stage.pairs_out / whole, drops)
+
+
+def _key(stage: StageCounts, reason: str) -> str:
+    bare = reason.removeprefix(f"{stage.kind}.").removeprefix(f"{stage.name}.")
+    return f"{stage.kind}.{bare}"
+
+
+def examples_of(summary: Summary, drop: Drop) -> str | None:
+    """The key of `drop_examples` that belongs to this reason; producers may write it with or without the stage."""
+    bare = drop.key.partition(".")[2]
+    return next((key for key in (drop.key, f"{drop.stage}.{bare}", bare) if key in summary.drop_examples), None)
+
+
+def _caption_step(stage: StageCounts) -> CaptionStep:
+    drops = tuple(
+        (reason_label(stage, reason), n)
+        for reason, n in sorted(stage.caption_drops.items(), key=lambda item: (-item[1], item[0]))
+        if n
+    )
+    gone = stage.captions_in - stage.captions_out - sum(n for _, n in drops)
+    return CaptionStep(stage, _title(stage), drops, gone)
+
+
+def _problems(curated: Curated) -> Iterable[str]:
+    """Every count that does not add up, in words."""
+    summary, manifest = curated.summary, curated.manifest
+    dropped = sum(sum(stage.drops.values()) for stage in summary.stages)
+    if summary.pairs_in != summary.pairs_kept + dropped:
+        yield (
+            f"{count_text(summary.pairs_in)} pairs came in, but {count_text(summary.pairs_kept)} kept + "
+            f"{count_text(dropped)} dropped = {count_text(summary.pairs_kept + dropped)}"
+        )
+    before = summary.pairs_in
+    for stage in summary.stages:
+        if stage.pairs_in != before:
+            yield f"stage {_title(stage)} took in {count_text(stage.pairs_in)} pairs, but was handed {count_text(before)}"
+        lost, named = stage.pairs_in - stage.pairs_out, sum(stage.drops.values())
+        if lost != named:
+            yield f"stage {_title(stage)} lost {count_text(lost)} pairs, but gives reasons for {count_text(named)}"
+        before = stage.pairs_out
+    if summary.stages and before != summary.pairs_kept:
+        yield f"the last stage let {count_text(before)} pairs through, but {count_text(summary.pairs_kept)} are kept"
+    if manifest is None:
+        return
+    if manifest.num_pairs != summary.pairs_kept:
+        yield f"manifest.json holds {count_text(manifest.num_pairs)} pairs, summary.json {count_text(summary.pairs_kept)}"
+    in_shards = sum(shard.pairs for shard in manifest.shards)
+    if in_shards != manifest.num_pairs:
+        yield f"the shards hold {count_text(in_shards)} pairs, manifest.json says {count_text(manifest.num_pairs)}"

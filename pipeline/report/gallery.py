@@ -1,0 +1,74 @@
+"""The pictures: kept pairs, dropped pairs by reason, groups of copies. Fits them into the report's size limit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.report.figures import place, words_of
+from pipeline.report.funnel import Drop, Funnel, examples_of
+from pipeline.report.shapes import Example, Summary
+from pipeline.report.thumbs import Album, Picture
+
+KEPT_BYTES, DROPPED_BYTES, COPIES_BYTES = 1_500_000, 2_500_000, 1_500_000  # of data URIs in each section
+MAX_REASONS, MAX_EXAMPLES = 40, 12
+MAX_GROUPS, MAX_REMOVED = 24, 6
+MAX_KEPT = 60
+
+
+@dataclass(frozen=True)
+class Tile:
+    picture: Picture | None
+    caption: str
+    alt: str
+    detail: str
+    uid: str
+    url: str
+
+
+@dataclass(frozen=True)
+class DropGroup:
+    drop: Drop
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class CopyGroup:
+    reason: str
+    survivor: Tile
+    removed: tuple[Tile, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    kept: tuple[Tile, ...]
+    dropped: tuple[DropGroup, ...]
+    copies: tuple[CopyGroup, ...]
+
+
+def build_gallery(summary: Summary, funnel: Funnel) -> Gallery:
+    album = Album(KEPT_BYTES)
+    kept = tuple(_tile(example, album) for example in summary.kept_examples[:MAX_KEPT])
+    album = Album(DROPPED_BYTES)
+    dropped = tuple(DropGroup(drop, _tiles(summary, drop, album)) for drop in funnel.by_reason()[:MAX_REASONS])
+    album = Album(COPIES_BYTES)
+    copies = tuple(
+        CopyGroup(
+            words_of(group.reason.rpartition(".")[0] or group.reason),
+            _tile(group.survivor, album),
+            tuple(_tile(example, album) for example in group.removed[:MAX_REMOVED]),
+        )
+        for group in summary.duplicate_groups[:MAX_GROUPS]
+    )
+    return Gallery(kept, tuple(group for group in dropped if group.tiles), copies)
+
+
+def _tiles(summary: Summary, drop: Drop, album: Album) -> tuple[Tile, ...]:
+    key = examples_of(summary, drop)
+    examples: Sequence[Example] = summary.drop_examples[key][:MAX_EXAMPLES] if key is not None else ()
+    return tuple(_tile(example, album) for example in examples)
+
+
+def _tile(example: Example, album: Album) -> Tile:
+    picture = album.picture(example.thumb)
+    caption = example.caption or ""
+    alt = caption[:200] if caption else "image without a caption"
+    return Tile(picture, caption, alt, example.detail or "", example.uid, place(example.url)[:300])

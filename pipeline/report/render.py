@@ -1,0 +1,123 @@
+"""Puts the page together and writes it: one file, no network, no script, the same bytes for the same inputs."""
+
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.contract import storage
+from pipeline.report import curation, figures, training
+from pipeline.report.data import RunData, load_run
+from pipeline.report.funnel import Funnel, build_funnel
+from pipeline.report.gallery import build_gallery
+
+MAX_BYTES = 12_000_000  # the page's own limits keep it far below; more is a bug, not a big run
+
+
+def write_report(
+    out: str, *, curate_output: str | None, train_output: str | None, eval_output: str | None, name: str
+) -> str:
+    """Writes the report of whatever has run so far to `out` (a path or fsspec URL), atomically, and returns `out`.
+
+    Each `*_output` is the folder of that section, or None; what is not there yet is shown as not run. DataError if
+    nothing is there at all, or if a file cannot be read.
+    """
+    run = load_run(curate_output=curate_output, train_output=train_output, eval_output=eval_output, name=name)
+    page = render(run).encode("utf-8", "replace")  # a caption may hold half a surrogate pair
+    assert len(page) <= MAX_BYTES, f"report of {len(page)} bytes"
+    storage.publish_bytes(out, page)
+    return out
+
+
+def render(run: RunData) -> str:
+    """The page as text."""
+    page = {"run": run, "verdict": [], "facts": [], "css": Markup(_css())}
+    funnel = None
+    if run.curated:
+        funnel = build_funnel(run.curated)
+        page |= _curation_parts(run, funnel)
+    if run.trained:
+        page["training_charts"] = training.training_charts(run.trained)
+        page["eval_charts"] = training.eval_charts(run.trained)
+    if run.evaluated:
+        page["eval_groups"] = training.eval_groups(run.evaluated)
+    page["verdict"], page["facts"] = _verdict(run, funnel), _facts(run)
+    return _environment().get_template("report.html.j2").render(page)
+
+
+def _curation_parts(run: RunData, funnel: Funnel) -> dict[str, object]:
+    summary = run.curated.summary
+    concepts = summary.concepts
+    return {
+        "summary": summary,
+        "funnel": funnel,
+        "gallery": build_gallery(summary, funnel),
+        "concepts": concepts,
+        "rank_curve": curation.rank_curve(concepts) if concepts else None,
+        "entry_bars": curation.entry_bars(concepts) if concepts else [],
+        "histograms": curation.histograms(summary),
+        "languages": curation.bars(summary.languages),
+        "caption_sources": curation.bars(summary.caption_sources),
+        "top_captions": curation.caption_bars(summary.top_captions_before, summary.top_captions_after),
+        "inputs": curation.inputs(summary),
+    }
+
+
+def _verdict(run: RunData, funnel: Funnel | None) -> list[Markup]:
+    """The first line of the page, clause by clause."""
+    count, number, said = figures.count, figures.number, figures.said
+    clauses = []
+    if funnel:
+        clauses.append(Markup("{} pairs in, <b>{} kept</b>").format(count(funnel.pairs_in), count(funnel.pairs_kept)))
+    if run.curated and run.curated.manifest:
+        shards = len(run.curated.manifest.shards)
+        clauses[-1] += Markup(" in {} {}").format(count(shards), "shard" if shards == 1 else "shards")
+    if run.trained and "loss" in run.trained.steps.first:
+        first, last = run.trained.steps.first["loss"], run.trained.steps.last["loss"]
+        clauses.append(Markup("loss {} → <b>{}</b>").format(number(first), number(last)))
+    if run.evaluated and (row := training.headline(run.evaluated)):
+        before = Markup("{} → ").format(number(row.before)) if row.before is not None else ""
+        clauses.append(Markup("{} {} {}<b>{}</b>").format(said(row.set_name), said(row.label), before, number(row.after)))
+    return clauses
+
+
+def _facts(run: RunData) -> list[tuple[str, Markup]]:
+    """The small figures under the verdict."""
+    facts = []
+    if run.curated:
+        summary, manifest = run.curated.summary, run.curated.manifest
+        facts.append(("kept", figures.share(summary.pairs_kept, summary.pairs_in)))
+        facts.append(("occurrences on pages", figures.count(summary.occurrences)))
+        facts.append(("images stored", figures.count(summary.images_stored)))
+        if manifest:
+            facts.append(("in shards", figures.size(sum(shard.bytes for shard in manifest.shards))))
+    if run.trained:
+        steps = run.trained.steps
+        facts.append(("steps", figures.count(len(steps))))
+        if "samples" in steps.last:
+            facts.append(("pairs trained on", figures.count(int(steps.last["samples"]))))
+    return facts
+
+
+def _css() -> str:
+    return resources.files("pipeline.report").joinpath("templates/report.css").read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "count": figures.count,
+        "number": figures.number,
+        "size": figures.size,
+        "said": figures.said,
+        "place": figures.place,
+        "words": figures.words_of,
+    }
+    found.globals["share"] = figures.share
+    return found

@@ -1,0 +1,149 @@
+"""The JSON the report reads, as typed models: what curation, training and evaluation leave in their output folders.
+
+Unknown keys are ignored (an older report can show a newer run); a known key of the wrong type is an error naming it.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Example(_Shape):
+    """One pair to look at. `thumb` is an untrusted string: only `thumbs.Album` may turn it into an image."""
+
+    uid: str = ""
+    url: str | None = None
+    caption: str | None = None
+    thumb: str | None = None
+    detail: str | None = None
+
+
+class DuplicateGroup(_Shape):
+    reason: str
+    survivor: Example
+    removed: list[Example] = []
+
+
+class StageCounts(_Shape):
+    """One stage of the funnel: `pairs_in - pairs_out` has to equal the sum of `drops`."""
+
+    name: str
+    kind: str
+    pairs_in: int
+    pairs_out: int
+    captions_in: int = 0
+    captions_out: int = 0
+    drops: dict[str, int] = {}
+    caption_drops: dict[str, int] = {}
+
+
+class InputPart(_Shape):
+    part: str
+    path: str
+    bytes: int = 0
+    counts: dict[str, int] = {}
+
+
+class EntryCount(_Shape):
+    entry: str
+    before: int
+    after: int
+
+
+class RankCurve(_Shape):
+    rank: list[int] = []
+    before: list[float] = []
+    after: list[float] = []
+
+
+class Concepts(_Shape):
+    mode: str = ""
+    num_entries: int = 0
+    num_matched_entries: int = 0
+    t: float | None = None
+    head: list[EntryCount] = []
+    curve: RankCurve = RankCurve()
+    tail_share_before: float | None = None
+    tail_share_after: float | None = None
+
+
+class CaptionCount(_Shape):
+    text: str
+    pairs: int
+
+
+class Histogram(_Shape):
+    """`len(edges) == len(before) + 1 == len(after) + 1`; `cut` is the threshold a stage applied, if any."""
+
+    edges: list[float] = []
+    before: list[float] = []
+    after: list[float] = []
+    cut: float | list[float] | None = None
+
+
+class Summary(_Shape):
+    """`summary.json` of a curated dataset."""
+
+    name: str = ""
+    recipe_digest: str = ""
+    manifest_digest: str = ""
+    inputs: list[InputPart] = []
+    occurrences: int = 0
+    images_stored: int = 0
+    pairs_in: int
+    pairs_kept: int
+    stages: list[StageCounts] = []
+    kept_examples: list[Example] = []
+    drop_examples: dict[str, list[Example]] = {}
+    duplicate_groups: list[DuplicateGroup] = []
+    concepts: Concepts | None = None
+    languages: dict[str, int] = {}
+    caption_sources: dict[str, int] = {}
+    top_captions_before: list[CaptionCount] = []
+    top_captions_after: list[CaptionCount] = []
+    histograms: dict[str, Histogram] = {}
+
+
+class ShardCounts(_Shape):
+    name: str
+    pairs: int
+    bytes: int = 0
+
+
+class ManifestCounts(_Shape):
+    """The few fields of `manifest.json` that the report shows and reconciles; the contract owns the rest."""
+
+    format_version: str | int = ""
+    shards: list[ShardCounts] = []
+    num_pairs: int
+    recipe_digest: str = ""
+
+
+class EvalSet(_Shape):
+    name: str
+    kind: str = ""
+    images: int | None = None
+    texts: int | None = None
+    classes: int | None = None
+    chance: float | dict[str, float] | None = None
+
+
+class EvalResults(_Shape):
+    """`eval.json`: `results` and `before` (the untrained model) map `<set>/<metric>` to a number."""
+
+    checkpoint: str | None = None
+    step: int | None = None
+    before: dict[str, float] | None = None
+    results: dict[str, float] = {}
+    sets: list[EvalSet] = []
+
+
+class EvalPoint(_Shape):
+    """One line of `evals.jsonl`."""
+
+    step: int
+    eval: dict[str, Any] = Field(default_factory=dict)
