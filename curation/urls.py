@@ -1,0 +1,71 @@
+"""The canonical form of an image url: what makes two mentions of one image the same pair.
+
+The form is the WHATWG one (ada), without credentials and fragment, and with percent-escapes normalised as RFC 3986
+section 6.2.2 says (upper-case hex, unreserved characters plain), so that a url as a page writes it and as a crawler
+recorded it meet. It is idempotent.
+"""
+
+import re
+from functools import lru_cache
+
+import ada_url
+
+MAX_URL_CHARS = 4096
+_MAX_HREF_CHARS = 4 * MAX_URL_CHARS  # percent-encoding only makes it longer; the rest is white space and dot segments
+
+_TRIM = "".join(map(chr, range(0x21)))  # C0 controls and space, as WHATWG trims
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
+# Parsers disagree where the host ends when a backslash stands before it: http://a.com\@10.0.0.1/ (none is honest).
+_BACKSLASH_IN_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:)?[/\\]{2}[^/?#]*\\|[A-Za-z][A-Za-z0-9+.\-]*:[/\\]*[^/?#]*\\")
+_PERCENT = re.compile(r"%([0-9A-Fa-f]{2})?")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def _escape(match: re.Match[str]) -> str:
+    digits = match[1]
+    if digits is None:
+        return "%25"  # a lone % would turn into an escape when the characters behind it change
+    byte = int(digits, 16)
+    return chr(byte) if byte in _UNRESERVED else f"%{digits.upper()}"
+
+
+@lru_cache(maxsize=1 << 14)
+def _parse(base: str, href: str) -> tuple[str, str]:
+    href = href.strip(_TRIM)
+    scheme = _SCHEME.match(href)
+    if scheme and scheme[0].lower() == "data:":
+        return "", "data_url"
+    if scheme and scheme[0].lower() not in ("http:", "https:"):
+        return "", "bad_scheme"
+    if not href:
+        return "", "no_url"
+    if len(href) > _MAX_HREF_CHARS:
+        return "", "url_too_long"
+    if _BACKSLASH_IN_AUTHORITY.match(href):
+        return "", "bad_url"
+    try:
+        url = ada_url.URL(href, base=base) if base else ada_url.URL(href)
+        url.username = url.password = url.hash = ""
+        whole = url.href
+    except ValueError:  # UnicodeEncodeError (a lone surrogate) is one of these
+        return "", "bad_url"
+    if not whole.startswith(("http://", "https://")):
+        return "", "bad_scheme"  # the base element said file: or the like
+    if "%" in whole:
+        whole = _PERCENT.sub(_escape, whole)
+    return (whole, "") if len(whole) <= MAX_URL_CHARS else ("", "url_too_long")
+
+
+def resolve(base: str, href: str) -> tuple[str, str]:
+    """(canonical url, "") or ("", reason): no_url data_url bad_scheme bad_url url_too_long. Never raises.
+
+    `base` is the page's (or its base element's) absolute url, or "" when `href` must be absolute itself.
+    """
+    if len(href) > 1 << 16:  # an inlined image of 30 MB is not worth hashing for the cache
+        return "", "data_url" if href[:64].lstrip(_TRIM)[:5].lower() == "data:" else "url_too_long"
+    return _parse(base, href)
+
+
+def canonical_url(base: str, href: str) -> str | None:
+    """The canonical absolute http(s) url of `href` seen on a page at `base`; None when it has none."""
+    return resolve(base, href)[0] or None
