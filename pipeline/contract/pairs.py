@@ -102,13 +102,14 @@ def check_pair(pair: Pair, where: str) -> None:
         found = f"sha256 {meta.get('sha256')!r} is not of the {len(pair.image)} image bytes"
     elif not all(type(meta.get(side)) is int and meta[side] > 0 for side in ("width", "height")):
         found = f"width {meta.get('width')!r}, height {meta.get('height')!r}"
-    elif bad := _bad_captions(meta.get("captions")) or _bad_strings(meta):
+    elif bad := captions_problem(meta.get("captions")) or _bad_strings(meta):
         found = bad
     if found:
         raise DataError(where, found, "a pair as pipeline/contract/README.md says")
 
 
-def _bad_captions(captions: Any) -> str:
+def captions_problem(captions: Any) -> str:
+    """What keeps `captions` from being a list of captions, or "" when nothing does."""
     if not (isinstance(captions, list) and captions):
         return f"captions {captions!r}"
     for caption in captions:
@@ -118,5 +119,7 @@ def _bad_captions(captions: Any) -> str:
 
 
 def _bad_strings(meta: dict[str, Any]) -> str:
-    names = [column.name for column in META_COLUMNS if column.type == "string"]
-    return next((f"{name} {meta[name]!r}" for name in names if not isinstance(meta.get(name, ""), (str, type(None)))), "")
+    for column in META_COLUMNS:
+        if column.type == "string" and not isinstance(meta.get(column.name), str | None):
+            return f"{column.name} {meta[column.name]!r}"
+    return ""

@@ -1,19 +1,25 @@
 """Checks every byte of a curated dataset, and lists every problem rather than stopping at the first."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.contract import storage
-from pipeline.contract.index import INDEX_SCHEMA, read_index, scan_tar
+from pipeline.contract.index import Span, index_row, read_index
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
-from pipeline.contract.pairs import index_name
-from pipeline.errors import ClipmillError
+from pipeline.contract.pairs import index_name, row_checksum
+from pipeline.contract.shards import pack_pair
+from pipeline.contract.tar import END, Window
+from pipeline.errors import ClipmillError, DataError
 
 
 @dataclass(frozen=True)
 class Problem:
+    """where: the file and the byte; found, expected: in words."""
+
     where: str
     found: str
     expected: str
@@ -24,7 +30,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What was checked, and every problem found."""
+    """How much was checked, and every problem found."""
 
     shards: int = 0
     pairs: int = 0
@@ -35,75 +41,89 @@ class Report:
     def ok(self) -> bool:
         return not self.problems
 
+    def add(self, where: str, found: str, expected: str) -> None:
+        self.problems.append(Problem(where, found, expected))
+
+    def note(self, error: ClipmillError) -> None:
+        self.add(error.where, error.found, error.expected)
+
 
 def verify(url: str, progress: Callable[[int], None] | None = None) -> Report:
-    """Reads all of the dataset at `url`: manifest, sizes, sha256 of every file, every header, every row checksum, and
+    """Reads all of the dataset at `url`: manifest, sha256 of every file, every row checksum, every tar header, and
     files that do not belong. `progress` is called with the number of pairs after each shard."""
     report = Report()
     try:
         manifest = Manifest.load(url)
     except ClipmillError as error:
-        _note(report, error)
+        report.note(error)
         return report
     for entry in manifest.shards:
         _check_shard(url, entry, report)
-        report.shards, report.pairs, report.bytes = report.shards + 1, report.pairs + entry.pairs, report.bytes + entry.bytes
+        report.shards += 1
+        report.pairs += entry.pairs
+        report.bytes += entry.bytes
         if progress is not None:
             progress(entry.pairs)
     _check_strangers(url, manifest, report)
     return report
 
 
-def _note(report: Report, error: ClipmillError) -> None:
-    report.problems.append(Problem(error.where, error.found, error.expected))
-
-
 def _check_shard(url: str, entry: ShardEntry, report: Report) -> None:
     tar = storage.join(url, entry.name)
-    where, table = storage.shown(tar), None
     try:
-        table = read_index(url, entry)
+        size, sha256 = storage.size(tar), storage.sha256_of(tar)
+        if (size, sha256) != (entry.bytes, entry.sha256):
+            expected = f"{entry.bytes} bytes, sha256 {entry.sha256} as the manifest says"
+            report.add(storage.shown(tar), f"{size} bytes, sha256 {sha256}", expected)
+        _check_rows(Window(tar), read_index(url, entry), report)
     except ClipmillError as error:
-        _note(report, error)
-    try:
-        found = storage.sha256_of(tar)
-        if found == entry.sha256 and table is None:
+        report.note(error)
+
+
+def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
+    """Every pair against its index row. What a tar holds besides the payloads is known, so all of it is compared."""
+    at = 0
+    for row in table.to_pylist():
+        try:
+            block = window.read(at, row["length"])
+        except DataError as error:
+            report.add(error.where, f"{error.found}: pairs {row['key']} and later are lost", "the whole shard")
             return
-        if found != entry.sha256:
-            report.problems.append(Problem(where, f"sha256 {found}, {storage.size(tar)} bytes", f"{entry.sha256}, {entry.bytes} bytes as the manifest says"))
-        scanned = scan_tar(tar)
-    except ClipmillError as error:
-        _note(report, error)
-        return
-    for key, why in scanned.incomplete:
-        report.problems.append(Problem(where, f"pair {key}: {why}", "an image, a text and metadata"))
-    if table is not None:
-        _compare(where, table, scanned.table, report)
+        if problem := _row_problem(row, at, block):
+            report.add(f"{window.where} at byte {at} (pair {row['key']})", *problem)
+        at += row["length"]
+    if window.size != at + len(END) or window.read(at, len(END)) != END:
+        report.add(
+            f"{window.where} at byte {at}", f"{window.size - at} bytes", "two zero blocks and the end of the file"
+        )
 
 
-def _compare(where: str, index: pa.Table, scanned: pa.Table, report: Report) -> None:
-    """Row by row: what the index says against what the tar holds."""
-    actual = {row["key"]: row for row in scanned.to_pylist()}
-    for row in index.to_pylist():
-        found = actual.pop(row["key"], None)
-        if found is None:
-            report.problems.append(Problem(f"{where} at byte {row['offset']}", f"no pair {row['key']}", "the pair as the index says"))
-        elif found != row:
-            name = next(name for name in ("checksum", *INDEX_SCHEMA.names) if found[name] != row[name])
-            place = f"{where} at byte {row['offset']} (pair {row['key']})"
-            report.problems.append(Problem(place, f"{name} {found[name]!r}", f"{row[name]!r} as the index says"))
-    for key, row in actual.items():
-        report.problems.append(Problem(f"{where} at byte {row['offset']}", f"pair {key}", "not in the index"))
+def _row_problem(row: dict[str, Any], at: int, block: bytes) -> tuple[str, str] | None:
+    """(found, expected) of the first thing wrong with one pair, or None."""
+    spans = []
+    for member in ("image", "text", "json"):
+        start = row[f"{member}_offset"] - at
+        spans.append(Span(row[f"{member}_offset"], block[start : start + row[f"{member}_length"]]))
+    image, text, meta = (span.data for span in spans)
+    if (found := row_checksum(image, text, meta)) != row["checksum"]:
+        return f"row checksum {found:016x}", f"{row['checksum']:016x} as the index says"
+    rebuilt, _ = pack_pair(row["key"], {row["ext"]: image, "json": meta, "txt": text})
+    if rebuilt != block:
+        differs = next(
+            (i for i, pair in enumerate(zip(rebuilt, block, strict=False)) if pair[0] != pair[1]), len(block)
+        )
+        return f"a header or padding differs at byte {at + differs}", "the tar header the contract fixes"
+    content = json.loads(meta)
+    again = index_row(row["key"], content.get("uid"), row["row"], (at, len(block)), row["ext"], tuple(spans), content)
+    names = [name for name in row if row[name] != again[name]]
+    return (f"{names[0]} {row[names[0]]!r} in the index", f"{again[names[0]]!r} as the pair says") if names else None
 
 
 def _check_strangers(url: str, manifest: Manifest, report: Report) -> None:
     """Shards and index files that the manifest does not name, and temporary files left by a kill."""
-    known = {entry.name for entry in manifest.shards}
-    known_index = {storage.basename(index_name(name)) for name in known}
-    for name in storage.list_sizes(url):
-        if name.startswith(storage.TEMP_PREFIX) or (name.endswith(".tar") and name not in known):
-            report.problems.append(Problem(storage.shown(storage.join(url, name)), "not referenced", f"named in {MANIFEST}, or removed"))
-    folder = storage.join(url, "index")
-    for name in storage.list_sizes(folder):
-        if name not in known_index:
-            report.problems.append(Problem(storage.shown(storage.join(folder, name)), "not referenced", f"named in {MANIFEST}, or removed"))
+    known = {entry.name for entry in manifest.shards} | {index_name(entry.name) for entry in manifest.shards}
+    inside = [f"index/{name}" for name in storage.list_sizes(storage.join(url, "index"))]
+    for name in [*storage.list_sizes(url), *inside]:
+        ours = name.endswith((".tar", ".parquet")) or storage.basename(name).startswith(storage.TEMP_PREFIX)
+        if ours and name not in known:
+            report.add(storage.shown(storage.join(url, name)), "not referenced", f"named in {MANIFEST}, or removed")
