@@ -2,7 +2,7 @@
 
     <pool>/columns/<stage digest>/<low>-<high>-<name>.parquet   key | the stage's columns | reason
 
-A key is the sha256 of an image's bytes or the hash of a text. Files are only ever added, each whole; <low>-<high> is the
+A key is the sha256 of an image or the hash of a text. Files are only ever added, each whole; <low>-<high> is the
 range of uids whose bucket computed it, so that a run with other buckets finds it too. Removing <pool>/columns is safe.
 """
 

@@ -4,9 +4,12 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.sources import SOURCES
-from curation.stages import STAGES
+from curation import sources as _sources
+from curation import stages as _stages
 from pipeline.settings import Settings
+
+SOURCES = getattr(_sources, "SOURCES", {})
+STAGES = getattr(_stages, "STAGES", {})
 
 
 def _one_of(table: Any) -> Any:
@@ -47,10 +50,10 @@ class RaySettings(Settings):
 
     address: str | None = Field(
         default=None,
-        description="an address of a running Ray cluster (`auto`, `host:6379`, `ray://host:10001`), `local` for a Ray of "
-        "our own, `inline` for none (one process, for debugging); default: $RAY_ADDRESS if set, else `local`",
+        description="an address of a running Ray cluster (`auto`, `host:6379`, `ray://host:10001`), `local` for a Ray "
+        "of our own, `inline` for none (one process, for debugging); default: $RAY_ADDRESS if set, else `local`",
     )
-    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; default: all this process may use")
+    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; default: all it may use")
     temp_dir: str | None = Field(default=None, description="short folder for a local Ray's sockets and logs")
 
 

@@ -1,0 +1,184 @@
+"""What one task does. Plain functions of (job, ...) over files: each skips what is done and publishes whole files."""
+
+import json
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation import captions, ledger, records, tables
+from curation.convert import EmitProbe
+from curation.join import join_bucket
+from curation.measure import ColumnCache, measure_images, measure_texts
+from curation.pool import ImageReader, PoolSink, part_counts
+from curation.runner import exchange
+from curation.runner.plan import Job, Segment
+from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
+from pipeline.contract import storage
+from pipeline.contract.pairs import EXTS
+from pipeline.errors import ClipmillError, DataError
+
+POOL, EMIT = "pool", "emit"  # the stages that are in every recipe: the first and the last of the funnel
+_opened: dict[str, Callable] = {}  # measure stages this worker process has loaded, by digest
+
+
+def ingest(job: Job, source: int, part: Any) -> dict[str, int]:
+    """Reads one part into the pool; returns its counts."""
+    done = part_counts(job.pool, part.id)
+    if done is not None:
+        return done
+    with explained(f"curate.sources.{source}: {part.path}"), PoolSink(job.pool, part.id) as sink:
+        sink.finish(job.settings.sources[source].ingest(part, sink))
+    return part_counts(job.pool, part.id) or {}
+
+
+def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
+    """Runs one segment over one bucket; returns {"pairs": left, "stages": [counts]}."""
+    here = job.segments[index]
+    done = read_counts(job, here, bucket)
+    if done is not None:
+        return done
+    run = _Run(job, bucket)
+    if index == 0:
+        run.join(job.file(here, bucket, ".before.parquet"))
+    else:
+        run.pairs = storage.read_parquet(job.file(job.segments[index - 1], bucket, ".parquet"))
+    if here.opener is not None:
+        folded = exchange.read_folded(job, here, bucket)
+        run.stage(here.opener, lambda stage, pairs: stage.judge(pairs, folded, job.seed))
+    for at in here.rows:
+        run.stage(at, run.row_wise)
+    if here.is_last:
+        run.gate()
+    if here.closer is not None:
+        stage = job.settings.stages[here.closer]
+        with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
+            notes = stage.survey(run.pairs, job.seed)
+        exchange.publish_notes(job, here, bucket, notes)
+    tables.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
+    tables.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
+    counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts]}
+    storage.publish_json(job.file(here, bucket, ".json"), counts)
+    return counts
+
+
+def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
+    url = job.file(here, bucket, ".json")
+    return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+
+
+class _Run:
+    """The pairs of one bucket on their way through the stages of a segment."""
+
+    def __init__(self, job: Job, bucket: int) -> None:
+        self.job, self.bucket = job, bucket
+        self.range = records.bucket_range(bucket, job.settings.buckets)
+        self.pairs: pa.Table = records.PAIRS.empty_table()
+        self.counts: list[ledger.Counts] = []
+        self._ledgers: list[pa.Table] = []
+        self._reader = ImageReader(job.pool)
+
+    def ledger(self) -> pa.Table:
+        whole = pa.concat_tables([ledger.LEDGER.empty_table(), *self._ledgers])
+        return whole.sort_by("uid") if whole.num_rows else whole
+
+    def join(self, before_url: str) -> None:
+        pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.settings.buckets)
+        self._apply(POOL, POOL, pairs, verdicts)
+        tables.publish_rows(before_url, count_texts(self.pairs))
+
+    def stage(self, at: int, judge: Callable[[Stage, pa.Table], Verdicts]) -> None:
+        stage, name = self.job.settings.stages[at], self.job.names[at]
+        with explained(f"stage {name}, bucket {self.bucket}"):
+            self._apply(name, stage.kind, self.pairs, judge(stage, self.pairs))
+
+    def row_wise(self, stage: Stage, pairs: pa.Table) -> Verdicts:
+        """A measure stage becomes verdicts too: its columns, and the reasons it gave."""
+        if isinstance(stage, Rule):
+            return stage.judge(pairs, self.job.seed)
+        batch = self.job.placement(stage).batch
+        digest = stage.digest()
+        cache = ColumnCache(self.job.pool, digest, *self.range, stage.adds)
+        opened = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
+        if isinstance(stage, ImageMeasure):
+            measured, reason = measure_images(pairs, stage, opened, cache, self._reader, batch)
+            return Verdicts(reason=reason, columns=measured.select([f.name for f in stage.adds]))
+        if isinstance(stage, TextMeasure):
+            measured = measure_texts(pairs, stage, opened, cache, batch)
+            return Verdicts(reason=pa.nulls(pairs.num_rows, pa.string()), captions=captions.column(measured))
+        raise TypeError(f"{type(stage).__name__} is none of ImageMeasure, TextMeasure, Rule, Global")
+
+    def gate(self) -> None:
+        """The stage "emit": what is left must be writable by the contract."""
+        emit = self.job.settings.emit
+        with explained(f"stage {EMIT}, bucket {self.bucket}"):
+            web = pc.is_in(self.pairs.column("image_ext"), pa.array(EXTS))
+            format_reason = pc.if_else(pc.or_(web, emit.other_formats == "png"), pa.scalar(None, pa.string()), "format")
+            silent = pc.equal(pc.list_value_length(self.pairs.column("captions")), 0)
+            reason = pc.if_else(silent, "no_caption", format_reason)
+            kept = self.pairs
+            if not {"width", "height"} <= set(kept.schema.names):
+                verdicts = self.row_wise(EmitProbe(), kept)
+                kept = ledger.with_columns(kept, verdicts.columns)
+                reason = pc.coalesce(reason, verdicts.reason)
+            self._apply(EMIT, EMIT, kept, Verdicts(reason=reason))
+
+    def _apply(self, name: str, kind: str, pairs: pa.Table, verdicts: Verdicts) -> None:
+        self.pairs, gone, counts = ledger.apply(name, kind, pairs, verdicts)
+        self._ledgers.append(gone)
+        self.counts.append(counts)
+
+
+def count_texts(pairs: pa.Table) -> pa.Table:
+    """text | pairs: how many pairs have `text` as their default caption; sorted by text."""
+    counted = pc.value_counts(pc.drop_null(captions.first(pairs)))
+    table = pa.table({"text": counted.field("values"), "pairs": counted.field("counts")})
+    return table.sort_by("text") if table.num_rows else table
+
+
+def _open(stage: ImageMeasure | TextMeasure, digest: str) -> Callable:
+    key = f"{stage.kind}-{digest}"
+    if key not in _opened:
+        _opened[key] = stage.open()
+    return _opened[key]
+
+
+class explained:
+    """Any exception but ours leaves as a DataError that says where, and at which line of which file."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, ClipmillError) or not isinstance(error, Exception):
+            return
+        frames = traceback.extract_tb(trace)
+        at = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+        homes = ("/curation/stages/", "/curation/sources/")
+        ours = next((f for f in reversed(frames) if any(home in f.filename for home in homes)), None)
+        if ours is not None and ours is not frames[-1]:
+            at = f"{ours.filename}:{ours.lineno} in {ours.name}, from there {at}"
+        text = " ".join(str(error).split())[:500]
+        raise DataError(self._where, f"{type(error).__name__}: {text}", "no exception", f"look at {at}") from error
+
+
+def settle(job: Job, index: int, slot: int) -> None:
+    """One slot of the exchange that opens segment `index`."""
+    here = job.segments[index]
+    with explained(f"stage {job.names[here.opener]}, settling slot {slot}"):
+        exchange.settle(job, here, slot, _global(job, here))
+
+
+def fold(job: Job, index: int) -> None:
+    here = job.segments[index]
+    with explained(f"stage {job.names[here.opener]}, folding"):
+        exchange.fold(job, here, _global(job, here))
+
+
+def _global(job: Job, here: Segment) -> Global:
+    return job.settings.stages[here.opener]
