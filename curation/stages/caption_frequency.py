@@ -1,0 +1,83 @@
+"""Bounds how many pairs may share one caption: what stands under a thousand images describes none of them."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from curation.captions import ROW, explode
+from curation.groups import groups_of
+from curation.sift import sift
+from curation.stage import Global, Verdicts
+from curation.tables import whole
+from pipeline.keyed import keyed_uniforms
+
+
+class CaptionFrequency(Global):
+    """Counts pairs per text (case-folded, spaces collapsed) and acts on texts shared by more than `max_pairs` pairs.
+
+    keep_sample  the caption stays on `max_pairs` of its pairs, those with the smallest keyed draws (ties by uid): a
+                 larger `max_pairs` only adds captions
+    drop_all     the caption goes everywhere
+
+    Reason (of captions, and of pairs left without one): frequent; detail: the caption.
+    """
+
+    kind: Literal["caption_frequency"] = "caption_frequency"
+    reads: ClassVar[tuple[str, ...]] = ("captions.text",)
+
+    max_pairs: int = Field(ge=1)
+    excess: Literal["keep_sample", "drop_all"] = "keep_sample"
+
+    def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
+        """One note per distinct (pair, text): group, text, draw, uid."""
+        keyed = _keyed(pairs, seed)
+        keyed = keyed.group_by(["text", "uid", "draw"]).aggregate([])
+        return keyed.append_column("group", pa.array(_groups(whole(keyed.column("text")))))
+
+    def settle(self, notes: pa.Table) -> pa.Table:
+        """The texts with too many pairs, each with the draw and uid of the last pair that may keep it."""
+        names = ["text", "draw", "uid"]
+        ordered = notes.select(names).sort_by([(name, "ascending") for name in names])
+        runs = pc.run_end_encode(whole(ordered.column("text")))
+        ends = runs.run_ends.to_numpy().astype(np.int64)
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        many = ends - starts > self.max_pairs
+        last = ordered.take(pa.array(starts[many] + self.max_pairs - 1))
+        if self.excess == "drop_all":
+            last = last.set_column(1, "draw", pa.array(np.full(last.num_rows, -1.0)))  # below every draw
+        return last
+
+    def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
+        flat = explode(pairs)
+        keyed = _keyed(pairs, seed)
+        at = pc.index_in(whole(keyed.column("text")), value_set=whole(folded.column("text")))
+        limits = folded.take(at)
+        draw, limit = keyed.column("draw"), limits.column("draw")
+        tied = pc.and_(pc.equal(draw, limit), pc.greater(keyed.column("uid"), limits.column("uid")))
+        lost = pc.fill_null(pc.or_(pc.greater(draw, limit), tied), False)
+        reasons = pc.if_else(lost, pa.scalar("frequent"), pa.scalar(None, pa.string()))
+        return sift(flat, whole(reasons), pairs.num_rows, whole(flat.column("text")))
+
+
+def _keyed(pairs: pa.Table, seed: int) -> pa.Table:
+    """Per caption, in the order of explode: text (as counted), uid, draw of the pair."""
+    flat = explode(pairs)
+    folded = _folded(whole(flat.column("text")))
+    draws = keyed_uniforms(seed, "caption_frequency", pairs.column("uid").to_pylist())
+    rows = flat.column(ROW).to_numpy()
+    uids = whole(pairs.column("uid")).take(pa.array(rows))
+    return pa.table({"text": folded, "uid": uids, "draw": draws[rows]})
+
+
+def _folded(texts: pa.Array) -> pa.Array:
+    encoded = texts.dictionary_encode()
+    folded = [" ".join(text.casefold().split()) for text in encoded.dictionary.to_pylist()]
+    return pa.array(folded, pa.string()).take(encoded.indices)
+
+
+def _groups(texts: pa.Array) -> np.ndarray:
+    encoded = texts.dictionary_encode()
+    return groups_of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]

@@ -1,0 +1,37 @@
+"""Notes for every caption which entries of a concept list it mentions (curation/concepts.py has the rule)."""
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from curation.concepts import ConceptMatcher, Mode, entries_digest, read_entries
+from curation.stage import TextMeasure
+from pipeline.settings import digest_of
+
+
+class ConceptMatch(TextMeasure):
+    """Adds `concepts` to each caption: the numbers (places in the list) of the entries it mentions, ascending.
+
+    entries  path of a JSON list of strings, MetaCLIP's format, or `builtin:wordnet_nouns`
+    mode     word: case-folded whole words; metaclip: the published rule to the letter
+    """
+
+    kind: Literal["concept_match"] = "concept_match"
+    reads: ClassVar[tuple[str, ...]] = ("captions.text",)
+    adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("concepts", pa.list_(pa.int32())),)
+
+    entries: str = Field("builtin:wordnet_nouns", min_length=1)
+    mode: Mode = "word"
+
+    def check(self, where: str) -> None:
+        read_entries(self.entries, f"{where}.entries")
+
+    def digest(self) -> str:
+        plain = self.model_dump(mode="json") | {"entries": entries_digest(self.entries, f"{self.kind}.entries")}
+        return digest_of([self.version, plain])
+
+    def open(self) -> Callable[[list[str]], pa.Table]:
+        matcher = ConceptMatcher(read_entries(self.entries, f"{self.kind}.entries"), self.mode)
+        return lambda texts: pa.table({"concepts": matcher.match_all(texts)})

@@ -1,0 +1,64 @@
+"""Drops what its owner asked to keep out: X-Robots-Tag of the image, and robots tokens of the pages it stood on."""
+
+import re
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.captions import explode
+from curation.sift import no_reasons, sift
+from curation.stage import Rule, Verdicts
+
+Token = Literal["noai", "noimageai", "none", "noindex", "noimageindex"]
+
+# Directives with a value of their own, which is not a token: `max-image-preview: none` forbids a preview, not the use.
+_VALUED = re.compile(r"max-(?:snippet|image-preview|video-preview)\s*:\s*[^\s,;]*")
+_WORD = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class OptOut(Rule):
+    """A token counts wherever it stands: in any of several headers, in any case, behind a user agent's name
+    (`otherbot: noai`) or another directive (`unavailable_after: ..., noai`). When in doubt the owner is obeyed.
+
+    The token `none` means noindex and nofollow, so it also counts when `noindex` is asked for.
+    An image header drops the pair (reason: the token). A page drops the captions it gave (`page_<token>`), and the pair
+    when none is left.
+    """
+
+    kind: Literal["opt_out"] = "opt_out"
+    reads: ClassVar[tuple[str, ...]] = ("x_robots_tag", "captions.page_robots")
+
+    tokens: tuple[Token, ...] = ("noai", "noimageai")
+    pages: bool = True
+
+    def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
+        header = self._hits(pairs.column("x_robots_tag"))
+        if not self.pages:
+            return Verdicts(reason=header)
+        flat = explode(pairs)
+        page = self._hits(flat.column("page_robots"), "page_")
+        # Captions of a pair that is dropped for its own header are not counted as dropped for their page's.
+        lost = header.is_valid().to_numpy(zero_copy_only=False)[flat.column("row").to_numpy()]
+        page = pa.array(np.where(lost, None, page.to_numpy(zero_copy_only=False)), pa.string())
+        found = sift(flat, page, pairs.num_rows)
+        return Verdicts(reason=pc.coalesce(header, found.reason), captions=found.captions, caption_drops=found.caption_drops)
+
+    def _hits(self, column: pa.ChunkedArray, prefix: str = "") -> pa.Array:
+        """The first token asked for of each text, null where there is none."""
+        if not len(column):
+            return no_reasons(0)
+        encoded = column.combine_chunks().dictionary_encode()
+        hits = [self.hit(text) for text in encoded.dictionary.to_pylist()]
+        return pa.array([prefix + hit if hit else None for hit in hits], pa.string()).take(encoded.indices)
+
+    def hit(self, robots: str) -> str | None:
+        """The token by which a joined robots text opts out, or None."""
+        if not robots:
+            return None
+        words = set(_WORD.findall(_VALUED.sub(" ", robots.lower())))
+        for token in self.tokens:
+            if token in words or token == "noindex" and "none" in words:
+                return token
+        return None
