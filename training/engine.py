@@ -10,13 +10,15 @@ is autocast inside the forward, so the logit scale, the optimizer and the reduct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.errors import RecipeError
 from pipeline.settings import Settings
+from training.adamw import GuardedAdamW, adamw_for
 from training.peers import Peers
 
 
@@ -42,92 +44,166 @@ class OptimizerSettings(Settings):
     )
 
 
+class Features(NamedTuple):
+    """What one forward gives: normalised fp32 features, and the loss's own parameters as part of the same graph."""
+
+    image_ND: Tensor
+    text_ND: Tensor
+    log_scale: Tensor  # [1]
+    bias: Tensor | None  # [1]
+
+
 @dataclass(frozen=True)
 class StepInfo:
     """What one optimizer step did."""
 
-    grad_norm: float  # global norm before clipping
+    grad_norm: float  # global norm before clipping; infinite when it was not finite
     skipped: bool  # the norm was not finite: parameters, moments and the step count are as before
 
 
 class Engine(Protocol):
-    """Every method but the properties is collective: all ranks call it, the same number of times, in the same order."""
+    """Every method is collective (properties are not): all ranks call it, equally often and in the same order."""
 
     peers: Peers
     device: torch.device
+    towers: nn.Module  # for sizes, tokenizer and names; under ZeRO-3 its parameters are empty between forwards
+    optimizer_steps: int  # steps taken; skipped ones do not count
 
     @property
-    def towers(self) -> nn.Module:
-        """The towers, for their sizes, tokenizer and parameter names; under ZeRO-3 their parameters are empty."""
+    def log_scale(self) -> float:
+        """The log of the logit scale, now."""
         ...
 
-    @property
-    def optimizer_steps(self) -> int:
-        """Optimizer steps taken (skipped ones are not counted)."""
-        ...
-
-    @property
-    def log_scale(self) -> Tensor:
-        """The log of the logit scale: detached fp32 copy, shape [1]."""
-        ...
-
-    @property
-    def bias(self) -> Tensor | None:
-        """The logit bias: detached fp32 copy, shape [1]; None when the towers have none."""
-        ...
-
-    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor, seeds_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Train-mode features (image_ND, text_ND), fp32, normalised. Keeps a graph unless under torch.no_grad().
+    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor, seeds_N: Tensor | None = None) -> Features:
+        """Train-mode features; keeps a graph unless under torch.no_grad(). Inputs may live on any device.
 
         `seeds_N` (int64, one per pair) keys the towers' own randomness; it is passed on only when given.
         """
         ...
 
-    def evaluate(self, images_NCHW: Tensor | None, tokens_NL: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        """Eval-mode features without a graph; either input may be None. Under ZeRO-3 all ranks call it together."""
+    def evaluate(
+        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Eval-mode (image_ND, text_ND) without a graph; either input may be None, the same one on every rank."""
         ...
 
     def accumulate(self) -> AbstractContextManager[None]:
-        """Backwards inside add up; gradients are reduced over ranks once, on leaving."""
+        """Backwards inside add up; gradients are summed over ranks once, on leaving. One `step` follows."""
         ...
 
     def backward(
         self,
-        features: tuple[Tensor, Tensor],
-        gradients: tuple[Tensor, Tensor],
+        features: Features,
+        d_image_ND: Tensor,
+        d_text_ND: Tensor,
         d_scale: Tensor | None = None,
         d_bias: Tensor | None = None,
     ) -> None:
-        """Sends gradients of the features (as `forward` gave them) through the towers; only inside `accumulate`.
+        """Sends the features' gradients through the towers; only inside `accumulate`.
 
-        `d_scale` and `d_bias`, the global gradients, are given once a step (or on every rank in the same chunk).
+        `d_scale` and `d_bias` are already global: every rank gives them, in one of the step's chunks only.
         """
         ...
 
     def step(self, lr: float) -> StepInfo:
-        """Clips, steps with peak group rate `lr`, clamps the log scale to [0, ln 100], clears gradients."""
+        """Clips, steps with learning rate `lr` (times `lr_scales`), clamps the log scale, clears gradients.
+
+        A gradient that is not finite changes nothing but the gradients, on every rank alike.
+        """
         ...
 
     def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Each tensor of the state, whole, on every rank, whatever the stage and world, in `named_parameters` order.
+        """Each tensor of the state, whole, on every rank, whatever the stage and world, one at a time.
 
-        Trained parameters: {"param", "exp_avg", "exp_avg_sq"}; frozen ones {"param"}; persistent buffers {"buffer"}.
-        CPU tensors. Moments not made yet are zeros. `optimizer_steps` belongs with it. One parameter at a time in memory.
+        Trained parameters in `named_parameters` order: {"param", "exp_avg", "exp_avg_sq"}, fp32; frozen ones:
+        {"param"}; then persistent buffers (rank 0's): {"buffer"}. CPU tensors. `optimizer_steps` belongs with it.
         """
         ...
 
     def load_full_state(self, get: Callable[[str], dict[str, Tensor]], step: int) -> None:
-        """Sets masters, moments, live parameters and the optimizer's step count from `full_state`'s output.
+        """Sets masters, moments, live parameters, buffers and the step count from what `full_state` gave.
 
-        `get(name)` returns that parameter's tensors (moments may be absent: zeros). Raises DataError on another shape.
+        `get` is called with the names `full_state` yields; moments may be absent (zeros). DataError: a missing tensor
+        or another shape.
         """
         ...
 
 
-def build_engine(towers: nn.Module, engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
-    """The engine of `engine.zero_stage`. Rank 0's parameters are broadcast, so ranks need not agree beforehand.
+class Body(nn.Module):
+    """The towers under the engine's precision. ZeRO-3 sees every parameter used inside this module's forward."""
 
-    `towers` must have `log_scale` of shape [1] (and may have `bias` of shape [1]); `towers(images, tokens)` returns
-    normalised fp32 features. Raises RecipeError on a combination that cannot work, before any work.
+    def __init__(self, towers: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.towers = towers
+        self._half = precision == "bf16"
+
+    def forward(
+        self, images_NCHW: Tensor | None, tokens_NL: Tensor | None, seeds_N: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
+        given = images_NCHW if images_NCHW is not None else tokens_NL
+        keyed = {} if seeds_N is None else {"seeds_N": seeds_N}
+        with torch.autocast(given.device.type, torch.bfloat16, enabled=self._half):
+            image_ND, text_ND = self.towers(images_NCHW, tokens_NL, **keyed)
+        bias = getattr(self.towers, "bias", None)
+        return image_ND, text_ND, self.towers.log_scale * 1.0, None if bias is None else bias * 1.0
+
+
+def surrogate(
+    features: Features,
+    d_image_ND: Tensor,
+    d_text_ND: Tensor,
+    d_scale: Tensor | None,
+    d_bias: Tensor | None,
+    share: float,
+) -> Tensor:
+    """A scalar whose gradient is the given ones; `share` weighs what every rank gives alike."""
+    total = (features.image_ND * d_image_ND).sum() + (features.text_ND * d_text_ND).sum()
+    if d_scale is not None:
+        total = total + share * (features.log_scale * d_scale).sum()
+    if d_bias is not None and features.bias is not None:
+        total = total + share * (features.bias * d_bias).sum()
+    return total
+
+
+def build_engine(towers: nn.Module, engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
+    """The engine of `engine.zero_stage`, with the towers moved to `peers.device` and rank 0's weights on every rank.
+
+    `towers` has `log_scale` (and, for some losses, `bias`) of shape [1]; `towers(images, tokens)` returns normalised
+    fp32 features. Raises RecipeError on a combination that cannot work, before any work.
     """
-    raise NotImplementedError
+    _check(towers, engine)
+    towers.to(peers.device)
+    for tensor in [*towers.parameters(), *towers.buffers()]:
+        peers.broadcast(tensor.data)
+    made = _optimizer(towers, optimizer)
+    if engine.zero_stage == 0:
+        from training.plain_engine import PlainEngine
+
+        return PlainEngine(towers, engine, made, peers)
+    from training.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(towers, engine, made, peers)
+
+
+def _optimizer(towers: nn.Module, settings: OptimizerSettings) -> GuardedAdamW:
+    return adamw_for(towers, settings.lr, settings.betas, settings.eps, settings.weight_decay, dict(settings.lr_scales))
+
+
+def _check(towers: nn.Module, engine: EngineSettings) -> None:
+    log_scale = getattr(towers, "log_scale", None)
+    if not isinstance(log_scale, nn.Parameter) or tuple(log_scale.shape) != (1,):
+        found = "no parameter log_scale" if log_scale is None else f"log_scale of shape {tuple(log_scale.shape)}"
+        raise RecipeError(
+            "train.model", found, "a parameter log_scale of shape [1]: 0-dim ones break DeepSpeed on gloo"
+        )
+    dtypes = {parameter.dtype for parameter in towers.parameters()}
+    allowed = (
+        {torch.float32, torch.float64} if engine.zero_stage == 0 and engine.precision == "fp32" else {torch.float32}
+    )
+    if not dtypes <= allowed:
+        raise RecipeError(
+            "train.model",
+            f"parameters in {sorted(str(dtype) for dtype in dtypes)}",
+            "fp32 parameters: every engine keeps them so, and computes in train.engine.precision",
+            "build the towers in fp32 and set train.engine.precision=bf16",
+        )

@@ -176,6 +176,13 @@ def init_peers(
     return GroupPeers(device, owned=True)
 
 
+def ensure_group(peers: Peers) -> None:
+    """A process group of one for a rank that is alone: DeepSpeed will not start without a group."""
+    if not dist.is_initialized():
+        backend = "nccl" if peers.device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+
+
 def _own_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
