@@ -1,5 +1,6 @@
 """The `train` and `eval` sections of a recipe, put together from the settings of their owners."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, model_validator
@@ -14,7 +15,7 @@ from training.reader.captions import CaptionSettings, Uniform
 from training.reader.images import ImageSettings
 from training.reader.reader import ReaderSettings
 from training.schedule import ScheduleSettings
-from training.towers import ModelSettings
+from training.towers import ModelSettings, Towers, build_towers
 
 
 def one_of(table: dict[str, type[Settings]]) -> Any:
@@ -28,12 +29,6 @@ class BatchSettings(Settings):
 
     global_pairs: int = Field(alias="global", ge=2)
     chunk: int = Field(64, ge=1, description="sets memory, never the result")
-
-
-class LogSettings(Settings):
-    """metrics.jsonl has every step; the terminal hears of them as often as it is read."""
-
-    every_steps: int = Field(10, ge=1, description="a log line on the terminal when it is not a progress bar")
 
 
 class LaunchSettings(Settings):
@@ -56,7 +51,7 @@ class InLoopSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """A training run. `output`, `log`, `launch`, `checkpoint` and the ZeRO stage never change what is learnt."""
+    """A training run. `output`, `launch`, `checkpoint` and the ZeRO stage never change what is learnt."""
 
     data: list[str] = Field(min_length=1)
     output: str
@@ -71,7 +66,6 @@ class TrainSettings(Settings):
     reader: ReaderSettings = ReaderSettings()
     engine: EngineSettings = EngineSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
-    log: LogSettings = LogSettings()
     launch: LaunchSettings = LaunchSettings()
     eval: InLoopSettings = InLoopSettings()
     on_nonfinite: Literal["skip", "stop"] = "skip"
@@ -82,6 +76,14 @@ class TrainSettings(Settings):
     def model_digest(self) -> str:
         """Names what shapes the weights and what they are fed; a checkpoint refuses another."""
         return digest_of({"model": self.model, "resize": self.image.resize})
+
+    @property
+    def output_path(self) -> Path:
+        return Path(self.output)
+
+    def towers(self, seed: int) -> Towers:
+        """The untrained towers; with a bias if the loss wants one. The same on every rank and machine."""
+        return build_towers(self.model, seed, init_bias=getattr(self.loss, "init_bias", None))
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""
@@ -108,6 +110,9 @@ class EvalSettings(Settings):
 
 def check_training(settings: TrainSettings) -> None:
     """RecipeError for what can be known wrong before any work: counts that do not fit together."""
+    if "://" in settings.output:
+        expected = "a folder that all nodes share: a checkpoint appears by one rename"
+        raise RecipeError("train.output", f"found {settings.output!r}", expected, "train.output=runs/my-run/train")
     processes, pairs = settings.launch.processes, settings.batch.global_pairs
     if processes and pairs < processes:
         expected = f"at least one pair for each of {processes} processes"

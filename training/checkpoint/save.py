@@ -30,6 +30,7 @@ from training.checkpoint.retention import prune
 from training.checkpoint.state import TrainState
 from training.checkpoint.tensors import TensorReader, write_tensors
 from training.engine import Engine
+from training.full_state import checked, load_buffers
 from training.peers import Peers
 
 log = get_logger("checkpoint")
@@ -93,20 +94,19 @@ def _finish(temp: Path, world: int, state: TrainState, reports: list[tuple[int, 
     commit(temp, state.step, world, files)
 
 
-def find(root: Path, peers: Peers) -> Found | None:
+def find(root: Path, peers: Peers, clean: bool = False) -> Found | None:
     """The newest checkpoint of which every byte is as written; None when the run never saved one. Collective.
 
     Hashes are checked (shared out over the ranks) before anything is parsed. Raises DataError when checkpoints exist
-    but none verifies: a run never starts again from step 0 by itself.
+    but none verifies: a run never starts again from step 0 by itself. `clean`, for the one run that writes here:
+    first removes what a killed save or deletion left.
     """
-    names = on_first_rank(peers, lambda: _listed(root))
+    names = on_first_rank(peers, lambda: _listed(root, clean))
     rejected: list[str] = []
     for name in names:
         complete, problems = _verified(root / name, peers)
         if not problems:
-            data = (complete.folder / STATE).read_bytes()
-            state = TrainState.from_bytes(data, str(complete.folder / STATE))
-            return Found(complete, state, tuple(rejected))
+            return Found(complete, _state_of(complete), tuple(rejected))
         rejected.append(name)
         if peers.rank == 0:
             log.warning("rejected %s: %s", name, "; ".join(problems))
@@ -117,8 +117,21 @@ def find(root: Path, peers: Peers) -> Found | None:
     return None
 
 
-def _listed(root: Path) -> list[str]:
-    for name in sweep(root):
+def open_checkpoint(folder: Path, peers: Peers) -> Found:
+    """The checkpoint in `folder`. DataError saying what is wrong with it. Collective."""
+    complete, problems = _verified(folder, peers)
+    if problems:
+        raise DataError(str(folder), "; ".join(problems), "an undamaged checkpoint", "use an earlier one")
+    return Found(complete, _state_of(complete), ())
+
+
+def _state_of(complete: Complete) -> TrainState:
+    path = complete.folder / STATE
+    return TrainState.from_bytes(path.read_bytes(), str(path))
+
+
+def _listed(root: Path, clean: bool) -> list[str]:
+    for name in sweep(root) if clean else ():
         log.info("removed %s, left by a run that was killed", root / name)
     return [folder.name for folder in step_folders(root)]
 
@@ -154,15 +167,26 @@ def restore(engine: Engine, found: Found) -> None:
     engine.load_full_state(lambda name: tensors_of(reader, name), found.state.optimizer_steps)
 
 
+def load_weights(towers: torch.nn.Module, found: Found) -> None:
+    """Sets parameters and buffers of towers that no engine holds; DataError on another architecture."""
+    reader = TensorReader(found.complete.tensor_files)
+    check_names(reader, towers, str(found.complete.folder))
+    with torch.no_grad():
+        for name, parameter in towers.named_parameters():
+            parameter.copy_(checked(name, tensors_of(reader, name), tuple(parameter.shape), ())["param"])
+        load_buffers(towers, lambda name: tensors_of(reader, name))
+
+
 def check_names(reader: TensorReader, towers: torch.nn.Module, where: str) -> None:
     """DataError unless the checkpoint has exactly the towers' parameters (and no buffer they lack)."""
     saved = {name.partition("/")[2] for name in reader.names() if name.startswith("param/")}
     wanted = {name for name, _ in towers.named_parameters()}
     lacking, foreign = sorted(wanted - saved), sorted(saved - wanted)
     if lacking or foreign:
-        found = f"is of another architecture: {len(lacking)} parameters are missing {lacking[:3]}, {len(foreign)} are unknown"
+        words = f"it lacks {len(lacking)} parameters {lacking[:3]} and adds {len(foreign)} {foreign[:3]}"
+        found = f"is of another architecture: {words}"
         hint = "train.model must be the one the run began with; a new model needs another train.output"
-        raise DataError(where, f"{found} {foreign[:3]}", "the parameters of train.model", hint)
+        raise DataError(where, found, "the parameters of train.model", hint)
 
 
 def tensors_of(reader: TensorReader, name: str) -> dict[str, torch.Tensor]:

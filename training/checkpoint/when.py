@@ -5,6 +5,7 @@ time M between failures. C is measured; M = 1 day / (failures_per_gpu_day x rank
 """
 
 import math
+import os
 import signal
 import threading
 import time
@@ -85,10 +86,15 @@ class SaveClock:
 
 
 class StopSignals:
-    """While entered, SIGTERM, SIGUSR1 and SIGINT are noted instead of killing; a second SIGINT interrupts at once."""
+    """While entered, SIGTERM, SIGUSR1 and SIGINT are noted instead of killing; a second SIGINT interrupts at once.
+
+    Reader workers are forks and inherit this. A scheduler signals them too, and a worker that dies of it would fail the
+    step that is to be finished: a fork ignores the first signal and is killed by a second SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.received = 0
+        self._process = os.getpid()
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "StopSignals":
@@ -103,6 +109,8 @@ class StopSignals:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
+        if self.received and os.getpid() != self._process and number == signal.SIGTERM:
+            os._exit(1)
+        if self.received and os.getpid() == self._process and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number

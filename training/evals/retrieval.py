@@ -48,7 +48,7 @@ class Retrieval(Settings):
         ids_Q = torch.arange(len(rows), device=image_QD.device)
         owner_K = torch.tensor(owners, device=image_QD.device)
         image, text = (image_QD, ids_Q), (text_KD, owner_K)
-        ranks = {way: spread_ranks(model, *sides) for way, sides in {"i2t": (image, text), "t2i": (text, image)}.items()}
+        ranks = {"i2t": spread_ranks(model, image, text), "t2i": spread_ranks(model, text, image)}
         scores = {f"{way}_r{k}": (found < k).double().mean().item() for way, found in ranks.items() for k in self.ks}
         return Scored(scores, self._chance(len(rows), owners), {"images": len(rows), "texts": len(captions)})
 

@@ -1,0 +1,73 @@
+"""The training loop: one page. What a step, a save or an evaluation is stands in the modules it calls.
+
+`train` is called once on every rank; see `training/README.md` for what it leaves in `train.output`.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+from pipeline.errors import Stopped
+from pipeline.log import get_logger
+from pipeline.progress import progress
+from pipeline.recipe import Recipe
+from training.batch import Batch
+from training.checkpoint.when import StopSignals
+from training.claim import claimed
+from training.evals.base import Evaluation
+from training.grad_cache import cached_step
+from training.peers import Peers
+from training.run import Run, open_run
+from training.schedule import lr_at
+from training.settings import TrainSettings
+
+log = get_logger("train")
+
+
+def train(
+    settings: TrainSettings, *, seed: int, recipe: Recipe, peers: Peers, stop: StopSignals,
+    sets: Sequence[Evaluation] = (),
+) -> None:
+    """Goes on from the newest checkpoint that verifies until `settings.steps` are done. Collective.
+
+    Raises Stopped (75) after a signal, with everything done so far in a checkpoint; DataError for damaged data or
+    checkpoints, or too many non-finite steps.
+    """
+    with claimed(settings.output_path, peers):
+        run = open_run(settings, seed=seed, recipe=recipe, peers=peers, sets=sets)
+        if run is None:
+            return
+        with run, progress(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
+            for step, batch, fetch_s in _timed(run.reader.batches(run.start, settings.steps)):
+                lr = lr_at(step, settings.schedule, settings.optimizer.lr, settings.steps)
+                result = cached_step(run.engine, batch.to(peers.device), settings.loss, settings.batch.chunk, lr)
+                run.record(step, batch, result, lr, fetch_s)
+                meter.advance()
+                meter.note(run.in_words())
+                _between_steps(run, step + 1, stop)
+    if peers.rank == 0:
+        log.info("finished: %d steps, %d pairs, in %s", settings.steps, run.samples(settings.steps), settings.output)
+
+
+def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
+    """Evaluates, saves or stops, as all ranks agree; `done` steps are done."""
+    finished = done == run.settings.steps
+    signal_number, save_due = run.agreed(stop.received, run.clock.due(done))
+    if run.eval_due(done) and not signal_number:
+        run.evaluate(done)
+    if save_due or signal_number or finished:
+        run.save(done)
+    if signal_number and not finished:
+        raise Stopped(
+            "train", f"stopped by signal {signal_number} after step {done} of {run.settings.steps}, which is saved",
+            "", "run the same command again to continue",
+        )
+
+
+def _timed(batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch, float]]:
+    """Each batch with the seconds that the loop waited for it."""
+    while True:
+        asked = time.perf_counter()
+        item = next(batches, None)
+        if item is None:
+            return
+        yield *item, time.perf_counter() - asked

@@ -1,0 +1,227 @@
+"""A training run between its steps: opened or resumed, recorded, saved, evaluated. All methods are collective."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import torch
+import yaml
+
+from pipeline import recipe as recipes
+from pipeline.contract.storage import publish_json
+from pipeline.errors import DataError
+from pipeline.log import get_logger
+from pipeline.recipe import Recipe
+from training.agree import on_first_rank
+from training.batch import Batch
+from training.checkpoint.layout import step_name
+from training.checkpoint.save import Found, find, restore, save
+from training.checkpoint.state import Goodput, TrainState
+from training.checkpoint.when import SaveClock
+from training.claim import save_recipe, set_aside
+from training.engine import Engine, build_engine
+from training.evals.base import Evaluation, Model, as_results
+from training.grad_cache import StepResult
+from training.metrics import EVALS, METRICS, JsonLines, peak_memory_mb
+from training.peers import Peers
+from training.place import job_of
+from training.reader.fetch import open_pairs
+from training.reader.reader import Reader
+from training.reader.state import check_state, digest_part, step_digest
+from training.settings import TrainSettings
+
+log = get_logger("train")
+
+
+@dataclass
+class Run:
+    """What the loop needs from step to step. `start` is the first step of this process."""
+
+    settings: TrainSettings
+    engine: Engine
+    reader: Reader
+    sets: list[Evaluation]
+    recipe_digest: str
+    start: int
+    clock: SaveClock
+    rejected: tuple[str, ...]
+    goodput: dict[str, float]
+    logs: dict[str, JsonLines] = field(default_factory=dict)  # rank 0 only
+    nonfinite: int = 0
+    nonfinite_in_a_row: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+    _step_ended: float = field(default_factory=time.perf_counter)
+
+    @property
+    def peers(self) -> Peers:
+        return self.engine.peers
+
+    def samples(self, steps: int) -> int:
+        return steps * self.settings.batch.global_pairs
+
+    def __enter__(self) -> "Run":
+        if self.peers.rank == 0:
+            keep = {METRICS: self.start, EVALS: self.start + 1}
+            self.logs = {name: JsonLines(self.settings.output_path / name, below) for name, below in keep.items()}
+        self._step_ended = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for lines in self.logs.values():
+            lines.__exit__(kind, error, trace)
+
+    def record(self, step: int, batch: Batch, result: StepResult, lr: float, fetch_s: float) -> None:
+        """One line in metrics.jsonl; a non-finite step's pairs in a file of their own. DataError: too many of those."""
+        part = torch.tensor([digest_part(batch.uids), batch.rows], dtype=torch.int64, device=self.peers.device)
+        digest, rows = self.peers.all_sum(part).tolist()
+        now = time.perf_counter()
+        seconds, self._step_ended = now - self._step_ended, now
+        self.goodput["train_s"] += seconds
+        self.last = {
+            "step": step, "samples": self.samples(step + 1), "loss": result.loss, "digest": step_digest(digest, rows),
+            "logit_scale": math.exp(self.engine.log_scale), "lr": lr, "samples_per_s": rows / seconds,
+            "grad_norm": result.grad_norm, **result.metrics, "pairs": result.pairs, "skipped": result.skipped,
+            "time_fetch_s": fetch_s, **{f"time_{name}_s": value for name, value in result.timings.items()},
+            "memory_mb": peak_memory_mb(self.peers.device), "epoch": self.reader.order.epoch_at(step),
+        }
+        if self.peers.rank == 0:
+            self.logs[METRICS].write(self.last)
+        self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if result.skipped else 0
+        if result.skipped:
+            self._dump_nonfinite(step, batch, result)
+
+    def _dump_nonfinite(self, step: int, batch: Batch, result: StepResult) -> None:
+        self.nonfinite += 1
+        uids = [uid for part in self.peers.gather_object(batch.uids) for uid in part]
+        path = self.settings.output_path / f"nonfinite-step-{step}.json"
+        found = {"step": step, "loss": str(result.loss), "grad_norm": str(result.grad_norm), "uids": uids}
+        on_first_rank(self.peers, lambda: publish_json(str(path), found))
+        in_a_row, limit = self.nonfinite_in_a_row, self.settings.max_nonfinite
+        words = f"loss {result.loss} and gradient norm {result.grad_norm}, {in_a_row} such steps in a row"
+        if self.settings.on_nonfinite == "stop" or in_a_row >= limit:
+            hint = "lower train.optimizer.lr or train.engine.grad_clip, then run the same command again"
+            raise DataError(f"step {step}", words, f"finite numbers; the pairs of the step are in {path}", hint)
+        if self.peers.rank == 0:
+            log.warning("step %d skipped: %s; its pairs are in %s", step, words, path)
+
+    def in_words(self) -> str:
+        return f"loss {self.last['loss']:.4f}, {self.last['samples_per_s']:,.0f} pairs/s"
+
+    def agreed(self, signal_number: int, save_due: bool) -> tuple[int, bool]:
+        """(signal that any rank received, whether rank 0's clock says save), the same on every rank."""
+        mine = [signal_number, int(save_due and self.peers.rank == 0)]
+        signal_number, due = self.peers.all_max(torch.tensor(mine, device=self.peers.device)).tolist()
+        return signal_number, bool(due)
+
+    def eval_due(self, done: int) -> bool:
+        every = self.settings.eval.every_steps
+        return bool(self.sets) and every is not None and (done % every == 0 or done == self.settings.steps)
+
+    def evaluate(self, done: int) -> None:
+        """Scores the sets; a line in evals.jsonl."""
+        started = time.perf_counter()
+        towers, batch = self.engine.towers, self.settings.eval.batch
+        model = Model(self.engine.evaluate, towers, self.settings.image, self.peers, batch)
+        results: dict[str, float] = {}
+        for one in self.sets:
+            results |= as_results(one.name, one.run(model))
+        if self.peers.rank == 0:
+            self.logs[EVALS].write({"step": done, "eval": results})
+            log.info("step %d: %s", done, ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
+        self._pause("eval_s", started)
+
+    def save(self, done: int) -> None:
+        """A checkpoint of `done` steps; the log's lines up to it are on disk before it counts."""
+        started = time.perf_counter()
+        for lines in self.logs.values():
+            lines.sync()
+        root, keep_last = self.settings.output_path / "checkpoints", self.settings.checkpoint.keep_last
+        cost_s = save(root, self.engine, self.state(done), keep_last, self.rejected)
+        self.clock.saved(cost_s)
+        if self.peers.rank == 0:
+            log.debug("saved %s in %.2f s; next %s", step_name(done), cost_s, self.clock.in_words())
+        self._pause("save_s", started)
+
+    def _pause(self, counter: str, started: float) -> None:
+        """Counts time spent beside the steps and keeps it out of their speed."""
+        now = time.perf_counter()
+        self.goodput[counter] += now - started
+        self._step_ended += now - started
+
+    def state(self, done: int) -> TrainState:
+        """What a checkpoint of `done` steps says."""
+        return TrainState(
+            step=done, samples=self.samples(done), reader=self.reader.state(done),
+            optimizer_steps=self.engine.optimizer_steps, nonfinite_steps=self.nonfinite,
+            model=self.settings.model_digest, recipe_digest=self.recipe_digest, schedule=self.settings.in_words(),
+            engine=self.settings.engine.model_dump(), world=self.peers.world, save_cost_s=self.clock.cost_s,
+            job=job_of(), goodput=Goodput(**self.goodput),
+        )
+
+
+def open_run(
+    settings: TrainSettings, *, seed: int, recipe: Recipe, peers: Peers, sets: Sequence[Evaluation]
+) -> Run | None:
+    """A run ready for its next step; None when all steps are done already. Collective."""
+    began = time.perf_counter()
+    found = _found(settings, peers)
+    if found and found.state.step >= settings.steps:
+        if peers.rank == 0:
+            log.info("already finished: %s has %d of %d steps", settings.output, found.state.step, settings.steps)
+        return None
+    if found and found.state.model != settings.model_digest:
+        hint = "put train.model and train.image.resize back, or give this run another train.output"
+        raise DataError(str(found.complete.folder), f"was made with model {found.state.model}",
+                        f"train.model is {settings.model_digest} now", hint)
+    reader, engine = _reader_and_engine(settings, seed, peers, found)
+    on_first_rank(peers, lambda: save_recipe(settings.output_path, yaml.safe_dump(recipe.data, sort_keys=False)))
+    goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
+    goodput["restarts"] += 1
+    goodput["start_s"] += time.perf_counter() - began
+    if peers.rank == 0 and found:
+        log.info("resumed at step %d from %s, on %d ranks", found.state.step, found.complete.folder, peers.world)
+    return Run(
+        settings=settings, engine=engine, reader=reader, sets=list(settings.eval.sets or sets),
+        recipe_digest=recipes.digest(recipe), start=found.state.step if found else 0,
+        clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
+        rejected=found.rejected if found else (), goodput=goodput,
+        nonfinite=found.state.nonfinite_steps if found else 0,
+    )
+
+
+def _found(settings: TrainSettings, peers: Peers) -> Found | None:
+    """The checkpoint to go on from. With `fresh`, only one that this very scheduler job wrote."""
+    root = settings.output_path / "checkpoints"
+    if not settings.fresh:
+        return find(root, peers, clean=True)
+    try:
+        found = find(root, peers, clean=True)
+    except DataError:  # nothing there verifies, or it is too new: a fresh start is the way out
+        found = None
+    job = job_of()
+    if found and job is not None and found.state.job == job:
+        return found
+    on_first_rank(peers, lambda: set_aside(root))
+    return None
+
+
+def _reader_and_engine(
+    settings: TrainSettings, seed: int, peers: Peers, found: Found | None,
+) -> tuple[Reader, Engine]:
+    """Built from the recipe, then set to the checkpoint. DataError when that is of other data or another model."""
+    towers = settings.towers(seed)
+    pairs = open_pairs(settings.data, str(settings.output_path / "cache"))
+    reader = Reader(
+        pairs, settings.reader, seed=seed, global_batch=settings.batch.global_pairs, image=settings.image,
+        image_size=towers.image_size, captions=settings.captions, tokenize=towers.tokenize, rank=peers.rank,
+        world=peers.world, quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
+    )
+    if found:
+        check_state(found.state.reader, reader.state(found.state.step))
+    engine = build_engine(towers, settings.engine, settings.optimizer, peers)
+    if found:
+        restore(engine, found)
+    return reader, engine
