@@ -28,7 +28,9 @@ def _photo(width: int, height: int) -> Image.Image:
 def test_evaluation_pixels_equal_open_clips_bit_by_bit(resize: str, shape: tuple[int, int]) -> None:
     image = _photo(*shape)
     mode = {"pad": "longest"}.get(resize, resize)
-    theirs = image_transform_v2(PreprocessCfg(size=64, resize_mode=mode, mean=(0, 0, 0), std=(1, 1, 1), fill_color=WHITE), is_train=False)
+    theirs = image_transform_v2(
+        PreprocessCfg(size=64, resize_mode=mode, mean=(0, 0, 0), std=(1, 1, 1), fill_color=WHITE), is_train=False
+    )
     expected = (theirs(image).numpy() * 255).round().astype(np.uint8)
     assert np.array_equal(eval_image(_encoded(image), ImageSettings(resize=resize), 64), expected)
 
@@ -98,7 +100,11 @@ def test_crops_are_keyed_and_inside_their_range() -> None:
         pixels = train_image(data, settings, 32, 1, 2, str(uid)).astype(float)
         areas.append(np.ptp(pixels[0]) * np.ptp(pixels[1]) / 256**2)
     assert 0.2 < min(areas) < 0.3 and 0.42 < max(areas) < 0.52
-    for other in (train_image(data, settings, 32, 1, 3, "a"), train_image(data, settings, 32, 2, 2, "a"), train_image(data, settings, 32, 1, 2, "b")):
+    for other in (
+        train_image(data, settings, 32, 1, 3, "a"),
+        train_image(data, settings, 32, 2, 2, "a"),
+        train_image(data, settings, 32, 1, 2, "b"),
+    ):
         assert not np.array_equal(one, other)
 
 

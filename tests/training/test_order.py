@@ -124,7 +124,9 @@ def test_default_lanes_divide_the_batch() -> None:
 def test_faults_say_what_to_type() -> None:
     with pytest.raises(DataError, match=r"hold 5 pairs; one step needs the 8 pairs[^\n]*\nhint: train.batch.global=5"):
         Order([2, 3], seed=0, global_batch=8)
-    with pytest.raises(RecipeError, match=r"found 3; expected a divisor of the global batch 8\nhint: train.reader.lanes=2"):
+    with pytest.raises(
+        RecipeError, match=r"found 3; expected a divisor of the global batch 8\nhint: train.reader.lanes=2"
+    ):
         Order([20], seed=0, global_batch=8, lanes=3)
     with pytest.raises(RecipeError, match="5 processes; every process needs a lane"):
         Order([20], seed=0, global_batch=4).lanes_of(0, 5)

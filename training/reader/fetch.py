@@ -1,21 +1,84 @@
-"""Verified bytes of pairs: several datasets of the contract seen as one row of shards."""
+"""Verified bytes of pairs: the shards of several datasets of the contract seen as one row of shards."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
+from pipeline.contract.dataset import Dataset, RawPair, open_dataset
+from pipeline.errors import DataError
+from pipeline.settings import digest_of
+
+_LOCAL = ("file://", "memory://")
+Map = Callable[[Callable, Iterable], Iterable[Any]]
+
 
 class Pairs:
-    """Shards of all datasets, in the order of the recipe; a pair is (shard number, row)."""
+    """A pair is (shard, row); shards are numbered through all datasets, in the order of the recipe."""
 
-    shard_pairs: np.ndarray  # pairs of each shard, int64
-    digest: str  # names the content; changes when any dataset changes
+    def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self._shards = [(dataset, number) for dataset in datasets for number in range(len(dataset.shards))]
+        self.shard_pairs = np.array([dataset.shards[n].num_pairs for dataset, n in self._shards], dtype=np.int64)
+        self.digest = digest_of([dataset.digest for dataset in datasets])
+        self.remote = any("://" in d.url and not d.url.startswith(_LOCAL) for d in datasets)
 
     @property
     def num_pairs(self) -> int:
         return int(self.shard_pairs.sum())
 
+    def shard_url(self, shard: int) -> str:
+        dataset, number = self._shards[shard]
+        return dataset.shards[number].url
+
+    def shard_name(self, shard: int) -> str:
+        dataset, number = self._shards[shard]
+        return dataset.shards[number].name
+
+    def uids(self, shards: np.ndarray, rows: np.ndarray) -> list[str]:
+        """The uids of pairs, from the index alone, in the order asked."""
+
+        def look_up(shard: int, wanted: np.ndarray) -> list[str]:
+            dataset, number = self._shards[shard]
+            return dataset.table(number)["uid"].take(wanted).to_pylist()
+
+        return _by_shard(shards, rows, look_up, map)
+
+    def read(self, shards: np.ndarray, rows: np.ndarray, each: Map = map) -> list[RawPair]:
+        """Pairs in the order asked; one merged read for neighbours. `each` may run the shards in parallel.
+
+        Raises DataError naming the shard when bytes are not those of the index.
+        """
+
+        def fetch(shard: int, wanted: np.ndarray) -> list[RawPair]:
+            dataset, number = self._shards[shard]
+            return dataset.read_many(number, wanted)
+
+        return _by_shard(shards, rows, fetch, each)
+
 
 def open_pairs(paths: Sequence[str], cache: str | None = None) -> Pairs:
-    """Opens datasets (folders or URLs). DataError when one is unfinished, damaged or empty."""
-    raise NotImplementedError
+    """Opens datasets (folders or URLs); `cache`: a folder that keeps the index of tars that have none.
+
+    Raises DataError when one is unfinished, damaged or holds no pair.
+    """
+    datasets = [open_dataset(path, cache) for path in paths]
+    for path, dataset in zip(paths, datasets, strict=True):
+        if dataset.num_pairs == 0:
+            raise DataError(
+                path, "holds no pairs", "expected at least one", "check what the curation dropped: report.html"
+            )
+    return Pairs(datasets)
+
+
+def _by_shard(shards: np.ndarray, rows: np.ndarray, action: Callable[[int, np.ndarray], list], each: Map) -> list:
+    """action(shard, its rows) for every shard among `shards`; results in the order of the input."""
+    order = np.argsort(shards, kind="stable")
+    cuts = np.flatnonzero(np.diff(shards[order])) + 1
+    groups = np.split(order, cuts) if len(order) else []
+    found: list[Any] = [None] * len(order)
+    for group, results in zip(
+        groups, each(lambda group: action(int(shards[group[0]]), rows[group]), groups), strict=True
+    ):
+        for place, result in zip(group.tolist(), results, strict=True):
+            found[place] = result
+    return found

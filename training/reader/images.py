@@ -22,10 +22,17 @@ _BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))  # of keyed crops; the range of Inception's (Szegedy et al. 2015)
 _ORIENTATION = 0x0112
 _TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
-_DRAFT_MARGIN = 2  # a draft keeps at least twice the wanted pixels, so that the bicubic filter still does the last halving
+_DRAFT_MARGIN = (
+    2  # a draft keeps at least twice the wanted pixels, so that the bicubic filter still does the last halving
+)
 
 _LONG = 8  # aspect ratio from which the middle of a strip is cut out before it is scaled
 

@@ -26,7 +26,7 @@ _EPOCHS_KEPT = 3  # a step touches at most three epochs
 
 @dataclass(frozen=True)
 class Draw:
-    """n pairs in lane order; int64 arrays of length n. `shard` counts through all datasets, `row` is within the shard."""
+    """n pairs in lane order; int64 arrays of length n. `shard` counts through all datasets, `row` within the shard."""
 
     lane: np.ndarray
     epoch: np.ndarray
@@ -57,7 +57,13 @@ class Order:
     """
 
     def __init__(
-        self, shard_pairs: Sequence[int] | np.ndarray, *, seed: int, global_batch: int, lanes: int | None = None, window: int = 4096
+        self,
+        shard_pairs: Sequence[int] | np.ndarray,
+        *,
+        seed: int,
+        global_batch: int,
+        lanes: int | None = None,
+        window: int = 4096,
     ) -> None:
         self.shard_pairs = np.asarray(shard_pairs, dtype=np.int64)
         self.num_pairs = int(self.shard_pairs.sum())
@@ -65,18 +71,30 @@ class Order:
         self.lanes = default_lanes(global_batch) if lanes is None else lanes
         if global_batch % self.lanes:
             hint = f"train.reader.lanes={_nearest_divisor(global_batch, self.lanes)}"
-            raise RecipeError("train.reader.lanes", f"found {self.lanes}", f"expected a divisor of the global batch {global_batch}", hint)
+            raise RecipeError(
+                "train.reader.lanes",
+                f"found {self.lanes}",
+                f"expected a divisor of the global batch {global_batch}",
+                hint,
+            )
         if self.num_pairs < global_batch:
             found = f"the datasets hold {self.num_pairs} pairs"
             expected = f"one step needs the {global_batch} pairs of train.batch.global"
-            raise DataError("train.data", found, expected, f"train.batch.global={max(self.num_pairs, 1)} or less, or add data")
+            raise DataError(
+                "train.data", found, expected, f"train.batch.global={max(self.num_pairs, 1)} or less, or add data"
+            )
         self._epochs: dict[int, _Epoch] = {}
 
     def lanes_of(self, rank: int, world: int) -> range:
         """The contiguous lanes of a rank (sizes differ by at most one); RecipeError with more ranks than lanes."""
         if world > self.lanes:
-            expected = f"every process needs a lane of its own, and the global batch {self.global_batch} is cut into {self.lanes}"
-            raise RecipeError("train.launch", f"{world} processes", expected, f"use at most {self.lanes} processes or raise train.batch.global")
+            expected = f"every process needs a lane, and the global batch {self.global_batch} is cut into {self.lanes}"
+            raise RecipeError(
+                "train.launch",
+                f"{world} processes",
+                expected,
+                f"use at most {self.lanes} processes or raise train.batch.global",
+            )
         return range(rank * self.lanes // world, (rank + 1) * self.lanes // world)
 
     def rows_of(self, rank: int, world: int) -> int:

@@ -1,51 +1,244 @@
-"""The training reader: this rank's rows of every step, the same for any world size and any number of workers."""
+"""The training reader: this rank's rows of every step, the same for any world size and any number of workers.
 
+A step's rows are cut into pieces by lanes; a piece is read and decoded by one worker process. What a piece holds is a
+function of its number, so workers need no state and nothing is lost or repeated when they are killed.
+"""
+
+import json
+import signal
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
+from torch.utils.data import DataLoader, Dataset
 
+from pipeline.contract.dataset import RawPair
+from pipeline.errors import ClipmillError, DataError
+from pipeline.log import get_logger
 from pipeline.settings import Settings
-from training.batch import Batch
-from training.reader.captions import CaptionPolicy
-from training.reader.fetch import Pairs
-from training.reader.images import ImageSettings
+from training.batch import BadPair, Batch, concatenated
+from training.reader.captions import CaptionPolicy, draw_caption
+from training.reader.fetch import Map, Pairs
+from training.reader.images import ImageSettings, train_image
 from training.reader.order import Order
 from training.reader.state import ReaderState
 
 Tokenize = Callable[[list[str]], torch.Tensor]
+_SMALLEST_PIECE = 32  # rows; below it the hand-over between processes costs more than it shares out
+_GRACE = 1000  # rows at the start over which the budget of bad images is spread
+_MEMORY_HINT = "lower train.reader.prefetch or train.reader.piece; in a container, give /dev/shm more room"
 
 
 class ReaderSettings(Settings):
-    """None of these but `lanes` and `window` changes what a step sees."""
+    """`lanes` and `window` are part of the order; the rest never changes what a step sees.
 
-    lanes: Annotated[int, Field(gt=0)] | None = None  # default: the largest divisor of the global batch up to 1,024
-    window: Annotated[int, Field(gt=0)] = 4096  # pairs mixed with each other within a lane
-    workers: Annotated[int, Field(ge=0)] = 2  # processes that read ahead; 0 reads in the training process
-    prefetch: Annotated[int, Field(gt=0)] = 2  # pieces each worker keeps ready
-    piece: Annotated[int, Field(gt=0)] = 512  # rows a worker handles at a time
-    threads: Annotated[int, Field(gt=0)] = 1  # decoding threads of each worker
-    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01  # undecodable images tolerated
+    `lanes`: streams that a step takes equal parts of; default: the largest divisor of the global batch up to 1,024.
+    `window`: neighbouring pairs of a lane that are mixed with each other. `workers`: reading processes of each rank; 0
+    reads in the training process. `prefetch`: steps kept ready. `piece`: most rows that a worker handles at a time.
+    `threads`: of each worker, for reading and decoding; raise it for remote shards. `max_bad_fraction`: undecodable
+    images tolerated before the run stops.
+    """
+
+    lanes: Annotated[int, Field(gt=0)] | None = None
+    window: Annotated[int, Field(gt=0)] = 4096
+    workers: Annotated[int, Field(ge=0)] = 2
+    prefetch: Annotated[int, Field(gt=0)] = 2
+    piece: Annotated[int, Field(gt=0)] = 512
+    threads: Annotated[int, Field(gt=0)] = 2
+    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class Reader:
     """Batches of one rank. Same (pairs, seed, global batch, lanes, window): same global batch at every step."""
 
-    order: Order
-
     def __init__(
-        self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings, image_size: int,
-        captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1, quarantine: Path | None = None,
-    ) -> None:
-        """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank)."""
-        raise NotImplementedError
+        self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings,
+        image_size: int, captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1,
+        quarantine: Path | None = None,
+    ) -> None:  # fmt: skip
+        """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank).
+
+        DataError with fewer pairs than one batch; RecipeError when the lanes fit neither the batch nor the ranks.
+        """
+        self.pairs, self.settings, self.quarantine = pairs, settings, quarantine
+        self.order = Order(
+            pairs.shard_pairs, seed=seed, global_batch=global_batch, lanes=settings.lanes, window=settings.window
+        )
+        lanes = self.order.lanes_of(rank, world)
+        cuts = _pieces(len(lanes), self.order.rows_of(rank, world), settings)
+        pieces = [lanes[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        self._work = _Pieces(pairs, self.order, pieces, image, image_size, captions, tokenize, settings.threads)
+        self._seen = self._bad = 0
+        self._listed: set[str] = set()
 
     def state(self, step: int) -> ReaderState:
         """What to keep in a checkpoint taken when `step` steps are done (the next step to read is `step`)."""
-        raise NotImplementedError
+        order = self.order
+        return ReaderState(
+            data=self.pairs.digest, pairs=order.num_pairs, seed=order.seed, global_batch=order.global_batch,
+            lanes=order.lanes, window=order.window, step=step,
+        )  # fmt: skip
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
-        """(step, this rank's rows) for start <= step < stop. DataError for damage or too many bad images."""
-        raise NotImplementedError
+        """(step, this rank's rows) for start <= step < stop.
+
+        Raises DataError for damaged shards and for too many bad images, StorageError when shards cannot be reached.
+        """
+        count = len(self._work.pieces)
+        found = self._pieces_from(range(start * count, stop * count))
+        try:
+            for step in range(start, stop):
+                batch = concatenated([next(found) for _ in range(count)])
+                self._account(batch)
+                yield step, batch
+        finally:
+            found.close()
+
+    def _pieces_from(self, numbers: range) -> Iterator[Batch]:
+        workers = min(self.settings.workers, len(numbers))
+        if workers == 0:
+            for number in numbers:
+                yield _raised(self._work[number])
+            return
+        # fsspec's event loop does not survive a fork; local files do, and forked workers start at once.
+        loader = DataLoader(
+            self._work, batch_size=None, sampler=numbers, num_workers=workers, collate_fn=_as_is,
+            worker_init_fn=_deaf, generator=torch.Generator(),  # else it draws from, and so moves, the global one
+            prefetch_factor=-(-self.settings.prefetch * len(self._work.pieces) // workers),
+            multiprocessing_context="spawn" if self.pairs.remote else "fork", pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+        iterator = iter(loader)
+        try:
+            for _ in numbers:
+                try:
+                    piece = next(iterator)
+                except RuntimeError as error:
+                    if "DataLoader worker" not in str(error):
+                        raise
+                    found = f"a reading process died: {' '.join(str(error).split())}"
+                    raise ClipmillError("train.reader", found, "", _MEMORY_HINT) from None
+                yield _raised(piece)
+        finally:
+            del iterator
+
+    def _account(self, batch: Batch) -> None:
+        """Counts masked rows against the budget and lists each bad pair once."""
+        self._seen += batch.rows
+        self._bad += len(batch.bad)
+        new = [bad for bad in batch.bad if bad.uid not in self._listed]
+        self._listed.update(bad.uid for bad in new)
+        if new and self.quarantine is not None:
+            self.quarantine.parent.mkdir(parents=True, exist_ok=True)
+            with self.quarantine.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"step": batch.step, **asdict(bad)}) + "\n" for bad in new)
+        for bad in new[:3]:
+            _log.warning("%s %s (uid %s): image is %s; its row is masked", bad.shard, bad.key, bad.uid, bad.reason)
+        budget = self.settings.max_bad_fraction
+        if self._bad > budget * max(self._seen, _GRACE):
+            bad = batch.bad[-1]
+            last = f"the last: {bad.key}, uid {bad.uid}, {bad.reason}"
+            found = f"{self._bad} of {self._seen} images cannot be decoded ({last})"
+            listed = f"they are listed in {self.quarantine}; " if self.quarantine else ""
+            hint = f"{listed}curate with an `image_decode` stage, or raise train.reader.max_bad_fraction"
+            raise DataError(bad.shard, found, f"at most a fraction of {budget} is tolerated", hint)
+
+
+_log = get_logger("reader")
+
+
+@dataclass
+class _Failed:
+    """An error of ours on its way out of a worker: DataLoader would rebuild it from its text alone, and fail."""
+
+    error: ClipmillError
+
+
+class _Pieces(Dataset):
+    """Item i is piece i % P of step i // P, as a Batch; a pure function of i, whichever process asks."""
+
+    def __init__(
+        self, pairs: Pairs, order: Order, pieces: list[range], image: ImageSettings, image_size: int,
+        captions: CaptionPolicy, tokenize: Tokenize, threads: int,
+    ) -> None:  # fmt: skip
+        self.pairs, self.order, self.pieces = pairs, order, pieces
+        self.image, self.image_size, self.captions, self.tokenize = image, image_size, captions, tokenize
+        self.threads = threads
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+    def __getitem__(self, number: int) -> Batch | _Failed:
+        step, piece = divmod(number, len(self.pieces))
+        try:
+            if self.threads == 1:
+                return self._read(step, self.pieces[piece], map)
+            with ThreadPoolExecutor(self.threads) as pool:
+                return self._read(step, self.pieces[piece], pool.map)
+        except ClipmillError as error:
+            return _Failed(error)
+
+    def _read(self, step: int, lanes: range, each: Map) -> Batch:
+        started = time.perf_counter()
+        drawn = self.order.draw(step, lanes)
+        epochs = drawn.epoch.tolist()
+        raw = self.pairs.read(drawn.shard, drawn.row, each)
+        images_NCHW = np.zeros((len(raw), 3, self.image_size, self.image_size), dtype=np.uint8)
+
+        def decode(row: int) -> str:
+            try:
+                images_NCHW[row] = self._decoded(raw[row], epochs[row])
+            except ValueError as error:
+                return str(error)
+            return ""
+
+        reasons = list(each(decode, range(len(raw))))
+        seed = self.order.seed
+        texts = [
+            draw_caption(self.captions, pair.meta["captions"], seed, epoch, pair.uid)
+            for pair, epoch in zip(raw, epochs, strict=True)
+        ]
+        return Batch(
+            step=step, images_NCHW=torch.from_numpy(images_NCHW), tokens_NL=self.tokenize(texts),
+            valid_N=torch.tensor([not reason for reason in reasons], dtype=torch.bool),
+            uids=[pair.uid for pair in raw], captions=texts, epochs=epochs,
+            bad=[
+                BadPair(pair.uid, self.pairs.shard_url(int(shard)), pair.key, reason)
+                for pair, shard, reason in zip(raw, drawn.shard, reasons, strict=True) if reason
+            ],
+            read_s=time.perf_counter() - started,
+        )  # fmt: skip
+
+    def _decoded(self, pair: RawPair, epoch: int) -> np.ndarray:
+        return train_image(pair.image, self.image, self.image_size, self.order.seed, epoch, pair.uid)
+
+
+def _pieces(lanes: int, rows: int, settings: ReaderSettings) -> list[int]:
+    """Where to cut a rank's lanes: a multiple of the workers, so that a worker stays with its lanes' shards."""
+    workers = max(settings.workers, 1)
+    count = workers * -(-rows // (workers * settings.piece))
+    if rows < count * _SMALLEST_PIECE:
+        count = 1
+    count = min(count, lanes)
+    return [n * lanes // count for n in range(count + 1)]
+
+
+def _raised(piece: Batch | _Failed) -> Batch:
+    if isinstance(piece, _Failed):
+        raise piece.error
+    return piece
+
+
+def _deaf(worker: int) -> None:
+    """A scheduler signals every process of a job; only the training process answers, and then ends its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _as_is(item: Batch | _Failed) -> Batch | _Failed:
+    return item

@@ -6,6 +6,8 @@ Order is a function, so the state is only the function's arguments and the step;
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
+
 from pipeline.errors import DataError
 from pipeline.settings import Settings
 
@@ -43,13 +45,15 @@ def check_state(saved: ReaderState, current: ReaderState) -> None:
             raise DataError("reader state", f"{name} is {now}", expected, hint.format(saved=before))
 
 
+def digest_words(uids: Iterable[str]) -> np.ndarray:
+    """blake2b-64 of each uid, uint64."""
+    data = b"".join(hashlib.blake2b(uid.encode(), digest_size=8).digest() for uid in uids)
+    return np.frombuffer(data, dtype="<u8")
+
+
 def digest_part(uids: Iterable[str]) -> int:
-    """Sum of blake2b-64(uid) as a signed 64-bit integer that wraps: parts of ranks may be added by an int64 all-reduce."""
-    total = 0
-    for uid in uids:
-        total += int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "little")
-    total %= _WORD
-    return total - _WORD if total >= _WORD // 2 else total
+    """Sum of blake2b-64(uid) as a signed 64-bit integer that wraps: an int64 all-reduce may add the ranks' parts."""
+    return int(digest_words(uids).sum(dtype=np.uint64).astype(np.int64))
 
 
 def step_digest(total: int, count: int) -> str:
