@@ -291,7 +291,7 @@ def parquet_table(source: Path | pa.BufferReader, where: str, columns: list[str]
             return file.read(columns=columns, use_threads=False)  # threads do not survive a fork
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         found = "not readable as parquet: " + (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(where, found, "an undamaged file", "make it again or copy it again") from error
 
