@@ -20,7 +20,7 @@ _EXTENSIONS = "jpe?g|jpe|jfif|png|gif|webp|bmp|svgz?|tiff?|ico|avif|heic|psd|pdf
 _CAMERAS = (
     r"dsc[nf]?|img[pe]?|image|pict|pxl|mvi|vid|wp|cimg|sam|gopr|hpim|kif|screen[ _-]?shot|scan|photo|whatsapp image"
 )
-_SITES = "twitter|facebook|instagram|pinterest|linkedin|youtube|reddit|tumblr|whatsapp|google|google\\+|rss|email|e-mail"
+_SITES = r"twitter|facebook|instagram|pinterest|linkedin|youtube|reddit|tumblr|whatsapp|google|google\+|rss|e-?mail"
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 
 PATTERNS = {
@@ -41,19 +41,22 @@ PATTERNS = {
     "generic": rf"\W*(?:(?:a|an|the|my|this|your) )?(?:{_GENERIC})(?: ?(?:#|no\.?|nr\.?|number)? ?\d+)?(?: of \d+)?\W*",
     "navigation": rf"\W*(?:{_NAVIGATION})\W*",
     "click": (
-        r"\W*(?:please )?(?:click|tap|press|touch|hover|roll over)\b(?: (?:here|on|to|for|the|this|image|images|picture|"
-        r"photo|thumbnail|icon|button|link|it|and|or|see|view|a|full|full-size|fullsize|large|larger|bigger|size|sized|"
-        r"version|enlarge|zoom|open|close|play|download|visit|go|more|info|information|details|return|continue|website|site))*\W*"
+        r"\W*(?:please )?(?:click|tap|press|touch|hover|roll over)\b(?: (?:here|on|to|for|the|this|image|images|"
+        r"picture|photo|thumbnail|icon|button|link|it|and|or|see|view|a|full|full-size|fullsize|large|larger|bigger|size|"
+        r"sized|version|enlarge|zoom|open|close|play|download|visit|go|more|info|information|details|return|continue|"
+        r"website|site))*\W*"
         r"|enlarge(?: (?:image|picture|photo|this image))?|"
         r"(?:view|see) (?:full|larger|large|full-size)(?: (?:size|image|version))*"
     ),
     "social": (
-        rf"\W*(?:share|follow|find|like|join|tweet|post|pin|save)\b(?: (?:this|it|us|me|on|to|at|via|with|by|{_SITES}))*\W*"
+        r"\W*(?:share|follow|find|like|join|tweet|post|pin|save)\b"
+        rf"(?: (?:this|it|us|me|on|to|at|via|with|by|{_SITES}))*\W*"
         rf"|\W*(?:on |our )?(?:{_SITES})(?: (?:page|icon|logo|button|link))?\W*"
     ),
     "advert": (
         r".*\b(?:buy (?:it |them )?(?:now|today|online)|(?:best|lowest|low|special) prices?|free shipping|"
-        r"order (?:now|today)|limited (?:time )?offer|click here to buy|\d+% off|satisfaction guaranteed|act now|cheap(?:est)? prices?)\b.*"
+        r"order (?:now|today)|limited (?:time )?offer|click here to buy|\d+% off|satisfaction guaranteed|"
+        r"act now|cheap(?:est)? prices?)\b.*"
     ),
 }
 

@@ -16,7 +16,7 @@ def groups_of(texts: Iterable[str]) -> np.ndarray:
 
 
 def mixed(numbers: np.ndarray) -> np.ndarray:
-    """A one-to-one scrambling of uint64 (finaliser of splitmix64; Steele et al., 2014), so that groups spread evenly."""
+    """A scrambling of uint64, so that groups spread evenly (finaliser of splitmix64; Steele et al., 2014)."""
     x = numbers.astype(np.uint64)
     x = (x ^ (x >> np.uint64(30))) * _MIX_1
     x = (x ^ (x >> np.uint64(27))) * _MIX_2

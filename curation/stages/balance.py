@@ -44,7 +44,7 @@ class Balance(Global):
         return self
 
     def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        """Notes of two sorts: this bucket's count of each entry (uid ""); for target_pairs also the entries of each pair."""
+        """Two sorts of notes: this bucket's count of each entry (uid ""); for target_pairs also each pair's entries."""
         _, entries = text_entries(pairs)
         entry, count = np.unique(entries, return_counts=True)
         notes = _notes(entry, count, np.zeros(len(entry)), pa.array([""] * len(entry), pa.string()))

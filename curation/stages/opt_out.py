@@ -43,7 +43,8 @@ class OptOut(Rule):
         lost = header.is_valid().to_numpy(zero_copy_only=False)[flat.column("row").to_numpy()]
         page = pa.array(np.where(lost, None, page.to_numpy(zero_copy_only=False)), pa.string())
         found = sift(flat, page, pairs.num_rows)
-        return Verdicts(reason=pc.coalesce(header, found.reason), captions=found.captions, caption_drops=found.caption_drops)
+        reason = pc.coalesce(header, found.reason)
+        return Verdicts(reason=reason, captions=found.captions, caption_drops=found.caption_drops)
 
     def _hits(self, column: pa.ChunkedArray, prefix: str = "") -> pa.Array:
         """The first token asked for of each text, null where there is none."""

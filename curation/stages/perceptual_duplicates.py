@@ -67,7 +67,7 @@ class PerceptualDuplicates(Duplicates):
         return np.stack(keys)
 
     def settle(self, notes: pa.Table) -> pa.Table:
-        """Members: identical signatures point by `same` to the best of them, the best ones carry links to each other."""
+        """Members: identical signatures point by `same` to the best of them, these carry links to each other."""
         ordered = notes.take(pa.array(self.ranked(notes)))
         ordered = ordered.take(pc.sort_indices(ordered, [("group", "ascending")]))  # stable: best first in each group
         group = ordered.column("group").to_numpy()

@@ -1,0 +1,158 @@
+"""Every hostile or broken image ends in its reason, every honest one in the same figures whatever its container."""
+
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curation.stages.image_decode import ImageDecode
+from tests.helpers.pairs import encoded, picture
+
+
+def measure(*bodies: bytes, **settings) -> list[dict]:
+    return ImageDecode(**settings).open()(list(bodies)).to_pylist()
+
+
+def reason(body: bytes, **settings) -> str | None:
+    return measure(body, **settings)[0]["reason"]
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG whose header promises a size and whose data is a few zeros."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(64))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_lossless_containers_agree_on_every_figure(form):
+    image = picture(1).quantize(64).convert("RGB")
+    options = {"lossless": True} if form == "WEBP" else {}
+    one, other = measure(encoded(image), encoded(image, form, **options))
+    assert one["format"] == "png" and other["format"] == form.lower()
+    assert {k: v for k, v in one.items() if k != "format"} == {k: v for k, v in other.items() if k != "format"}
+    assert (one["width"], one["height"], one["reason"]) == (96, 80, None)
+
+
+@pytest.mark.parametrize(("form", "keep"), [("JPEG", 0.66), ("PNG", 0.66), ("WEBP", 0.66), ("GIF", 0.5), ("BMP", 0.66)])
+def test_a_file_cut_short_is_truncated(form, keep):
+    body = encoded(picture(2), form)
+    assert reason(body) is None
+    assert reason(body[: int(len(body) * keep)]) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='http://127.0.0.1/'/></svg>", "svg"),
+        (b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><svg>&e;</svg>", "svg"),
+        (b"<html>image removed</html>", "not_decodable"),
+        (b"", "not_decodable"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "not_decodable"),
+        (b"8BPS" + bytes(40), "not_decodable"),
+        (b"\xff\xd8\xff\xe0" + bytes(100) + b"\xff\xd9", "not_decodable"),
+        (png_header(32_000, 32_000), "pixel_cap"),
+        (png_header(13_000, 13_000), "pixel_cap"),
+        (png_header(60_000, 1), "side_cap"),
+        (png_header(0, 0), "not_decodable"),
+    ],
+)
+def test_what_is_no_usable_image_gets_its_reason(body, expected):
+    assert reason(body) == expected
+
+
+def test_a_bomb_is_refused_from_its_header_at_once():
+    start = time.perf_counter()
+    assert measure(*[png_header(19_999, 19_999)] * 20)[0]["reason"] == "pixel_cap"
+    assert time.perf_counter() - start < 1
+
+
+def test_a_text_chunk_that_swells_is_refused():
+    body = encoded(picture(3))
+    data = b"k\0\0" + zlib.compress(bytes(3_000_000))
+    chunk = struct.pack(">I", len(data)) + b"zTXt" + data + struct.pack(">I", zlib.crc32(b"zTXt" + data))
+    assert reason(body[:33] + chunk + body[33:]) == "metadata_cap"
+
+
+def test_a_format_that_was_not_asked_for_is_refused():
+    assert reason(encoded(picture(4), "GIF"), formats=["jpg", "png"]) == "format"
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "RGBA", "I;16"])
+def test_every_mode_becomes_rgb(mode):
+    image = picture(5)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    else:
+        image = image.convert(mode)
+    row = measure(encoded(image, "TIFF" if mode == "CMYK" else "PNG"))[0]
+    assert row["reason"] is None and row["width"] == 96
+    if mode in ("L", "I;16"):
+        assert row["phash"] == measure(encoded(picture(5)))[0]["phash"]
+
+
+def test_transparency_is_seen_on_white():
+    clear = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    clear.paste((200, 0, 0, 255), (5, 5, 20, 20))
+    flat = Image.new("RGB", (40, 30), "white")
+    flat.paste((200, 0, 0), (5, 5, 20, 20))
+    one, other = measure(encoded(clear), encoded(flat))
+    assert one["pixels"] == other["pixels"]
+
+
+@pytest.mark.parametrize("orientation", range(1, 10))
+def test_exif_orientation_is_applied(orientation):
+    image = picture(6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turns = {2: [0], 3: [3], 4: [1], 5: [5], 6: [4], 7: [6], 8: [2]}
+    upright = image
+    for turn in turns.get(orientation, []):
+        upright = upright.transpose(Image.Transpose(turn))
+    one, other = measure(encoded(image, exif=exif), encoded(upright))
+    assert one["pixels"] == other["pixels"] and one["width"] == (80 if orientation in (5, 6, 7, 8) else 96)
+
+
+def test_only_the_first_frame_is_looked_at():
+    frames = [picture(seed).quantize(16) for seed in range(3)]
+    animated = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    one, other = measure(animated, encoded(frames[0], "GIF"))
+    assert one["pixels"] == other["pixels"]
+
+
+@pytest.mark.parametrize("colour", ["black", "white", "#336699"])
+def test_one_colour_is_blank_unless_wanted(colour):
+    body = encoded(Image.new("RGB", (50, 50), colour), "JPEG")
+    assert reason(body) == "blank"
+    assert reason(body, blank_range=-1) is None
+    assert reason(encoded(Image.new("RGBA", (50, 50), (255, 0, 0, 0)))) == "blank"
+
+
+def test_one_changed_pixel_changes_the_digest_and_hardly_the_hash():
+    image = picture(7)
+    changed = image.copy()
+    changed.putpixel((3, 3), (0, 255, 0))
+    one, other = measure(encoded(image), encoded(changed))
+    assert one["pixels"] != other["pixels"]
+    assert (one["phash"] ^ other["phash"]).bit_count() <= 2
+
+
+def test_random_damage_never_raises():
+    rng = np.random.default_rng(0)
+    bodies = []
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF"):
+        clean = np.frombuffer(encoded(picture(8), form), np.uint8)
+        for _ in range(60):
+            body = clean.copy()
+            body[rng.integers(0, len(body), 6)] = rng.integers(0, 256, 6)
+            bodies.append(body.tobytes())
+    table = ImageDecode().open()(bodies)
+    assert table.num_rows == 300
+    known = {None, "format", "side_cap", "pixel_cap", "metadata_cap", "truncated", "not_decodable", "blank", "svg"}
+    assert set(table.column("reason").to_pylist()) <= known
