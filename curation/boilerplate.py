@@ -18,7 +18,7 @@ _NAVIGATION = (
 )
 _EXTENSIONS = "jpe?g|jpe|jfif|png|gif|webp|bmp|svgz?|tiff?|ico|avif|heic|psd|pdf|eps|html?|php|aspx?|mp4|mov"
 _CAMERAS = (
-    r"dsc[nf]?|img[pe]?|image|pict|pxl|mvi|vid|wp|cimg|sam|gopr|hpim|kif|screen[ _-]?shot|scan|photo|whatsapp image"
+    r"dsc[nf]?|img[pe]?|pict|pxl|mvi|vid|wp|cimg|sam|gopr|hpim|kif|screen[ _-]?shot|scan|whatsapp image"
 )
 _SITES = r"twitter|facebook|instagram|pinterest|linkedin|youtube|reddit|tumblr|whatsapp|google|google\+|rss|e-?mail"
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
@@ -38,7 +38,10 @@ PATTERNS = {
     "number": r"[\W_]*\d[\d\W_]*",
     # 5d41402abc4b2a76b9719d911017c592, 550e8400-e29b-41d4-a716-446655440000, HASH(0x853b2b0)
     "hex": r"(?=.*\d)(?:0x)?[0-9a-f]{8,}(?:[-_ ][0-9a-f]{4,})*|.*\b(?:hash|array|code|scalar)\(0x[0-9a-f]+\).*",
-    "generic": rf"\W*(?:(?:a|an|the|my|this|your) )?(?:{_GENERIC})(?: ?(?:#|no\.?|nr\.?|number)? ?\d+)?(?: of \d+)?\W*",
+    "generic": (
+        rf"\W*(?:(?:a|an|the|my|this|your) )?(?:{_GENERIC})(?:[ -]?(?:#|no\.?|nr\.?|number)? ?\d+)?"
+        r"(?: of \d+)?\W*"
+    ),
     "navigation": rf"\W*(?:{_NAVIGATION})\W*",
     "click": (
         r"\W*(?:please )?(?:click|tap|press|touch|hover|roll over)\b(?: (?:here|on|to|for|the|this|image|images|"
@@ -51,7 +54,7 @@ PATTERNS = {
     "social": (
         r"\W*(?:share|follow|find|like|join|tweet|post|pin|save)\b"
         rf"(?: (?:this|it|us|me|on|to|at|via|with|by|{_SITES}))*\W*"
-        rf"|\W*(?:on |our )?(?:{_SITES})(?: (?:page|icon|logo|button|link))?\W*"
+        rf"|\W*(?:on |our )?(?:{_SITES})(?: (?:page|link))?\W*"
     ),
     "advert": (
         r".*\b(?:buy (?:it |them )?(?:now|today|online)|(?:best|lowest|low|special) prices?|free shipping|"

@@ -44,7 +44,9 @@ def concept_report(stage: ConceptMatch, before: np.ndarray, after: np.ndarray, t
         "num_unreachable_entries": len(unreachable),
         "unreachable": [entries[i] for i in unreachable[:_HEAD]],
         "t": t,
-        "head": [{"entry": entries[i], "before": int(before[i]), "after": int(after[i])} for i in order[:_HEAD] if before[i]],
+        "head": [
+            {"entry": entries[i], "before": int(before[i]), "after": int(after[i])} for i in order[:_HEAD] if before[i]
+        ],
         "curve": {"rank": ranks.tolist(), "before": before[at].tolist(), "after": after[at].tolist()},
         "tail_share_before": _share(before, before < limit),
         "tail_share_after": _share(after, before < limit),

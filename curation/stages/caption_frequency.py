@@ -45,7 +45,8 @@ class CaptionFrequency(Global):
         ends = runs.run_ends.to_numpy().astype(np.int64)
         starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         many = ends - starts > self.max_pairs
-        last = ordered.take(pa.array(starts[many] + self.max_pairs - 1))
+        last = ordered.take(pa.array(starts[many] + self.max_pairs - 1, pa.int64()))
+        last = last.rename_columns(["text", "draw", "last_uid"])  # no `uid`: every bucket needs every row
         if self.excess == "drop_all":
             last = last.set_column(1, "draw", pa.array(np.full(last.num_rows, -1.0)))  # below every draw
         return last
@@ -56,7 +57,7 @@ class CaptionFrequency(Global):
         at = pc.index_in(whole(keyed.column("text")), value_set=whole(folded.column("text")))
         limits = folded.take(at)
         draw, limit = keyed.column("draw"), limits.column("draw")
-        tied = pc.and_(pc.equal(draw, limit), pc.greater(keyed.column("uid"), limits.column("uid")))
+        tied = pc.and_(pc.equal(draw, limit), pc.greater(keyed.column("uid"), limits.column("last_uid")))
         lost = pc.fill_null(pc.or_(pc.greater(draw, limit), tied), False)
         reasons = pc.if_else(lost, pa.scalar("frequent"), pa.scalar(None, pa.string()))
         return sift(flat, whole(reasons), pairs.num_rows, whole(flat.column("text")))

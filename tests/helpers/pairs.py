@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from curation import captions, records, tables
@@ -54,19 +55,20 @@ def run_rule(stage: Rule, pairs: pa.Table, seed: int = 0) -> Verdicts:
 
 
 def run_global(stage: Global, pairs: pa.Table, seed: int = 0, buckets: int = 1, slots: int = 1) -> Verdicts:
-    """Runs survey, settle, fold and judge with the pairs cut into `buckets` and the groups into `slots`, as a runner may:
-    through files' worth of sorting, each bucket seeing only the folded rows of its own uids. Verdicts of all pairs."""
+    """Runs survey, settle, fold and judge with the pairs cut into `buckets` and the groups into `slots`, as a runner
+    may; each bucket sees only the folded rows of its own uids. Verdicts of all pairs."""
     edges = np.linspace(0, pairs.num_rows, buckets + 1).astype(int)
     cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     notes = tables.concat([stage.survey(each, seed) for each in reversed(cut)])
     slot = notes.column("group").to_numpy() % np.uint64(slots)
-    settled = [stage.settle(tables.sorted_plainly(notes.filter(pa.array(slot == s)), ("group", "uid"))) for s in range(slots)]
+    met = [tables.sorted_plainly(notes.filter(pa.array(slot == s)), ("group", "uid")) for s in range(slots)]
+    settled = [stage.settle(each) for each in met]
     folded = stage.fold(tables.sorted_plainly(tables.concat(settled)))
     judged = []
     for each in cut:
         own = folded
         if "uid" in folded.column_names:
-            own = folded.filter(pa.array(np.isin(folded.column("uid").to_pylist(), each.column("uid").to_pylist()), pa.bool_()))
+            own = folded.filter(pc.is_in(folded.column("uid"), value_set=each.column("uid").combine_chunks()))
         judged.append(stage.judge(each, own, seed))
     drops: dict[str, int] = {}
     for each in judged:

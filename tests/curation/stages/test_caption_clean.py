@@ -1,0 +1,73 @@
+"""Captions come out as a person would have typed them."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from curation.stages.caption_clean import CaptionClean
+from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, texts_of
+
+CLEANED = [
+    ("a  cat \n on\ta mat ", "a cat on a mat"),
+    ("Tom &amp; Jerry", "Tom & Jerry"),
+    ("Tom &amp;amp;amp; Jerry", "Tom & Jerry"),
+    ("&quot;caf&eacute;&quot;", '"café"'),
+    ("cafÃ© crÃ¨me", "café crème"),
+    ("cafe\u0301", "café"),
+    ("a\u200bb\u202ec\ufeff", "abc"),
+    ("soft\u00adhyphen", "softhyphen"),
+    ("nul\x00bell\x07", "nulbell"),
+    ("no\u00a0break", "no break"),
+    ("<b>bold</b> text", "bold text"),
+    ("&lt;i&gt;slanted&lt;/i&gt;", "slanted"),
+    ("a < b and 3 > 2", "a < b and 3 > 2"),
+    ("red_flower", "red flower"),
+    ("__init__", "init"),
+    ("flags hash(0x853b2b0) europe HASH(0x860a448)", "flags europe"),
+    ("می\u200cخواهم", "می\u200cخواهم"),
+    ("hash(0x853b2b0)", ""),
+    (" \u200b ", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), CLEANED)
+def test_text_is_cleaned(text, expected):
+    assert CaptionClean().clean(text) == expected
+
+
+def test_every_repair_can_be_switched_off():
+    off = CaptionClean(fix=False, form=None, tags=False, underscores=False, remove=[])
+    assert off.clean("Tom &amp; cafe\u0301 <b>a_b</b> hash(0x1)") == "Tom &amp; cafe\u0301 <b>a_b</b> hash(0x1)"
+    assert CaptionClean(form="NFKC").clean("ﬁre １２") == "fire 12"
+    assert CaptionClean(remove=[r"\s*\(Wed .*\)$"]).clean("Icons (Wed Aug 25 2004)") == "Icons"
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_cleaning_leaves_no_stray_space_or_invisible_character(text):
+    cleaned = CaptionClean().clean(text)
+    assert cleaned == " ".join(cleaned.split())
+    assert not set(cleaned) & set("\x00\x07\u200b\u202e\ufeff\t\n")
+
+
+def test_captions_that_become_equal_become_one_and_empty_ones_go():
+    pairs = pairs_of(pair("two", "red_flower", "red flower", "tulip"), pair("none", "<br>", "\u200b"), pair("bare"))
+    verdicts = run_rule(CaptionClean(), pairs)
+    assert texts_of(pairs, verdicts) == {"two": ["red flower", "tulip"], "none": [], "bare": []}
+    assert by_url(pairs, verdicts.reason) == {"two": None, "none": "empty", "bare": None}
+    assert verdicts.caption_drops == {"empty": 2, "repeated": 1}
+
+
+@pytest.mark.parametrize("text", ["<!--" * 200_000, "<a" * 400_000, "&amp;" * 150_000, "_" * 900_000, "&" * 900_000])
+def test_a_long_hostile_text_takes_no_long_time(text):
+    start = time.perf_counter()
+    CaptionClean().clean(text)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_broken_pattern_is_refused():
+    with pytest.raises(ValidationError, match="no regular expression"):
+        CaptionClean(remove=["("])
