@@ -61,28 +61,28 @@ def test_a_cut_made_while_reading_names_the_offset(folder):
 
 
 def test_no_flipped_bit_of_a_shard_changes_a_pair_unseen(folder):
-    """Exhaustive in bytes: one bit of every byte. A read gives the true pair or raises; verify names the place."""
+    """One bit of every eleventh byte: a read gives the true pair, or raises naming the place."""
     tar = folder / "shard-000000.tar"
     whole, dice = tar.read_bytes(), random.Random(0)
-    truth = open_dataset(str(folder)).read_many(0, [0, 1, 2])
+    dataset = open_dataset(str(folder))
+    truth = dataset.read_many(0, [0, 1, 2])
     refused = 0
-    for at in range(0, len(whole), 3):
+    for at in range(0, len(whole), 11):
         tar.write_bytes(flipped(whole, at * 8 + dice.randrange(8)))
-        dataset = open_dataset(str(folder))
         for row in range(3):
             try:
                 assert dataset.read_pair(0, row) == truth[row]
             except DataError as error:
                 refused += 1
                 assert "shard-000000.tar at byte" in error.where and "row checksum" in error.found and error.expected
-    assert refused > 3 * 600 / 3  # the images alone
+    assert refused > 3 * 600 // 11 - 3  # the images alone
 
 
 def test_verify_names_the_pair_or_byte_of_every_flip(folder):
     tar = folder / "shard-000000.tar"
     whole, dice = tar.read_bytes(), random.Random(1)
     lengths = open_dataset(str(folder)).table(0)["length"].to_pylist()
-    for at in range(0, len(whole), 7):
+    for at in range(0, len(whole), 17):
         tar.write_bytes(flipped(whole, at * 8 + dice.randrange(8)))
         problems = verify(str(folder)).problems
         assert len(problems) == 2 and "sha256" in problems[0].found
@@ -91,7 +91,7 @@ def test_verify_names_the_pair_or_byte_of_every_flip(folder):
         assert row is None or f"pair 000000-00000{row}" in problems[1].where
 
 
-def test_every_flip_in_a_header_or_padding_of_a_plain_tar_is_found(tmp_path):
+def test_flips_in_the_headers_and_padding_of_a_plain_tar_are_found(tmp_path):
     write_shard(str(tmp_path), 0, small_pairs(1))
     tar = tmp_path / "shard-000000.tar"
     whole = tar.read_bytes()
@@ -99,7 +99,7 @@ def test_every_flip_in_a_header_or_padding_of_a_plain_tar_is_found(tmp_path):
     spans = [(row[f"{member}_offset"], row[f"{member}_length"]) for member in ("image", "text", "json")]
     payload = {byte for start, length in spans for byte in range(start, start + length)}
     dice = random.Random(2)
-    for at in sorted(set(range(len(whole))) - payload):
+    for at in sorted(set(range(0, len(whole), 3)) - payload):
         tar.write_bytes(flipped(whole, at * 8 + dice.randrange(8)))
         with pytest.raises(DataError, match="shard-000000.tar at byte"):
             scan_tar(str(tar))

@@ -13,6 +13,7 @@ import pytest
 from pipeline.contract import dataset as dataset_module
 from pipeline.contract import storage
 from pipeline.contract.dataset import open_dataset, verify
+from pipeline.contract.index import read_index
 from pipeline.contract.manifest import MANIFEST, InputPart, Manifest, StageCounts
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset, make_pair
@@ -138,7 +139,7 @@ def test_verify_lists_every_problem_at_once(tmp_path):
     (tmp_path / "index/shard-000002.parquet").unlink()
     tar = tmp_path / "shard-000003.tar"
     data = bytearray(tar.read_bytes())
-    rows = open_dataset_table(tmp_path, 3)
+    rows = read_index(str(tmp_path), Manifest.load(str(tmp_path)).shards[3]).to_pylist()
     for row in (1, 3):
         data[rows[row]["image_offset"]] ^= 1
     tar.write_bytes(data)
@@ -156,12 +157,6 @@ def test_verify_lists_every_problem_at_once(tmp_path):
     for row in (1, 3):
         assert f"shard-000003.tar at byte {rows[row]['offset']} (pair 000003-00000{row}): row checksum" in words
     assert len(report.problems) == 8 and not report.ok and seen == [4] * 5
-
-
-def open_dataset_table(folder, shard):
-    from pipeline.contract.index import read_index
-
-    return read_index(str(folder), Manifest.load(str(folder)).shards[shard]).to_pylist()
 
 
 def test_plain_tars_warn_and_their_scan_is_kept_until_the_tar_changes(tmp_path, caplog, monkeypatch):

@@ -36,7 +36,7 @@ def pairs(draw: st.DrawFn) -> Pair:
     return Pair(uid, image, draw(st.sampled_from(EXTS)), {**extra, **known, **sides})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(shards=st.lists(st.lists(pairs(), min_size=1, max_size=4), min_size=1, max_size=3), order=st.randoms())
 def test_every_pair_comes_back_as_it_was(shards, order):
     with tempfile.TemporaryDirectory() as folder:
