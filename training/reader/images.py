@@ -30,9 +30,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_DRAFT_MARGIN = (
-    2  # a draft keeps at least twice the wanted pixels, so that the bicubic filter still does the last halving
-)
+_MARGIN = 2.0  # shortcuts leave at least twice the wanted pixels: the bicubic filter still does the last halving
 
 _LONG = 8  # aspect ratio from which the middle of a strip is cut out before it is scaled
 
@@ -71,7 +69,7 @@ def eval_image(data: bytes, settings: ImageSettings, size: int) -> np.ndarray:
 def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoch: int, uid: str) -> np.ndarray:
     """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid). ValueError as `eval_image`.
 
-    Large JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that keeps twice the wanted pixels.
+    Large images are first reduced by whole factors (JPEGs while they are decoded) to no less than twice their size.
     """
 
     def draw(name: str) -> float:
@@ -85,7 +83,8 @@ def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoc
     image = _rgb(picture, settings.background)
     sx, sy = image.width / width, image.height / height
     box = (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
-    pixels = _pixels(_fitted(image, box, settings, size, stretch=cropped and settings.resize == "shortest"))
+    stretch = cropped and settings.resize == "shortest"
+    pixels = _pixels(_fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN))
     return np.ascontiguousarray(pixels[:, :, ::-1]) if settings.flip and draw("flip") < 0.5 else pixels
 
 
@@ -127,7 +126,7 @@ def _draft(picture: Image.Image, box: Box, size: int) -> None:
     """Asks the JPEG decoder for fewer pixels when the part in `box` has far more than `size` needs."""
     if picture.format != "JPEG":
         return
-    spare = min(box[2] - box[0], box[3] - box[1]) / (size * _DRAFT_MARGIN)
+    spare = min(box[2] - box[0], box[3] - box[1]) / (size * _MARGIN)
     if spare >= 2:
         picture.draft(None, (max(1, int(picture.width / spare)), max(1, int(picture.height / spare))))
 
@@ -162,28 +161,35 @@ def _crop(width: int, height: int, settings: ImageSettings, draw) -> Box:
     return left, top, left + w, top + h
 
 
-def _fitted(image: Image.Image, box: Box, settings: ImageSettings, size: int, stretch: bool = False) -> Image.Image:
-    """The part of `image` in `box` as a size x size square. Rounding follows open_clip's evaluation transform."""
+def _fitted(
+    image: Image.Image, box: Box, settings: ImageSettings, size: int, *, stretch: bool = False, gap: float | None = None
+) -> Image.Image:
+    """The part of `image` in `box` as a size x size square. Rounding follows open_clip's evaluation transform.
+
+    `gap`: pixels far above the wanted size are averaged in whole blocks first, down to `gap` times the wanted size.
+    """
     left, top = max(box[0], 0.0), max(box[1], 0.0)
     right, bottom = min(max(box[2], left + 1e-3), image.width), min(max(box[3], top + 1e-3), image.height)
     box, width, height = (left, top, right, bottom), right - left, bottom - top
     how = Image.Resampling.BICUBIC
     if stretch or settings.resize == "squash":
-        return image.resize((size, size), how, box=box)
+        return image.resize((size, size), how, reducing_gap=gap, box=box)
     if settings.resize == "pad":
         ratio = max(width, height) / size
-        inner = image.resize((max(1, round(width / ratio)), max(1, round(height / ratio))), how, box=box)
+        inner = image.resize(
+            (max(1, round(width / ratio)), max(1, round(height / ratio))), how, reducing_gap=gap, box=box
+        )
         square = Image.new("RGB", (size, size), _BACKGROUNDS[settings.background])
         square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return square
     short, long = min(width, height), max(width, height)
     if long > _LONG * short:  # never make a strip thousands of pixels long to throw most of it away
         x, y = left + (width - short) / 2, top + (height - short) / 2
-        return image.resize((size, size), how, box=(x, y, x + short, y + short))
+        return image.resize((size, size), how, reducing_gap=gap, box=(x, y, x + short, y + short))
     long_size = int(size * long / short)
     shape = (size, long_size) if width <= height else (long_size, size)
     x, y = round((shape[0] - size) / 2), round((shape[1] - size) / 2)
-    return image.resize(shape, how, box=box).crop((x, y, x + size, y + size))
+    return image.resize(shape, how, reducing_gap=gap, box=box).crop((x, y, x + size, y + size))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
