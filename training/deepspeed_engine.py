@@ -32,11 +32,12 @@ class DeepSpeedEngine:
     def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
         deepspeed = _deepspeed(peers.device)
         ensure_group(peers)
+        self.settings = settings
         self.peers = peers
         self.device = peers.device
         self.towers = towers
         self.optimizer_steps = 0
-        self._stage = settings.zero_stage
+        self._partitioned = settings.zero_stage == 3  # parameters too, not only what the optimizer keeps
         self._optimizer = optimizer
         self._trained = {name for name, parameter in towers.named_parameters() if parameter.requires_grad}
         self._shapes = {name: tuple(parameter.shape) for name, parameter in towers.named_parameters()}
@@ -111,13 +112,12 @@ class DeepSpeedEngine:
         return math.isfinite(float(self._zero._global_grad_norm))
 
     def _masters(self) -> list[Tensor]:
-        return list(
-            self._zero.fp32_partitioned_groups_flat if self._stage == 3 else self._zero.single_partition_of_fp32_groups
-        )
+        zero = self._zero
+        return list(zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups)
 
     def _fragment(self, name: str, parameter: nn.Parameter) -> "_Fragment":
         """This rank's part of a parameter's master and moments, as views that may be written to."""
-        if self._stage == 3:
+        if self._partitioned:
             size = parameter.ds_tensor.numel()
             start = size * self.peers.rank
             held = max(0, min(size, parameter.ds_numel - start))  # the last ranks' parts end in padding
@@ -151,7 +151,7 @@ class DeepSpeedEngine:
         return {key: row.reshape(shape) for key, row in zip(keys, whole, strict=True)}
 
     def _set_live(self, parameter: nn.Parameter, value: Tensor) -> None:
-        if self._stage < 3:
+        if not self._partitioned:
             parameter.data.copy_(value)
             return
         shard = parameter.ds_tensor.data

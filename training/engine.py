@@ -64,6 +64,7 @@ class StepInfo:
 class Engine(Protocol):
     """Every method is collective (properties are not): all ranks call it, equally often and in the same order."""
 
+    settings: EngineSettings
     peers: Peers
     device: torch.device
     towers: nn.Module  # for sizes, tokenizer and names; under ZeRO-3 its parameters are empty between forwards

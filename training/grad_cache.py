@@ -42,14 +42,14 @@ def cached_step(
     chunk: int,
     lr: float,
     seeds_N: Tensor | None = None,
-    check: bool = False,
 ) -> StepResult:
     """Forward, loss, backward and optimizer step for `batch`, holding the activations of `chunk` pairs at a time.
 
     Collective. Ranks may hold different numbers of rows, or none: all run as many forwards as the fullest one, on one
     row of weight zero where they have no more, because ZeRO-3 gathers parameters in every forward. Randomness drawn
     from torch's generators is the same in both passes; randomness keyed by `seeds_N` is so for any chunk and world.
-    `check` compares the features of both passes (ClipmillError on every rank when they differ).
+    With `check_cache` in the engine's settings the features of both passes are compared (ClipmillError on every rank
+    when they differ).
     """
     clock = _Clock(engine.device)
     chunks = _Chunks(engine, batch, chunk, seeds_N)
@@ -66,8 +66,8 @@ def cached_step(
         return StepResult(value, output.metrics, float("inf"), True, output.pairs, clock.laps)
 
     with engine.accumulate():
-        drift = chunks.second_pass(output, last, (image_ND, text_ND) if check else None)
-    if check:
+        drift = chunks.second_pass(output, last, (image_ND, text_ND) if engine.settings.check_cache else None)
+    if engine.settings.check_cache:
         _require_agreement(engine, drift)
     clock.lap("pass2")
     info = engine.step(lr)

@@ -12,20 +12,20 @@ from torch import Tensor, nn
 
 from training.adamw import MOMENTS, GuardedAdamW
 from training.engine import Body, EngineSettings, Features, StepInfo, surrogate
-from training.peers import Peers
 from training.full_state import buffers_of, checked, load_buffers
+from training.peers import Peers
 
 
 class PlainEngine:
     """See `training.engine.Engine`. Parameters may be float64, for tests that want more digits."""
 
     def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+        self.settings = settings
         self.peers = peers
         self.device = peers.device
         self.towers = towers
         self.optimizer_steps = 0
         self._body = Body(towers, settings.precision).train()
-        self._clip = settings.grad_clip
         self._optimizer = optimizer
         self._trained = [parameter for parameter in towers.parameters() if parameter.requires_grad]
         optimizer.make_state(self._trained)
@@ -74,9 +74,10 @@ class PlainEngine:
         norm = norms.norm().item()
         skipped = not math.isfinite(norm)
         if not skipped:
-            if self._clip is not None and norm > self._clip:
+            clip = self.settings.grad_clip
+            if clip is not None and norm > clip:
                 for parameter in self._trained:
-                    parameter.grad.mul_(self._clip / (norm + 1e-6))
+                    parameter.grad.mul_(clip / (norm + 1e-6))
             self._optimizer.set_lr(lr)
             self._optimizer.step()
             self.optimizer_steps += 1

@@ -11,8 +11,8 @@ import torch._dynamo  # noqa: E402, F401
 
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
 try:
-    import deepspeed  # noqa: F401
+    import deepspeed
     import deepspeed.runtime.zero.muon.muon_optimizer
-    import deepspeed.runtime.zero.stage3
+    import deepspeed.runtime.zero.stage3  # noqa: F401
 except ImportError:
     pass

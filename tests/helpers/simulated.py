@@ -33,6 +33,12 @@ class SimulatedPeers(Peers):
         self._table.barrier.wait()
         return values
 
+    def broadcast_object(self, value: Any, source: int = 0) -> Any:
+        return self.gather_object(value)[source]
+
+    def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
+        return tensor.copy_(self.gather_object(tensor.detach().clone())[source])
+
     def all_sum(self, tensor: Tensor) -> Tensor:
         return torch.stack(self.gather_object(tensor.detach().clone())).sum(0, dtype=tensor.dtype)
 

@@ -1,8 +1,12 @@
-"""The CLIP loss as a textbook writes it, B x B matrix and autograd and all, in float64: what every loss must equal."""
+"""The CLIP loss as a textbook writes it, B x B matrix and autograd and all, in float64: what everything must equal."""
+
+import copy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from training.batch import Batch
 
 
 def softmax_loss(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -20,3 +24,12 @@ def softmax_gradients(
     leaves = [t.detach().double().requires_grad_() for t in (image_BD, text_BD, log_scale)]
     loss = softmax_loss(leaves[0][valid_B], leaves[1][valid_B], leaves[2], smoothing)
     return (loss.detach(), *torch.autograd.grad(loss, leaves))
+
+
+def step_gradients(towers: nn.Module, batch: Batch) -> tuple[float, dict[str, Tensor]]:
+    """Loss and every trained parameter's gradient for a whole batch in one process, float64."""
+    towers = copy.deepcopy(towers).double()
+    image_BD, text_BD = towers(batch.images_NCHW[batch.valid_N], batch.tokens_NL[batch.valid_N])
+    loss = softmax_loss(image_BD, text_BD, towers.log_scale)
+    trained = {name: parameter for name, parameter in towers.named_parameters() if parameter.requires_grad}
+    return loss.item(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
