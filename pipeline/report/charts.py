@@ -15,7 +15,7 @@ from pipeline.report.curves import smoothed, thinned
 from pipeline.report.figures import number_text, tick_text
 from pipeline.report.scales import Scale, padded
 
-WIDTH, HEIGHT = 400, 214
+WIDTH, NARROW, HEIGHT = 400, 290, 214
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 
 
@@ -59,11 +59,12 @@ def line_chart(
     zero: bool = False,
     levels: Sequence[tuple[str, float]] = (),
     height: int = HEIGHT,
-    legend: bool = True,
+    ends: bool = True,
 ) -> Chart | None:
     """Curves over one x axis, or None if no point can be drawn. `levels` are labelled horizontal lines.
 
-    A logarithmic axis leaves out values <= 0. The legend gives each curve's first and last value.
+    A logarithmic axis leaves out values <= 0. The legend gives each curve's first and
+    last value if `ends`.
     """
     drawn = [(line, *_drawable(line, log_x, log_y)) for line in lines]
     drawn = [(line, xs, ys) for line, xs, ys in drawn if len(xs)]
@@ -83,9 +84,9 @@ def line_chart(
     for line, xs, ys in drawn:
         first, last = number_text(float(ys[0])), number_text(float(ys[-1]))
         body.append(_curve(line, xs, ys, x, y))
-        keys.append(Key(line.tone, line.label, f"{first} → {last}"))
+        keys.append(Key(line.tone, line.label, f"{first} → {last}" if ends else ""))
         spoken.append(f"{line.label} from {first} at {tick_text(xs[0])} to {last} at {tick_text(xs[-1])}")
-    return Chart(title, _svg(f"{title}: " + "; ".join(spoken), body, height), tuple(keys) if legend else ())
+    return Chart(title, _svg(f"{title}: " + "; ".join(words.strip() for words in spoken), body, height), tuple(keys))
 
 
 def _drawable(line: Line, log_x: bool, log_y: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +160,7 @@ def histogram(
         return None
     widths = np.diff(edges)
     log_x = edges[0] > 0 and widths[-1] > 5 * widths[0]
-    x = Scale(edges[0], edges[-1], _LEFT, WIDTH - _RIGHT, bool(log_x))
+    x = Scale(edges[0], edges[-1], _LEFT, NARROW - _RIGHT, bool(log_x))
     y = Scale(0.0, 1.08 * max(*before, *after), HEIGHT - _BOTTOM, _TOP)
     body = [_axes(x, y, HEIGHT, x_label, "")]
     for tone, columns in (("before", before), ("after", after)):
@@ -173,12 +174,12 @@ def histogram(
                 )
     for cut in cuts:
         if edges[0] <= cut <= edges[-1]:
-            body.append(_cut(x(cut), f"cut {tick_text(cut)}"))
+            body.append(_cut(x(cut), f"cut {tick_text(cut)}", NARROW - _RIGHT))
     total, kept = sum(before), sum(after)
     cut_words = f", cut at {', '.join(tick_text(c) for c in cuts)}" if cuts else ""
     spoken = f"{title}: {total:,.0f} before, {kept:,.0f} after, from {tick_text(edges[0])} to {tick_text(edges[-1])}"
     keys = (Key("before", "came in", f"{total:,.0f}"), Key("after", "kept", f"{kept:,.0f}"))
-    return Chart(title, _svg(spoken + cut_words, body, HEIGHT), keys)
+    return Chart(title, _svg(spoken + cut_words, body, HEIGHT, NARROW), keys)
 
 
 def _finite_edges(edges: Sequence[float]) -> list[float]:
@@ -205,32 +206,33 @@ def dumbbell(before: float | None, after: float, chance: float | None) -> Markup
     return Markup('<svg class="dumbbell" viewBox="0 0 180 18" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
 
 
-def _svg(description: str, body: Sequence[Markup], height: int) -> Markup:
+def _svg(description: str, body: Sequence[Markup], height: int, width: int = WIDTH) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, description, Markup("").join(body)
+        width, height, description, Markup("").join(body)
     )
 
 
 def _axes(x: Scale, y: Scale, height: int, x_label: str, y_label: str) -> Markup:
     parts = []
+    left, right, base = x.start, x.end, height - _BOTTOM
     for value in y.ticks(4):
         at = y(value)
-        parts.append(Markup('<line class="mark" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH - _RIGHT, at, at))
-        parts.append(_text(_LEFT - 6, at + 3.5, tick_text(value), "end"))
-    base = height - _BOTTOM
-    parts.append(Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(_LEFT, WIDTH - _RIGHT, base, base))
+        parts.append(_rule("mark", left, right, at, at))
+        parts.append(_text(left - 6, at + 3.5, tick_text(value), "end"))
+    parts.append(_rule("axis", left, right, base, base))
     for value in x.ticks(5):
-        at = x(value)
-        parts.append(Markup('<line class="axis" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(at, at, base, base + 4))
-        if at < WIDTH - _RIGHT - 2 or not x_label:
-            parts.append(_text(min(at, WIDTH - _RIGHT - 6), base + 15, tick_text(value), "middle"))
-        else:
-            parts.append(_text(at, base + 15, tick_text(value), "end"))
+        at, text = x(value), tick_text(value)
+        parts.append(_rule("axis", at, at, base, base + 4))
+        parts.append(_text(min(at, right + _RIGHT - 3 * len(text)), base + 15, text, "middle"))
     if x_label:
-        parts.append(_text(WIDTH - _RIGHT, base + 29, x_label, "end", "label"))
+        parts.append(_text(right, base + 29, x_label, "end", "label"))
     if y_label:
-        parts.append(_text(_LEFT + 4, _TOP + 6, y_label, "start", "label"))
+        parts.append(_text(left + 4, _TOP + 6, y_label, "start", "label"))
     return Markup("").join(parts)
+
+
+def _rule(css: str, x1: float, x2: float, y1: float, y2: float) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(css, x1, x2, y1, y2)
 
 
 def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Markup:
@@ -238,11 +240,10 @@ def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Mark
 
 
 def _level(at: float, text: str) -> Markup:
-    line = Markup('<line class="level" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(_LEFT, WIDTH - _RIGHT, at, at)
-    return line + _text(WIDTH - _RIGHT - 2, at - 4, text, "end", "label")
+    return _rule("level", _LEFT, WIDTH - _RIGHT, at, at) + _text(WIDTH - _RIGHT - 2, at - 4, text, "end", "label")
 
 
-def _cut(at: float, text: str) -> Markup:
-    line = Markup('<line class="cut" x1="{:.1f}" x2="{:.1f}" y1="{}" y2="{}"/>').format(at, at, _TOP - 4, HEIGHT - _BOTTOM)
-    near_right = at > WIDTH - _RIGHT - 70
-    return line + _text(at - 5 if near_right else at + 5, _TOP + 6, text, "end" if near_right else "start", "cut-label")
+def _cut(at: float, text: str, right: float) -> Markup:
+    near_right = at > right - 60
+    label = _text(at - 5 if near_right else at + 5, _TOP + 6, text, "end" if near_right else "start", "cut-label")
+    return _rule("cut", at, at, _TOP - 4, HEIGHT - _BOTTOM) + label

@@ -51,7 +51,7 @@ def rank_curve(concepts: Concepts) -> Chart | None:
     levels = [(f"t = {concepts.t:,.4g}", concepts.t)] if concepts.t else []
     return line_chart(
         "Pairs per concept, by rank", lines, x_label="concepts by rank", y_label="pairs", log_x=True, log_y=True,
-        levels=levels, height=280,
+        levels=levels, height=330, ends=False,
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def caption_bars(before: Sequence[CaptionCount], after: Sequence[CaptionCount]) 
 def inputs(summary: Summary) -> Inputs:
     """Largest parts first, and a total over all of them."""
     ordered = sorted(summary.inputs, key=lambda item: (-item.bytes, item.part))
-    names = sorted({key for item in ordered for key in item.counts if not _is_bad(key)}, key=_column_order)
+    names = sorted({key for item in ordered for key, n in item.counts.items() if n and not _is_bad(key)}, key=_column_order)
     whole: dict[str, int] = {}
     for item in ordered:
         for key, n in item.counts.items():
@@ -103,14 +103,20 @@ def inputs(summary: Summary) -> Inputs:
 
 def _input_row(item: InputPart, names: Sequence[str]) -> InputRow:
     bad = sorted(((key, n) for key, n in item.counts.items() if _is_bad(key) and n), key=lambda pair: (-pair[1], pair[0]))
-    reasons = tuple((words_of(key.partition(":")[2] or key), n) for key, n in bad)
+    reasons = tuple((_bad_label(key), n) for key, n in bad)
     return InputRow(item.part, place(item.path), item.bytes, tuple((name, item.counts.get(name, 0)) for name in names), reasons)
 
 
 def _is_bad(key: str) -> bool:
-    return key.startswith(("bad_", "bad:"))
+    return key.startswith("bad_")
+
+
+def _bad_label(key: str) -> str:
+    """`bad_texts:too_long` -> `texts: too long`."""
+    what, _, reason = key.removeprefix("bad_").partition(":")
+    return f"{words_of(what)}: {words_of(reason)}" if reason else words_of(what)
 
 
 def _column_order(name: str) -> tuple[int, str]:
-    order = ("records", "pages", "occurrences", "images", "images_stored")
+    order = ("records", "responses", "pages", "mentions", "occurrences", "images", "images_stored")
     return (order.index(name) if name in order else len(order), name)

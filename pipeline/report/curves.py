@@ -29,6 +29,7 @@ class Steps:
     values: dict[str, np.ndarray]
     repeated: int = 0  # rows whose step was logged again later (work redone after a resume)
     unreadable: int = 0  # lines that are no JSON object with a step
+    skipped: int = 0  # steps whose loss or gradient was not finite
     first: dict[str, float] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
 
@@ -37,10 +38,6 @@ class Steps:
 
     def has(self, name: str) -> bool:
         return bool(np.isfinite(self.values[name]).any())
-
-    def non_finite(self, name: str) -> int:
-        """Steps whose logged value was infinite or NaN. Fields that were never logged count 0."""
-        return int((~np.isfinite(self.values[name])).sum()) if self.has(name) else 0
 
 
 def json_lines(url: str) -> Iterator[dict | None]:
@@ -69,11 +66,13 @@ def read_steps(url: str) -> Steps:
     """The curves of one `metrics.jsonl`."""
     rows: dict[int, tuple[float, ...]] = {}
     repeated = unreadable = 0
+    skipped: dict[int, bool] = {}
     for row in json_lines(url):
         if row is None or not isinstance(row.get("step"), int):
             unreadable += 1
             continue
         repeated += row["step"] in rows
+        skipped[row["step"]] = bool(row.get("skipped")) or ("loss" in row and not math.isfinite(_number(row["loss"])))
         rows[row["step"]] = tuple(_number(row.get(name)) for name in FIELDS)
     order = sorted(rows)
     table = np.array([rows[step] for step in order], dtype=np.float64).reshape(len(order), len(FIELDS))
@@ -83,7 +82,7 @@ def read_steps(url: str) -> Steps:
         finite = column[np.isfinite(column)]
         if len(finite):
             first[name], last[name] = float(finite[0]), float(finite[-1])
-    return Steps(np.array(order, dtype=np.int64), values, repeated, unreadable, first, last)
+    return Steps(np.array(order, dtype=np.int64), values, repeated, unreadable, sum(skipped.values()), first, last)
 
 
 def _number(value: object) -> float:

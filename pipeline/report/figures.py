@@ -24,9 +24,10 @@ def share_text(part: float, whole: float) -> str:
     percent = 100 * part / whole
     if percent and abs(percent) < 0.01:
         return "<0.01%"
-    digits = 0 if percent == round(percent) else 1 if abs(percent) >= 1 else 2
-    text = f"{percent:.{digits}f}%"
-    return ">99.9%" if text == "100.0%" else text
+    text = f"{percent:.{1 if abs(percent) >= 1 else 2}f}%"
+    if text != "100.0%":
+        return text
+    return "100%" if part == whole else ">99.9%"
 
 
 def bytes_text(value: float) -> str:
@@ -50,7 +51,7 @@ def number_text(value: float | None, digits: int = 3) -> str:
     if size < 10**-digits or size >= 1e7:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", "−")
-    if size >= 1000:
+    if size >= 1000 or (size >= 10 and value == round(value)):
         return count_text(value).replace("-", "−")
     return f"{value:.{min(digits, max(0, 3 - int(math.log10(size)))) if size >= 10 else digits}f}".replace("-", "−")
 
@@ -109,9 +110,9 @@ def words_of(identifier: str) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """`i2t_r10` -> `image → text R@10`; an unknown metric keeps its words."""
+    """`i2t_r10` -> `image-to-text R@10`; an unknown metric keeps its words."""
     if match := _RANKED.search(metric):
-        way = "image → text" if match.group(1) == "i2t" else "text → image"
+        way = "image-to-text" if match.group(1) == "i2t" else "text-to-image"
         return f"{way} R@{match.group(2)}"
     if match := _TOP.fullmatch(metric):
         return f"top-{match.group(1)} accuracy"

@@ -29,9 +29,14 @@ class DropGroup:
     drop: Drop
     tiles: tuple[Tile, ...]
 
+    @property
+    def pictured(self) -> bool:
+        return any(tile.picture for tile in self.tiles)
+
 
 @dataclass(frozen=True)
 class CopyGroup:
+    stage: str
     reason: str
     survivor: Tile
     removed: tuple[Tile, ...]
@@ -52,7 +57,8 @@ def build_gallery(summary: Summary, funnel: Funnel) -> Gallery:
     album = Album(COPIES_BYTES)
     copies = tuple(
         CopyGroup(
-            words_of(group.reason.rpartition(".")[0] or group.reason),
+            words_of(group.reason.partition(".")[0]),
+            words_of(group.reason.partition(".")[2]),
             _tile(group.survivor, album),
             tuple(_tile(example, album) for example in group.removed[:MAX_REMOVED]),
         )

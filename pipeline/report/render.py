@@ -74,10 +74,10 @@ def _verdict(run: RunData, funnel: Funnel | None) -> list[Markup]:
         clauses[-1] += Markup(" in {} {}").format(count(shards), "shard" if shards == 1 else "shards")
     if run.trained and "loss" in run.trained.steps.first:
         first, last = run.trained.steps.first["loss"], run.trained.steps.last["loss"]
-        clauses.append(Markup("loss {} → <b>{}</b>").format(number(first), number(last)))
+        clauses.append(Markup("<i>Loss</i> {} → <b>{}</b>").format(number(first), number(last)))
     if run.evaluated and (row := training.headline(run.evaluated)):
         before = Markup("{} → ").format(number(row.before)) if row.before is not None else ""
-        clauses.append(Markup("{} {} {}<b>{}</b>").format(said(row.set_name), said(row.label), before, number(row.after)))
+        clauses.append(Markup("<i>{} on {}</i> {}<b>{}</b>").format(said(row.label[:1].upper() + row.label[1:]), said(row.set_name), before, number(row.after)))
     return clauses
 
 

@@ -1,13 +1,13 @@
 """Curves of a training run and the table of evaluation results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.report.charts import Chart, Line, dumbbell, line_chart, stacked_area
+from pipeline.report.charts import Chart, Key, Line, dumbbell, line_chart, stacked_area
 from pipeline.report.curves import Steps
 from pipeline.report.data import Evaluated, Trained
-from pipeline.report.figures import metric_name
+from pipeline.report.figures import metric_name, number_text
 from pipeline.report.shapes import EvalResults, EvalSet
 
 TIMES = (
@@ -18,7 +18,7 @@ TIMES = (
     ("optimizer", "time_optimizer_s"),
 )
 MAX_CURVES = 6  # in one picture
-_HEADLINES = ("i2t_r10", "i2t_r5", "i2t_r1", "t2i_r10", "acc1")
+_HEADLINES = ("i2t_r10", "i2t_r5", "i2t_r1", "t2i_r10", "top1", "acc1")
 
 
 def training_charts(trained: Trained) -> list[Chart]:
@@ -29,23 +29,30 @@ def training_charts(trained: Trained) -> list[Chart]:
         line_chart(
             "Accuracy inside the batch",
             [
-                Line("image → text", xs, logged.values["acc_i2t"], "s1", noisy=True),
-                Line("text → image", xs, logged.values["acc_t2i"], "s2", noisy=True),
+                Line("image-to-text", xs, logged.values["acc_i2t"], "s1", noisy=True),
+                Line("text-to-image", xs, logged.values["acc_t2i"], "s2", noisy=True),
             ],
             zero=True,
         ),
         _one(logged, "Logit scale", "logit_scale", noisy=False),
-        _one(logged, "Learning rate", "lr", noisy=False, zero=True),
+        _one(logged, "Learning rate", "lr", noisy=False, zero=True, word="peak"),
         _one(logged, "Gradient norm", "grad_norm"),
-        _one(logged, "Pairs per second", "samples_per_s", zero=True),
+        _one(logged, "Pairs per second", "samples_per_s", zero=True, word="median"),
         _time_split(logged),
-        _one(logged, "Memory (MB)", "memory_mb", noisy=False, zero=True),
+        _one(logged, "Memory (MB)", "memory_mb", noisy=False, zero=True, word="peak"),
     ]
     return [chart for chart in charts if chart is not None]
 
 
-def _one(logged: Steps, title: str, name: str, *, noisy: bool = True, zero: bool = False) -> Chart | None:
-    return line_chart(title, [Line("each step", logged.steps, logged.values[name], "s1", noisy=noisy)], zero=zero)
+def _one(logged: Steps, title: str, name: str, *, noisy: bool = True, zero: bool = False, word: str = "") -> Chart | None:
+    """One field over the steps. `word` picks what stands beside the title: peak, median, or else first and last."""
+    values = logged.values[name]
+    chart = line_chart(title, [Line("", logged.steps, values, "s1", noisy=noisy)], zero=zero)
+    if chart is None or not word:
+        return chart
+    finite = values[np.isfinite(values)]
+    figure = float(np.median(finite) if word == "median" else finite.max())
+    return replace(chart, legend=(Key("s1", word, number_text(figure)),))
 
 
 def _time_split(logged: Steps) -> Chart | None:
@@ -63,7 +70,7 @@ def eval_charts(trained: Trained) -> list[Chart]:
     charts = []
     for name in sorted(by_set):
         lines = []
-        for i, metric in enumerate(sorted(by_set[name])[:MAX_CURVES]):
+        for i, metric in enumerate(sorted(by_set[name], key=_metric_order)[:MAX_CURVES]):
             steps, values = np.array(by_set[name][metric], dtype=np.float64).T
             lines.append(Line(metric_name(metric), steps, values, f"s{i + 1}", dots=len(steps) <= 40))
         charts.append(line_chart(name, lines, zero=True))

@@ -50,8 +50,8 @@ def stages() -> list[dict]:
     rows, pairs, captions = [], STAGES[0][1], 15300
     for name, _, drops in STAGES:
         left = pairs - sum(drops.values())
-        own = {"too_short": 310} if name == "caption_rules" else {"empty": 120} if name == "caption_clean" else {}
-        after = round(captions * left / pairs) - sum(own.values()) + (95 if name == "exact_duplicates" else 0)
+        own = {"caption_rules": {"few_words": 310}, "caption_clean": {"empty": 120}, "exact_duplicates": {"added": -95}}.get(name, {})
+        after = round(captions * left / pairs) - sum(own.values())
         rows.append({"name": name, "kind": name, "pairs_in": pairs, "pairs_out": left, "captions_in": captions,
                      "captions_out": after, "drops": drops, "caption_drops": own})  # fmt: skip
         pairs, captions = left, after
@@ -88,7 +88,8 @@ def summary(seed: int = 7) -> dict:
         "name": "demo", "recipe_digest": "8f2b1c0d9e7a6543", "manifest_digest": "0a1b2c3d4e5f60718293a4b5c6d7e8f9",
         "inputs": [
             {"part": f"{rng.getrandbits(64):016x}", "path": f"crawl-{i:05d}.warc.gz", "bytes": 31_000_000 + 977 * i,
-             "counts": {"records": 4100 + i, "pages": 820, "images": 1320 + i, "bad_records:truncated": 3 * i, "bad_records:not_http": i % 2}}
+             "counts": {"records": 4100 + i, "pages": 820, "mentions": 2950, "occurrences": 2550, "images": 1320 + i,
+                        "images_stored": 1240, "bad_records:truncated": 3 * i, "bad_bodies:too_big": i % 2, "bad_texts:bad_unicode": 2}}
             for i in range(6)
         ],
         "occurrences": 15300, "images_stored": 11240, "pairs_in": 12000, "pairs_kept": rows[-1]["pairs_out"], "stages": rows,
@@ -105,7 +106,7 @@ def summary(seed: int = 7) -> dict:
         "histograms": {
             "width": histogram([2.0**i for i in range(3, 13)], 200, 64), "height": histogram([2.0**i for i in range(3, 13)], 180, 64),
             "caption_words": histogram([float(i) for i in range(0, 31)], 6, 2),
-            "aspect": histogram([i / 4 for i in range(1, 17)], 1.2, 3.0) | {"cut": 3.0},
+            "aspect": histogram([round(2 ** (i / 4), 3) for i in range(-12, 13)], 1.2, None),
         },
     }  # fmt: skip
 
@@ -139,13 +140,13 @@ def metrics(steps: int = 160, seed: int = 3) -> list[dict]:
 def results() -> dict:
     retrieval = {f"clipart-retrieval/{way}_r{k}": v for way, values in (("i2t", (0.08, 0.23, 0.34)), ("t2i", (0.07, 0.21, 0.31)))
                  for k, v in zip((1, 5, 10), values, strict=True)}  # fmt: skip
-    after = retrieval | {"clipart-classes/acc1": 0.287, "clipart-classes/acc5": 0.611}
+    after = retrieval | {"clipart-classes/top1": 0.287, "clipart-classes/top5": 0.611}
     return {
         "checkpoint": "runs/demo/train/checkpoints/step-00000160", "step": 160,
         "before": {key: round(0.021 * (1 + i / 9), 4) for i, key in enumerate(after)}, "results": after,
         "sets": [{"name": "clipart-retrieval", "kind": "retrieval", "images": 480, "texts": 480,
                   "chance": {f"{way}_r{k}": k / 480 for way in ("i2t", "t2i") for k in (1, 5, 10)}},
-                 {"name": "clipart-classes", "kind": "zero_shot", "images": 600, "classes": 20, "chance": {"acc1": 0.05, "acc5": 0.25}}],
+                 {"name": "clipart-classes", "kind": "zero_shot", "images": 600, "classes": 20, "chance": {"top1": 0.05, "top5": 0.25}}],
     }  # fmt: skip
 
 
