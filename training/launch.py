@@ -20,12 +20,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from pydantic import ValidationError
+
 from pipeline import recipe as recipes
 from pipeline.errors import Stopped
 from pipeline.recipe import Recipe
 from training.checkpoint.when import STOP_SIGNALS
-from training.place import joined
-from training.settings import EvalSettings, LaunchSettings, TrainSettings
+from training.place import LaunchSettings, joined
 
 Command = Literal["train", "eval"]
 JOB, REPORT = "CLIPMILL_JOB_FILE", "CLIPMILL_REPORT_FILE"
@@ -63,12 +64,23 @@ def run(command: Command, name: str, overrides: Sequence[str] = ()) -> int:
 
 
 def launch_settings(command: Command, recipe: Recipe) -> LaunchSettings:
-    """The section's `launch`, after the whole section was validated once here rather than on every rank."""
-    if command == "train":
-        return recipe.section("train", TrainSettings).launch
-    launch = recipe.section("eval", EvalSettings).launch
-    train = recipe.section("train", TrainSettings)
-    return launch if launch.processes else train.launch
+    """The section's `launch`; for eval that of `train` where it says nothing.
+
+    Only this much is validated here: a launcher that imported torch would cost seconds and memory for nothing, and the
+    ranks validate the rest before any work.
+    """
+    for section in ("eval", "train") if command == "eval" else ("train",):
+        found = recipe.data.get(section)
+        given = found.get("launch") if isinstance(found, dict) else None
+        if given:
+            try:
+                return LaunchSettings.model_validate(recipes.expand(given, f"{recipe.source}: {section}.launch"))
+            except ValidationError:
+                from training.settings import EvalSettings, TrainSettings
+
+                recipe.section(section, TrainSettings if section == "train" else EvalSettings)  # says what is wrong
+                raise
+    return LaunchSettings()
 
 
 def _gpus() -> int:

@@ -4,9 +4,20 @@ import os
 import re
 from collections.abc import Mapping
 
+from pydantic import Field
+
 from pipeline.errors import UsageError
+from pipeline.settings import Settings
 
 _FIRST_PORT, _PORTS = 10_000, 20_000  # below the range from which systems hand out ports by themselves
+
+
+class LaunchSettings(Settings):
+    """Processes started on this machine. Under torchrun or srun theirs are joined instead."""
+
+    processes: int | None = Field(None, ge=1, description="default: one for each GPU, else 1")
+    threads: int | None = Field(None, ge=1, description="torch threads of a process; default: the cores shared out")
+    timeout_s: float = Field(1800.0, gt=0, description="longest wait of a rank for the others")
 
 
 def joined(environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:

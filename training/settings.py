@@ -11,6 +11,7 @@ from training.checkpoint.when import CheckpointSettings
 from training.engine import EngineSettings, OptimizerSettings
 from training.evals import EVALS
 from training.losses import LOSSES
+from training.place import LaunchSettings
 from training.reader.captions import CaptionSettings, Uniform
 from training.reader.images import ImageSettings
 from training.reader.reader import ReaderSettings
@@ -29,14 +30,6 @@ class BatchSettings(Settings):
 
     global_pairs: int = Field(alias="global", ge=2)
     chunk: int = Field(64, ge=1, description="sets memory, never the result")
-
-
-class LaunchSettings(Settings):
-    """Processes started on this machine. Under torchrun or srun theirs are joined instead."""
-
-    processes: int | None = Field(None, ge=1, description="default: one for each GPU, else 1")
-    threads: int | None = Field(None, ge=1, description="torch threads of a process; default: the cores shared out")
-    timeout_s: float = Field(1800.0, gt=0, description="longest wait of a rank for the others")
 
 
 EvalSet = one_of(EVALS)

@@ -67,8 +67,12 @@ def step_folders(root: Path) -> list[Path]:
 def _complete_bytes(step: int, world: int, files: list[FileEntry]) -> bytes:
     listed = [file.as_dict() for file in sorted(files, key=lambda f: f.name)]
     body = {"format_version": FORMAT_VERSION, "step": step, "world": world, "files": listed}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return (json.dumps({**body, "self_digest": hashlib.sha256(canonical).hexdigest()}, indent=1) + "\n").encode()
+    return (json.dumps({**body, "self_digest": _self_digest(body)}, indent=1) + "\n").encode()
+
+
+def _self_digest(body: dict) -> str:
+    """The same rule in every format, so that a newer one can be told from a damaged file."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def begin(root: Path, step: int) -> Path:
@@ -121,12 +125,12 @@ def read_complete(folder: Path) -> Complete:
     try:
         data = path.read_bytes()
         content = json.loads(data)
-        version = content["format_version"]
+        version, told = content["format_version"], content.pop("self_digest")
     except FileNotFoundError:
         raise DataError(str(path), "is missing", "a finished checkpoint has one") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(str(path), f"is unreadable ({type(error).__name__})", "the JSON that a save wrote") from None
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    if isinstance(version, int) and version > FORMAT_VERSION and told == _self_digest(content):
         expected = f"this clipmill reads up to {FORMAT_VERSION}"
         raise NewerFormat(str(path), f"has format {version}", expected, "update clipmill")
     try:

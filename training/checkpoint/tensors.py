@@ -21,16 +21,17 @@ _DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.bfloat16: "BF16", t
 
 
 def write_tensors(
-    folder: Path, stem: str, tensors: Iterable[tuple[str, torch.Tensor]], buffer_bytes: int = BUFFER_BYTES
+    folder: Path, stem: str, tensors: Iterable[tuple[str, torch.Tensor]], buffer_bytes: int | None = None
 ) -> list[FileEntry]:
-    """Writes named tensors to <stem>.safetensors, and <stem>-001.safetensors, ... when they pass `buffer_bytes`.
+    """Writes named tensors to <stem>.safetensors, and <stem>-001.safetensors, ... when they pass `buffer_bytes`
+    (default BUFFER_BYTES).
 
     Raises DataError naming the first tensor that holds a non-finite value: a checkpoint never keeps a broken model;
     StorageError when the file system refuses.
     """
     entries: list[FileEntry] = []
     with storage_errors(folder):
-        for number, group in enumerate(_groups(tensors, buffer_bytes)):
+        for number, group in enumerate(_groups(tensors, buffer_bytes or BUFFER_BYTES)):
             name = f"{stem}.safetensors" if number == 0 else f"{stem}-{number:03d}.safetensors"
             entries.append(_write_file(folder / name, group))
         if not entries:  # more ranks than tensors: a rank without a file would look like a lost one

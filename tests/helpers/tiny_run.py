@@ -1,0 +1,118 @@
+"""A training run small enough to start many times: 96 pairs, 8 pixels, two layers, and its evaluation sets."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.helpers.datasets import image_bytes, make_dataset
+
+MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 8, "layers": 1, "width": 16, "head_width": 8, "patch_size": 4},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def write_recipe(folder: Path, **train: Any) -> Path:
+    """recipe.yaml for a run of 12 steps of 16 pairs with its data beside it; `train` overrides top keys of `train`."""
+    data = folder / "data"
+    if not data.exists():
+        make_dataset(str(data), shards=3, pairs=32)
+    settings = {
+        "data": [str(data)], "output": str(folder / "train"), "steps": 12, "model": {"config": MODEL},
+        "batch": {"global": 16, "chunk": 4}, "schedule": {"kind": "cosine", "warmup_steps": 2},
+        "optimizer": {"lr": 0.003}, "image": {"resize": "squash"}, "reader": {"workers": 0, "window": 8},
+        "engine": {"zero_stage": 0}, "checkpoint": {"every_steps": 3}, "launch": {"processes": 1, "threads": 1},
+    }  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"name": "tiny", "seed": 7, "train": {**settings, **train}}, sort_keys=False))
+    return path
+
+
+def start(recipe: Path, *overrides: str, command: str = "train") -> subprocess.Popen:
+    """`clipmill train RECIPE ...` without its command line: the launcher alone, in a process of its own."""
+    code = (
+        "import sys\n"
+        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training.launch import run\n"
+        "log.configure()\n"
+        "try:\n    sys.exit(run(sys.argv[1], sys.argv[2], sys.argv[3:]))\n"
+        "except ClipmillError as error:\n    print('error:', error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, command, str(recipe), *overrides], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, **ENVIRONMENT}, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, limit_s: float = 120.0) -> tuple[int, str]:
+    """(exit code, what it wrote to stderr)."""
+    try:
+        _, words = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, words
+
+
+def run(recipe: Path, *overrides: str, command: str = "train") -> tuple[int, str]:
+    return finish(start(recipe, *overrides, command=command))
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    path = output / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for_step(output: Path, step: int, limit_s: float = 60.0) -> None:
+    """Returns once the log has `step`."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        path = output / "metrics.jsonl"
+        if path.exists() and f'"step":{step},' in path.read_text():
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no step {step} in {output} within {limit_s} s")
+
+
+def ranks_of(launcher: subprocess.Popen) -> list[int]:
+    """Process ids of the ranks that a launcher started."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    found = []
+    for pid in map(int, children):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"training.rank" in words:
+            found.append(pid)
+    return found
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    os.kill(pid, number)
+
+
+def write_eval_set(folder: Path, rows: int, label: str, shards: int = 1) -> Path:
+    """A set in clip_benchmark's layout: KEY.txt with one or two captions, or KEY.cls out of 7 classes."""
+    test = folder / "test"
+    test.mkdir(parents=True)
+    (test / "nshards.txt").write_text(f"{shards}\n")
+    for shard in range(shards):
+        with tarfile.open(test / f"{shard}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+            for n in range(shard, rows, shards):
+                text = f"caption {n}\n" + f"title {n}\n" * (n % 2) if label == "txt" else str(n % 7)
+                for name, data in ((f"s{n:04d}.jpg", image_bytes(n)), (f"s{n:04d}.{label}", text.encode())):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    if label == "cls":
+        (folder / "classnames.txt").write_text("".join(f"colour {k}\n" for k in range(7)))
+        (folder / "zeroshot_classification_templates.txt").write_text("a picture of {c}.\n{c}\n")
+    return folder
