@@ -74,10 +74,11 @@ def run_global(stage: Global, pairs: pa.Table, seed: int = 0, buckets: int = 1, 
     for each in judged:
         for reason, count in each.caption_drops.items():
             drops[reason] = drops.get(reason, 0) + count
+    lists = [captions.column(each) if v.captions is None else v.captions for each, v in zip(cut, judged, strict=True)]
     return Verdicts(
         reason=_joined([v.reason for v in judged]),
         detail=None if judged[0].detail is None else _joined([v.detail for v in judged]),
-        captions=None if judged[0].captions is None else _joined([v.captions for v in judged]),
+        captions=_joined(lists) if any(v.captions is not None for v in judged) else None,
         caption_drops=drops,
     )
 
