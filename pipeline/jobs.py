@@ -59,8 +59,7 @@ def run(name: str, overrides: list[str]) -> None:
         evaluate(name, overrides)
     from pipeline.report.summary import summary_table
 
-    Console().print(summary_table(**_outputs(recipe), name=recipe.name))
-    print(f"report: {report(recipe)}")
+    Console().print(summary_table(**_outputs(recipe), name=recipe.name, report=report(recipe)))
 
 
 def check(recipe: Recipe, quiet: bool = False) -> None:
@@ -69,7 +68,7 @@ def check(recipe: Recipe, quiet: bool = False) -> None:
     if not known:
         raise RecipeError(recipe.source, "has none of the sections curate, train, eval", "a recipe needs one")
     if recipe.has("curate"):
-        from curation.runner.check import check as check_curation
+        from curation.runner.run import check as check_curation
         from curation.settings import CurateSettings
 
         check_curation(recipe.section("curate", CurateSettings))
@@ -161,9 +160,12 @@ def verify(target: str, overrides: list[str]) -> None:
 
 
 def _verify_dataset(folder: str) -> None:
-    from pipeline.contract.dataset import verify as verify_dataset
+    from pipeline.contract.manifest import Manifest
+    from pipeline.contract.verify import verify as verify_bytes
+    from pipeline.progress import progress
 
-    found = verify_dataset(folder)
+    with progress(Manifest.load(folder).num_pairs, "verify", "pairs") as meter:
+        found = verify_bytes(folder, progress=meter.advance)
     for problem in found.problems:
         print(problem)
     if found.problems:
