@@ -1,0 +1,123 @@
+"""What a source is: settings that name input files, cut into parts, each read into the pool on its own.
+
+A part is one input file, named by its content and by the settings that decide how it is read, never by its place: a
+file that was copied, renamed or listed twice is one part, and a part that is in the pool is never read again.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from pipeline.contract import storage
+from pipeline.errors import RecipeError, StorageError
+from pipeline.settings import Settings, digest_of
+
+if TYPE_CHECKING:
+    from curation.pool import PoolSink
+
+_READERS = 4  # files hashed at a time
+_BLOCK = 4 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """id: 16 hex naming content and settings; bytes: size of the file; copies: further paths with the same content."""
+
+    id: str
+    path: str
+    bytes: int
+    copies: int = 0
+
+
+class Source(Settings):
+    """Subclasses add `kind`, settings, and `ingest`. Settings other than `paths` are part of every part's id."""
+
+    kind: str
+    paths: list[str] = Field(min_length=1, description="files, folders, globs or URLs")
+
+    version: ClassVar[int] = 1  # raise it when the code would put other rows into the pool for the same bytes
+    suffixes: ClassVar[tuple[str, ...]] = ()  # of the files taken from a folder
+
+    def parts(self, where: str = "curate.sources") -> list[Part]:
+        """The parts of all `paths`, sorted by id, each content once. Reads every file once, to name it.
+
+        `where` is the dotted path of this source. Raises RecipeError when a path names nothing, before any work.
+        """
+        files: dict[str, None] = {}
+        for number, path in enumerate(self.paths):
+            files.update(dict.fromkeys(self._expand(path, f"{where}.paths.{number}")))
+        with ThreadPoolExecutor(_READERS) as pool:
+            digests = list(pool.map(self.content_digest, files))
+        settings = self.model_dump(mode="json", exclude={"paths"})
+        parts: dict[str, Part] = {}
+        for path, content in sorted(zip(files, digests, strict=True)):
+            name = digest_of([self.version, settings, content])
+            known = parts.get(name)
+            if known is None:
+                parts[name] = Part(name, path, storage.size(path))
+            else:
+                parts[name] = Part(name, known.path, known.bytes, known.copies + 1)
+        return [parts[name] for name in sorted(parts)]
+
+    def content_digest(self, path: str) -> str:
+        """32 hex naming the bytes that a part is read from."""
+        return file_digest(path)
+
+    def _expand(self, path: str, where: str) -> list[str]:
+        hint = f"correct {where} in the recipe"
+        try:
+            if not storage.can_list(path):  # a web server: each file by its full address
+                found = [path] if storage.exists(path) else []
+            elif any(mark in path for mark in "*?["):
+                found = storage.glob(path)
+            elif names := storage.list_names(path) if not path.endswith(self.suffixes) else []:
+                found = [storage.join(path, name) for name in names if name.endswith(self.suffixes)]
+            else:
+                found = [path] if storage.exists(path) else []
+        except StorageError as error:
+            raise RecipeError(where, str(error).partition("\n")[0], "readable input", hint) from error
+        if not found:
+            expected = f"a file, or a folder or glob with {', '.join(self.suffixes)} files"
+            raise RecipeError(where, f"nothing at {storage.shown(path)}", expected, hint)
+        return found
+
+    def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
+        """Reads one part into the sink; returns counts. Damage inside is counted, and reading goes on behind it.
+
+        Counts: `records` read, `bad_records:<reason>`, `bytes_skipped`, and what the source adds of its own.
+        Raises DataError naming the file when it is not what this source reads at all.
+        """
+        raise NotImplementedError
+
+    def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
+        """Given the counts of all parts of this source: raises DataError when all of them together hold nothing."""
+
+
+def file_digest(path: str) -> str:
+    """32 hex: blake2b-128 of the file's bytes, read in blocks."""
+    digest, reader, size = hashlib.blake2b(digest_size=16), storage.RangeReader(path), storage.size(path)
+    for start in range(0, size, _BLOCK):
+        digest.update(reader.read(start, min(start + _BLOCK, size)))
+    return digest.hexdigest()
+
+
+class InputFile:
+    """Bytes of one file at any place, read in blocks, for one pass with few steps back."""
+
+    def __init__(self, path: str) -> None:
+        self.where, self.size = storage.shown(path), storage.size(path)
+        self._reader = storage.RangeReader(path)
+        self._start, self._block = 0, b""
+
+    def read(self, start: int, count: int) -> bytes:
+        """Up to `count` bytes (at most a block) from `start`; b"" only at the end of the file."""
+        end = min(start + min(count, _BLOCK), self.size)
+        if start >= end:
+            return b""
+        if start < self._start or end > self._start + len(self._block):
+            self._start, self._block = start, self._reader.read(start, min(start + _BLOCK, self.size))
+        return self._block[start - self._start : end - self._start]
