@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -153,7 +154,7 @@ def cluster(settings: RaySettings, job: Any, flag: StopFlag) -> Iterator[Inline 
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address == "local" and "RAY_AUTH_MODE" not in os.environ:
+    if address == "local" and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         # A secret of this run alone, instead of a file in the home folder. Ray reads it when it is imported.
         os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
     try:
