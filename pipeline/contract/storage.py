@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,8 +37,8 @@ ROW_GROUP = 1 << 17  # rows of a parquet row group
 ATTEMPTS = 5
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.EISDIR, errno.ENOTDIR)
-_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_PERMANENT = (*_ABSENT, PermissionError, ImportError, ValueError, TypeError)
+_WRONG_PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (*_WRONG_PLACE, ImportError, ValueError, TypeError)  # another try would not help
 
 T = TypeVar("T")
 
@@ -98,6 +99,7 @@ def _writing(url: str) -> Iterator[None]:
 
 
 def exists(url: str) -> bool:
+    """Whether a file or folder is there. Raises StorageError when the store does not answer."""
     path = local_path(url)
     if path is not None:
         return path.exists()
@@ -129,15 +131,24 @@ def stamp(url: str) -> str:
 def list_sizes(folder: str) -> dict[str, int]:
     """{name: bytes} of the files directly in `folder`, sorted; empty when there is no such folder. One request."""
     path = local_path(folder)
-    try:
-        if path is not None:
-            found = {entry.name: entry.stat().st_size for entry in os.scandir(path) if entry.is_file()}
-        else:
+    with _reading(folder):
+        try:
+            if path is not None:
+                return _local_sizes(path)
             rows = _remote(folder, _listing)
-            found = {basename(row["name"]): int(row["size"] or 0) for row in rows if row["type"] == "file"}
-    except FileNotFoundError:
-        return {}
-    return dict(sorted(found.items()))
+        except FileNotFoundError:
+            return {}
+    return dict(sorted((basename(row["name"]), int(row["size"] or 0)) for row in rows if row["type"] == "file"))
+
+
+def _local_sizes(folder: Path) -> dict[str, int]:
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        with suppress(FileNotFoundError):  # another writer's temporary file, renamed since
+            status = (folder / name).stat()
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status.st_size
+    return found
 
 
 def _listing(fs: Any, path: str) -> list[dict[str, Any]]:
@@ -159,7 +170,9 @@ def glob(pattern: str) -> list[str]:
     """Files matching a pattern with `*`, `?` or `[...]`, sorted."""
     path = local_path(pattern)
     if path is not None:
-        return sorted(name for name in local_glob.glob(str(path)) if os.path.isfile(name))
+        # A folder that is there is no pattern, whatever brackets its name holds.
+        folder = local_glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
+        return sorted(name for name in local_glob.glob(join(folder, path.name)) if os.path.isfile(name))
     return sorted(_remote(pattern, lambda fs, at: [fs.unstrip_protocol(name) for name in fs.glob(at)]))
 
 

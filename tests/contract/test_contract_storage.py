@@ -74,6 +74,18 @@ def test_reading_by_range_and_listing_and_removing(base):
     assert not storage.exists(storage.join(base, "b"))
 
 
+def test_a_file_renamed_while_its_folder_is_listed_hides_no_other(tmp_path, monkeypatch):
+    storage.publish_bytes(str(tmp_path / "kept"), b"1")
+    monkeypatch.setattr(os, "listdir", lambda _: [".tmp-renamed-since", "kept"])
+    assert storage.list_sizes(str(tmp_path)) == {"kept": 1}
+
+
+def test_a_pattern_below_a_folder_with_brackets_in_its_name(tmp_path):
+    folder = str(tmp_path / "run[1]")
+    make_dataset(folder, 2, 2)
+    assert storage.glob(f"{folder}/shard-*.tar") == [f"{folder}/shard-00000{n}.tar" for n in range(2)]
+
+
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A real file system of 256 KiB."""
