@@ -126,6 +126,11 @@ def test_the_word_rule_holds_on_any_text(entries, text):
 
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
 @settings(max_examples=400, deadline=None)
+@example(". .")
+@example(".  .")
+@example("a . b")
+@example("a.b")
+@example("a\tb")
 def test_an_entry_can_match_exactly_when_some_text_matches_it(entry):
     # The text most likely to match: the spaces that the rule puts around the seven characters, left out.
     witness = re.sub(r" ?([,.;:?!`]) ?", r"\1", entry)

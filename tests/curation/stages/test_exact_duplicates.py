@@ -69,6 +69,8 @@ def test_a_survivor_takes_over_only_so_many_captions_and_keeps_its_own():
     own = pairs_of(pair("a", "x", "y", "z", image_sha256="s"), pair("b", "w", image_sha256="s"))
     verdicts = run_global(ExactDuplicates(by=["bytes"], max_captions=1), own)
     assert texts_of(own, verdicts)["a"] == ["x", "y", "z"]
+    twice = pairs_of(pair("a", "x", "x", image_sha256="s"), pair("b", "x", image_sha256="s"))  # as alt and as title
+    assert texts_of(twice, run_global(ExactDuplicates(by=["bytes"]), twice))["a"] == ["x", "x"]
 
 
 def test_a_placeholder_seen_everywhere_goes_whole():
