@@ -1,6 +1,7 @@
 """What the fork server of `tests.helpers.ranks` imports once for all ranks: building an optimizer pulls in thousands
 of modules of torch and DeepSpeed, seconds for each rank of each test otherwise."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,3 +17,5 @@ try:
     import deepspeed.runtime.zero.stage3  # noqa: F401
 except ImportError:
     pass
+
+gc.freeze()  # a full collection over all these modules takes a rank a second, and DeepSpeed asks for several

@@ -30,6 +30,6 @@ def step_gradients(towers: nn.Module, batch: Batch) -> tuple[float, dict[str, Te
     """Loss and every trained parameter's gradient for a whole batch in one process, float64."""
     towers = copy.deepcopy(towers).double()
     image_BD, text_BD = towers(batch.images_NCHW[batch.valid_N], batch.tokens_NL[batch.valid_N])
-    loss = softmax_loss(image_BD, text_BD, towers.log_scale)
+    loss = softmax_loss(image_BD.double(), text_BD.double(), towers.log_scale)
     trained = {name: parameter for name, parameter in towers.named_parameters() if parameter.requires_grad}
     return loss.item(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))

@@ -17,10 +17,12 @@ from pipeline.errors import ClipmillError
 from tests.helpers.ranks import run_ranks
 from tests.helpers.textbook import step_gradients
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
+from training.batch import Batch
 from training.engine import Engine, EngineSettings, OptimizerSettings, build_engine
 from training.grad_cache import StepResult, cached_step
 from training.losses.softmax import SoftmaxLoss
 from training.peers import GroupPeers, Peers
+from training.towers import ModelSettings, build_towers
 
 TOLERANCE = 1e-5  # of the largest gradient of all parameters; float32 towers against float64
 OPTIMIZER = OptimizerSettings(lr=1e-3, weight_decay=0.1)
@@ -199,3 +201,36 @@ def test_a_step_that_is_not_finite_changes_nothing_and_the_next_ones_are_as_if_i
         assert same, "the good steps came out differently"
         assert sum(result.skipped for result in results) == 4
         assert all(math.isinf(result.grad_norm) == result.skipped for result in results)
+
+
+OPEN_CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 32, "head_width": 16, "layers": 2},
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+OPEN_CLIP_COUNTS = [3, 6]
+
+
+def _open_clip() -> tuple[torch.nn.Module, Batch]:
+    towers = build_towers(ModelSettings(config=OPEN_CLIP), seed=1)
+    made = torch.Generator().manual_seed(0)
+    batch = tiny_batch(sum(OPEN_CLIP_COUNTS), every_valid=False)
+    batch.images_NCHW = torch.randint(0, 256, (len(batch.uids), 3, 32, 32), generator=made, dtype=torch.uint8)
+    batch.tokens_NL = towers.tokenize([f"a drawing of number {uid[-1]}" for uid in batch.uids])
+    return towers, batch
+
+
+def _open_clip_step(peers: Peers) -> list[dict[str, Tensor]]:
+    found = []
+    for stage in (0, 1, 2, 3):
+        towers, batch = _open_clip()
+        engine = build_engine(towers, EngineSettings(zero_stage=stage, check_cache=True), OPTIMIZER, peers)
+        cached_step(engine, cut(batch, OPEN_CLIP_COUNTS, peers.rank), SoftmaxLoss(), 2, lr=1e-3)
+        found.append(gradients_of(engine))
+    return found
+
+
+def test_open_clip_towers_get_the_textbook_gradients_under_every_stage() -> None:
+    _, want = step_gradients(*_open_clip())
+    for gradients in run_ranks(_open_clip_step, 2)[0]:
+        assert worst_error(gradients, want) < 1e-4  # their features are rounded to float32 in the textbook too
