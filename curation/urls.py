@@ -16,7 +16,7 @@ _MAX_HREF_CHARS = 4 * MAX_URL_CHARS  # percent-encoding only makes it longer; th
 _TRIM = "".join(map(chr, range(0x21)))  # C0 controls and space, as WHATWG trims
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 # Parsers disagree where the host ends when a backslash stands before it: http://a.com\@10.0.0.1/ (none is honest).
-_BACKSLASH_IN_AUTHORITY = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*:)?[/\\]{2}[^/?#]*\\|[A-Za-z][A-Za-z0-9+.\-]*:[/\\]*[^/?#]*\\")
+_BACKSLASH_IN_AUTHORITY = re.compile(r"(?:[/\\]{2}|[A-Za-z][A-Za-z0-9+.\-]*:[/\\]*)[^/?#]*\\")
 _PERCENT = re.compile(r"%([0-9A-Fa-f]{2})?")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 

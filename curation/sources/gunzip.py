@@ -55,7 +55,7 @@ class Gunzip:
 
     def __init__(self, file: InputFile, offset: int) -> None:
         self._file, self._at = file, offset
-        self._inflate: "zlib._Decompress | None" = None
+        self._inflate: zlib._Decompress | None = None
         self._given = 0
         # (position in this stream, offset in the file) of recent members: a record is looked up while it is read
         self._members: deque[tuple[int, int]] = deque(maxlen=64)
@@ -117,12 +117,13 @@ class Gunzip:
 
 
 def next_member(file: InputFile, offset: int, start: bytes) -> int:
-    """The offset of the first gzip member at or behind `offset` whose content begins with `start`; else the file's size."""
+    """The offset of the first gzip member from `offset` on whose content begins with `start`; else the file's size."""
     for at in range(offset, file.size, _SCAN):
         block = file.read(at, _SCAN + _OVERLAP)
         for match in _MEMBER.finditer(block, 0, min(len(block), _SCAN + len(MAGIC))):
             try:
-                head = zlib.decompressobj(wbits=31).decompress(block[match.start() : match.start() + _OVERLAP], len(start))
+                some = block[match.start() : match.start() + _OVERLAP]
+                head = zlib.decompressobj(wbits=31).decompress(some, len(start))
             except zlib.error:
                 continue
             if head == start:

@@ -29,7 +29,7 @@ _MAX_CANDIDATES = 1000
 _SET_SPACE = re.compile(r"[\s,]*")
 _SET_URL = re.compile(r"\S+")
 _DESCRIPTOR = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([wx])")
-_INVISIBLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # C1 may be mojibake: kept to be repaired
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # not C1: mojibake to repair
 _NOT_TEXT = re.compile("[\ufffd\ud800-\udfff]")
 
 
@@ -185,11 +185,11 @@ class _Reading:
     def urls_of(self, found: dict[str, str]) -> tuple[tuple[str, ...], str]:
         """The canonical addresses of an image, at most two; or none and the reason its first address is refused for."""
         lazy = next((found[name] for name in _LAZY if found.get(name, "").strip()), "")
-        written = [lazy or found.get("src", "")]
+        written = [unescape(lazy or found.get("src", ""), attribute=True)]
         best, self.best_source = max(best_of_sets(found), self.best_source, key=lambda one: one[1])[0], ("", 0.0)
         if best:
             written.append(best)
-        answers = [resolve(self.base, unescape(href, attribute=True) if i == 0 else href) for i, href in enumerate(written)]
+        answers = [resolve(self.base, href) for href in written]
         urls = tuple(dict.fromkeys(url for url, _ in answers if url))
         reasons = [reason for url, reason in answers if not url]
         return urls, next((reason for reason in reasons if reason != "no_url"), "no_url")

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -20,21 +20,17 @@ from pydantic import Field
 from curation.magic import image_ext
 from curation.sources.html import visible
 from curation.sources.source import Part, Source, file_digest
+from curation.sources.tar_samples import Sample, SampleTar, parse_fields, sidecar_rows
 from curation.urls import resolve
 from pipeline.contract import storage
-from pipeline.contract.index import IMAGE_SUFFIXES, REFUSED_SUFFIXES
 from pipeline.contract.manifest import MANIFEST, Manifest
-from pipeline.contract.tar import Member, Window, damage, members
 from pipeline.errors import DataError
 from pipeline.log import get_logger
 
 if TYPE_CHECKING:
     from curation.pool import PoolSink
 
-_IMAGES = frozenset([*IMAGE_SUFFIXES, "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic", "jfif", "img"])
-_NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
 _UID = re.compile(r"[0-9a-f]{32}")
-_META_BYTES = 4 << 20
 
 _URL_FIELDS = ("url", "URL")
 # A caption field -> the source its texts are given; a list in it may hold texts or {text, source} objects.
@@ -67,7 +63,7 @@ class ShardsSource(Source):
         """
         promised = _promised(part.path)
         reading = _Reading(self, sink, part.path)
-        tar = _Tar(part.path)
+        tar = SampleTar(part.path)
         for sample in tar.samples():
             reading.sample(sample)
         counts = reading.counts
@@ -113,81 +109,11 @@ def _promised(path: str) -> _Promise:
         try:
             successes = json.loads(storage.read_bytes(stats)).get("successes")
         except (ValueError, AttributeError) as error:
-            raise DataError(storage.shown(stats), "not a JSON object", "img2dataset's counts", "make the shard again") from error
+            where, hint = storage.shown(stats), "make the shard again"
+            raise DataError(where, "not a JSON object", "the counts of img2dataset", hint) from error
         if isinstance(successes, int):
             return _Promise(successes, storage.basename(stats))
     return _Promise(0, "nothing")
-
-
-@dataclass(slots=True)
-class _Sample:
-    """The members of one key. problem: a reason for which the sample is of no use."""
-
-    key: str
-    start: int
-    members: dict[str, bytes] = field(default_factory=dict)  # by role: image, txt, json
-    problem: str = ""
-
-
-class _Tar:
-    """One pass over a tar. After it: damage (or None), bytes skipped because of it, images seen, members ignored."""
-
-    def __init__(self, path: str) -> None:
-        self.window = Window(path)
-        self.damage: DataError | None = None
-        self.skipped = self.images = 0
-        self.ignored: Counter[str] = Counter()
-
-    def samples(self) -> Iterator[_Sample]:
-        sample: _Sample | None = None
-        seen: set[str] = set()
-        walk = members(self.window)
-        while True:
-            try:
-                member = next(walk, None)
-            except DataError as error:
-                # The sample in hand may lack members that the damage took, so it goes too.
-                self.damage = error
-                self.skipped = self.window.size - (sample.start if sample else 0)
-                return
-            key, role = self._role(member) if member else ("", "")
-            if member and not role:
-                continue
-            if sample is not None and key != sample.key:
-                self.images += "image" in sample.members
-                yield sample
-                sample = None
-            if member is None:
-                return
-            if sample is None:
-                if key in seen:
-                    raise damage(self.window.where, member.header, f"key {key!r} again", "each key once, members side by side")
-                seen.add(key)
-                sample = _Sample(key, member.header)
-            self._take(sample, role, member)
-
-    def _role(self, member: Member) -> tuple[str, str]:
-        """(key, role) with the key cut at the first dot of the file name; role "" for what is not read."""
-        match = _NAME.fullmatch(member.name)
-        if not match or len(member.name) > 255 or ".." in member.name.split("/"):
-            raise damage(self.window.where, member.header, f"member name {member.name[:300]!r}", "a plain relative name")
-        stem, _, suffix = match[2].partition(".")
-        suffix = suffix.lower()
-        if REFUSED_SUFFIXES & set(suffix.split(".")):
-            raise damage(self.window.where, member.header, f"member {member.name!r}", "no code-bearing members")
-        role = "image" if suffix in _IMAGES else suffix if suffix in ("txt", "json") else ""
-        if not role and not member.is_folder:
-            self.ignored["ignored_members"] += 1
-        return match[1] + stem, role if stem and not member.is_folder else ""
-
-    def _take(self, sample: _Sample, role: str, member: Member) -> None:
-        if role in sample.members:
-            raise damage(self.window.where, member.header, f"a second {role} for key {sample.key!r}", "one of each a key")
-        if role != "image" and member.size > _META_BYTES:
-            sample.problem, data = "bad_meta", b""
-        else:
-            data = self.window.read(member.start, member.size)
-        sample.members[role] = data
 
 
 class _Reading:
@@ -198,7 +124,7 @@ class _Reading:
         self.counts: Counter[str] = Counter({"records": 0, "images": 0})
         self._rows: dict[str, dict[str, Any]] | None = None
 
-    def sample(self, sample: _Sample) -> None:
+    def sample(self, sample: Sample) -> None:
         self.counts["records"] += 1
         meta, problem = self.meta(sample)
         image = sample.members.get("image", b"")
@@ -218,12 +144,12 @@ class _Reading:
         if not (url or uid or fits):
             uid = hashlib.blake2b(hashlib.sha256(image).digest(), digest_size=16).hexdigest()
         uid = self.sink.image(url=url, uid=uid, body=image if fits else None, extra="" if extra == "{}" else extra)
-        page_url, language = (meta.get(name) if isinstance(meta.get(name), str) else "" for name in ("page_url", "language"))
+        page_url, language = (
+            meta[name] if isinstance(meta.get(name), str) else "" for name in ("page_url", "language")
+        )
         texts = list(self.captions(sample, meta))
         for source, text in dict.fromkeys(texts or [("caption", "")]):
-            self.sink.occurrence(
-                url=url, uid=uid, text=text, source=source, page_url=page_url or "", language=language or ""
-            )
+            self.sink.occurrence(url=url, uid=uid, text=text, source=source, page_url=page_url, language=language)
 
     def identity(self, meta: dict[str, Any]) -> tuple[str, str]:
         written = next((meta[name] for name in _URL_FIELDS if isinstance(meta.get(name), str) and meta[name]), "")
@@ -233,17 +159,17 @@ class _Reading:
         uid = meta.get("uid")
         return url, uid if isinstance(uid, str) and _UID.fullmatch(uid) else ""
 
-    def meta(self, sample: _Sample) -> tuple[dict[str, Any], str]:
+    def meta(self, sample: Sample) -> tuple[dict[str, Any], str]:
         """(fields, "") or ({}, reason). Without a .json they come from the parquet beside the tar."""
         if sample.problem:
             return {}, sample.problem
         if "json" in sample.members:
             return parse_fields(sample.members["json"])
         if self._rows is None:
-            self._rows = _sidecar_rows(_sidecar(self.path, ".parquet"))
+            self._rows = sidecar_rows(_sidecar(self.path, ".parquet"))
         return self._rows.get(sample.key, {}), ""
 
-    def captions(self, sample: _Sample, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def captions(self, sample: Sample, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(source, text) of every caption that is fit to be one; clipmill's own sources are kept as they are."""
         own = _listed(meta.get("captions"), "caption")
         if not own and sample.members.get("txt"):
@@ -279,44 +205,3 @@ def _extra(meta: dict[str, Any], image: bytes) -> dict[str, Any]:
     if isinstance(sha256, str) and sha256 and sha256 != hashlib.sha256(image).hexdigest():
         extra["original_sha256"] = sha256
     return extra
-
-
-class _Twice(ValueError):
-    pass
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Twice
-    return found
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def parse_fields(data: bytes) -> tuple[dict[str, Any], str]:
-    """(the JSON object, "") or ({}, reason): bad_meta when it is none that can be written again, dup_field."""
-    try:
-        meta = json.loads(data, parse_constant=_refuse, object_pairs_hook=_once)
-        json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()  # lone surrogates, 1e999
-    except _Twice:
-        return {}, "dup_field"
-    except (ValueError, RecursionError):
-        return {}, "bad_meta"
-    return (meta, "") if isinstance(meta, dict) else ({}, "bad_meta")
-
-
-def _sidecar_rows(path: str) -> dict[str, dict[str, Any]]:
-    """key -> fields of img2dataset's table of a shard; empty when there is none. DataError when it is damaged."""
-    if not storage.exists(path):
-        return {}
-    rows = storage.read_parquet(path).to_pylist()
-    plain = (str, int, float, bool, list, dict)
-    found = {}
-    for row in rows:
-        fields, reason = parse_fields(json.dumps({k: v for k, v in row.items() if isinstance(v, plain)}, default=str).encode())
-        if isinstance(row.get("key"), str) and not reason:
-            found[row["key"]] = fields
-    return found

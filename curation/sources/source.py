@@ -64,7 +64,7 @@ class Source(Settings):
         return [parts[name] for name in sorted(parts)]
 
     def content_digest(self, path: str) -> str:
-        """32 hex naming the bytes that a part is read from."""
+        """Hex digits naming the bytes that a part is read from."""
         return file_digest(path)
 
     def _expand(self, path: str, where: str) -> list[str]:

@@ -82,7 +82,7 @@ def attributes(written: str) -> dict[str, str]:
 
 
 def unescape(text: str, attribute: bool = False) -> str:
-    """Character references replaced. In an attribute `&copy=1` stays as it is, as browsers do, else urls would break."""
+    """Character references replaced. In an attribute `&copy=1` stays as it is, or urls would break."""
     if "&" not in text:
         return text
 

@@ -56,7 +56,8 @@ class WarcSource(Source):
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         if not any(one.get("responses", 0) for one in counts):
-            raise DataError(", ".join(self.paths), "empty crawl: no response record", "pages and images", "check `paths`")
+            found = "empty crawl: no response record"
+            raise DataError(", ".join(self.paths), found, "answers of web servers", "check `paths` of this source")
 
 
 class _Reading:
@@ -107,7 +108,7 @@ class _Reading:
             problem = error.reason
         # What the digest was taken over differs between crawlers: the body as sent, without chunks, or decoded.
         payload = record.headers.get("warc-payload-digest", "")
-        if not (problem and len(forms) > 1) and not problem and digest_matches(payload, forms) is False:
+        if not problem and digest_matches(payload, forms) is False:
             self.counts["bad_records:damaged_record"] += 1
             return
         self.counts["responses"] += 1
@@ -125,10 +126,14 @@ class _Reading:
         date = record.headers.get("warc-date", "")
         location = resolve(url, response.first("location"))[0] if 300 <= response.status < 400 else ""
         self.sink.image(
-            url=url, body=body if ext and not problem else None, status=response.status, content_type=content_type[:200],
-            x_robots_tag=robots, fetched_at=date if _DATE.fullmatch(date) else "",
+            url=url,
+            body=body if ext and not problem else None,
+            status=response.status,
+            content_type=content_type[:200],
+            x_robots_tag=robots,
+            fetched_at=date if _DATE.fullmatch(date) else "",
             extra=json.dumps({"location": location}) if location else "",
-        )  # fmt: skip
+        )
         self.counts["images"] += bool(ext and not problem)
         if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever
             self.page(url, decode_page(body, content_type), robots)
