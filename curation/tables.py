@@ -54,7 +54,8 @@ class _Ranges(io.RawIOBase):
 def read_range(url: str, column: str, low: object, high: object, columns: list[str] | None = None) -> pa.Table:
     """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some."""
     with _opened(url) as file:
-        at = file.schema_arrow.names.index(column)
+        # Statistics are by leaf: a nested column before this one has several.
+        at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
         groups = [g for g in range(file.num_row_groups) if _overlaps(file.metadata.row_group(g).column(at), low, high)]
         table = file.read_row_groups(groups, columns=columns, use_threads=False)
     values = table.column(column)
