@@ -43,7 +43,7 @@ def test_neighbours_are_read_together(folder, monkeypatch):
     read = storage.RangeReader.read
     monkeypatch.setattr(storage.RangeReader, "read", lambda self, a, b: reads.append((a, b)) or read(self, a, b))
     dataset = open_dataset(folder)
-    dataset.table(0)
+    dataset.read_pair(0, 0)  # loads the index
     reads.clear()
     dataset.read_many(0, range(40))
     assert len(reads) == 1
