@@ -13,7 +13,11 @@ from typing import Any
 
 import yaml
 
+from tests.helpers import ranks
 from tests.helpers.datasets import image_bytes, make_dataset
+from tests.helpers.ranks import run_ranks
+
+ranks._PRELOAD.append("training.run")  # open_clip takes seconds to import: once, not for each rank
 
 MODEL = {
     "embed_dim": 16,
@@ -116,3 +120,30 @@ def write_eval_set(folder: Path, rows: int, label: str, shards: int = 1) -> Path
         (folder / "classnames.txt").write_text("".join(f"colour {k}\n" for k in range(7)))
         (folder / "zeroshot_classification_templates.txt").write_text("a picture of {c}.\n{c}\n")
     return folder
+
+
+def _train_as(peers: Any, recipe: str, overrides: list[str], environment: dict[str, str]) -> str:
+    os.environ.update(environment)
+    from pipeline.errors import ClipmillError
+    from pipeline.recipe import load
+    from training.checkpoint.when import StopSignals
+    from training.loop import train
+    from training.settings import EvalSettings, TrainSettings
+
+    loaded = load(recipe, overrides)
+    sets = loaded.section("eval", EvalSettings).sets if loaded.has("eval") else []
+    try:
+        with StopSignals() as stop:
+            settings = loaded.section("train", TrainSettings)
+            train(settings, seed=loaded.seed, recipe=loaded, peers=peers, stop=stop, sets=sets)
+    except ClipmillError as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def train_here(recipe: Path, world: int, *overrides: str, environment: dict[str, str] | None = None) -> list[str]:
+    """The run by `world` forks of a warm process rather than by the launcher: for tests of the run itself.
+
+    What each rank's error said, "" when it ended well.
+    """
+    return run_ranks(_train_as, world, str(recipe), list(overrides), environment or {})

@@ -319,7 +319,8 @@ def test_a_hostile_tensor_file_is_an_error_of_ours(tmp_path: Path) -> None:
     path = tmp_path / "rank-000.safetensors"
     overlapping = json.dumps({n: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for n in "ab"}).encode()
     pickle = b"\x80\x04cos\nsystem\n(S'true'\ntR."
-    huge, clash = (99_000_000).to_bytes(8, "little") + b"{", len(overlapping).to_bytes(8, "little") + overlapping + bytes(8)
+    huge = (99_000_000).to_bytes(8, "little") + b"{"
+    clash = len(overlapping).to_bytes(8, "little") + overlapping + bytes(8)
     for data in (b"", b"\xff" * 8, huge, clash, pickle):
         path.write_bytes(data)
         with pytest.raises(DataError, match="no safetensors file"):
