@@ -1,6 +1,6 @@
-"""report.html: one self-contained file that shows what a run did, with pictures. It reads files, and imports neither half.
+"""report.html: one self-contained file that shows what a run did, with pictures. It only reads files.
 
-    data.py (load) -> funnel.py, gallery.py, training.py (prepare) -> charts.py, figures.py (draw) -> render.py (one page)
+data.py loads; funnel.py, gallery.py, curation.py, training.py prepare; charts.py, figures.py draw; render.py writes
 """
 
 from pipeline.report.render import write_report

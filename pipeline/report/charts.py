@@ -1,7 +1,7 @@
-"""Charts as inline SVG: no script, no library, coloured by the page's own style sheet (so dark mode and print just work).
+"""Charts as inline SVG: no script, no library, coloured by the page's own style sheet (so dark mode and print work).
 
 A chart is a picture plus a legend in words; the words are HTML, so they wrap and scale with the page. Colours carry one
-meaning over the whole report: `after` = kept, `before` = all that came in, `drop` = removed, `s1`..`s6` = unordered series.
+meaning over the whole report: `after` = kept, `before` = all that came in, `s1`..`s6` = series without an order.
 """
 
 import math
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pipeline.report.curves import smoothed, thinned
-from pipeline.report.figures import number_text, tick_text
+from pipeline.report.figures import number_text, plain, tick_text
 from pipeline.report.scales import Scale, padded
 
 WIDTH, NARROW, HEIGHT = 400, 290, 214
@@ -108,7 +108,8 @@ def _curve(line: Line, xs: np.ndarray, ys: np.ndarray, x: Scale, y: Scale) -> Ma
     parts.append(_path(xs, ys, x, y, f"line t-{line.tone}"))
     if line.dots or len(xs) == 1:
         for a, b in zip(xs, ys, strict=True):
-            parts.append(Markup('<circle class="dot t-{}" cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(line.tone, x(a), y(b)))
+            dot = Markup('<circle class="dot t-{}" cx="{:.1f}" cy="{:.1f}" r="2.6"/>')
+            parts.append(dot.format(line.tone, x(a), y(b)))
     return Markup("").join(parts)
 
 
@@ -203,12 +204,13 @@ def dumbbell(before: float | None, after: float, chance: float | None) -> Markup
         parts.append(Markup('<line class="gain" x1="{:.1f}" x2="{:.1f}" y1="9" y2="9"/>').format(x(before), x(after)))
         parts.append(Markup('<circle class="dot t-before" cx="{:.1f}" cy="9" r="4"/>').format(x(before)))
     parts.append(Markup('<circle class="dot t-after" cx="{:.1f}" cy="9" r="4.6"/>').format(x(after)))
-    return Markup('<svg class="dumbbell" viewBox="0 0 180 18" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
+    svg = Markup('<svg class="dumbbell" viewBox="0 0 180 18" aria-hidden="true">{}</svg>')
+    return svg.format(Markup("").join(parts))
 
 
 def _svg(description: str, body: Sequence[Markup], height: int, width: int = WIDTH) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        width, height, description, Markup("").join(body)
+        width, height, plain(description, 1000), Markup("").join(body)
     )
 
 
@@ -236,7 +238,8 @@ def _rule(css: str, x1: float, x2: float, y1: float, y2: float) -> Markup:
 
 
 def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(css, x, y, anchor, escape(text))
+    tag = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
+    return tag.format(css, x, y, anchor, plain(text, 80))
 
 
 def _level(at: float, text: str) -> Markup:

@@ -91,20 +91,21 @@ def caption_bars(before: Sequence[CaptionCount], after: Sequence[CaptionCount]) 
 def inputs(summary: Summary) -> Inputs:
     """Largest parts first, and a total over all of them."""
     ordered = sorted(summary.inputs, key=lambda item: (-item.bytes, item.part))
-    names = sorted({key for item in ordered for key, n in item.counts.items() if n and not _is_bad(key)}, key=_column_order)
     whole: dict[str, int] = {}
     for item in ordered:
         for key, n in item.counts.items():
             whole[key] = whole.get(key, 0) + n
+    names = sorted((key for key, n in whole.items() if n and not _is_bad(key)), key=_column_order)
     total = InputPart(part="", path="", bytes=sum(item.bytes for item in ordered), counts=whole)
     rows = tuple(_input_row(item, names) for item in ordered[:MAX_INPUTS])
     return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), tuple(names))
 
 
 def _input_row(item: InputPart, names: Sequence[str]) -> InputRow:
-    bad = sorted(((key, n) for key, n in item.counts.items() if _is_bad(key) and n), key=lambda pair: (-pair[1], pair[0]))
-    reasons = tuple((_bad_label(key), n) for key, n in bad)
-    return InputRow(item.part, place(item.path), item.bytes, tuple((name, item.counts.get(name, 0)) for name in names), reasons)
+    bad = sorted((-n, key) for key, n in item.counts.items() if _is_bad(key) and n)
+    reasons = tuple((_bad_label(key), -n) for n, key in bad)
+    counts = tuple((name, item.counts.get(name, 0)) for name in names)
+    return InputRow(item.part, place(item.path), item.bytes, counts, reasons)
 
 
 def _is_bad(key: str) -> bool:

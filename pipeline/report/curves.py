@@ -41,7 +41,7 @@ class Steps:
 
 
 def json_lines(url: str) -> Iterator[dict | None]:
-    """Every line of a JSONL file as a dict; None for a line that is not one. Holds one block in memory, not the file."""
+    """Every line of a JSONL file as a dict; None for a line that is not one. Holds one block, not the file."""
     size, at, rest = storage.size(url), 0, b""
     while at < size:
         block = storage.read_bytes(url, at, min(at + _BLOCK, size))

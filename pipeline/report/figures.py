@@ -1,4 +1,4 @@
-"""Numbers and untrusted words as a person reads them. Every printed number carries its exact value in `<data value>`."""
+"""Numbers and untrusted words as a person reads them. A printed number carries its exact value in `<data value>`."""
 
 import math
 import re
@@ -88,12 +88,15 @@ def number(value: float | None, digits: int = 3) -> Markup:
     return escape("–") if value is None else _data(value, number_text(value, digits))
 
 
-def said(text: str | None, limit: int = 240) -> Markup:
-    """A caption or any other untrusted words: control characters cut, length capped, direction isolated, escaped."""
+def plain(text: str | None, limit: int = 240) -> str:
+    """Untrusted words for an attribute: control characters cut, length capped. Not escaped yet."""
     words = _CONTROL.sub(" ", text or "").strip()
-    if len(words) > limit:
-        words = words[: limit - 1].rstrip() + "…"
-    return Markup("<bdi>{}</bdi>").format(words)
+    return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def said(text: str | None, limit: int = 240) -> Markup:
+    """Untrusted words for the page: as `plain`, escaped, and with their writing direction kept to themselves."""
+    return Markup("<bdi>{}</bdi>").format(plain(text, limit))
 
 
 def place(url: str | None) -> str:

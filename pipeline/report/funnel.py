@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.report.data import Curated
-from pipeline.report.figures import count_text, words_of
+from pipeline.report.figures import count_text, plain, words_of
 from pipeline.report.shapes import StageCounts, Summary
 
 
@@ -83,10 +83,9 @@ def _title(stage: StageCounts) -> str:
 
 def _step(stage: StageCounts, whole: int) -> Step:
     reasons = sorted(((n, reason) for reason, n in stage.drops.items() if n), key=lambda item: (-item[0], item[1]))
-    drops = tuple(
-        Drop(_key(stage, reason), _title(stage), reason_label(stage, reason), n, 100 * n / whole) for n, reason in reasons
-    )
-    return Step(stage, _title(stage), 100 * stage.pairs_out / whole, drops)
+    title = _title(stage)
+    drops = [Drop(_key(stage, why), title, reason_label(stage, why), n, 100 * n / whole) for n, why in reasons]
+    return Step(stage, title, 100 * stage.pairs_out / whole, tuple(drops))
 
 
 def _key(stage: StageCounts, reason: str) -> str:
@@ -121,18 +120,19 @@ def _problems(curated: Curated) -> Iterable[str]:
         )
     before = summary.pairs_in
     for stage in summary.stages:
+        title, taken = plain(_title(stage), 60), count_text(stage.pairs_in)
         if stage.pairs_in != before:
-            yield f"stage {_title(stage)} took in {count_text(stage.pairs_in)} pairs, but was handed {count_text(before)}"
+            yield f"stage {title} took in {taken} pairs, but was handed {count_text(before)}"
         lost, named = stage.pairs_in - stage.pairs_out, sum(stage.drops.values())
         if lost != named:
-            yield f"stage {_title(stage)} lost {count_text(lost)} pairs, but gives reasons for {count_text(named)}"
+            yield f"stage {title} lost {count_text(lost)} pairs, but gives reasons for {count_text(named)}"
         before = stage.pairs_out
     if summary.stages and before != summary.pairs_kept:
         yield f"the last stage let {count_text(before)} pairs through, but {count_text(summary.pairs_kept)} are kept"
     if manifest is None:
         return
+    listed, in_shards = count_text(manifest.num_pairs), sum(shard.pairs for shard in manifest.shards)
     if manifest.num_pairs != summary.pairs_kept:
-        yield f"manifest.json holds {count_text(manifest.num_pairs)} pairs, summary.json {count_text(summary.pairs_kept)}"
-    in_shards = sum(shard.pairs for shard in manifest.shards)
+        yield f"manifest.json holds {listed} pairs, summary.json {count_text(summary.pairs_kept)}"
     if in_shards != manifest.num_pairs:
-        yield f"the shards hold {count_text(in_shards)} pairs, manifest.json says {count_text(manifest.num_pairs)}"
+        yield f"the shards hold {count_text(in_shards)} pairs, manifest.json says {listed}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.report.figures import place, words_of
+from pipeline.report.figures import place, plain, words_of
 from pipeline.report.funnel import Drop, Funnel, examples_of
 from pipeline.report.shapes import Example, Summary
 from pipeline.report.thumbs import Album, Picture
@@ -57,8 +57,8 @@ def build_gallery(summary: Summary, funnel: Funnel) -> Gallery:
     album = Album(COPIES_BYTES)
     copies = tuple(
         CopyGroup(
-            words_of(group.reason.partition(".")[0]),
-            words_of(group.reason.partition(".")[2]),
+            words_of(plain(group.reason.partition(".")[0])),
+            words_of(plain(group.reason.partition(".")[2])),
             _tile(group.survivor, album),
             tuple(_tile(example, album) for example in group.removed[:MAX_REMOVED]),
         )
@@ -76,5 +76,5 @@ def _tiles(summary: Summary, drop: Drop, album: Album) -> tuple[Tile, ...]:
 def _tile(example: Example, album: Album) -> Tile:
     picture = album.picture(example.thumb)
     caption = example.caption or ""
-    alt = caption[:200] if caption else "image without a caption"
-    return Tile(picture, caption, alt, example.detail or "", example.uid, place(example.url)[:300])
+    alt = plain(caption, 200) or "image without a caption"
+    return Tile(picture, caption, alt, example.detail or "", plain(example.uid, 64), plain(place(example.url), 300))

@@ -77,7 +77,9 @@ def _verdict(run: RunData, funnel: Funnel | None) -> list[Markup]:
         clauses.append(Markup("<i>Loss</i> {} → <b>{}</b>").format(number(first), number(last)))
     if run.evaluated and (row := training.headline(run.evaluated)):
         before = Markup("{} → ").format(number(row.before)) if row.before is not None else ""
-        clauses.append(Markup("<i>{} on {}</i> {}<b>{}</b>").format(said(row.label[:1].upper() + row.label[1:]), said(row.set_name), before, number(row.after)))
+        label = said(row.label[:1].upper() + row.label[1:])
+        result = Markup("<i>{} on {}</i> {}<b>{}</b>")
+        clauses.append(result.format(label, said(row.set_name), before, number(row.after)))
     return clauses
 
 
@@ -116,6 +118,7 @@ def _environment() -> jinja2.Environment:
         "number": figures.number,
         "size": figures.size,
         "said": figures.said,
+        "plain": figures.plain,
         "place": figures.place,
         "words": figures.words_of,
     }

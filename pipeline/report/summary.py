@@ -3,8 +3,8 @@
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.report.data import load_run
-from pipeline.report.figures import bytes_text, count_text, number_text, share_text
+from pipeline.report.data import Curated, Evaluated, Trained, load_run
+from pipeline.report.figures import bytes_text, count_text, number_text, plain, share_text
 from pipeline.report.funnel import build_funnel
 from pipeline.report.training import eval_groups
 
@@ -12,14 +12,21 @@ _MAX_REASONS, _MAX_RESULTS = 12, 12
 
 
 def summary_table(
-    *, curate_output: str | None, train_output: str | None, eval_output: str | None, name: str, report: str | None = None
+    *,
+    curate_output: str | None,
+    train_output: str | None,
+    eval_output: str | None,
+    name: str,
+    report: str | None = None,
 ) -> Table:
-    """Pairs in, kept and dropped by reason; first and last loss; results before and after; `report` is the page's path.
+    """Pairs in, kept and dropped by reason; first and last loss; results before and after; `report`: the page's path.
 
     Raises DataError if nothing has run, or if an output cannot be read.
     """
     run = load_run(curate_output=curate_output, train_output=train_output, eval_output=eval_output, name=name)
-    table = Table(title=Text(name), box=None, show_header=False, pad_edge=False, title_justify="left", title_style="bold")
+    table = Table(
+        title=Text(plain(name), style="bold"), title_justify="left", box=None, show_header=False, pad_edge=False
+    )
     table.add_column(style="dim")
     table.add_column(justify="right")
     table.add_column()
@@ -34,15 +41,16 @@ def summary_table(
     return table
 
 
-def _add_curation(table: Table, curated) -> None:
+def _add_curation(table: Table, curated: Curated) -> None:
     funnel = build_funnel(curated)
     whole, reasons = funnel.pairs_in, funnel.by_reason()
     table.add_row("pairs in", count_text(whole), "")
     for drop in reasons[:_MAX_REASONS]:
-        words = Text(f"{share_text(drop.count, whole):>6}  {drop.stage}: {drop.label}")
+        words = Text(f"{share_text(drop.count, whole):>6}  {plain(drop.stage, 40)}: {plain(drop.label, 60)}")
         table.add_row("dropped", f"[red]−{count_text(drop.count)}[/red]", words)
     if rest := reasons[_MAX_REASONS:]:
-        table.add_row("dropped", f"[red]−{count_text(sum(drop.count for drop in rest))}[/red]", f"{len(rest)} other reasons")
+        others = count_text(sum(drop.count for drop in rest))
+        table.add_row("dropped", f"[red]−{others}[/red]", f"{len(rest)} other reasons")
     where = f"{share_text(funnel.pairs_kept, whole):>6}"
     if curated.manifest:
         shards = curated.manifest.shards
@@ -52,16 +60,17 @@ def _add_curation(table: Table, curated) -> None:
         table.add_row("[bold red]MISCOUNT[/bold red]", "", Text(problem, style="bold red"))
 
 
-def _add_training(table: Table, trained) -> None:
+def _add_training(table: Table, trained: Trained) -> None:
     steps = trained.steps
     if "loss" in steps.first:
         loss = f"{number_text(steps.first['loss'])} → [bold]{number_text(steps.last['loss'])}[/bold]"
         table.add_row("loss", loss, f"over {count_text(len(steps))} steps")
 
 
-def _add_results(table: Table, evaluated) -> None:
+def _add_results(table: Table, evaluated: Evaluated) -> None:
     rows = [(group.name, row) for group in eval_groups(evaluated) for row in group.rows]
     for set_name, row in rows[:_MAX_RESULTS]:
         before = f"{number_text(row.before)} → " if row.before is not None else ""
         chance = f"  (chance {number_text(row.chance)})" if row.chance is not None else ""
-        table.add_row("eval", f"{before}[bold]{number_text(row.after)}[/bold]", Text(f"{set_name}, {row.label}{chance}"))
+        words = Text(f"{plain(set_name, 60)}, {plain(row.label, 40)}{chance}")
+        table.add_row("eval", f"{before}[bold]{number_text(row.after)}[/bold]", words)

@@ -44,7 +44,9 @@ def training_charts(trained: Trained) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _one(logged: Steps, title: str, name: str, *, noisy: bool = True, zero: bool = False, word: str = "") -> Chart | None:
+def _one(
+    logged: Steps, title: str, name: str, *, noisy: bool = True, zero: bool = False, word: str = ""
+) -> Chart | None:
     """One field over the steps. `word` picks what stands beside the title: peak, median, or else first and last."""
     values = logged.values[name]
     chart = line_chart(title, [Line("", logged.steps, values, "s1", noisy=noisy)], zero=zero)
