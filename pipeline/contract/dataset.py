@@ -21,7 +21,7 @@ from pipeline.errors import DataError
 __all__ = ["Dataset", "Problem", "RawPair", "Report", "ShardRef", "open_dataset", "verify"]
 
 OPEN_FILES = 64  # shards kept open
-OPEN_TABLES = 32  # index tables kept in memory
+OPEN_TABLES = 32  # shards whose places are kept in memory, unless `keep_open` asks for more
 MERGE_GAP = 128 << 10  # bytes read for nothing rather than asking twice
 MERGE_MAX = 16 << 20  # bytes in one merged read
 
@@ -45,10 +45,9 @@ class RawPair:
 
 
 class _Places:
-    """An index table with the columns a read needs as arrays."""
+    """What a read needs of an index table, as arrays: about 130 bytes a pair."""
 
     def __init__(self, table: pa.Table) -> None:
-        self.table = table
         self.uid, self.key, self.ext = (table[name].combine_chunks() for name in ("uid", "key", "ext"))
         names = (
             "offset",
@@ -74,11 +73,12 @@ class Dataset:
         self.url, self.shards, self.digest = url, shards, digest
         self.num_pairs = sum(shard.num_pairs for shard in shards)
         self._load_table = load_table
+        self._open_tables = OPEN_TABLES
         self._make_caches()
 
     def _make_caches(self) -> None:
         # lru_cache holds no lock while it calls and none across a fork; a file closes when its last user lets go.
-        self._places = lru_cache(OPEN_TABLES)(lambda shard: _Places(self._load_table(shard)))
+        self._places = lru_cache(self._open_tables)(lambda shard: _Places(self._load_table(shard)))
         self._file = lru_cache(OPEN_FILES)(lambda shard: storage.RangeReader(self.shards[shard].url))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,9 +88,14 @@ class Dataset:
         self.__dict__.update(state)
         self._make_caches()
 
+    def keep_open(self, shards: int) -> None:
+        """Keeps the places of at least so many shards in memory: a reader that hops between shards names how many."""
+        self._open_tables = max(self._open_tables, shards)
+        self._make_caches()
+
     def table(self, shard: int) -> pa.Table:
         """The index of one shard (`index.INDEX_SCHEMA`), verified. Raises DataError naming it when damaged."""
-        return self._places(shard).table
+        return self._load_table(shard)
 
     def read_pair(self, shard: int, row: int) -> RawPair:
         """One range read. Raises DataError naming shard, offset and both checksums when the bytes are other ones."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.contract import dataset as dataset_module
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.shards import write_shard
 from pipeline.errors import ClipmillError, DataError
@@ -102,6 +103,16 @@ def test_ranks_share_out_the_same_global_batch(data: list[str], expected: list[B
         assert torch.equal(torch.cat([part.tokens_NL for part in mine]), whole.tokens_NL)
         total = torch.tensor([digest_part(part.uids) for part in mine]).sum().item()  # wraps as an all-reduce does
         assert step_digest(total, BATCH) == step_digest(digest_part(whole.uids), BATCH)
+
+
+def test_hopping_between_many_shards_reads_each_index_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(tmp_path / "data")
+    make_dataset(folder, shards=40, pairs=4)  # more shards than a dataset keeps open unasked
+    loads: list[int] = []
+    load = dataset_module._Indexed.__call__
+    monkeypatch.setattr(dataset_module._Indexed, "__call__", lambda self, n: loads.append(n) or load(self, n))
+    _batches(_reader([folder], lanes=16, window=16), stop=15)
+    assert sorted(loads) == list(range(40))
 
 
 def test_starting_at_a_later_step_gives_the_tail(data: list[str], expected: list[Batch]) -> None:

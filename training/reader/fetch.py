@@ -9,6 +9,8 @@ from pipeline.contract.dataset import Dataset, RawPair, open_dataset
 from pipeline.errors import DataError
 from pipeline.settings import digest_of
 
+_BYTES_A_PAIR = 130  # of an index held in memory
+_INDEX_BYTES = 512 << 20  # most memory that a reading process spends on indices
 _LOCAL = ("file://", "memory://")
 Map = Callable[[Callable, Iterable], Iterable[Any]]
 
@@ -17,6 +19,7 @@ class Pairs:
     """A pair is (shard, row); shards are numbered through all datasets, in the order of the recipe."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
+        self._datasets = list(datasets)
         self._shards = [(dataset, number) for dataset in datasets for number in range(len(dataset.shards))]
         self.shard_pairs = np.array([dataset.shards[n].num_pairs for dataset, n in self._shards], dtype=np.int64)
         self.digest = digest_of([dataset.digest for dataset in datasets])
@@ -33,6 +36,17 @@ class Pairs:
     def shard_name(self, shard: int) -> str:
         dataset, number = self._shards[shard]
         return dataset.shards[number].name
+
+    def keep_open(self, lanes: int, window: int) -> None:
+        """Makes room for the indices that a reader of so many lanes hops between, within `_INDEX_BYTES`.
+
+        A lane draws from a window of neighbouring pairs, which may touch one shard more than it can fill.
+        """
+        mean_pairs = max(1.0, self.num_pairs / max(1, len(self._shards)))
+        wanted = lanes * (2 + int(window / mean_pairs))
+        room = int(_INDEX_BYTES / (_BYTES_A_PAIR * mean_pairs))
+        for dataset in self._datasets:
+            dataset.keep_open(min(wanted, room, len(dataset.shards)))
 
     def uids(self, shards: np.ndarray, rows: np.ndarray) -> list[str]:
         """The uids of pairs, from the index alone, in the order asked."""

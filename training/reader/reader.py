@@ -73,6 +73,9 @@ class Reader:
         lanes = self.order.lanes_of(rank, world)
         cuts = _pieces(len(lanes), self.order.rows_of(rank, world), settings)
         pieces = [lanes[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        # Pieces go round the workers in turn, so a worker sees the same share of the lanes in every step.
+        busy = min(settings.workers, len(pieces)) or 1
+        pairs.keep_open(sum(map(len, pieces[::busy])), settings.window)
         self._work = _Pieces(pairs, self.order, pieces, image, image_size, captions, tokenize, settings.threads)
         self._seen = self._bad = 0
         self._listed: set[str] = set()
