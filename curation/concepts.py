@@ -65,6 +65,15 @@ def entries_digest(path: str, where: str = "entries") -> str:
     return hashlib.blake2b(_entry_bytes(path, where), digest_size=16).hexdigest()
 
 
+def entry_counts(entries: Sequence[str], numbers: np.ndarray, counts: np.ndarray) -> dict[str, int]:
+    """The content of MetaCLIP's entry_counts.json: every entry of the list with the number of texts that mention it.
+
+    `numbers` are those of the entries that some text mentions, `counts` (of the same length) how many do.
+    """
+    known = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+    return {entry: known.get(i, 0) for i, entry in enumerate(entries)}
+
+
 def _entry_bytes(path: str, where: str) -> bytes:
     try:
         if path.startswith(BUILTIN):

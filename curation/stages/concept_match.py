@@ -6,9 +6,12 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from curation.concepts import ConceptMatcher, Mode, entries_digest, read_entries
+from curation.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
 from curation.stage import TextMeasure
+from pipeline.log import get_logger
 from pipeline.settings import digest_of
+
+log = get_logger("concept_match")
 
 
 class ConceptMatch(TextMeasure):
@@ -26,7 +29,12 @@ class ConceptMatch(TextMeasure):
     mode: Mode = "word"
 
     def check(self, where: str) -> None:
-        read_entries(self.entries, f"{where}.entries")
+        entries = read_entries(self.entries, f"{where}.entries")
+        never = [entry for entry in entries if not can_match(entry, self.mode)]
+        if never:
+            some = ", ".join(f"`{entry}`" for entry in never[:3])
+            log.info("%s: %d of %d entries can match no text in mode %s, such as %s",
+                     where, len(never), len(entries), self.mode, some)
 
     def digest(self) -> str:
         plain = self.model_dump(mode="json") | {"entries": entries_digest(self.entries, f"{self.kind}.entries")}

@@ -1,10 +1,12 @@
 """The stage carries the matcher's lists into captions, and its digest follows what the list holds."""
 
 import json
+import logging
 
 import pytest
 
-from curation.concept_report import concept_report, count_concepts, entry_counts
+from curation.concepts import entry_counts
+from curation.stages.balance import count_entries
 from curation.stages.concept_match import ConceptMatch
 from pipeline.errors import RecipeError
 from tests.helpers.pairs import by_url, measured, pair, pairs_of
@@ -31,25 +33,21 @@ def test_each_caption_gets_its_own_list(entries):
     assert pairs.column("captions").type.value_type.field("concepts").type == ConceptMatch.adds[0].type
 
 
-def test_counts_and_report_speak_of_the_whole_list(entries):
-    stage, pairs = matched(entries, "metaclip")
-    counts = count_concepts(stage, [pairs.slice(0, 1), pairs.slice(1)])
-    assert entry_counts(["dog", "St. Louis", "red", "ice cream", "zebra"], counts) == {
-        "dog": 1, "St. Louis": 0, "red": 1, "ice cream": 1, "zebra": 0,
-    }
-    report = concept_report(stage, counts, counts // 2, 2.0)
-    assert report["num_entries"] == 5 and report["num_matched_entries"] == 3
-    assert report["unreachable"] == ["St. Louis"]
-    assert report["head"][0] == {"entry": "dog", "before": 1, "after": 0} and len(report["head"]) == 3
-    assert report["tail_share_before"] == 1.0 and report["tail_share_after"] == 0.0
-    assert report["curve"]["rank"] == [1, 2, 3] and report["curve"]["before"] == [1, 1, 1]
+def test_counts_are_written_for_the_whole_list_in_its_order(entries):
+    _, pairs = matched(entries, "word")
+    counts = count_entries(pairs, 5)
+    numbers = counts.nonzero()[0]
+    written = entry_counts(json.loads(open(entries).read()), numbers, counts[numbers])
+    assert list(written.items()) == [("dog", 2), ("St. Louis", 0), ("red", 1), ("ice cream", 1), ("zebra", 0)]
 
 
-def test_a_report_of_no_match_at_all_is_still_a_report(entries):
-    stage, pairs = matched(entries, "word")
-    empty = count_concepts(stage, [pairs.slice(0, 0)])
-    report = concept_report(stage, empty, empty, None)
-    assert report["num_matched_entries"] == 0 and report["head"] == [] and report["tail_share_before"] == 0.0
+def test_entries_that_can_never_match_are_told(entries, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("clipmill"), "propagate", True)
+    with caplog.at_level("INFO"):
+        ConceptMatch(entries=entries, mode="word").check("curate.stages.4")
+        assert caplog.text == ""
+        ConceptMatch(entries=entries, mode="metaclip").check("curate.stages.4")
+    assert "1 of 5 entries can match no text in mode metaclip, such as `St. Louis`" in caplog.text
 
 
 def test_the_digest_follows_content_and_mode_not_the_path(tmp_path, entries):
