@@ -4,19 +4,16 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field, field_validator, model_validator
 
-from curation import sources as _sources
-from curation import stages as _stages
+from curation.sources import SOURCES
+from curation.stages import STAGES
 from pipeline.settings import Settings
 
-SOURCES = getattr(_sources, "SOURCES", {})
-STAGES = getattr(_stages, "STAGES", {})
 
-
-def _one_of(table: Any) -> Any:
+def _one_of(table: dict[str, type[Settings]]) -> Any:
     """The union of the settings classes in a table, told apart by `kind`."""
-    classes = tuple(table.values()) if isinstance(table, dict) else tuple(table)
-    if len(classes) < 2:
-        return classes[0] if classes else Any
+    classes = tuple(table.values())
+    if len(classes) < 2:  # pydantic wants two to tell apart
+        return classes[0]
     return Annotated[Union[classes], Field(discriminator="kind")]  # noqa: UP007 - built from a table
 
 

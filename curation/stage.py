@@ -15,7 +15,7 @@ must treat each row alone, Global may only relate rows through its notes. Random
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -143,10 +143,13 @@ def names_of(stages: Sequence[Stage]) -> list[str]:
     return names
 
 
-def check_stages(stages: Sequence[Stage], where: str = "curate.stages") -> None:
-    """Every column read exists, every column added is new, every file can be read; else RecipeError. No work."""
+def check_stages(stages: Sequence[Stage], kinds: Iterable[type[Stage]] = (), where: str = "curate.stages") -> None:
+    """Every column read exists, every column added is new, every file can be read; else RecipeError. No work.
+
+    `kinds` are the stages a recipe could use: the hint names the one that adds a missing column.
+    """
     known = {*records.PAIRS.names, *(f"captions.{f.name}" for f in records.CAPTION_FIELDS)}
-    added_by = {kind_name: other.kind for other in stages for kind_name in _added(other)}
+    added_by = {name: kind.model_fields["kind"].default for kind in kinds for name in _added(kind)}
     for at, stage in enumerate(stages):
         here = f"{where}.{at} ({stage.kind})"
         for name in stage.reads:
@@ -162,8 +165,9 @@ def check_stages(stages: Sequence[Stage], where: str = "curate.stages") -> None:
         stage.check(f"{where}.{at}")
 
 
-def _added(stage: Stage) -> list[str]:
-    prefix = "captions." if isinstance(stage, TextMeasure) else ""
+def _added(stage: Stage | type[Stage]) -> list[str]:
+    kind = stage if isinstance(stage, type) else type(stage)
+    prefix = "captions." if issubclass(kind, TextMeasure) else ""
     return [prefix + f.name for f in stage.adds]
 
 

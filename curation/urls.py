@@ -45,12 +45,12 @@ def _parse(base: str, href: str) -> tuple[str, str]:
         return "", "bad_url"
     try:
         url = ada_url.URL(href, base=base) if base else ada_url.URL(href)
+        if url.protocol not in ("http:", "https:"):
+            return "", "bad_scheme"  # the base element said file: or the like
         url.username = url.password = url.hash = ""
         whole = url.href
     except ValueError:  # UnicodeEncodeError (a lone surrogate) is one of these
         return "", "bad_url"
-    if not whole.startswith(("http://", "https://")):
-        return "", "bad_scheme"  # the base element said file: or the like
     if "%" in whole:
         whole = _PERCENT.sub(_escape, whole)
     return (whole, "") if len(whole) <= MAX_URL_CHARS else ("", "url_too_long")

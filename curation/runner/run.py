@@ -17,11 +17,13 @@ from curation.runner.plan import Job, Segment, make_job
 from curation.settings import CurateSettings
 from curation.sources.source import Part
 from curation.stage import check_stages
+from curation.stages import STAGES
 from pipeline.contract import storage
 from pipeline.contract.manifest import MANIFEST, InputPart, Manifest, ShardEntry, StageCounts
 from pipeline.errors import ClipmillError, DataError
 from pipeline.log import get_logger
 from pipeline.progress import progress
+from pipeline.settings import digest_of
 
 log = get_logger("curation")
 SUMMARY = "summary.json"
@@ -33,20 +35,24 @@ Place = Inline | OnRay
 def check(settings: CurateSettings) -> None:
     """Validates all that can be known before any work, without Ray: stages fit together, their files and the inputs are
     readable, nothing else is in the output's way. RecipeError with the dotted path of the first fault."""
-    check_stages(settings.stages)
+    check_stages(settings.stages, STAGES.values())
     for number, source in enumerate(settings.sources):
         for at, path in enumerate(source.paths):
             source._expand(path, f"curate.sources.{number}.paths.{at}")
 
 
-def curate(settings: CurateSettings, *, name: str, seed: int, recipe_digest: str, quiet: bool = False) -> Manifest:
+def curate(
+    settings: CurateSettings, *, name: str, seed: int, recipe_digest: str | None = None, quiet: bool = False
+) -> Manifest:
     """Makes the dataset at settings.output, or finishes the making of it, or finds that it is finished.
+
+    `recipe_digest` goes into the manifest; by default it is of name, seed and settings.
 
     Raises RecipeError before any work; Stopped on SIGINT or SIGTERM (what is done is kept); DataError for damaged
     inputs or a stage that failed, naming stage and bucket; StorageError for a full disk; UsageError when another run
     holds the output.
     """
-    check_stages(settings.stages)
+    check_stages(settings.stages, STAGES.values())
     settings = _local_paths(settings)
     inputs = _inputs(settings)
     job = make_job(settings, seed, [part.id for _, part in inputs])
@@ -61,7 +67,8 @@ def curate(settings: CurateSettings, *, name: str, seed: int, recipe_digest: str
         if manifest is None:
             flag = stack.enter_context(stop_flag())
             place = stack.enter_context(cluster(settings.ray, job, flag))
-            manifest = _Driver(job, place, quiet).run(inputs, name, recipe_digest)
+            digest = recipe_digest or digest_of([name, seed, settings])
+            manifest = _Driver(job, place, quiet).run(inputs, name, digest)
         storage.remove(job.work, recursive=True)
     return manifest
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from curation import records
 from curation.magic import image_ext
 from curation.sources.html import visible
 from curation.sources.source import Part, Source, file_digest
@@ -142,17 +143,15 @@ class _Reading:
         extra = json.dumps(_extra(meta, image), sort_keys=True, ensure_ascii=False)
         fits = len(image) <= self.settings.max_image_bytes
         if not (url or uid or fits):
-            uid = hashlib.blake2b(hashlib.sha256(image).digest(), digest_size=16).hexdigest()
+            uid = records.uid_of_image(hashlib.sha256(image).hexdigest())
         uid = self.sink.image(url=url, uid=uid, body=image if fits else None, extra="" if extra == "{}" else extra)
-        page_url, language = (
-            meta[name] if isinstance(meta.get(name), str) else "" for name in ("page_url", "language")
-        )
+        page_url, language = (_text(meta, name) for name in ("page_url", "language"))
         texts = list(self.captions(sample, meta))
         for source, text in dict.fromkeys(texts or [("caption", "")]):
             self.sink.occurrence(url=url, uid=uid, text=text, source=source, page_url=page_url, language=language)
 
     def identity(self, meta: dict[str, Any]) -> tuple[str, str]:
-        written = next((meta[name] for name in _URL_FIELDS if isinstance(meta.get(name), str) and meta[name]), "")
+        written = next(filter(None, (_text(meta, name) for name in _URL_FIELDS)), "")
         url, reason = resolve("", written) if written else ("", "")
         if reason:
             self.counts[f"bad_mentions:{reason}"] += 1
@@ -183,6 +182,11 @@ class _Reading:
                 self.counts[f"bad_texts:{reason}"] += 1
             elif text.strip():
                 yield source, text
+
+
+def _text(meta: dict[str, Any], name: str) -> str:
+    value = meta.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _listed(value: Any, source: str) -> list[tuple[str, str]]:

@@ -155,7 +155,7 @@ def _headers(window: "_Window", start: int) -> dict[str, str]:
 
 
 def header_fields(head: bytes) -> list[tuple[str, str]]:
-    """(lower-case name, value) of each field behind the first line; folded lines joined, others without a colon left out."""
+    """(lower-case name, value) of each field behind the first line; folded lines joined, lines without colon out."""
     lines: list[str] = []
     for line in head.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")[1:]:
         if line[:1] in (" ", "\t") and lines:
