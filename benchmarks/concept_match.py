@@ -1,4 +1,4 @@
-"""How fast are concepts matched? clipmill against pyahocorasick and against the published plain loop, on the same texts.
+"""How fast are concepts matched? clipmill against pyahocorasick and the published plain loop, on the same texts.
 
     python benchmarks/concept_match.py curation/lists/wordnet_nouns.json
     python benchmarks/concept_match.py ENTRIES.json --texts captions.txt     # one caption a line
@@ -42,10 +42,11 @@ def main() -> None:
     rates = _measure(matchers, work, args.rounds)
     words = sum(len(text.split()) for text in texts) / len(texts)
     found = sum(len(each) for each in matchers["clipmill"](texts)) / len(texts)
-    print(f"{len(entries)} entries, {len(texts)} texts of {words:.1f} words, {found:.1f} matches each, {args.rounds} rounds")
+    print(f"{len(entries)} entries, {len(texts)} texts of {words:.1f} words, {found:.1f} matches a text")
     own = rates["clipmill"]
     for name, rate in sorted(rates.items(), key=lambda item: -item[1]):
-        print(f"{name:>14}: {rate:12,.0f} texts/s   built in {built[name][1]:5.2f} s   clipmill is {own / rate:,.2f} x this")
+        built_s = f"built in {built[name][1]:5.2f} s"
+        print(f"{name:>14}: {rate:12,.0f} texts/s   {built_s}   clipmill is {own / rate:,.2f} x this")
 
 
 def clipmill(entries: list[str]) -> Match:

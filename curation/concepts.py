@@ -7,6 +7,7 @@ spacing stands between them.
 
 import functools
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -43,6 +44,10 @@ _UNSPACED = (
 
 
 BUILTIN = "builtin:"
+
+# Many texts are matched as one, set apart by this character, which counts as a word of its own.
+_END = "\0"
+_BATCH = 4096
 
 
 def read_entries(path: str, where: str = "entries") -> list[str]:
@@ -95,10 +100,15 @@ def metaclip_form(text: str) -> str:
 
 
 def word_form(text: str) -> str:
-    """The text as `word` mode matches it: its case-folded words, each between single spaces ("" when it has none).
+    """The text as `word` mode matches it: its case-folded words with one space around each ("" when it has none).
 
     A word is a run of letters, digits and combining marks; everything else parts words, hyphen and underscore too.
     """
+    return _words_apart(text.replace(_END, " "))
+
+
+def _words_apart(text: str) -> str:
+    """As word_form, but _END, where texts were joined, stays as a word."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = _word_pattern().findall(folded)
     return f" {' '.join(words)} " if words else ""
@@ -110,7 +120,7 @@ def _word_pattern() -> re.Pattern[str]:
     marks = [c for c in map(chr, range(0x300, sys.maxunicode + 1)) if unicodedata.category(c)[0] == "M"]
     unspaced = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSPACED)
     letter = rf"(?:[^\W_{unspaced}]|[{''.join(marks)}])"
-    return re.compile(rf"[{unspaced}]|{letter}+")
+    return re.compile(rf"[{unspaced}{_END}]|{letter}+")
 
 
 def can_match(entry: str, mode: Mode) -> bool:
@@ -138,7 +148,8 @@ class ConceptMatcher:
             first = numbers.setdefault(f" {entry} " if mode == "metaclip" else word_form(entry), i)
             if first != i:
                 self.aliases[i] = first
-        self._number = list(numbers.values())
+        self._number = np.array(list(numbers.values()), np.int64)
+        self._batches = not any(_END in entry for entry in entries)
         # Overlapping and nested matches all count; the contiguous automaton measured fastest (benchmarks/README.md).
         self._automaton = ahocorasick_rs.AhoCorasick(
             list(numbers), implementation=ahocorasick_rs.Implementation.ContiguousNFA
@@ -147,13 +158,29 @@ class ConceptMatcher:
     def match(self, text: str) -> list[int]:
         """Numbers of the entries in the text, ascending, each at most once."""
         found = self._automaton.find_matches_as_indexes(self.form(text), overlapping=True)
-        return sorted({self._number[match[0]] for match in found})
+        return sorted({int(self._number[match[0]]) for match in found})
 
     def match_all(self, texts: Sequence[str]) -> pa.Array:
         """`match` of every text as one array of type list<int32>."""
-        values: list[int] = []
-        offsets = np.zeros(len(texts) + 1, dtype=np.int32)
-        for i, text in enumerate(texts):
-            values.extend(self.match(text))
-            offsets[i + 1] = len(values)
-        return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.int32()))
+        ends, numbers = [np.zeros(1, np.int64)], [np.zeros(0, np.int64)]
+        for at in range(0, len(texts), _BATCH):
+            rows, found = self._match_batch(texts[at : at + _BATCH])
+            ends.append(ends[-1][-1] + np.cumsum(np.bincount(rows, minlength=len(texts[at : at + _BATCH]))))
+            numbers.append(found)
+        offsets = pa.array(np.concatenate(ends), pa.int32())
+        return pa.ListArray.from_arrays(offsets, pa.array(np.concatenate(numbers), pa.int32()))
+
+    def _match_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """(row, number) of every match, sorted by both."""
+        if not self._batches or any(_END in text for text in texts):
+            lists = [self.match(text) for text in texts]
+            rows = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
+            return rows, np.array([number for each in lists for number in each], np.int64)
+        form = metaclip_form if self.mode == "metaclip" else _words_apart
+        joined = form(f" {_END} ".join(texts))
+        found = self._automaton.find_matches_as_indexes(joined, overlapping=True)
+        flat = np.fromiter(itertools.chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3)
+        ends = np.flatnonzero(np.frombuffer(joined.encode("utf-32-le"), np.uint32) == ord(_END))
+        rows = np.searchsorted(ends, flat[:, 1])
+        keys = np.unique(rows << 32 | self._number[flat[:, 0]])
+        return keys >> 32, keys & 0xFFFFFFFF

@@ -105,7 +105,7 @@ def test_overlapping_and_nested_matches_count_once_each():
 
 
 PIECES = ["dog", "Dog", "ice", "cream", "ice cream", "t-shirt", "a", "b", ".", ",", "!", "`", " ", "  ", "\t", "\n",
-          "\r", "\u00a0", "_", "-", "'", "(", ")", "é", "猫", "0", "ß", ";", ":", "?"]
+          "\r", "\0", "\u00a0", "_", "-", "'", "(", ")", "é", "猫", "0", "ß", ";", ":", "?"]
 texts = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
 entry_lists = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join), min_size=1, max_size=8)
 
@@ -150,6 +150,17 @@ def test_many_texts_give_one_list_array():
     found = matcher.match_all(["dog cat", "", "Dog"])
     assert found.to_pylist() == [[0, 1], [], [1]] and str(found.type.value_type) == "int32"
     assert matcher.match_all([]).to_pylist() == []
+
+
+@given(entry_lists, st.lists(texts, max_size=6), st.sampled_from(["metaclip", "word"]), st.sampled_from(["", "\0"]))
+@settings(max_examples=300, deadline=None)
+@example(["cat", "dog", "cat dog"], ["a cat", "dog", "", "\u0301x"], "metaclip", "")
+@example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "metaclip", "")
+@example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "word", "")
+def test_texts_matched_together_give_what_each_gives_alone(entries, many, mode, odd):
+    matcher = ConceptMatcher(list(dict.fromkeys(entries)), mode)
+    many = [text + odd for text in many[:1]] + many[1:]
+    assert matcher.match_all(many).to_pylist() == [matcher.match(text) for text in many]
 
 
 def test_words_are_found_in_text_of_any_size_and_kind():
