@@ -38,7 +38,7 @@ def convert(body: bytes, settings: EmitSettings) -> tuple[bytes, str, int, int]:
 
 
 class EmitProbe(ImageMeasure):
-    """What the contract must know of an image and no stage of the recipe has measured: does it decode, how large is it."""
+    """What the contract must know of an image and no stage of the recipe has measured: does it decode, its size."""
 
     kind: Literal["emit"] = "emit"
     adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("width", pa.int32()), pa.field("height", pa.int32()))

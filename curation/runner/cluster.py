@@ -45,6 +45,23 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signal = 0
+        self._before: dict[int, Any] = {}
+
+    def arm(self) -> None:
+        """Takes the signals; again after ray.init, which takes SIGTERM for itself. A no-op outside the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, self._ask)
+                self._before.setdefault(number, before)
+
+    def disarm(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self.disarm()
 
     def check(self) -> None:
         if self.signal:
@@ -56,23 +73,11 @@ class StopFlag:
 def stop_flag() -> Iterator[StopFlag]:
     """Catches SIGINT and SIGTERM (in the main thread; elsewhere the caller minds them)."""
     flag = StopFlag()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        flag.signal = number
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
+    flag.arm()
     try:
-        for number in before:
-            signal.signal(number, ask)
         yield flag
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        flag.disarm()
 
 
 class Inline:
@@ -164,8 +169,14 @@ def cluster(settings: RaySettings, job: Any, flag: StopFlag) -> Iterator[Inline 
     if ray.is_initialized():  # a notebook, or a test that shares one Ray
         yield OnRay(job, flag)
         return
-    folder = _start(ray, settings, address)
     try:
+        folder = _start(ray, settings, address)
+    except SystemExit:  # Ray's own handler, while it starts
+        flag.signal = flag.signal or signal.SIGTERM
+        flag.check()
+    try:
+        flag.arm()
+        flag.check()
         yield OnRay(job, flag)
     finally:
         ray.shutdown()
