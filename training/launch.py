@@ -30,6 +30,7 @@ from training.place import LaunchSettings, joined
 
 Command = Literal["train", "eval"]
 JOB, REPORT = "CLIPMILL_JOB_FILE", "CLIPMILL_REPORT_FILE"
+RANK = "training.rank"
 END_S = 10.0
 """A rank asked to end has this long; one blocked in a collective cannot hear."""
 _POLL_S = 0.05
@@ -129,7 +130,7 @@ def _start(rank: int, processes: int, threads: int, port: int, job: Path) -> sub
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up a host name that may not resolve
     # Its own group: Ctrl-C on a terminal reaches every process of the group, and we pass it on once ourselves.
     return subprocess.Popen(
-        [sys.executable, "-m", "training.rank"], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", RANK], env=environment, stdin=subprocess.DEVNULL, start_new_session=True
     )
 
 

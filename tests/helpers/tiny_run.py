@@ -43,13 +43,14 @@ def write_recipe(folder: Path, **train: Any) -> Path:
     return path
 
 
-def start(recipe: Path, *overrides: str, command: str = "train") -> subprocess.Popen:
+def start(recipe: Path, *overrides: str, command: str = "train", rank: str = "training.rank") -> subprocess.Popen:
     """`clipmill train RECIPE ...` without its command line: the launcher alone, in a process of its own."""
     code = (
         "import sys\n"
-        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training.launch import run\n"
+        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training import launch\n"
         "log.configure()\n"
-        "try:\n    sys.exit(run(sys.argv[1], sys.argv[2], sys.argv[3:]))\n"
+        f"launch.RANK, launch.END_S = '{rank}', {10 if rank == 'training.rank' else 2}\n"
+        "try:\n    sys.exit(launch.run(sys.argv[1], sys.argv[2], sys.argv[3:]))\n"
         "except ClipmillError as error:\n    print('error:', error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
     )
     return subprocess.Popen(
@@ -94,7 +95,7 @@ def ranks_of(launcher: subprocess.Popen) -> list[int]:
     found = []
     for pid in map(int, children):
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        if b"training.rank" in words:
+        if b"rank" in words:
             found.append(pid)
     return found
 
