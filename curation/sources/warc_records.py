@@ -141,16 +141,18 @@ def _framed(stream: Gunzip | Plain, block_bytes: int) -> Iterator[Record]:
         if block is None:
             raise _Broken("damaged_record", start)
         end = window.position
-        # A wrong length shows here: two line ends and the next record, or the end, must follow.
+        # A wrong length shows here.
         if not window.at_boundary():
             raise _Broken("damaged_record", start)
         yield Record(headers, block if size <= block_bytes else None, start, end)
 
 
 def _headers(window: "_Window", start: int) -> dict[str, str]:
-    head = window.take_header()
-    if head is None or not head.startswith(_VERSION):
-        raise _Broken("bad_warc" if head is None or not _VERSION.startswith(head[:5]) else "damaged_record", start)
+    head, cut = window.take_header()
+    if cut and (head.startswith(_VERSION) or _VERSION.startswith(head)):
+        raise _Broken("damaged_record", start)
+    if cut or not head.startswith(_VERSION):
+        raise _Broken("bad_warc", start)
     return dict(reversed(header_fields(head)))
 
 
@@ -196,20 +198,20 @@ class _Window:
                 return True
         return False
 
-    def take_header(self) -> bytes | None:
-        """The bytes up to the empty line; None when there is none within the cap. A cut one is returned as it is."""
+    def take_header(self) -> tuple[bytes, bool]:
+        """The bytes up to the empty line, and whether the stream ends before it. Nothing when it is over the cap."""
         searched = 0
         while True:
             ends = self._bytes.find(b"\r\n\r\n", max(0, searched - 3))
             if ends >= 0:
                 head = bytes(self._bytes[:ends])
                 self._drop(ends + 4)
-                return head
+                return head, False
             searched = len(self._bytes)
             if searched > _HEADER_BYTES:
-                return None
+                return b"", False
             if not self._fill(searched + 1):
-                return bytes(self._bytes) if self._stream.damage else None
+                return bytes(self._bytes), True
 
     def take(self, size: int) -> bytes | None:
         if not self._fill(size):
@@ -228,9 +230,8 @@ class _Window:
         return b"" if not left and size <= _DRAINED_BYTES else None
 
     def at_boundary(self) -> bool:
-        """Whether a record may end here: line ends and then a version line, or the end of what the stream gives."""
+        """Whether a record may end here: two line ends, or the next record, or the end of what the stream gives."""
         self._fill(4 + len(_VERSION))
         rest = bytes(self._bytes[: 4 + len(_VERSION)])
-        if len(rest) < 4 + len(_VERSION) and not rest.strip(b"\r\n"):
-            return True
-        return rest.lstrip(b"\r\n").startswith(_VERSION[: max(1, len(rest.lstrip(b"\r\n")))])
+        following = rest.lstrip(b"\r\n")
+        return rest.startswith(b"\r\n\r\n") or _VERSION.startswith(following[: len(_VERSION)])
