@@ -7,6 +7,7 @@ from pipeline.report.charts import Chart, Line, histogram, line_chart
 from pipeline.report.figures import place, words_of
 from pipeline.report.shapes import CaptionCount, Concepts, EntryCount, InputPart, Summary
 
+_FIRST = ("width", "height", "aspect", "caption_words")  # pictures in the order to read them
 MAX_BARS, MAX_CAPTIONS, MAX_ENTRIES, MAX_INPUTS = 14, 20, 40, 40
 
 
@@ -63,7 +64,9 @@ def entry_bars(concepts: Concepts) -> list[EntryBar]:
 
 def histograms(summary: Summary) -> list[Chart]:
     charts = []
-    for name, item in summary.histograms.items():
+    order = [name for name in _FIRST if name in summary.histograms]
+    for name in order + sorted(summary.histograms.keys() - set(order)):
+        item = summary.histograms[name]
         cuts = item.cut if isinstance(item.cut, list) else [] if item.cut is None else [item.cut]
         charts.append(histogram(words_of(name).capitalize(), item.edges, item.before, item.after, cuts))
     return [chart for chart in charts if chart is not None]

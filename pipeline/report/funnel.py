@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 from pipeline.report.data import Curated
 from pipeline.report.figures import count_text, plain, words_of
-from pipeline.report.shapes import StageCounts, Summary
+from pipeline.report.shapes import Example, StageCounts, Summary
+
+WITH_PAIR = "pair_dropped"  # how curation counts captions that went with their pair
 
 
 @dataclass(frozen=True)
 class Drop:
-    """One reason of one stage. `key` is how drop_examples names it; `width` its share of all pairs in, in percent."""
+    """One reason of one stage. `keys`: its names in drop_examples; `width`: its share of all pairs in, in percent."""
 
-    key: str
+    keys: tuple[str, ...]
     stage: str
     label: str
     count: int
@@ -33,7 +35,8 @@ class Step:
 
 @dataclass(frozen=True)
 class CaptionStep:
-    """`with_pairs`: captions that went with their pair, less those that a survivor took over; may be negative."""
+    """`drops`: captions that went while their pair stayed, negative where a survivor took some over from its copies;
+    `with_pairs`: all others."""
 
     stage: StageCounts
     title: str
@@ -84,27 +87,24 @@ def _title(stage: StageCounts) -> str:
 def _step(stage: StageCounts, whole: int) -> Step:
     reasons = sorted(((n, reason) for reason, n in stage.drops.items() if n), key=lambda item: (-item[0], item[1]))
     title = _title(stage)
-    drops = [Drop(_key(stage, why), title, reason_label(stage, why), n, 100 * n / whole) for n, why in reasons]
+    drops = [Drop(_keys(stage, why), title, reason_label(stage, why), n, 100 * n / whole) for n, why in reasons]
     return Step(stage, title, 100 * stage.pairs_out / whole, tuple(drops))
 
 
-def _key(stage: StageCounts, reason: str) -> str:
+def _keys(stage: StageCounts, reason: str) -> tuple[str, ...]:
+    """With the stage's name, its kind, or bare: two stages of one kind have names of their own."""
     bare = reason.removeprefix(f"{stage.kind}.").removeprefix(f"{stage.name}.")
-    return f"{stage.kind}.{bare}"
+    return f"{stage.name}.{bare}", f"{stage.kind}.{bare}", bare
 
 
-def examples_of(summary: Summary, drop: Drop) -> str | None:
-    """The key of `drop_examples` that belongs to this reason; producers may write it with or without the stage."""
-    bare = drop.key.partition(".")[2]
-    return next((key for key in (drop.key, f"{drop.stage}.{bare}", bare) if key in summary.drop_examples), None)
+def examples_of(summary: Summary, drop: Drop) -> list[Example]:
+    """The examples of this reason; none if the producer kept none."""
+    return next((summary.drop_examples[key] for key in drop.keys if key in summary.drop_examples), [])
 
 
 def _caption_step(stage: StageCounts) -> CaptionStep:
-    drops = tuple(
-        (reason_label(stage, reason), n)
-        for reason, n in sorted(stage.caption_drops.items(), key=lambda item: (-item[1], item[0]))
-        if n
-    )
+    ordered = sorted((-n, reason) for reason, n in stage.caption_drops.items() if n and reason != WITH_PAIR)
+    drops = tuple((reason_label(stage, reason), -n) for n, reason in ordered)
     gone = stage.captions_in - stage.captions_out - sum(n for _, n in drops)
     return CaptionStep(stage, _title(stage), drops, gone)
 

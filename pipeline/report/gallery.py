@@ -1,6 +1,6 @@
 """The pictures: kept pairs, dropped pairs by reason, groups of copies. Fits them into the report's size limit."""
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 
 from pipeline.report.figures import place, plain, words_of
@@ -12,6 +12,7 @@ KEPT_BYTES, DROPPED_BYTES, COPIES_BYTES = 1_500_000, 2_500_000, 1_500_000  # of 
 MAX_REASONS, MAX_EXAMPLES = 40, 12
 MAX_GROUPS, MAX_REMOVED = 24, 6
 MAX_KEPT = 60
+_UID = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,19 @@ def build_gallery(summary: Summary, funnel: Funnel) -> Gallery:
 
 
 def _tiles(summary: Summary, drop: Drop, album: Album) -> tuple[Tile, ...]:
-    key = examples_of(summary, drop)
-    examples: Sequence[Example] = summary.drop_examples[key][:MAX_EXAMPLES] if key is not None else ()
-    return tuple(_tile(example, album) for example in examples)
+    return tuple(_tile(example, album) for example in examples_of(summary, drop)[:MAX_EXAMPLES])
 
 
 def _tile(example: Example, album: Album) -> Tile:
     picture = album.picture(example.thumb)
     caption = example.caption or ""
     alt = plain(caption, 200) or "image without a caption"
-    return Tile(picture, caption, alt, example.detail or "", plain(example.uid, 64), plain(place(example.url), 300))
+    return Tile(picture, caption, alt, _detail(example), plain(example.uid, 64), plain(place(example.url), 300))
+
+
+def _detail(example: Example) -> str:
+    """What the stage noted, unless the tile says it already; a survivor's uid is cut to what an eye can compare."""
+    detail = example.detail or ""
+    if _UID.fullmatch(detail):
+        return f"copy of {detail[:8]}"
+    return "" if detail == example.caption else detail

@@ -65,6 +65,7 @@ def stages() -> list[dict]:
             "exact_duplicates": {"added": -95},
         }.get(name, {})
         after = round(captions * left / pairs) - sum(own.values())
+        own["pair_dropped"] = captions - after - sum(own.values())
         rows.append(
             {
                 "name": name,
@@ -101,7 +102,7 @@ def summary(seed: int = 7) -> dict:
             example(
                 rng,
                 thumb=name not in ("pool", "image_decode"),
-                detail="copy of 3f9a1c" if "duplicates" in name else "31 x 18" if name == "image_size" else None,
+                detail="3f9a1c0b" * 4 if "duplicates" in name else "31 x 18" if name == "image_size" else None,
             )
             for _ in range(min(count, 12))
         ]

@@ -56,6 +56,9 @@ class Page(HTMLParser):
     def prose(self) -> str:
         return " ".join("".join(self.words).split())
 
+    def words_apart(self) -> list[str]:
+        return [word for words in self.words for word in words.split()]
+
     def ids(self) -> list[str]:
         return [attrs["id"] for _, attrs in self.tags if attrs.get("id")]
 
@@ -187,10 +190,37 @@ def test_a_png_declared_as_jpeg_is_not_shown(folders, tmp_path):
         thumb = f"data:image/{kind};base64,{body}"
 
         def change(summary, thumb=thumb):
-            summary["kept_examples"][0]["thumb"] = thumb
+            summary["kept_examples"][0] |= {"thumb": thumb, "caption": "a black square"}
 
         edit(folders["curate_output"], "summary.json", change)
-        assert (thumb in page_of(folders, tmp_path / "report.html").text) is shown
+        page = page_of(folders, tmp_path / "report.html")
+        assert any(attrs["alt"] == "a black square" for tag, attrs in page.tags if tag == "img") is shown
+
+
+def test_captions_that_went_with_their_pair_stand_apart_from_those_that_went_alone(folders, tmp_path):
+    page = page_of(folders, tmp_path / "report.html")
+    rows = {stage["kind"]: stage for stage in fake_run.summary()["stages"]}
+    gone = rows["caption_rules"]["caption_drops"]["pair_dropped"]
+    counts = "caption rules {captions_in:,} {captions_out:,} − {gone:,} few words − 310"
+    assert counts.format(**rows["caption_rules"], gone=gone) in " ".join(page.words_apart())
+    assert "pair dropped" not in page.prose and "added +95" in page.prose
+
+
+def test_a_copy_names_its_survivor_by_the_front_of_its_uid(folders, tmp_path):
+    page = page_of(folders, tmp_path / "report.html")
+    assert "copy of 3f9a1c0b" in page.prose and "3f9a1c0b3f9a1c0b" not in page.prose
+
+
+def test_two_stages_of_one_kind_keep_their_own_examples(folders, tmp_path):
+    def change(summary):
+        again = summary["stages"][9] | {"name": "image_size_2", "kind": "image_size", "drops": {"too_small": 275}}
+        summary["stages"][9] = again
+        one = summary["drop_examples"]["image_size.too_small"][0] | {"caption": "only in the second"}
+        summary["drop_examples"]["image_size_2.too_small"] = [one]
+
+    edit(folders["curate_output"], "summary.json", change)
+    page = page_of(folders, tmp_path / "report.html")
+    assert "image size 2 too small 275 pairs, 2.3% only in the second" in page.prose
 
 
 def test_pictures_beyond_the_size_limit_are_left_out_and_their_captions_stay(folders, tmp_path):
