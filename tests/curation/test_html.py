@@ -67,7 +67,8 @@ def test_an_image_is_found_with_its_texts(text, url, texts):
 
 
 def test_the_best_candidate_is_mentioned_beside_the_src():
-    assert [url for url, _ in mentions("<img src=s.png srcset='m.png 400w, l.png 800w' alt=x>")] == ["/dir/s.png", "/dir/l.png"]
+    found = mentions("<img src=s.png srcset='m.png 400w, l.png 800w' alt=x>")
+    assert [url for url, _ in found] == ["/dir/s.png", "/dir/l.png"]
     picture = "<picture><source srcset='w.webp 2x'><img src=s.png alt=x></picture><img src=other.png alt=y>"
     assert mentions(picture) == [
         ("/dir/s.png", (("alt", "x"),)), ("/dir/w.webp", (("alt", "x"),)), ("/dir/other.png", (("alt", "y"),)),
@@ -77,11 +78,18 @@ def test_the_best_candidate_is_mentioned_beside_the_src():
 @pytest.mark.parametrize(
     ("srcset", "expected"),
     [
-        ("a.png", "a.png"), ("a.png 1x,b.png 1.5x", "b.png"), ("b.png 800w, a.png 400w", "b.png"),
-        ("a,b.png 1x, c.png 3x", "c.png"), ("data:image/png;base64,AA,BB 3x, a.png 1x", "a.png"), ("", ""), (" , ,", ""),
-        ("a.png 1x, b.png 1x", "a.png"), ("a.png nonsense, b.png 2x", "b.png"), ("a.png 9999999999999w", "a.png"),
+        ("a.png", "a.png"),
+        ("a.png 1x,b.png 1.5x", "b.png"),
+        ("b.png 800w, a.png 400w", "b.png"),
+        ("a,b.png 1x, c.png 3x", "c.png"),
+        ("data:image/png;base64,AA,BB 3x, a.png 1x", "a.png"),
+        ("", ""),
+        (" , ,", ""),
+        ("a.png 1x, b.png 1x", "a.png"),
+        ("a.png nonsense, b.png 2x", "b.png"),
+        ("a.png 9999999999999w", "a.png"),
     ],
-)  # fmt: skip
+)
 def test_the_widest_or_densest_candidate_wins(srcset, expected):
     assert best_candidate(srcset)[0] == expected
 
@@ -104,7 +112,8 @@ def test_an_image_without_a_usable_address_is_counted_by_reason(text, reason):
 
 
 @pytest.mark.parametrize(
-    ("alt", "reason"), [("x" * 1_000_000, "text_too_long"), ("bro\ufffdken", "bad_unicode"), ("&#xD800;", "bad_unicode")]
+    ("alt", "reason"),
+    [("x" * 1_000_000, "text_too_long"), ("bro\ufffdken", "bad_unicode"), ("&#xD800;", "bad_unicode")],
 )
 def test_a_text_that_is_no_caption_is_counted_and_the_image_stays(alt, reason):
     page = read_page(f"<img src=a.png alt='{alt}' title=cat>", PAGE)
@@ -121,7 +130,7 @@ def test_a_page_of_too_many_images_keeps_the_first():
 def test_robots_and_language_of_the_page_are_read():
     page = read_page(
         "<html lang=' en-GB'><meta name=ROBOTS content='NoAI, noimageai'><meta name=googlebot content=none>"
-        "<meta name=tdm-reservation content=1><meta name=viewport content=noai2><template><meta name=robots content=no>",
+        "<meta name=tdm-reservation content=1><meta name=viewport content=x><template><meta name=robots content=y>",
         PAGE,
     )
     assert page.robots == ("noai", "noimageai", "googlebot: none", "tdm-reservation: 1")
@@ -150,20 +159,32 @@ def test_the_character_set_is_found_as_browsers_do(body, content_type, expected)
     assert decode_page(body, content_type) == expected
 
 
-@pytest.mark.parametrize("label", ["rot13", "zip", "utf-7", "punycode", "unicode_escape", "idna", "\0", "é", "x" * 9999])
+@pytest.mark.parametrize("label", ["rot13", "zip", "utf-7", "punycode", "unicode_escape", "idna", "\0", "é", "x" * 999])
 def test_a_codec_that_is_no_character_set_of_the_web_is_not_used(label):
     assert codec_of(label) is None
 
 
 N = 300_000
 HOSTILE = {
-    "deep": "<div>" * N, "formatting": "".join(f"<b id={i}>" for i in range(N // 2)) + "<p>" * N, "figures": "<figure>" * N,
-    "captions": "<figure><figcaption>a<img src=x>" * (N // 4), "unclosed tags": "<a " * N, "angles": "<" * 2 * N,
-    "quotes": "<a b='\"<a c=\"'" * (N // 4), "comments": "<!--" * N, "scripts": "<script>" * N, "equals": "<a" + "=" * 2 * N,
-    "attributes": "<img " + "a=b " * N + ">", "srcset": "<img srcset='" + "a 1x," * N + "'>", "ends": "</ " * N,
-    "sources": "<picture>" + ("<source srcset='" + "a 1x," * 500 + "'>") * 300 + "<img src=b>" * N, "ampersands": "<img alt='" + "&" * N + "&amp" * N + "'>",
-    "titles": "<title></title" * N, "spaces": "<img" + " " * 3 * N + "=" + " " * 3 * N, "number": "<img src=a alt='&#" + "9" * N + ";'>",
-}  # fmt: skip
+    "deep": "<div>" * N,
+    "formatting": "".join(f"<b id={i}>" for i in range(N // 2)) + "<p>" * N,
+    "figures": "<figure>" * N,
+    "captions": "<figure><figcaption>a<img src=x>" * (N // 4),
+    "unclosed tags": "<a " * N,
+    "angles": "<" * 2 * N,
+    "quotes": "<a b='\"<a c=\"'" * (N // 4),
+    "comments": "<!--" * N,
+    "scripts": "<script>" * N,
+    "equals": "<a" + "=" * 2 * N,
+    "attributes": "<img " + "a=b " * N + ">",
+    "srcset": "<img srcset='" + "a 1x," * N + "'>",
+    "ends": "</ " * N,
+    "sources": "<picture>" + ("<source srcset='" + "a 1x," * 500 + "'>") * 300 + "<img src=b>" * N,
+    "ampersands": "<img alt='" + "&" * N + "&amp" * N + "'>",
+    "titles": "<title></title" * N,
+    "spaces": "<img" + " " * 3 * N + "=" + " " * 3 * N,
+    "number": "<img src=a alt='&#" + "9" * N + ";'>",
+}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -177,9 +198,12 @@ fragments = st.lists(
     st.one_of(
         st.text(max_size=8),
         st.sampled_from(
-            "<img <IMG src= src=' srcset=\" alt=\" alt=' > /> <!-- --> <script> </script <figure> </figure> <figcaption> "
-            "</figcaption> <picture> <source <base href= <meta name=robots content= <template> </template> <svg> </svg> "
-            "<title> &amp; &#x0; &#xd800; &copy , 2x 800w data: javascript: http:// // \\ \x00 \ud800 ' \" < =".split(" ")
+            (
+                "<img <IMG src= src=' srcset=\" alt=\" alt=' > /> <!-- --> <script> </script <figure> </figure> "
+                "<figcaption> </figcaption> <picture> <source <base href= <meta name=robots content= <template> "
+                "</template> <svg> </svg> <title> &amp; &#x0; &#xd800; &copy , 2x 800w data: javascript: http:// "
+                "// \\ \x00 \ud800 ' \" < ="
+            ).split(" ")
         ),
         st.just(" "),
     ),
@@ -206,11 +230,12 @@ def test_any_bytes_are_decoded_without_an_exception(body, content_type):
     assert "\0" not in decode_page(body, content_type)
 
 
+names = st.sampled_from(["alt", "title", "src", "x-y", "ALT"])
 values = st.text(st.characters(codec="utf-8", exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=12)
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["alt", "title", "src", "x-y", "ALT"]), values, st.sampled_from("\"'")), max_size=5))
+@given(st.lists(st.tuples(names, values, st.sampled_from("\"'")), max_size=5))
 def test_attributes_read_as_a_tree_builder_reads_them(items):
     written = " ".join(f"{name}={quote}{value.replace(quote, '')}{quote}" for name, value, quote in items)
     node = LexborHTMLParser(f"<img {written}>").css_first("img")
