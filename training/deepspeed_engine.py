@@ -44,6 +44,7 @@ class DeepSpeedEngine:
         elements = sum(parameter.numel() for parameter in towers.parameters())
         body = Body(towers, settings.precision).train()
         self._engine, *_ = deepspeed.initialize(model=body, optimizer=optimizer, config=_config(settings, elements))
+        peers.share_timeout()
         self._zero = self._engine.optimizer
         optimizer.may_step = self._norm_is_finite
         optimizer.make_state(self._masters())
@@ -195,6 +196,7 @@ def _deepspeed(device: torch.device) -> Any:
     where, plain = "train.engine.zero_stage", "or set train.engine.zero_stage=0"
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # DeepSpeed insists on it
     try:
         import deepspeed
     except ImportError as error:

@@ -23,6 +23,7 @@ class Peers:
         self.rank = rank
         self.world = world
         self.device = torch.device(device)
+        self._owns_group = False  # a group that somebody else started is left alone by close()
 
     @staticmethod
     def alone(device: torch.device | str = "cpu") -> "Peers":
@@ -60,16 +61,33 @@ class Peers:
     def barrier(self) -> None:
         """Returns when every rank has come here."""
 
+    def share_timeout(self) -> None:
+        """Gives groups made by others since (DeepSpeed clones the world's) the timeout of `init_peers`.
+
+        Their own default is torch's: 30 minutes on gloo, 10 on nccl.
+        """
+
     def close(self) -> None:
-        """Leaves the process group, if this run started it."""
+        """Leaves the process group, if these peers started it."""
+        if self._owns_group and dist.is_initialized():
+            dist.destroy_process_group()
 
 
 class GroupPeers(Peers):
     """Peers over torch.distributed's default process group (gloo or nccl)."""
 
-    def __init__(self, device: torch.device, owned: bool) -> None:
+    def __init__(self, device: torch.device, owned: bool, timeout_s: float | None = None) -> None:
         super().__init__(dist.get_rank(), dist.get_world_size(), device)
-        self._owned = owned  # a group someone else started is left alone by close()
+        self._owns_group = owned
+        self._timeout_s = timeout_s
+
+    def share_timeout(self) -> None:
+        if self._timeout_s is None:
+            return
+        for group in list(dist.distributed_c10d._world.pg_map):
+            # set_timeout is public from torch 2.15 on
+            set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
+            set_timeout(datetime.timedelta(seconds=self._timeout_s), group)
 
     def all_sum(self, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone()
@@ -125,10 +143,6 @@ class GroupPeers(Peers):
         # A barrier on a one-element sum: dist.barrier() with nccl guesses the device and warns.
         self.all_sum(torch.zeros(1, device=self.device)).cpu()
 
-    def close(self) -> None:
-        if self._owned and dist.is_initialized():
-            dist.destroy_process_group()
-
 
 def _padded(rows_ND: Tensor, to: int) -> Tensor:
     """`rows_ND` with zero rows after it, `to` rows in all: collectives move equal blocks only."""
@@ -173,7 +187,7 @@ def init_peers(
         timeout=datetime.timedelta(seconds=timeout_s),
         device_id=device if device.type == "cuda" else None,
     )
-    return GroupPeers(device, owned=True)
+    return GroupPeers(device, owned=True, timeout_s=timeout_s)
 
 
 def ensure_group(peers: Peers) -> None:
@@ -181,6 +195,7 @@ def ensure_group(peers: Peers) -> None:
     if not dist.is_initialized():
         backend = "nccl" if peers.device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        peers._owns_group = True
 
 
 def _own_device() -> torch.device:

@@ -1,6 +1,7 @@
 """What the fork server of `tests.helpers.ranks` imports once for all ranks: building an optimizer pulls in thousands
 of modules of torch and DeepSpeed, seconds for each rank of each test otherwise."""
 
+import atexit
 import gc
 import os
 
@@ -19,3 +20,4 @@ except ImportError:
     pass
 
 gc.freeze()  # a full collection over all these modules takes a rank a second, and DeepSpeed asks for several
+atexit.register(gc.unfreeze)  # else extension modules complain of leaks when the server ends

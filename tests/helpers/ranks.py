@@ -69,16 +69,9 @@ def _collected(ends: list[Connection], deadline: float, timeout_s: float) -> lis
 
 
 def _rank_main(job: bytes, rank: int, world: int, folder: str, end: Connection) -> None:
-    os.environ.update(
-        OMP_NUM_THREADS="1",
-        GLOO_SOCKET_IFNAME="lo",
-        DS_ACCELERATOR="cpu",
-        RANK=str(rank),
-        WORLD_SIZE=str(world),
-        LOCAL_RANK=str(rank),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT="29500",  # read by DeepSpeed, never bound: ranks meet through a file
-    )
+    os.environ.update(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo", DS_ACCELERATOR="cpu")
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)  # ranks meet through a file, and nothing may lean on a launcher's variables
     try:
         import torch
 

