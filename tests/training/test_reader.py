@@ -105,6 +105,17 @@ def test_ranks_share_out_the_same_global_batch(data: list[str], expected: list[B
         assert step_digest(total, BATCH) == step_digest(digest_part(whole.uids), BATCH)
 
 
+def test_remote_datasets_and_plain_tars_are_read_too(tmp_path: Path) -> None:
+    batches = []
+    for folder in (str(tmp_path / "data"), "memory://reader-test"):
+        make_dataset(folder, shards=2, pairs=16)
+        batches.append(_batches(_reader([folder], threads=3)))
+    (tmp_path / "data" / "manifest.json").unlink()
+    batches.append(_batches(_reader([str(tmp_path / "data")])))
+    for other in batches[1:]:
+        assert all(_same(a, b) for a, b in zip(batches[0], other, strict=True))
+
+
 def test_hopping_between_many_shards_reads_each_index_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(tmp_path / "data")
     make_dataset(folder, shards=40, pairs=4)  # more shards than a dataset keeps open unasked

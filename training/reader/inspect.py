@@ -77,7 +77,7 @@ def verify(settings: "TrainSettings", seed: int) -> Verified:
 
 
 def _opened(settings: "TrainSettings", seed: int) -> tuple[Pairs, Order]:
-    pairs = open_pairs(settings.data, str(Path(settings.output) / "index"))
+    pairs = open_pairs(settings.data, str(Path(settings.output) / "cache"))
     batch, lanes, window = settings.batch.global_pairs, settings.reader.lanes, settings.reader.window
     return pairs, Order(pairs.shard_pairs, seed=seed, global_batch=batch, lanes=lanes, window=window)
 
