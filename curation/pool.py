@@ -184,7 +184,7 @@ class ImageReader:
         reader = self._open.pop(part, None)
         if reader is None:
             if len(self._open) >= self._most:
-                self._open.pop(next(iter(self._open))).close()  # the one longest unused
+                self._open.pop(next(iter(self._open)))  # the one longest unused; closed with its last user
             reader = storage.RangeReader(storage.join(part_folder(self._pool, part), "images.tar"))
         self._open[part] = reader
         body = reader.read(offset, offset + size)

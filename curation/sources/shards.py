@@ -73,9 +73,10 @@ class ShardsSource(Source):
                 raise tar.damage
             counts["bad_records:damaged_shard"] += 1
             counts["bytes_skipped"] += tar.skipped
-            get_logger(__name__).warning("%s; the %d samples before it are kept", tar.damage, counts["records"])
+            damage = f"{tar.damage.where}: {tar.damage.found}"
+            get_logger(__name__).warning("%s; the %d samples before it are kept", damage, counts["records"])
         if tar.images < promised.pairs:
-            found = f"{tar.images} images" + (f" before damage: {tar.damage}" if tar.damage else "")
+            found = f"{tar.images} images" + (f", then damage: {tar.damage.found}" if tar.damage else "")
             raise DataError(
                 storage.shown(part.path), found, f"{promised.pairs} as {promised.by} says",
                 "copy or make this shard again, or take it out of `paths`",

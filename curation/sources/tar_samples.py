@@ -14,6 +14,7 @@ from pipeline.errors import DataError
 
 _IMAGES = frozenset([*IMAGE_SUFFIXES, "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic", "jfif", "img"])
 _NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
+_ROLES = {"image", "txt", "json"}
 _META_BYTES = 4 << 20
 
 
@@ -23,6 +24,7 @@ class Sample:
 
     key: str
     start: int
+    end: int = 0
     members: dict[str, bytes] = field(default_factory=dict)  # by role: image, txt, json
     problem: str = ""
 
@@ -44,9 +46,12 @@ class SampleTar:
             try:
                 member = next(walk, None)
             except DataError as error:
-                # The sample in hand may lack members that the damage took, so it goes too.
-                self.damage = error
-                self.skipped = self.window.size - (sample.start if sample else 0)
+                # The sample in hand goes too if it may lack members that the damage took.
+                self.damage, self.skipped = error, self.window.size - (sample.start if sample else 0)
+                if sample is not None and sample.members.keys() == _ROLES:
+                    self.skipped = self.window.size - sample.end
+                    self.images += 1
+                    yield sample
                 return
             key, role = self._role(member) if member else ("", "")
             if member and not role:
@@ -88,7 +93,7 @@ class SampleTar:
             sample.problem, data = "bad_meta", b""
         else:
             data = self.window.read(member.start, member.size)
-        sample.members[role] = data
+        sample.members[role], sample.end = data, member.end
 
 
 class _Twice(ValueError):
