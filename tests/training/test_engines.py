@@ -75,6 +75,7 @@ def _arrive(peers: Peers, stages: list[int], betweens: dict[tuple[int, int], Sta
         for (world, was), between in betweens.items():
             engine.load_full_state(between.__getitem__, 3)
             loaded = _worst(_state(engine), between)
+            assert engine.log_scale == between["log_scale"]["param"].item()
             _walk(engine, range(3, 6))
             ends.append((f"world {world} stage {was} -> world {peers.world} stage {stage}", _state(engine), loaded))
     return ends

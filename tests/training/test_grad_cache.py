@@ -177,6 +177,7 @@ def _spoil(peers: Peers, stage: int) -> tuple[list[StepResult], bool, bool]:
     states, results, kept = [], [], True
     for plan in (["", "", ""], ["loss", "", "gradient", "", "loss", "gradient", ""]):
         engine = build_engine(TinyTowers(), EngineSettings(zero_stage=stage), OPTIMIZER, peers)
+        assert engine.log_scale == _state_of(engine, "log_scale")
         good = 0
         for what in plan:
             batch = cut(tiny_batch(12, seed=good), [5, 7] if peers.world == 2 else [12], peers.rank)
@@ -184,12 +185,17 @@ def _spoil(peers: Peers, stage: int) -> tuple[list[StepResult], bool, bool]:
             result = cached_step(engine, batch, _Spoilt(what), 3, lr=1e-2)
             results.append(result)
             assert result.skipped == bool(what)
+            assert engine.log_scale == _state_of(engine, "log_scale")
             if what:
                 kept &= _same(before, dict(engine.full_state()))
             good += not what
         assert engine.optimizer_steps == 3
         states.append(dict(engine.full_state()))
     return results, kept, _same(*states)
+
+
+def _state_of(engine: Engine, name: str) -> float:
+    return dict(engine.full_state())[name]["param"].item()
 
 
 def _same(first: dict[str, dict[str, Tensor]], second: dict[str, dict[str, Tensor]]) -> bool:
