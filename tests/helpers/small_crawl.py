@@ -1,8 +1,10 @@
 """A small crawl with every kind of trouble, as WARC records that can be dealt into any number of files in any order."""
 
+import hashlib
 import io
 import json
 import random
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -73,9 +75,10 @@ def write(folder: Path, rows: list[Record], files: int = 1, shuffled: int | None
             for url, status, kind, body, robots in rows[at::files]:
                 headers = [("Content-Type", kind), *([("X-Robots-Tag", robots)] if robots else [])]
                 http = StatusAndHeaders(f"{status} X", headers, protocol="HTTP/1.1")
-                dates = {"WARC-Date": "2024-05-01T00:00:00Z"}
+                name = f"<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, url)}>"
+                fixed = {"WARC-Date": "2024-05-01T00:00:00Z", "WARC-Record-ID": name}  # same records, same bytes
                 record = writer.create_warc_record(
-                    url, "response", io.BytesIO(body), http_headers=http, warc_headers_dict=dates
+                    url, "response", io.BytesIO(body), http_headers=http, warc_headers_dict=fixed
                 )
                 writer.write_record(record)
         paths.append(str(path))
@@ -102,7 +105,5 @@ def recipe(paths: list[str], output: Path, entries: Path, **more: object) -> dic
 
 def outcome(output: Path) -> dict[str, str]:
     """Name -> sha256 of every file of a finished dataset that a training run may read."""
-    import hashlib
-
     files = [*output.glob("*.tar"), *output.glob("index/*"), output / "subset.npy"]
     return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
