@@ -1,4 +1,4 @@
-"""Cuts a small crawl out of a large one: whole topics of a site, pages and images together, records copied byte for byte.
+"""Cuts a small crawl out of a large one: whole topics, pages and images together, records copied byte for byte.
 
     python examples/cut_crawl.py OUT.warc.gz CRAWL.warc.gz ... --topics animals,food --hosts gallery.test,mirror.test
 
@@ -21,8 +21,12 @@ def members(path: Path) -> Iterator[tuple[str, str, bytes, Place]]:
     """(url, content type, body, place) of each response record of a .warc.gz with one gzip member a record."""
     with open(path, "rb") as stream:
         found = [
-            (record.stream_pos, record.headers.get("WARC-Target-URI", "").strip("<>"),
-             record.http_content_type or "", record.reader.read())
+            (
+                record.stream_pos,
+                record.headers.get("WARC-Target-URI", "").strip("<>"),
+                record.http_content_type or "",
+                record.reader.read(),
+            )
             if record.record_type == WarcRecordType.response
             else (record.stream_pos, "", "", b"")
             for record in ArchiveIterator(stream, parse_http=True)

@@ -70,7 +70,9 @@ def report(name: RecipeName, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     run_folder: Annotated[str, typer.Argument(help="a run's output folder, or one of its checkpoints")],
-    out: Annotated[str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors + open_clip_config.json")],
+    out: Annotated[
+        str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors + open_clip_config.json")
+    ],
 ) -> None:
     """Write the weights for other tools; refuses to leave a file whose logits differ from the checkpoint's."""
     jobs.export(run_folder, out)
@@ -104,7 +106,9 @@ def show(
 
 @data_app.command()
 def verify(
-    target: Annotated[str, typer.Argument(help="a dataset folder (checks every byte) or a recipe (replays the run's log)")],
+    target: Annotated[
+        str, typer.Argument(help="a dataset folder (checks every byte) or a recipe (replays the run's log)")
+    ],
     overrides: Overrides = None,
 ) -> None:
     """Prove a dataset undamaged, or that each logged step used the pairs it should have."""

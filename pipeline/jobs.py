@@ -98,7 +98,9 @@ def report(recipe: Recipe) -> str:
             written = written or f"{home}/report.html"
             write_report(f"{home}/report.html", **outputs, name=recipe.name)
     if not written:
-        raise DataError(homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}")
+        raise DataError(
+            homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
+        )
     return written
 
 
@@ -181,8 +183,10 @@ def _verify_log(recipe: Recipe) -> None:
     found = verify_log(settings, recipe.seed)
     if found.wrong:
         raise DataError(
-            f"{settings.output}/metrics.jsonl", f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}",
-            "the digests that this recipe and data give", "was the run made with other data, seed or batch?",
+            f"{settings.output}/metrics.jsonl",
+            f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}",
+            "the digests that this recipe and data give",
+            "was the run made with other data, seed or batch?",
         )
     print(f"{settings.output}: {found.steps} steps, each used exactly the pairs that this recipe implies")
 
@@ -192,7 +196,7 @@ def _is_first_rank() -> bool:
 
 
 def _leave(what: str, code: int) -> None:
-    """Turns the exit code of the launched processes into our error of the same code; their own words are printed already."""
+    """Ends with the exit code of the launched processes, whose own words are printed already."""
     if code == 0:
         return
     if code == Stopped.exit_code:

@@ -70,8 +70,13 @@ def progress(total: int, label: str, unit: str = "", *, done: int = 0, quiet: bo
         return
     if sys.stderr.isatty():
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[text]}"),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
             yield _Bar(bar, total, label, unit, done)

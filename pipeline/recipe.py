@@ -31,7 +31,9 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):  # a 288-byte file of aliases can expand to 43 million leaves
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not allowed", self.peek_event().start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases (*name) are not allowed", self.peek_event().start_mark
+            )
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -39,7 +41,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' appears twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' appears twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -50,7 +54,11 @@ for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:bool", r"^(?:true|True|false|False)$", "tTfF"),
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|)$", ["~", "n", "N", ""]),
     ("tag:yaml.org,2002:int", r"^[-+]?(?:0|[1-9][0-9_]*)$", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$",
+        "-+.0123456789",
+    ),
 ):
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern), list(_first))
 
@@ -73,7 +81,9 @@ class Recipe:
     def _scalar(self, key: str, kind: type, default: Any) -> Any:
         value = self.data.get(key, default)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise RecipeError(f"{self.source}: {key}", f"found {value!r}", f"expected {kind.__name__}", f"{key}={default}")
+            raise RecipeError(
+                f"{self.source}: {key}", f"found {value!r}", f"expected {kind.__name__}", f"{key}={default}"
+            )
         return value
 
     def has(self, section: str) -> bool:
@@ -86,7 +96,9 @@ class Recipe:
             raise RecipeError(self.source, f"has no section `{section}`", "this command needs it", hint)
         value = expand(self.data[section], f"{self.source}: {section}")
         if not isinstance(value, dict):
-            raise RecipeError(f"{self.source}: {section}", f"found {type(value).__name__}", "expected a mapping of settings")
+            raise RecipeError(
+                f"{self.source}: {section}", f"found {type(value).__name__}", "expected a mapping of settings"
+            )
         try:
             return model.model_validate(value)
         except ValidationError as error:
@@ -99,7 +111,9 @@ def load(recipe: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(str(recipe), f"is not readable YAML: {_one_line(error)}", "expected one YAML mapping") from None
+        raise RecipeError(
+            str(recipe), f"is not readable YAML: {_one_line(error)}", "expected one YAML mapping"
+        ) from None
     if not isinstance(data, dict):
         raise RecipeError(str(recipe), f"holds {type(data).__name__}", "expected a mapping with curate, train or eval")
     for override in overrides:
@@ -145,7 +159,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RecipeError(dotted, f"the value {text!r} is not YAML: {_one_line(error)}", "quote it for the shell") from None
+        raise RecipeError(
+            dotted, f"the value {text!r} is not YAML: {_one_line(error)}", "quote it for the shell"
+        ) from None
     *parents, last = dotted.split(".")
     node: Any = data
     for depth, name in enumerate(parents):
@@ -160,7 +176,9 @@ def _child(node: Any, name: str, dotted: str, value: Any = _MISSING) -> Any:
     """Steps into (or sets) one word of a dotted path; a missing mapping key is created, a list index must exist."""
     if isinstance(node, list):
         if not name.isdigit() or int(name) > len(node) - (value is _MISSING):
-            raise RecipeError(dotted, f"no item {name!r}", f"the list has items 0 to {len(node) - 1}", "use a list index")
+            raise RecipeError(
+                dotted, f"no item {name!r}", f"the list has items 0 to {len(node) - 1}", "use a list index"
+            )
         if value is not _MISSING:
             node[int(name) : int(name) + 1] = [value]
         return node[int(name)]

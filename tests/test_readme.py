@@ -1,6 +1,6 @@
-"""Every command in the README works as typed: the `sh` blocks are extracted and run, in order, in a folder of their own.
+"""Every command in the README works as typed: the `sh` blocks are run, in order, in a folder of their own.
 
-Two things are made smaller, and only for the sake of time: the model and the batch of the training commands.
+Only the model and the batch of the training commands are made smaller, for the sake of time.
 """
 
 import os
@@ -14,12 +14,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) for line in block.splitlines() if line.strip()
-]
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
 SMALLER = [
-    "train.batch.global=32", "train.batch.chunk=16", "train.model.config.vision_cfg.layers=1",
-    "train.model.config.text_cfg.layers=1", "train.eval.every_steps=null",
+    "train.batch.global=32",
+    "train.batch.chunk=16",
+    "train.model.config.vision_cfg.layers=1",
+    "train.model.config.text_cfg.layers=1",
+    "train.eval.every_steps=null",
 ]
 
 

@@ -95,7 +95,9 @@ def test_hostile_or_broken_yaml_is_refused(write, text, found):
 
 
 def test_overrides_reach_into_lists_and_make_missing_mappings(write):
-    loaded = recipe.load(write(GOOD), ["curate.stages.0.size=9", "train.batch.global=512", "curate.stages.2={kind: small}"])
+    loaded = recipe.load(
+        write(GOOD), ["curate.stages.0.size=9", "train.batch.global=512", "curate.stages.2={kind: small}"]
+    )
     assert loaded.section("curate", Work).stages[0] == Small(size=9)
     assert len(loaded.data["curate"]["stages"]) == 3
     assert loaded.data["train"] == {"batch": {"global": 512}}
