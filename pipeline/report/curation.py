@@ -7,6 +7,7 @@ from pipeline.report.charts import Chart, Line, histogram, line_chart
 from pipeline.report.figures import place, words_of
 from pipeline.report.shapes import CaptionCount, Concepts, EntryCount, InputPart, Summary
 
+_LABELS = {"images_bad": "not images"}  # addresses whose body holds no picture: pages, mostly
 _FIRST = ("width", "height", "aspect", "caption_words")  # pictures in the order to read them
 MAX_BARS, MAX_CAPTIONS, MAX_ENTRIES, MAX_INPUTS = 14, 20, 40, 40
 
@@ -101,7 +102,8 @@ def inputs(summary: Summary) -> Inputs:
     names = sorted((key for key, n in whole.items() if n and not _is_bad(key)), key=_column_order)
     total = InputPart(part="", path="", bytes=sum(item.bytes for item in ordered), counts=whole)
     rows = tuple(_input_row(item, names) for item in ordered[:MAX_INPUTS])
-    return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), tuple(names))
+    labels = tuple(_LABELS.get(name, words_of(name)) for name in names)
+    return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), labels)
 
 
 def _input_row(item: InputPart, names: Sequence[str]) -> InputRow:

@@ -38,7 +38,7 @@ def render(run: RunData) -> str:
         page |= _curation_parts(run, funnel)
     if run.trained:
         page["training_charts"] = training.training_charts(run.trained)
-        page["eval_charts"] = training.eval_charts(run.trained)
+        page["eval_charts"] = training.eval_charts(run.trained, run.evaluated)
     if run.evaluated:
         page["eval_groups"] = training.eval_groups(run.evaluated)
     page["verdict"], page["facts"] = _verdict(run, funnel), _facts(run)
@@ -120,7 +120,6 @@ def _environment() -> jinja2.Environment:
         "said": figures.said,
         "plain": figures.plain,
         "place": figures.place,
-        "words": figures.words_of,
     }
     found.globals["share"] = figures.share
     return found

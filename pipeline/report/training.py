@@ -62,10 +62,14 @@ def _time_split(logged: Steps) -> Chart | None:
     return stacked_area("Seconds of a step", logged.steps, layers, unit="s") if layers else None
 
 
-def eval_charts(trained: Trained) -> list[Chart]:
-    """One picture per evaluation set: its metrics over the steps."""
+def eval_charts(trained: Trained, evaluated: Evaluated | None) -> list[Chart]:
+    """One picture per evaluation set: its metrics over the steps, from the untrained model on if it was scored."""
     by_set: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for step, numbers in trained.evals:
+    points = trained.evals
+    if points and points[0][0] > 0 and evaluated and evaluated.results.before:
+        known = {key for _, numbers in points for key in numbers}
+        points = [(0, {key: n for key, n in evaluated.results.before.items() if key in known}), *points]
+    for step, numbers in points:
         for key, value in numbers.items():
             name, _, metric = key.rpartition("/")
             by_set.setdefault(name or "evaluation", {}).setdefault(metric, []).append((step, value))

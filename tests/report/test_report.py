@@ -330,6 +330,15 @@ def test_a_log_cut_and_resumed_counts_each_step_once(folders, tmp_path):
     assert len(points) > 8 and not any(word in some for some in points for word in ("nan", "inf"))
 
 
+def test_eval_curves_start_at_the_untrained_model(folders, tmp_path):
+    lines = [row for row in fake_run.evals() if row["step"] >= 40]
+    fake_run.write_lines(Path(folders["train_output"]) / "evals.jsonl", lines)
+    page = page_of(folders, tmp_path / "report.html")
+    label = next(attrs["aria-label"] for _, attrs in page.tags if "clipart-classes:" in (attrs.get("aria-label") or ""))
+    before = fake_run.results()["before"]["clipart-classes/top1"]
+    assert f"top-1 accuracy from {before:.3f} at 0 to 0.287 at 160" in label
+
+
 def test_a_long_run_makes_a_small_page(folders, tmp_path):
     rows = [{"step": i, "loss": 5 - i / 50_000, "lr": 1e-4} for i in range(40_000)]
     fake_run.write_lines(Path(folders["train_output"]) / "metrics.jsonl", rows)
