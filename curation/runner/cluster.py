@@ -225,14 +225,18 @@ def _usable_cpus() -> int:
 def _session_folder(base: str | None) -> Path:
     """A folder of this process, short enough for Unix sockets (107 bytes); those of dead processes are removed."""
     root = Path(base) if base else Path(tempfile.gettempdir())
-    if len(str(root)) > 32:
-        root = Path("/tmp")  # noqa: S108 - Ray's sockets need a short path
-    root.mkdir(parents=True, exist_ok=True)
-    for old in root.glob(f"{_SESSION}-*-*"):
-        pid = old.name.split("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"{_SESSION}-{os.getpid()}-", dir=root))
+    if base is None and len(str(root)) > 32:
+        root = Path("/tmp")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for old in root.glob(f"{_SESSION}-*-*"):
+            pid = old.name.split("-")[2]
+            if pid.isdigit() and not _alive(int(pid)):
+                shutil.rmtree(old, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{_SESSION}-{os.getpid()}-", dir=root))
+    except OSError as error:
+        hint = "set curate.ray.temp_dir to a short local folder, or run without Ray: curate.ray.address=inline"
+        raise StorageError("curate.ray.temp_dir", f"{root}: {error.strerror}", "a folder for sockets", hint) from None
 
 
 def _alive(pid: int) -> bool:

@@ -14,7 +14,8 @@ def pairs_of(*texts: list[str]) -> pa.Table:
     rows = [
         {
             "uid": f"{n:032x}", "url": f"u{n}", "image_sha256": "", "image_part": "", "image_offset": 0,
-            "image_size": 0, "image_ext": "", "status": 200, "content_type": "", "x_robots_tag": "", "fetched_at": "", "extra": "",
+            "image_size": 0, "image_ext": "", "status": 200, "content_type": "", "x_robots_tag": "", "fetched_at": "",
+            "extra": "",
             "captions": [{"text": t, "source": "alt", "page_url": "", "page_robots": "", "language": ""} for t in some],
         }
         for n, some in enumerate(texts)

@@ -1,0 +1,80 @@
+"""Tasks on a real local Ray: results, errors, deaths and bounds; and what is said when there is no Ray."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.runner.cluster import Call, StopFlag, cluster, stop_flag
+from curation.settings import RaySettings
+from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
+
+
+def double(job, number):
+    return job["factor"] * number
+
+
+def refuse(job):
+    raise DataError("stage x, bucket 3", "ValueError: no", "no exception", "look at y.py:7")
+
+
+def full(job):
+    raise OSError(28, "No space left on device", "/some/file")
+
+
+def odd(job):
+    raise KeyError("what")
+
+
+def die(job, note):
+    with open(note, "a") as file:
+        file.write("x")
+    os._exit(1)
+
+
+def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
+    with stop_flag() as flag, cluster(RaySettings(num_cpus=2), {"factor": 2}, flag) as place:
+        done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
+        assert done == {n: 2 * n for n in range(20)}
+
+        with pytest.raises(DataError) as error:
+            list(place.run([Call(refuse, (), "r")]))
+        assert str(error.value) == "stage x, bucket 3: ValueError: no; no exception\nhint: look at y.py:7"
+        with pytest.raises(StorageError, match="/some/file: .*No space left"):
+            list(place.run([Call(full, (), "f")]))
+        with pytest.raises(ClipmillError, match="odd: KeyError: 'what'"):
+            list(place.run([Call(odd, (), "o")]))
+
+        note = tmp_path / "note"
+        with pytest.raises(ClipmillError, match="bucket 7: its process died(.|\n)*more `curate.buckets`"):
+            list(place.run([Call(die, (str(note),), "bucket 7")]))
+        assert note.read_text() == "xxxx"  # a death may be bad luck: it was tried again
+
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(Stopped, match="stopped by SIGTERM"):
+            for _ in place.run([Call(double, (n,), "d") for n in range(10**9 // 10**5)]):
+                time.sleep(0.01)
+    assert not list(Path("/tmp").glob(f"clipmill-ray-{os.getpid()}-*"))
+
+
+def test_signals_are_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_flag() as flag:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert flag.signal == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before  # a second one kills
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ClipmillError, match="curate.ray(.|\n)*hint: "):
+        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), {}, StopFlag()):
+            pass
+
+
+def test_inline_runs_in_order_in_this_process():
+    with cluster(RaySettings(address="inline"), {"factor": 3}, StopFlag()) as place:
+        assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
