@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.contract import dataset as dataset_module
 from pipeline.contract.manifest import Manifest
@@ -17,7 +19,7 @@ from tests.helpers.datasets import make_dataset, make_pair
 from training.batch import Batch
 from training.reader.captions import Uniform
 from training.reader.fetch import open_pairs
-from training.reader.images import ImageSettings
+from training.reader.images import ImageSettings, train_image
 from training.reader.reader import Reader, ReaderSettings
 from training.reader.state import ReaderState, check_state, digest_part, step_digest
 
@@ -103,6 +105,20 @@ def test_ranks_share_out_the_same_global_batch(data: list[str], expected: list[B
         assert torch.equal(torch.cat([part.tokens_NL for part in mine]), whole.tokens_NL)
         total = torch.tensor([digest_part(part.uids) for part in mine]).sum().item()  # wraps as an all-reduce does
         assert step_digest(total, BATCH) == step_digest(digest_part(whole.uids), BATCH)
+
+
+def test_pixels_are_keyed_by_seed_epoch_and_uid(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.radial_gradient("L").save(out, "PNG")
+    pairs = [make_pair(n, "png", out.getvalue()) for n in range(BATCH)]
+    shard = write_shard(str(tmp_path), 0, pairs)
+    Manifest(name="x", num_pairs=BATCH, shards=[shard]).save(str(tmp_path))
+    image = ImageSettings(resize="squash", crop_scale=(0.5, 1.0), flip=True)
+    for batch in _batches(_reader([str(tmp_path)]), stop=3):
+        for uid, epoch, pixels in zip(batch.uids, batch.epochs, batch.images_NCHW, strict=True):
+            assert epoch == batch.step  # one step is one epoch here
+            assert np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch, uid))
+            assert not np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch + 1, uid))
 
 
 def test_remote_datasets_and_plain_tars_are_read_too(tmp_path: Path) -> None:
