@@ -111,6 +111,7 @@ class _Driver:
     def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
         counts = self._ingest(inputs)
+        self._reopen()
         stages = [each for segment in self._job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
         if not sum(rows):
@@ -146,6 +147,22 @@ class _Driver:
         for number, source in enumerate(self._job.settings.sources):
             source.check_total([counts[part.id] for at, part in inputs if at == number])
         return counts
+
+    def _reopen(self) -> None:
+        """A finished segment whose pairs are freed is done again when the one after it must be.
+
+        That is so when a recipe was changed in the middle of a run: the next segment then has another name.
+        """
+        job = self._job
+        done = [all(tasks.read_counts(job, each, bucket) for bucket in self._buckets) for each in job.segments]
+        first = done.index(False) if False in done else 0
+        while first > 0:
+            before = job.segments[first - 1]
+            if all(storage.exists(job.file(before, bucket, ".parquet")) for bucket in self._buckets):
+                return
+            for bucket in self._buckets:
+                storage.remove(job.file(before, bucket, ".json"))
+            first -= 1
 
     def _segment(self, here: Segment) -> list[ledger.Counts]:
         """Runs one segment; returns the counts of its stages, added up over buckets."""

@@ -124,6 +124,22 @@ def test_a_changed_threshold_measures_nothing_again(tmp_path, monkeypatch):
     assert first.digest() != second.digest() and not (out / "_work").exists()
 
 
+@pytest.mark.parametrize("changed", [2, 4, 5, 7])
+def test_a_recipe_changed_in_the_middle_of_a_run_is_as_if_it_had_been_so_from_the_start(tmp_path, monkeypatch, changed):
+    paths = small_crawl.write(tmp_path / "in", small_crawl.records(24))
+    plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "entries.json", buckets=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(run.emit, "slices", None)  # all segments are done, and what they no longer need is gone
+        with pytest.raises(TypeError):
+            curate(CurateSettings.model_validate(plain), name="test", seed=3, quiet=True)
+    other = {2: {"min_side": 70}, 4: {"by": ["bytes"]}, 5: {"max_pairs": 1}, 7: {"t": 1}}[changed]
+    plain["stages"][changed] |= other
+    told = curate(CurateSettings.model_validate(plain), name="test", seed=3, quiet=True)
+    fresh = {**plain, "output": str(tmp_path / "fresh")}
+    expected = curate(CurateSettings.model_validate(fresh), name="test", seed=3, quiet=True)
+    assert told == expected.model_copy(update={"recipe_digest": told.recipe_digest})
+
+
 def test_an_exception_in_a_stage_names_stage_bucket_and_line(tmp_path, monkeypatch):
     def broken(self, pairs, seed):
         raise KeyError("a mistake")
