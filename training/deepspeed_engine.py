@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import RecipeError
-from training.adamw import LOG_SCALE, MOMENTS, GuardedAdamW
+from training.adamw import MOMENTS, GuardedAdamW
 from training.engine import Body, EngineSettings, Features, StepInfo, surrogate
 from training.full_state import buffers_of, checked, load_buffers
 from training.peers import Peers, ensure_group
@@ -41,7 +41,6 @@ class DeepSpeedEngine:
         self._optimizer = optimizer
         self._trained = {name for name, parameter in towers.named_parameters() if parameter.requires_grad}
         self._shapes = {name: tuple(parameter.shape) for name, parameter in towers.named_parameters()}
-        self._log_scale = towers.log_scale.item()
         elements = sum(parameter.numel() for parameter in towers.parameters())
         body = Body(towers, settings.precision).train()
         self._engine, *_ = deepspeed.initialize(model=body, optimizer=optimizer, config=_config(settings, elements))
@@ -52,10 +51,8 @@ class DeepSpeedEngine:
 
     @property
     def log_scale(self) -> float:
-        live = self.towers.log_scale
-        if live.numel():
-            self._log_scale = live.item()
-        return self._log_scale  # stage 3 puts even small parameters away before the first forward and in a skipped step
+        # Below the persistence threshold stage 3 never puts a parameter away, not even in a skipped step.
+        return self.towers.log_scale.item()
 
     def forward(self, images_NCHW: Tensor, tokens_NL: Tensor, seeds_N: Tensor | None = None) -> Features:
         return Features(*self._engine(images_NCHW.to(self.device), tokens_NL.to(self.device), seeds_N))
@@ -107,8 +104,6 @@ class DeepSpeedEngine:
             for key, part in fragment.tensors.items():
                 part.copy_(tensors[key].flatten()[fragment.start : fragment.start + part.numel()])
             self._set_live(parameter, tensors["param"])
-            if name == LOG_SCALE:
-                self._log_scale = tensors["param"].item()
         load_buffers(self.towers, get)
         self._optimizer.set_steps(step)
         self.optimizer_steps = step
