@@ -261,8 +261,7 @@ def test_what_cannot_work_is_refused_before_any_work() -> None:
         build(scalar, stage=1)
 
 
-@pytest.mark.parametrize("stage", [0, 1])
-def test_state_of_other_towers_is_refused_by_name(stage: int) -> None:
+def test_state_of_other_towers_is_refused_by_name() -> None:
     def load(change) -> None:
         engine = _engine(Peers.alone(), 0)
         state = _state(engine)
