@@ -276,6 +276,23 @@ def test_a_flipped_bit_costs_its_own_record_and_nothing_else(tmp_path):
             assert sum(gap.records for gap in gaps) >= 1 and sum(gap.skipped for gap in gaps) > 0
 
 
+def test_a_changed_byte_never_passes_where_many_records_share_a_member(tmp_path):
+    rng = random.Random(5)
+    blocks = {f"http://e.org/{i}.png": http(png(i) + rng.randbytes(40_000)) for i in range(8)}
+    records = [record(url, block, WARC_Block_Digest="") for url, block in blocks.items()]
+    first, second, third = (gzip.compress(b"".join(records[at : at + 3]), 0) for at in (0, 3, 6))
+    path = tmp_path / "shared.warc.gz"
+    for _ in range(20):
+        damaged = bytearray(second)
+        damaged[rng.randrange(1000, len(second))] ^= 4  # noise is stored as it is: only the checksum sees this
+        path.write_bytes(first + damaged + third)
+        found, gaps = scan(path)
+        names = [one.headers["warc-target-uri"] for one in found]
+        assert names == [url for i, url in enumerate(blocks) if i not in (3, 4, 5)]
+        assert all(one.block == blocks[one.headers["warc-target-uri"]] for one in found)
+        assert [(gap.reason, gap.skipped) for gap in gaps] == [("damaged_record", len(second))]
+
+
 def test_a_flipped_bit_in_a_plain_file_is_found_by_the_digest_or_the_framing(tmp_path):
     rng = random.Random(11)
     parts = [record(f"http://e.org/{i}.png", http(png(i) + rng.randbytes(500))) for i in range(10)]
