@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
@@ -140,15 +142,24 @@ def schema() -> dict[str, Any]:
 
 
 def show_step(recipe: Recipe, step: int) -> None:
-    from rich.table import Table
-
+    """One line a pair: a table on a terminal, tab-separated elsewhere."""
     from training.reader.inspect import show
     from training.settings import TrainSettings
 
-    table = Table("lane", "uid", "shard", "key", "caption", title=f"step {step}")
-    for row in show(recipe.section("train", TrainSettings), recipe.seed, step):
-        table.add_row(str(row.lane), row.uid, row.shard, row.key, row.caption)
-    Console().print(table)
+    heads = ("lane", "epoch", "uid", "shard", "key", "caption")
+    rows = [
+        (str(row.lane), str(row.epoch), row.uid, row.shard, row.key, row.caption)
+        for row in show(recipe.section("train", TrainSettings), recipe.seed, step)
+    ]
+    console = Console()
+    if console.is_terminal:
+        table = Table(*heads, title=f"step {step}", box=None)
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    else:
+        for row in (heads, *rows):
+            print("\t".join(" ".join(word.split()) for word in row))
 
 
 def verify(target: str, overrides: list[str]) -> None:
