@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
+from pipeline.contract.storage import join, publish_bytes
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
@@ -27,6 +28,7 @@ def curate(recipe: Recipe) -> Manifest:
 
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
+    publish_bytes(join(settings.output, "recipe.yaml"), recipe.as_yaml().encode())
     report(recipe)
     return manifest
 
@@ -174,6 +176,7 @@ def verify(target: str, overrides: list[str]) -> None:
 
 def _verify_dataset(folder: str) -> None:
     from pipeline.contract.manifest import Manifest
+from pipeline.contract.storage import join, publish_bytes
     from pipeline.contract.verify import verify as verify_bytes
     from pipeline.progress import progress
 

@@ -105,6 +105,11 @@ class Recipe:
             raise _explain(error, self.source, section, value, model) from None
 
 
+    def as_yaml(self) -> str:
+        """The recipe with overrides and variables applied, to be saved beside what was made by it."""
+        return yaml.safe_dump(expand(self.data, self.source, lenient=True), sort_keys=False, allow_unicode=True)
+
+
 def load(recipe: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
     """Reads a recipe file or a built-in recipe by name and applies `dotted.path=value` overrides."""
     path = find(recipe)
@@ -192,18 +197,23 @@ def _child(node: Any, name: str, dotted: str, value: Any = _MISSING) -> Any:
     return node[name]
 
 
-def expand(value: Any, where: str) -> Any:
-    """Replaces ${NAME} and ${NAME:-default} in every string by environment variables."""
+def expand(value: Any, where: str, lenient: bool = False) -> Any:
+    """Replaces ${NAME} and ${NAME:-default} in every string by environment variables.
+
+    RecipeError for one that is not set and has no default; `lenient` leaves it as it is written.
+    """
     if isinstance(value, dict):
-        return {k: expand(v, f"{where}.{k}") for k, v in value.items()}
+        return {k: expand(v, f"{where}.{k}", lenient) for k, v in value.items()}
     if isinstance(value, list):
-        return [expand(v, f"{where}.{i}") for i, v in enumerate(value)]
+        return [expand(v, f"{where}.{i}", lenient) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def look_up(match: re.Match) -> str:
         name, default = match.group(1), match.group(2)
         found = os.environ.get(name, default)
+        if found is None and lenient:
+            return match.group(0)
         if found is None:
             hint = f"export {name}=... or override {where.rsplit(': ', 1)[-1]}=..."
             raise RecipeError(where, f"the environment variable {name} is not set", "this recipe needs it", hint)

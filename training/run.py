@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import yaml
 
 from pipeline import recipe as recipes
 from pipeline.contract.storage import publish_json
@@ -177,7 +176,7 @@ def open_run(
         raise DataError(str(found.complete.folder), f"was made with model {found.state.model}",
                         f"train.model is {settings.model_digest} now", hint)
     reader, engine = _reader_and_engine(settings, seed, peers, found)
-    on_first_rank(peers, lambda: save_recipe(settings.output_path, yaml.safe_dump(recipe.data, sort_keys=False)))
+    on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
     goodput["restarts"] += 1
     goodput["start_s"] += time.perf_counter() - began

@@ -110,6 +110,17 @@ def test_variables_come_from_the_environment_or_their_default(write, monkeypatch
     assert section(path).output == "/data/a"
 
 
+def test_the_saved_recipe_is_resolved_and_loads_again(write, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIPMILL_TEST_OUT", "/data")
+    text = "name: x\ncurate: {output: '${CLIPMILL_TEST_OUT}/a', lr: 1}\neval: {a: '${CLIPMILL_NOT_SET}'}"
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(recipe.load(write(text), ["curate.lr=1e-4"]).as_yaml())
+    monkeypatch.delenv("CLIPMILL_TEST_OUT")
+    again = recipe.load(str(saved))
+    assert again.section("curate", Work) == Work(output="/data/a", lr=1e-4)
+    assert again.data["eval"] == {"a": "${CLIPMILL_NOT_SET}"}
+
+
 def test_an_unset_variable_without_default_says_what_to_export(write):
     with pytest.raises(RecipeError, match="export CLIPMILL_NOT_SET="):
         section(write("curate: {output: '${CLIPMILL_NOT_SET}'}"))
