@@ -78,8 +78,8 @@ def test_any_world_size_reads_what_any_wrote(tmp_path: Path, writers: int, reade
     names = {path.name for path in (tmp_path / "step-00000004").iterdir()}
     assert names == {COMPLETE, STATE, *(f"rank-{rank:03d}.safetensors" for rank in range(writers))}
     folder = tmp_path / "step-00000004"
-    held = [len(TensorReader([folder / f"rank-{rank:03d}.safetensors"]).names()) for rank in range(writers)]
-    assert max(held) - min(held) <= 3  # shared out: three tensors a parameter
+    held = [(folder / f"rank-{rank:03d}.safetensors").stat().st_size for rank in range(writers)]
+    assert max(held) - min(held) < 5000  # shared out: no more apart than the largest parameter with its moments
     wanted = weights(an_engine(5))
     for got in run_simulated(read, readers):
         assert all(torch.equal(wanted[name], got[name]) for name in wanted)

@@ -68,13 +68,19 @@ def save(root: Path, engine: Engine, state: TrainState, keep_last: int, rejected
 
 
 def _write_mine(temp: Path, engine: Engine) -> list[FileEntry]:
-    """This rank's share, every world-th tensor group. Goes through the whole state even after an error of its own:
-    making it whole is collective, and the other ranks would wait for ever."""
+    """This rank's share: each parameter goes to the rank that has the fewest bytes so far.
+
+    Goes through the whole state even after an error of its own: making it whole is collective, and the other ranks
+    would wait for ever.
+    """
     peers, left = engine.peers, engine.full_state()
 
     def mine() -> Iterator[tuple[str, torch.Tensor]]:
-        for index, (name, tensors) in enumerate(left):
-            if index % peers.world == peers.rank:
+        held = [0] * peers.world
+        for name, tensors in left:
+            rank = held.index(min(held))
+            held[rank] += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+            if rank == peers.rank:
                 yield from ((f"{part}/{name}", tensor) for part, tensor in tensors.items())
 
     try:
