@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from pipeline.log import get_logger
 log = get_logger("curation")
 _OBJECT_STORE_BYTES = 80 << 20  # Ray's least; nothing large passes through it
 _POLL_S = 0.5                   # how soon a request to stop is seen
+_REACH_S = 10.0
 _SESSION = "clipmill-ray"
 
 
@@ -159,9 +161,11 @@ def cluster(settings: RaySettings, job: Any, flag: StopFlag) -> Iterator[Inline 
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address == "local" and "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        # A secret of this run alone, instead of a file in the home folder. Ray reads it when it is imported.
-        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # Ray reads it when it is imported
+        if address == "local":  # a secret of this run alone, instead of a file in the home folder
+            os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+        elif "RAY_AUTH_TOKEN" in os.environ or Path.home().joinpath(".ray", "auth_token").exists():
+            os.environ["RAY_AUTH_MODE"] = "token"  # as `ray start` does
     try:
         import ray
     except ImportError:
@@ -189,9 +193,13 @@ def _start(ray: Any, settings: RaySettings, address: str) -> Path | None:
     common = {"address": address, "log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
     if address != "local":
         try:
+            _reach(address)
             ray.init(**common)
         except Exception as error:
-            hint = "check curate.ray.address or $RAY_ADDRESS; without both, clipmill starts a Ray of its own"
+            hint = (
+                "check curate.ray.address or $RAY_ADDRESS (without both, clipmill starts a Ray of its own), and that "
+                "~/.ray/auth_token or $RAY_AUTH_TOKEN is the cluster's"
+            )
             found = f"no Ray at {address}: {_line(error)}"
             raise ClipmillError("curate.ray.address", found, "a running cluster", hint) from None
         return None
@@ -216,6 +224,13 @@ def _start(ray: Any, settings: RaySettings, address: str) -> Path | None:
         raise ClipmillError("curate.ray", f"Ray did not start: {_line(error)}", "a local Ray", hint) from None
     log.debug("Ray started with %d CPUs in %.1f s", cpus, time.monotonic() - began)
     return folder
+
+
+def _reach(address: str) -> None:
+    """OSError when nobody listens there: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
 def _usable_cpus() -> int:

@@ -75,6 +75,14 @@ def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
             pass
 
 
+def test_an_address_where_nobody_listens_is_an_error_at_once():
+    began = time.monotonic()
+    with pytest.raises(ClipmillError, match=r"curate.ray.address: no Ray at 127.0.0.1:9: (.|\n)*hint: check"):
+        with cluster(RaySettings(address="127.0.0.1:9"), {}, StopFlag()):
+            pass
+    assert time.monotonic() - began < 10
+
+
 def test_inline_runs_in_order_in_this_process():
     with cluster(RaySettings(address="inline"), {"factor": 3}, StopFlag()) as place:
         assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
