@@ -175,8 +175,6 @@ def verify(target: str, overrides: list[str]) -> None:
 
 
 def _verify_dataset(folder: str) -> None:
-    from pipeline.contract.manifest import Manifest
-from pipeline.contract.storage import join, publish_bytes
     from pipeline.contract.verify import verify as verify_bytes
     from pipeline.progress import progress
 
