@@ -223,6 +223,13 @@ def test_a_text_too_long_leaves_the_mention_without_it(tmp_path):
     assert {(row["url"][-5:], row["text"]) for row in got.occurrences} == {("0.png", ""), ("1.png", "ab")}
 
 
+def test_members_far_larger_or_smaller_than_a_read_follow_each_other(tmp_path):
+    # A small compressed member may hold more than one read gives out, so that zlib holds output back.
+    pages = [record(f"http://e.org/{i}", http(b"<p>" * 10 ** (i % 6), "text/html")) for i in range(18)]
+    got = Ingested(tmp_path, zipped(*pages, *images(2)))
+    assert got.bad() == {} and got.counts["pages"] == 18 and got.counts["images"] == 2
+
+
 # -- damage
 
 
