@@ -80,6 +80,7 @@ def _write_pt(folder: Path, name: str, towers: Towers, found: Found, run: str) -
 
 def _write_folder(folder: Path, towers: Towers, found: Found, run: str, settings: TrainSettings) -> list[str]:
     save_file(_native(towers), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)  # safetensors leaves it to its owner alone
     config = towers.open_clip_config(settings.image.resize, settings.image.background)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     state = found.state
