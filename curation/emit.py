@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation import ledger, records, tables
+from curation.concept_counts import ENTRY_COUNTS, is_counted, publish_counts
 from curation.convert import convert, needs_conversion
 from curation.pixels import Refused
 from curation.pool import ImageReader
@@ -120,7 +121,8 @@ def _passed_through(extra: str) -> dict[str, Any]:
 
 
 def publish_books(job: Job, rows: Sequence[int]) -> None:
-    """subset.npy (DataComp's format: sorted pairs of uint64) and verdicts/ (every dropped pair, by bucket)."""
+    """subset.npy (DataComp: sorted uint64 pairs), verdicts/ (dropped pairs, by bucket), entry_counts.json."""
+    publish_counts(job, target(job))
     last = job.segments[-1]
     with storage.publish(storage.join(target(job), "subset.npy")) as path:
         kind = np.dtype([("f0", "u8"), ("f1", "u8")])
@@ -168,12 +170,13 @@ def finish_swap(job: Job) -> Manifest | None:
 def _files(job: Job, shards: Sequence[ShardEntry]) -> list[str]:
     books = [f"verdicts/bucket-{bucket:05d}.parquet" for bucket in range(job.settings.buckets)]
     shard_files = [name for entry in shards for name in (entry.name, index_name(entry.name))]
-    return [*shard_files, *books, "subset.npy", "summary.json"]
+    counts = [ENTRY_COUNTS] if is_counted(job) else []
+    return [*shard_files, *books, *counts, "subset.npy", "summary.json"]
 
 
 def _swap(job: Job, files: list[str], manifest: Manifest) -> None:
     output = job.settings.output
-    for name in (MANIFEST, "report.html"):
+    for name in (MANIFEST, "report.html", *({ENTRY_COUNTS} - set(files))):
         storage.remove(storage.join(output, name))
     if is_local(job):
         for name in files:

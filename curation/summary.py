@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from curation import ledger, tables, tallies
+from curation import concept_counts, ledger, tables, tallies
 from curation.pixels import PILLOW_MAX_PIXELS, PILLOW_NAMES, Refused, decode
 from curation.pool import ImageReader
 from curation.runner.plan import Job
-from curation.stages import balance, concept_match
-from pipeline.contract import storage
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import ClipmillError
 
 THUMB_SIDE, THUMB_QUALITY, THUMB_BATCH = 128, 78, 32
-_TOP_CAPTIONS, _TOP_CONCEPTS, _CURVE_POINTS = 25, 40, 60
+_TOP_CAPTIONS = 25
 
 RunThumbs = Callable[[list[list[dict[str, Any]]]], Iterable[tuple[int, list[str | None]]]]
 
@@ -52,7 +50,7 @@ def build(job: Job, manifest: Manifest, tally: dict[str, Any], run_thumbs: RunTh
              "removed": [_shown(row, True) for row in group["removed"]]}
             for group in groups
         ],
-        "concepts": _concepts(job, tally["entries"]),
+        "concepts": concept_counts.summary(job, tally["entries"]),
         "languages": _ranked(tally["languages"]),
         "caption_sources": _ranked(tally["caption_sources"]),
         "top_captions_before": _top(tally["texts"]["before"]),
@@ -106,42 +104,6 @@ def _with_survivors(job: Job, groups: dict[str, dict[str, Any]]) -> list[dict[st
                     survivor["caption"] = survivor.get("caption") or survivor["captions"][0]["text"]
         found.append({**group, "survivor": survivor})
     return found
-
-
-def _concepts(job: Job, entries: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any] | None:
-    """The counts of concepts before and after the (last) balance stage."""
-    matches = [stage for stage in job.settings.stages if isinstance(stage, concept_match.ConceptMatch)]
-    opened = [s for s in job.segments if s.opener is not None]
-    opened = [s for s in opened if isinstance(job.settings.stages[s.opener], balance.Balance)]
-    if not matches or not opened or entries is None:
-        return None
-    folded = storage.read_parquet(job.exchange_file(opened[-1], "folded.parquet"))
-    entry, before = folded.column("entry").to_numpy(), folded.column("count").to_numpy()
-    entry, before = entry[entry >= 0], before[entry >= 0]
-    if not len(entry):
-        return None
-    t = folded.column("t")[0].as_py()
-    names = concept_match.read_entries(matches[-1].entries)
-    after = np.zeros(len(entry), np.int64)
-    at = np.searchsorted(entry, entries[0])
-    np.add.at(after, at[at < len(entry)], entries[1][at < len(entry)])
-    head = np.lexsort([entry, -before])[:_TOP_CONCEPTS]
-    ranks = np.unique(np.round(np.geomspace(1, len(entry), min(_CURVE_POINTS, len(entry)))).astype(int))
-    tail = before < t
-    return {
-        "mode": matches[-1].mode,
-        "num_entries": len(names),
-        "num_matched_entries": len(entry),
-        "t": t if np.isfinite(t) else None,
-        "head": [{"entry": names[entry[i]], "before": int(before[i]), "after": int(after[i])} for i in head],
-        "curve": {
-            "rank": ranks.tolist(),
-            "before": np.sort(before)[::-1][ranks - 1].tolist(),
-            "after": np.sort(after)[::-1][ranks - 1].tolist(),
-        },
-        "tail_share_before": float(before[tail].sum() / max(before.sum(), 1)),
-        "tail_share_after": float(after[tail].sum() / max(after.sum(), 1)),
-    }
 
 
 def _add_thumbs(rows: list[dict[str, Any]], run_thumbs: RunThumbs) -> None:
