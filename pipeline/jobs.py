@@ -3,6 +3,7 @@
 Imports of curation and training stand inside functions: each command loads only the half that it needs.
 """
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
-from pipeline.contract.storage import join, publish_bytes
+from pipeline.contract.storage import exists, join, publish_bytes, publish_json, read_bytes
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
@@ -52,18 +53,43 @@ def evaluate(name: str, overrides: list[str]) -> None:
 
 
 def run(name: str, overrides: list[str]) -> None:
-    """Every section that the recipe has, in order, then the summary on the terminal."""
+    """Every section that the recipe has, in order, then the summary on the terminal. Done before: only the summary."""
     recipe = recipes.load(name, overrides)
-    check(recipe, quiet=True)
-    if recipe.has("curate"):
-        curate(recipe)
-    if recipe.has("train"):
-        train(name, overrides)
-    if recipe.has("eval"):
-        evaluate(name, overrides)
+    if _is_done(recipe):
+        print(f"{recipe.name}: finished before, nothing to do")
+    else:
+        check(recipe, quiet=True)
+        manifest = curate(recipe) if recipe.has("curate") else None
+        if recipe.has("train"):
+            train(name, overrides)
+        if recipe.has("eval"):
+            evaluate(name, overrides)
+        publish_json(_marker(recipe), {"recipe": recipes.digest(recipe), "manifest": manifest and manifest.digest()})
     from pipeline.report.summary import summary_table
 
     Console().print(summary_table(**_outputs(recipe), name=recipe.name, report=report(recipe)))
+
+
+def _marker(recipe: Recipe) -> str:
+    """A file in the output of the last section, which says that a run of this recipe went through."""
+    return join([folder for folder in _outputs(recipe).values() if folder][-1], "finished.json")
+
+
+def _is_done(recipe: Recipe) -> bool:
+    """Found without torch or Ray, so that a finished run says so at once."""
+    outputs = [folder for folder in _outputs(recipe).values() if folder]
+    if not outputs or not exists(_marker(recipe)):
+        return False
+    told = json.loads(read_bytes(_marker(recipe)))
+    if told["recipe"] != recipes.digest(recipe) or not all(exists(folder) for folder in outputs):
+        return False
+    if not recipe.has("curate"):
+        return True
+    from curation.runner.run import finished
+    from curation.settings import CurateSettings
+
+    manifest = finished(recipe.section("curate", CurateSettings), seed=recipe.seed)
+    return manifest is not None and manifest.digest() == told["manifest"]
 
 
 def check(recipe: Recipe, quiet: bool = False) -> None:

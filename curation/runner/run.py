@@ -41,6 +41,12 @@ def check(settings: CurateSettings) -> None:
             source._expand(path, f"curate.sources.{number}.paths.{at}")
 
 
+def finished(settings: CurateSettings, *, seed: int) -> Manifest | None:
+    """The manifest of what `curate` would make, when that is there and complete. Reads the inputs, to name them."""
+    settings = _local_paths(settings)
+    return _finished(make_job(settings, seed, [part.id for _, part in _inputs(settings)]))
+
+
 def curate(
     settings: CurateSettings, *, name: str, seed: int, recipe_digest: str | None = None, quiet: bool = False
 ) -> Manifest:
@@ -56,10 +62,10 @@ def curate(
     settings = _local_paths(settings)
     inputs = _inputs(settings)
     job = make_job(settings, seed, [part.id for _, part in inputs])
-    finished = _finished(job)
-    if finished is not None:
-        log.info("%s: finished before, nothing to do (%d pairs)", settings.output, finished.num_pairs)
-        return finished
+    whole = _finished(job)
+    if whole is not None:
+        log.info("%s: finished before, nothing to do (%d pairs)", settings.output, whole.num_pairs)
+        return whole
     with ExitStack() as stack:
         if emit.is_local(job):
             stack.enter_context(locked(Path(settings.output)))
