@@ -10,12 +10,14 @@ from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
+from curation.stages.site_boilerplate import SiteBoilerplate
 
 STAGES = {
     "opt_out": OptOut,
     "image_decode": ImageDecode,
     "image_size": ImageSize,
     "caption_clean": CaptionClean,
+    "site_boilerplate": SiteBoilerplate,
     "caption_rules": CaptionRules,
     "caption_frequency": CaptionFrequency,
     "exact_duplicates": ExactDuplicates,
