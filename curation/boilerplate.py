@@ -1,6 +1,11 @@
 """Captions that say nothing about their image, by kind. Every pattern must match the whole caption, in any case."""
 
 import re
+from typing import Literal
+
+Boilerplate = Literal[
+    "file_name", "camera_name", "url", "date", "number", "hex", "generic", "navigation", "click", "social", "advert"
+]
 
 _GENERIC = (
     "image|images|img|picture|pictures|pic|pics|photo|photos|photograph|figure|fig|foto|bild|graphic|graphics|"
@@ -72,3 +77,13 @@ def boilerplate(text: str, names: tuple[str, ...]) -> str | None:
         if COMPILED[name].fullmatch(text):
             return name
     return None
+
+
+def compiled(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """A user's own patterns, all of them valid; ValueError naming the first that is not."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"`{pattern}` is no regular expression: {error}") from None
+    return patterns

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import field_validator
 
+from curation.boilerplate import compiled
 from curation.captions import ROW, explode
 from curation.sift import sift
 from curation.stage import Rule, Verdicts
@@ -90,13 +91,3 @@ def _fixed(text: str) -> str:
         text = plain
     # ftfy is a hundred times slower than all the rest, and has nothing to mend in plain ASCII.
     return text if text.isascii() else ftfy.fix_text(text, uncurl_quotes=False, normalization=None)
-
-
-def compiled(patterns: tuple[str, ...]) -> tuple[str, ...]:
-    """The patterns, all of them valid; ValueError naming the first that is not."""
-    for pattern in patterns:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"`{pattern}` is no regular expression: {error}") from None
-    return patterns

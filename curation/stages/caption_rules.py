@@ -7,14 +7,10 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from curation.boilerplate import PATTERNS, boilerplate
+from curation.boilerplate import PATTERNS, Boilerplate, boilerplate, compiled
 from curation.captions import explode
 from curation.sift import sift
 from curation.stage import Rule, Verdicts
-
-Boilerplate = Literal[
-    "file_name", "camera_name", "url", "date", "number", "hex", "generic", "navigation", "click", "social", "advert"
-]
 
 
 class CaptionRules(Rule):
@@ -41,12 +37,7 @@ class CaptionRules(Rule):
     @field_validator("deny")
     @classmethod
     def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"`{pattern}` is no regular expression: {error}") from None
-        return patterns
+        return compiled(patterns)
 
     def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
         flat = explode(pairs)

@@ -9,12 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.boilerplate import boilerplate
+from curation.boilerplate import Boilerplate, boilerplate
 from curation.captions import ROW, explode
 from curation.groups import groups_of
 from curation.sift import sift
 from curation.stage import Global, Verdicts
-from curation.stages.caption_rules import Boilerplate
 from curation.tables import whole
 
 
