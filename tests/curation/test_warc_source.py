@@ -4,17 +4,13 @@ import base64
 import gzip
 import hashlib
 import io
-import json
 import random
 import time
 import zlib
-from collections import Counter
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 import pytest
-from fastwarc import ArchiveIterator
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
@@ -24,7 +20,6 @@ from curation.sources.warc_records import Gap, Record, read_records
 from pipeline.errors import DataError, RecipeError
 from tests.helpers.warcs import http, png, record, sha1, zipped
 
-CRAWL = Path(__file__).parents[3] / "shared/data/crawl"
 HTML = b"<html lang=en><img src=/0.png alt='a cat'></html>"
 
 
@@ -405,58 +400,6 @@ def test_a_remote_crawl_reads_as_a_local_one(tmp_path):
         counts = SOURCES["warc"](paths=paths).ingest(part, sink)
         sink.finish(counts)
     assert counts == local.counts
-
-
-# -- the real crawl
-
-
-def real_files() -> list[Path]:
-    files = sorted(CRAWL.glob("*.warc.gz"))
-    if not files:
-        pytest.skip("needs ../shared/data/crawl beside the repository")
-    return files
-
-
-def test_records_of_the_real_crawl_are_those_that_fastwarc_reads():
-    path = real_files()[3]
-    ours, gaps = scan(path)
-    theirs = [
-        (dict(one.headers)["WARC-Record-ID"], one.reader.read())
-        for one in ArchiveIterator(str(path), parse_http=False, fsspec_args=False)
-    ]
-    assert gaps == [] and [(one.headers["warc-record-id"], one.block) for one in ours] == theirs
-
-
-def test_every_image_of_the_real_crawl_has_its_answer_and_its_text(tmp_path):
-    files = real_files()
-    source = SOURCES["warc"](paths=[str(path) for path in files])
-    total, found, texts = Counter(), {}, {}
-    start = time.process_time()
-    for part in source.parts():
-        with PoolSink(str(tmp_path), part.id) as sink:
-            counts = source.ingest(part, sink)
-            sink.finish(counts)
-        total.update(counts)
-    assert time.process_time() - start < 15, "47 MB in 15 s of one core"
-    for folder in (tmp_path / "parts").iterdir():
-        for row in pq.read_table(folder / "images.parquet").to_pylist():
-            found[row["url"]] = row
-        for row in pq.read_table(folder / "occurrences.parquet").to_pylist():
-            texts.setdefault(row["url"], set()).add(row["text"])
-    assert total["records"] == 28130 and total["responses"] == 14061 and total["pages"] == 3756
-    assert not any(name.startswith("bad_records") for name in total)
-    outcome: dict[str, Counter] = {}
-    for line in (CRAWL / "truth.jsonl").open():
-        row = json.loads(line)
-        answer = found[row["url"]]
-        state = "bytes" if answer["size"] else f"status {answer['status']}"
-        outcome.setdefault(row["kind"], Counter())[urlsplit(row["url"]).netloc, state] += 1
-        assert row["alt"] in texts[row["url"]], row
-    assert outcome.pop("missing") == {("blog.test", "status 404"): 62}
-    assert outcome.pop("not_image") == {("blog.test", "status 200"): 78}
-    assert outcome.pop("clean") == {("gallery.test", "bytes"): 5611}
-    assert {state for counts in outcome.values() for _, state in counts} == {"bytes"}
-    assert sum(sum(counts.values()) for counts in outcome.values()) == 2571
 
 
 def test_base32_and_hex_digests_are_both_understood():

@@ -52,6 +52,24 @@ def test_the_cut_the_order_and_the_buckets_leave_no_trace(reference, tmp_path, f
     assert manifest.stages == reference[0].stages
 
 
+def test_entry_counts_hold_every_entry_with_its_number_of_texts(reference, tmp_path):
+    counts = json.loads((reference[1] / "entry_counts.json").read_text())
+    assert list(counts) == sorted(small_crawl.WORDS) and max(counts.values()) > 1
+    concepts = json.loads((reference[1] / "summary.json").read_text())["concepts"]
+    assert {each["entry"]: each["before"] for each in concepts["head"]} == {k: v for k, v in counts.items() if v}
+    stages = small_crawl.recipe([], tmp_path / "out", tmp_path / "entries.json")["stages"][:-1]
+    _, out = made(tmp_path, stages=stages)
+    assert not (out / "entry_counts.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_ray_workers_leaves_no_trace(reference, tmp_path, workers):
+    manifest, out = made(tmp_path, files=3, ray={"address": "local", "num_cpus": workers})
+    assert manifest.digest() == reference[0].digest()
+    assert small_crawl.outcome(out) == small_crawl.outcome(reference[1])
+
+
 def test_another_seed_keeps_other_pairs(reference, tmp_path):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records())
     plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "entries.json")
