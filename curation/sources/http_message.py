@@ -7,6 +7,8 @@ import re
 import zlib
 from dataclasses import dataclass
 
+import brotli
+
 from curation.sources.warc_records import header_fields
 
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})(?: |\r|\n|$)")
@@ -128,10 +130,6 @@ def _inflate(data: bytes, wbits: int, cap: int) -> bytes:
 
 
 def _unbrotli(data: bytes, cap: int) -> bytes:
-    try:
-        import brotli  # optional: few crawlers store bodies so
-    except ImportError as error:
-        raise Unusable("unknown_encoding") from error
     decompressor, pieces, left = brotli.Decompressor(), [], cap
     try:
         pieces.append(decompressor.process(data, output_buffer_limit=_STEP))

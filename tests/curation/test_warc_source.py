@@ -9,6 +9,7 @@ import time
 import zlib
 from pathlib import Path
 
+import brotli
 import pyarrow.parquet as pq
 import pytest
 from warcio.statusandheaders import StatusAndHeaders
@@ -93,17 +94,13 @@ def raw_deflate(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
-def brotli(body: bytes) -> bytes:
-    return pytest.importorskip("brotli").compress(body)
-
-
 CODED = {
     "chunked": (chunked, ["Transfer-Encoding: chunked"]),
     "gzip": (gzip.compress, ["Content-Encoding: gzip"]),
     "gzip in two members": (lambda b: gzip.compress(b[:9]) + gzip.compress(b[9:]), ["Content-Encoding: gzip"]),
     "deflate": (zlib.compress, ["Content-Encoding: deflate"]),
     "raw deflate": (raw_deflate, ["Content-Encoding: deflate"]),
-    "br": (brotli, ["Content-Encoding: br"]),
+    "br": (brotli.compress, ["Content-Encoding: br"]),
     "both": (lambda b: chunked(gzip.compress(b)), ["Transfer-Encoding: chunked", "Content-Encoding: gzip"]),
     "twice": (lambda b: gzip.compress(zlib.compress(b)), ["Content-Encoding: deflate", "Content-Encoding: gzip"]),
     "undone by the crawler": (lambda b: b, ["Content-Encoding: gzip", "Transfer-Encoding: chunked"]),
