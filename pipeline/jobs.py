@@ -58,6 +58,7 @@ def run(name: str, overrides: list[str]) -> None:
     if _is_done(recipe):
         print(f"{recipe.name}: finished before, nothing to do")
     else:
+        log.info("checking %s", recipe.source)
         check(recipe, quiet=True)
         manifest = curate(recipe) if recipe.has("curate") else None
         if recipe.has("train"):

@@ -207,6 +207,7 @@ def _start(ray: Any, settings: RaySettings, address: str) -> Path | None:
     cpus = settings.num_cpus or _usable_cpus()
     began = time.monotonic()
     try:
+        log.info("starting Ray with %d CPUs", cpus)
         ray.init(
             **common, num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(folder),
