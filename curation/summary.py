@@ -24,7 +24,9 @@ RunThumbs = Callable[[list[list[dict[str, Any]]]], Iterable[tuple[int, list[str 
 def build(job: Job, manifest: Manifest, tally: dict[str, Any], run_thumbs: RunThumbs) -> dict[str, Any]:
     """The content of summary.json; `run_thumbs` makes thumbnails of batches of rows, in any order."""
     groups = _with_survivors(job, tally["groups"])
-    rows = [*tally["kept"], *(row for some in tally["drops"].values() for row in some)]
+    # Who opted out did so from being shown around, too: those rows get no thumbnail.
+    shown = [some for label, some in tally["drops"].items() if not label.startswith("opt_out.")]
+    rows = [*tally["kept"], *(row for some in shown for row in some)]
     rows += [row for group in groups for row in (group["survivor"], *group["removed"])]
     _add_thumbs(rows, run_thumbs)
     counts: dict[str, int] = {}

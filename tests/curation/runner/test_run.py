@@ -52,6 +52,12 @@ def test_the_cut_the_order_and_the_buckets_leave_no_trace(reference, tmp_path, f
     assert manifest.stages == reference[0].stages
 
 
+def test_the_report_shows_dropped_images_but_not_those_that_opted_out(reference):
+    drops = json.loads((reference[1] / "summary.json").read_text())["drop_examples"]
+    assert any(row["thumb"] for row in drops["image_size.too_small"])
+    assert drops["opt_out.noai"] and not any(row["thumb"] for row in drops["opt_out.noai"])
+
+
 def test_entry_counts_hold_every_entry_with_its_number_of_texts(reference, tmp_path):
     counts = json.loads((reference[1] / "entry_counts.json").read_text())
     assert list(counts) == sorted(small_crawl.WORDS) and max(counts.values()) > 1
