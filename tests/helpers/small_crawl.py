@@ -105,5 +105,5 @@ def recipe(paths: list[str], output: Path, entries: Path, **more: object) -> dic
 
 def outcome(output: Path) -> dict[str, str]:
     """Name -> sha256 of every file of a finished dataset that a training run may read."""
-    files = [*output.glob("*.tar"), *output.glob("index/*"), output / "subset.npy", output / "entry_counts.json"]
+    files = [*output.glob("*.tar"), *output.glob("index/*"), output / "subset.npy", *output.glob("entry_counts.json")]
     return {str(path.relative_to(output)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
