@@ -150,7 +150,8 @@ def find(recipe: str) -> Path:
 
 
 def digest(recipe: Recipe) -> str:
-    return digest_of(recipe.data)
+    """Names what the recipe says with its variables applied: another $CLIPART is another recipe."""
+    return digest_of(expand(recipe.data, recipe.source, lenient=True))
 
 
 def _one_line(error: Exception) -> str:

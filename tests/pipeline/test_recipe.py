@@ -121,6 +121,15 @@ def test_the_saved_recipe_is_resolved_and_loads_again(write, monkeypatch, tmp_pa
     assert again.data["eval"] == {"a": "${CLIPMILL_NOT_SET}"}
 
 
+def test_another_value_of_a_variable_is_another_recipe(write, monkeypatch):
+    path = write("eval: {path: '${CLIPMILL_TEST_OUT:-a}/x'}")
+    before = recipe.digest(recipe.load(path))
+    monkeypatch.setenv("CLIPMILL_TEST_OUT", "a")
+    assert recipe.digest(recipe.load(path)) == before
+    monkeypatch.setenv("CLIPMILL_TEST_OUT", "b")
+    assert recipe.digest(recipe.load(path)) != before
+
+
 def test_an_unset_variable_without_default_says_what_to_export(write):
     with pytest.raises(RecipeError, match="export CLIPMILL_NOT_SET="):
         section(write("curate: {output: '${CLIPMILL_NOT_SET}'}"))
