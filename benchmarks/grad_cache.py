@@ -25,12 +25,15 @@ from typing import Any
 import open_clip
 import torch
 
-from training.batch import Batch
-from training.engine import EngineSettings, OptimizerSettings, build_engine
-from training.grad_cache import cached_step
+from training.engine.build import build_engine
+from training.engine.settings import EngineSettings, OptimizerSettings
 from training.losses.softmax import SoftmaxLoss
-from training.peers import init_peers
-from training.towers import ModelSettings, Towers, build_towers
+from training.ranks.peers import init_peers
+from training.reader.batch import Batch
+from training.step.grad_cache import cached_step
+from training.towers.build import build_towers
+from training.towers.settings import ModelSettings
+from training.towers.towers import Towers
 
 SMALL = {
     "embed_dim": 128,

@@ -25,11 +25,13 @@ from PIL import Image
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.pairs import Pair
 from pipeline.contract.shards import write_shard
-from training.reader.captions import First
-from training.reader.fetch import open_pairs
+from training.reader.captions.first import First
 from training.reader.images import ImageSettings, train_image
-from training.reader.reader import Reader, ReaderSettings
-from training.towers import ModelSettings, Tokenizer
+from training.reader.pairs import open_pairs
+from training.reader.reader import Reader
+from training.reader.settings import ReaderSettings
+from training.towers.settings import ModelSettings
+from training.towers.tokenizer import Tokenizer
 
 TEXT = {"context_length": 32, "vocab_size": 49408}
 SUFFIXES = ("jpg", "png", "webp")

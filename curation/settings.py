@@ -1,20 +1,12 @@
 """The `curate` section of a recipe. Kinds come from the tables of curation/sources and curation/stages."""
 
-from typing import Annotated, Any, Literal, Union
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from curation.sources import SOURCES
 from curation.stages import STAGES
-from pipeline.settings import Settings
-
-
-def _one_of(table: dict[str, type[Settings]]) -> Any:
-    """The union of the settings classes in a table, told apart by `kind`."""
-    classes = tuple(table.values())
-    if len(classes) < 2:  # pydantic wants two to tell apart
-        return classes[0]
-    return Annotated[Union[classes], Field(discriminator="kind")]  # noqa: UP007 - built from a table
+from pipeline.settings import Settings, one_of
 
 
 class ResizeSettings(Settings):
@@ -57,8 +49,8 @@ class RaySettings(Settings):
 class CurateSettings(Settings):
     """From raw crawls to shards."""
 
-    sources: list[_one_of(SOURCES)] = Field(min_length=1)
-    stages: list[_one_of(STAGES)] = []
+    sources: list[one_of(SOURCES)] = Field(min_length=1)
+    stages: list[one_of(STAGES)] = []
     output: str = Field(min_length=1, description="folder or URL of the finished dataset")
     pool: str | None = Field(
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"

@@ -13,7 +13,6 @@ columns added so far. No result may depend on which pairs share a bucket, a batc
 must treat each row alone, Global may only relate rows through its notes. Random draws come from pipeline.keyed.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from curation import records
-from pipeline.errors import RecipeError
+from curation.table import schemas
+from pipeline import storage
+from pipeline.errors import RecipeError, StorageError
 from pipeline.settings import Settings, digest_of
 
 MeasureImages = Callable[[list[bytes]], pa.Table]
@@ -148,7 +148,7 @@ def check_stages(stages: Sequence[Stage], kinds: Iterable[type[Stage]] = (), whe
 
     `kinds` are the stages a recipe could use: the hint names the one that adds a missing column.
     """
-    known = {*records.PAIRS.names, *(f"captions.{f.name}" for f in records.CAPTION_FIELDS)}
+    known = {*schemas.PAIRS.names, *(f"captions.{f.name}" for f in schemas.CAPTION_FIELDS)}
     added_by = {name: kind.model_fields["kind"].default for kind in kinds for name in _added(kind)}
     for at, stage in enumerate(stages):
         here = f"{where}.{at} ({stage.kind})"
@@ -180,8 +180,8 @@ def _file_digest(path: str, where: str) -> str:
         state = os.stat(path)
         key = (path, state.st_size, state.st_mtime_ns)
         if key not in _file_digests:
-            with open(path, "rb") as file:
-                _file_digests[key] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    except OSError as error:
-        raise RecipeError(where, f"cannot read {path}: {error.strerror}", "expected a readable file") from None
+            _file_digests[key] = storage.blake2b_of(path)
+    except (OSError, StorageError) as error:
+        found = error.found if isinstance(error, StorageError) else error.strerror
+        raise RecipeError(where, f"cannot read {path}: {found}", "expected a readable file") from None
     return _file_digests[key]

@@ -14,17 +14,17 @@ from rich.table import Table
 
 from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
-from pipeline.contract.storage import exists, join, publish_bytes, publish_json, read_bytes
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
+from pipeline.storage.files import exists, join, publish_bytes, publish_json, read_bytes
 
 log = get_logger("jobs")
 
 
 def curate(recipe: Recipe) -> Manifest:
     """Curated shards in `curate.output`, and their report."""
-    from curation.runner.run import curate as curate_all
+    from curation.runner.driver import curate as curate_all
     from curation.settings import CurateSettings
 
     settings = recipe.section("curate", CurateSettings)
@@ -36,7 +36,7 @@ def curate(recipe: Recipe) -> Manifest:
 
 def train(name: str, overrides: list[str]) -> None:
     """A trained run in `train.output`; raises by exit code if a rank failed."""
-    from training.launch import run as launch
+    from training.launch.launcher import run as launch
 
     _leave("train", launch("train", name, overrides))
     if _is_first_rank():
@@ -45,7 +45,7 @@ def train(name: str, overrides: list[str]) -> None:
 
 def evaluate(name: str, overrides: list[str]) -> None:
     """`eval.json` in `eval.output`."""
-    from training.launch import run as launch
+    from training.launch.launcher import run as launch
 
     _leave("eval", launch("eval", name, overrides))
     if _is_first_rank():
@@ -86,7 +86,7 @@ def _is_done(recipe: Recipe) -> bool:
         return False
     if not recipe.has("curate"):
         return True
-    from curation.runner.run import finished
+    from curation.runner.driver import finished
     from curation.settings import CurateSettings
 
     manifest = finished(recipe.section("curate", CurateSettings), seed=recipe.seed)
@@ -99,7 +99,7 @@ def check(recipe: Recipe, quiet: bool = False) -> None:
     if not known:
         raise RecipeError(recipe.source, "has none of the sections curate, train, eval", "a recipe needs one")
     if recipe.has("curate"):
-        from curation.runner.run import check as check_curation
+        from curation.runner.driver import check as check_curation
         from curation.settings import CurateSettings
 
         check_curation(recipe.section("curate", CurateSettings))
@@ -172,7 +172,7 @@ def schema() -> dict[str, Any]:
 
 def show_step(recipe: Recipe, step: int) -> None:
     """One line a pair: a table on a terminal, tab-separated elsewhere."""
-    from training.reader.inspect import show
+    from training.replay import show
     from training.settings import TrainSettings
 
     heads = ("lane", "epoch", "uid", "shard", "key", "caption")
@@ -215,7 +215,7 @@ def _verify_dataset(folder: str) -> None:
 
 
 def _verify_log(recipe: Recipe) -> None:
-    from training.reader.inspect import verify as verify_log
+    from training.replay import verify as verify_log
     from training.settings import TrainSettings
 
     settings = recipe.section("train", TrainSettings)

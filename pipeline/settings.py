@@ -5,15 +5,21 @@ Settings live beside what they set: each part derives its own frozen model from 
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Settings(BaseModel):
     """Frozen; an unknown key is an error, so that a typo can never be silently ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def one_of(table: dict[str, type[Settings]]) -> Any:
+    """The type of a setting whose `kind` picks from a literal table."""
+    kinds = tuple(table.values())
+    return kinds[0] if len(kinds) == 1 else Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007
 
 
 def plain(value: Any) -> Any:

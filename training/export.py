@@ -17,12 +17,14 @@ from safetensors.torch import save_file
 
 from pipeline import recipe as recipes
 from pipeline.errors import ClipmillError, RecipeError
-from training.checkpoint.files import storage_errors
+from pipeline.storage.refusals import storage_errors
 from training.checkpoint.save import Found, load_weights
-from training.evaluate import checkpoint_at
-from training.peers import Peers
+from training.ranks.peers import Peers
+from training.score import checkpoint_at
 from training.settings import TrainSettings
-from training.towers import ModelSettings, Towers, build_towers
+from training.towers.build import build_towers
+from training.towers.settings import ModelSettings
+from training.towers.towers import Towers
 
 Kind = Literal["open_clip", "safetensors"]
 WEIGHTS, CONFIG, CARD = "open_clip_model.safetensors", "open_clip_config.json", "clipmill.json"

@@ -10,15 +10,15 @@ from pipeline.errors import Stopped
 from pipeline.log import get_logger
 from pipeline.progress import progress
 from pipeline.recipe import Recipe
-from training.batch import Batch
-from training.checkpoint.when import StopSignals
-from training.claim import claimed
-from training.evals.base import Evaluation
-from training.grad_cache import cached_step
-from training.peers import Peers
+from pipeline.signals import StopSignals
+from training.evals.evaluation import Evaluation
+from training.output.folder import claimed
+from training.ranks.peers import Peers
+from training.reader.batch import Batch
 from training.run import Run, open_run
-from training.schedule import lr_at
 from training.settings import TrainSettings
+from training.step.grad_cache import cached_step
+from training.step.schedule import lr_at
 
 log = get_logger("train")
 

@@ -10,27 +10,30 @@ from typing import Any
 import torch
 
 from pipeline import recipe as recipes
-from pipeline.contract.storage import publish_json
 from pipeline.errors import DataError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
-from training.agree import on_first_rank
-from training.batch import Batch
+from pipeline.storage.files import publish_json
+from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
 from training.checkpoint.save import Found, find, restore, save
-from training.checkpoint.state import Goodput, TrainState
-from training.checkpoint.when import SaveClock
-from training.claim import save_recipe, set_aside
-from training.engine import Engine, build_engine
-from training.evals.base import Evaluation, Model, as_results
-from training.grad_cache import StepResult
-from training.metrics import EVALS, METRICS, JsonLines, peak_memory_mb
-from training.peers import Peers
-from training.place import job_of
-from training.reader.fetch import open_pairs
+from training.checkpoint.train_state import Goodput, TrainState
+from training.engine.build import build_engine
+from training.engine.interface import Engine
+from training.evals.evaluation import Evaluation, as_results
+from training.evals.model import Model
+from training.output.folder import save_recipe, set_aside
+from training.output.metrics import EVALS, METRICS, JsonLines, peak_memory_mb
+from training.ranks.agreement import on_first_rank
+from training.ranks.environment import job_of
+from training.ranks.peers import Peers
+from training.reader.batch import Batch
+from training.reader.digest import digest_part, step_digest
+from training.reader.pairs import open_pairs
 from training.reader.reader import Reader
-from training.reader.state import check_state, digest_part, step_digest
+from training.reader.state import check_state
 from training.settings import TrainSettings
+from training.step.grad_cache import StepResult
 
 log = get_logger("train")
 

@@ -1,28 +1,25 @@
 """The `train` and `eval` sections of a recipe, put together from the settings of their owners."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
-from pipeline.settings import Settings, digest_of
-from training.checkpoint.when import CheckpointSettings
-from training.engine import EngineSettings, OptimizerSettings
+from pipeline.settings import Settings, digest_of, one_of
+from training.checkpoint.clock import CheckpointSettings
+from training.engine.settings import EngineSettings, OptimizerSettings
 from training.evals import EVALS
+from training.launch.settings import LaunchSettings
 from training.losses import LOSSES
-from training.place import LaunchSettings
-from training.reader.captions import CaptionSettings, Uniform
+from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
-from training.reader.reader import ReaderSettings
-from training.schedule import ScheduleSettings
-from training.towers import ModelSettings, Towers, build_towers
+from training.reader.settings import ReaderSettings
+from training.step.schedule import ScheduleSettings
+from training.towers.settings import ModelSettings
 
-
-def one_of(table: dict[str, type[Settings]]) -> Any:
-    """The type of a setting whose `kind` picks from a literal table."""
-    kinds = tuple(table.values())
-    return kinds[0] if len(kinds) == 1 else Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
 
 
 class BatchSettings(Settings):
@@ -55,7 +52,7 @@ class TrainSettings(Settings):
     loss: one_of(LOSSES) = LOSSES["softmax"]()  # type: ignore[valid-type]
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
-    captions: CaptionSettings = Uniform()
+    captions: one_of(CAPTION_POLICIES) = CAPTION_POLICIES["uniform"]()  # type: ignore[valid-type]
     reader: ReaderSettings = ReaderSettings()
     engine: EngineSettings = EngineSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
@@ -74,8 +71,10 @@ class TrainSettings(Settings):
     def output_path(self) -> Path:
         return Path(self.output)
 
-    def towers(self, seed: int) -> Towers:
+    def towers(self, seed: int) -> "Towers":
         """The untrained towers; with a bias if the loss wants one. The same on every rank and machine."""
+        from training.towers.build import build_towers
+
         return build_towers(self.model, seed, init_bias=getattr(self.loss, "init_bias", None))
 
     def in_words(self) -> dict[str, Any]:

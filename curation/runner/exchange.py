@@ -11,23 +11,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import records, tables
-from curation.runner.plan import Job, Segment
+from curation.job import Job, Segment
 from curation.stage import Global
-from pipeline.contract import storage
+from curation.table import arrow, parquet, uids
+from pipeline import storage
+from pipeline.draws import mixed
 
 GROUP, SLOT = "group", "_slot"
 _DONE = "folded.json"
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
-    """The slot of each uint64 group: the splitmix64 finaliser (Steele et al., 2014), so that near numbers part."""
-    x = tables.whole(groups).to_numpy(zero_copy_only=False).astype(np.uint64)
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x ^= x >> np.uint64(31)
-    return (x % np.uint64(slots)).astype(np.int32)
+    """The slot of each uint64 group: scattered first, so that near numbers part."""
+    scattered = mixed(arrow.whole(groups).to_numpy(zero_copy_only=False))
+    return (scattered % np.uint64(slots)).astype(np.int32)
 
 
 def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> None:
@@ -38,7 +35,7 @@ def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> None
     slots = pa.array(slots_of(notes.column(GROUP), job.settings.buckets), pa.int32())
     notes = notes.append_column(SLOT, slots)
     order = pc.sort_indices(notes.select([SLOT]), [(SLOT, "ascending")])
-    tables.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
+    parquet.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
 
 
 def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
@@ -47,20 +44,20 @@ def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
         return
     before = job.segments[here.index - 1]
     urls = [job.file(before, bucket, ".notes.parquet") for bucket in range(job.settings.buckets)]
-    notes = tables.concat([tables.read_range(each, SLOT, slot, slot + 1) for each in urls]).drop_columns([SLOT])
-    tables.publish_rows(url, stage.settle(tables.sorted_plainly(notes, (GROUP, "uid"))))
+    notes = arrow.concat([parquet.read_range(each, SLOT, slot, slot + 1) for each in urls]).drop_columns([SLOT])
+    parquet.publish_rows(url, stage.settle(arrow.sorted_plainly(notes, (GROUP, "uid"))))
 
 
 def fold(job: Job, here: Segment, stage: Global) -> None:
     if storage.exists(job.exchange_file(here, _DONE)):
         return
     urls = [job.exchange_file(here, f"settled-{slot:05d}.parquet") for slot in range(job.settings.buckets)]
-    settled = tables.sorted_plainly(tables.concat([storage.read_parquet(url) for url in urls]))
+    settled = arrow.sorted_plainly(arrow.concat([storage.read_parquet(url) for url in urls]))
     folded = stage.fold(settled)
     by_uid = "uid" in folded.schema.names
     if by_uid:
-        folded = tables.sorted_plainly(folded, ("uid",))
-    tables.publish_rows(job.exchange_file(here, "folded.parquet"), folded)
+        folded = arrow.sorted_plainly(folded, ("uid",))
+    parquet.publish_rows(job.exchange_file(here, "folded.parquet"), folded)
     storage.publish_json(job.exchange_file(here, _DONE), {"by_uid": by_uid, "rows": folded.num_rows})
 
 
@@ -68,7 +65,7 @@ def read_folded(job: Job, here: Segment, bucket: int) -> pa.Table:
     """What `judge` is given for one bucket: the rows of its own uids, or everything when there is no uid column."""
     url = job.exchange_file(here, "folded.parquet")
     if json.loads(storage.read_bytes(job.exchange_file(here, _DONE)))["by_uid"]:
-        return tables.read_range(url, "uid", *records.bucket_range(bucket, job.settings.buckets))
+        return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.settings.buckets))
     return storage.read_parquet(url)
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation import captions, ledger, records, tables
-from curation.convert import EmitProbe
-from curation.join import join_bucket
-from curation.measure import ColumnCache, measure_images, measure_texts
-from curation.pool import ImageReader, PoolSink, part_counts
+from curation.books import ledger
+from curation.emit.gate import EmitProbe
+from curation.job import Job, Segment
+from curation.pool.columns import ColumnCache, measure_images, measure_texts
+from curation.pool.join import join_bucket
+from curation.pool.store import ImageReader, PoolSink, part_counts
 from curation.runner import exchange
-from curation.runner.plan import Job, Segment
 from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
-from pipeline.contract import storage
+from curation.table import arrow, captions, parquet, schemas, uids
+from pipeline import storage
 from pipeline.contract.pairs import EXTS
 from pipeline.errors import ClipmillError, DataError
 
@@ -57,8 +58,8 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
             notes = stage.survey(run.pairs, job.seed)
         exchange.publish_notes(job, here, bucket, notes)
-    tables.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
-    tables.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
+    parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
+    parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
     counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts]}
     storage.publish_json(job.file(here, bucket, ".json"), counts)
     return counts
@@ -74,8 +75,8 @@ class _Run:
 
     def __init__(self, job: Job, bucket: int) -> None:
         self.job, self.bucket = job, bucket
-        self.range = records.bucket_range(bucket, job.settings.buckets)
-        self.pairs: pa.Table = records.PAIRS.empty_table()
+        self.range = uids.bucket_range(bucket, job.settings.buckets)
+        self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
         self._ledgers: list[pa.Table] = []
         self._reader = ImageReader(job.pool)
@@ -87,7 +88,7 @@ class _Run:
     def join(self, before_url: str) -> None:
         pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.settings.buckets)
         self._apply(POOL, POOL, pairs, verdicts)
-        tables.publish_rows(before_url, count_texts(self.pairs))
+        parquet.publish_rows(before_url, count_texts(self.pairs))
 
     def stage(self, at: int, judge: Callable[[Stage, pa.Table], Verdicts]) -> None:
         stage, name = self.job.settings.stages[at], self.job.names[at]
@@ -121,7 +122,7 @@ class _Run:
             kept = self.pairs
             if not {"width", "height"} <= set(kept.schema.names):
                 verdicts = self.row_wise(EmitProbe(), kept)
-                kept = ledger.with_columns(kept, verdicts.columns)
+                kept = arrow.with_columns(kept, verdicts.columns)
                 reason = pc.coalesce(reason, verdicts.reason)
             self._apply(EMIT, EMIT, kept, Verdicts(reason=reason))
 

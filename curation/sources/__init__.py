@@ -1,6 +1,6 @@
 """Where images and captions come from. A new source is one file, one line here, and its test."""
 
-from curation.sources.shards import ShardsSource
-from curation.sources.warc import WarcSource
+from curation.sources.shards.shards import ShardsSource
+from curation.sources.warc.warc import WarcSource
 
 SOURCES = {"warc": WarcSource, "shards": ShardsSource}

@@ -4,7 +4,6 @@ A part is one input file, named by its content and by the settings that decide h
 file that was copied, renamed or listed twice is one part, and a part that is in the pool is never read again.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.errors import RecipeError, StorageError
 from pipeline.settings import Settings, digest_of
 
 if TYPE_CHECKING:
-    from curation.pool import PoolSink
+    from curation.pool.store import PoolSink
 
 _READERS = 4  # files hashed at a time
-_BLOCK = 4 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Source(Settings):
 
     def content_digest(self, path: str) -> str:
         """Hex digits naming the bytes that a part is read from."""
-        return file_digest(path)
+        return storage.blake2b_of(path)
 
     def _expand(self, path: str, where: str) -> list[str]:
         hint = f"correct {where} in the recipe"
@@ -95,29 +93,3 @@ class Source(Settings):
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         """Given the counts of all parts of this source: raises DataError when all of them together hold nothing."""
-
-
-def file_digest(path: str) -> str:
-    """32 hex: blake2b-128 of the file's bytes, read in blocks."""
-    digest, reader, size = hashlib.blake2b(digest_size=16), storage.RangeReader(path), storage.size(path)
-    for start in range(0, size, _BLOCK):
-        digest.update(reader.read(start, min(start + _BLOCK, size)))
-    return digest.hexdigest()
-
-
-class InputFile:
-    """Bytes of one file at any place, read in blocks, for one pass with few steps back."""
-
-    def __init__(self, path: str) -> None:
-        self.where, self.size = storage.shown(path), storage.size(path)
-        self._reader = storage.RangeReader(path)
-        self._start, self._block = 0, b""
-
-    def read(self, start: int, count: int) -> bytes:
-        """Up to `count` bytes (at most a block) from `start`; b"" only at the end of the file."""
-        end = min(start + min(count, _BLOCK), self.size)
-        if start >= end:
-            return b""
-        if start < self._start or end > self._start + len(self._block):
-            self._start, self._block = start, self._reader.read(start, min(start + _BLOCK, self.size))
-        return self._block[start - self._start : end - self._start]

@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.captions import ROW, explode
-from curation.groups import mixed
-from curation.sift import mark
+from curation.methods.reasons import mark
 from curation.stage import Global, Verdicts
-from curation.tables import whole
-from pipeline.keyed import keyed_uniforms
+from curation.table.arrow import whole
+from curation.table.captions import ROW, explode
+from pipeline.draws import keyed_uniforms, mixed
 
 _BISECTIONS = 64  # halvings of [0, largest count]: finer than a float64 of that size
 

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import field_validator
 
-from curation.boilerplate import compiled
-from curation.captions import ROW, explode
-from curation.sift import sift
+from curation.methods.boilerplate import compiled
+from curation.methods.reasons import sift
 from curation.stage import Rule, Verdicts
+from curation.table.captions import ROW, explode
 
 # Direction marks and other signs without width; the joiners U+200C and U+200D stay, many scripts spell with them.
 _INVISIBLE = re.compile(

@@ -7,12 +7,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.captions import ROW, explode
-from curation.groups import groups_of
-from curation.sift import sift
+from curation.methods.reasons import sift
 from curation.stage import Global, Verdicts
-from curation.tables import whole
-from pipeline.keyed import keyed_uniforms
+from curation.table.arrow import whole
+from curation.table.captions import ROW, explode
+from pipeline.draws import hashed_u64, keyed_uniforms
 
 
 class CaptionFrequency(Global):
@@ -81,4 +80,4 @@ def _folded(texts: pa.Array) -> pa.Array:
 
 def _groups(texts: pa.Array) -> np.ndarray:
     encoded = texts.dictionary_encode()
-    return groups_of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+    return hashed_u64(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from curation.boilerplate import PATTERNS, Boilerplate, boilerplate, compiled
-from curation.captions import explode
-from curation.sift import sift
+from curation.methods.boilerplate import PATTERNS, Boilerplate, boilerplate, compiled
+from curation.methods.reasons import sift
 from curation.stage import Rule, Verdicts
+from curation.table.captions import explode
 
 
 class CaptionRules(Rule):

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from curation.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
+from curation.methods.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
 from curation.stage import TextMeasure
 from pipeline.log import get_logger
 from pipeline.settings import digest_of

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curation.duplicates import Duplicates, member_rows, rank_columns
-from curation.groups import groups_of
-from curation.tables import whole
+from curation.methods.duplicates import Duplicates, member_rows, rank_columns
+from curation.table.arrow import whole
+from pipeline.draws import hashed_u64
 
 _COLUMN = {"bytes": "image_sha256", "pixels": "pixels"}
 
@@ -33,7 +33,7 @@ class ExactDuplicates(Duplicates):
         notes = []
         for name in self.by:
             values = [f"{name} {value}" for value in pairs.column(_COLUMN[name]).to_pylist()]
-            group = pa.array(groups_of(values))
+            group = pa.array(hashed_u64(values))
             notes.append(ranks.append_column("group", group).append_column("key", pa.array(values, pa.string())))
         return pa.concat_tables(notes)
 

@@ -1,26 +1,22 @@
 """Decodes every image once and writes down all that later stages want to know of its pixels."""
 
-import hashlib
 from typing import ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
-from PIL import Image
 from pydantic import Field
 
-from curation.phash import grey_square, phash
-from curation.pixels import PILLOW_MAX_PIXELS, Refused, decode
+from curation.images.pixels import TINY_SIDE, measure_picture
 from curation.stage import ImageMeasure, MeasureImages
+from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE, PILLOW_MAX_PIXELS, Refused, decode
 
 Format = Literal["jpg", "png", "webp", "gif", "bmp", "tiff"]
-TINY_SIDE = 8
 
 _COLUMNS = (
     pa.field("width", pa.int32()),         # as displayed, after EXIF orientation
     pa.field("height", pa.int32()),
     pa.field("format", pa.string()),
     pa.field("pixels", pa.string()),       # 32 hex of blake2b over size and displayed RGB: equal pixels, equal text
-    pa.field("phash", pa.uint64()),        # see curation/phash.py
+    pa.field("phash", pa.uint64()),        # see curation/images/phash.py
     pa.field("contrast", pa.float32()),    # standard deviation of the 32 x 32 grey square, in grey levels
     pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)),  # 8 x 8 mean colours, row by row
 )
@@ -29,7 +25,7 @@ _COLUMNS = (
 class ImageDecode(ImageMeasure):
     """Drops what cannot be decoded within the caps, and pictures of one colour.
 
-    Reasons: svg, format, side_cap, pixel_cap, metadata_cap, truncated, not_decodable, blank. Only the header is read
+    Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank. Only the header is read
     before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one colour
     (transparency on white); -1 keeps such pictures.
     """
@@ -37,9 +33,9 @@ class ImageDecode(ImageMeasure):
     kind: Literal["image_decode"] = "image_decode"
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
 
-    formats: tuple[Format, ...] = Field(("jpg", "png", "webp", "gif", "bmp", "tiff"), min_length=1)
-    max_pixels: int = Field(64_000_000, ge=1, le=PILLOW_MAX_PIXELS)
-    max_side: int = Field(20_000, ge=1)
+    formats: tuple[Format, ...] = Field(FORMATS, min_length=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
+    max_side: int = Field(MAX_SIDE, ge=1, le=LARGEST_SIDE)
     blank_range: int = Field(8, ge=-1, le=255)
 
     def open(self) -> MeasureImages:
@@ -61,17 +57,3 @@ class ImageDecode(ImageMeasure):
         return row
 
 
-def measure_picture(image: Image.Image) -> dict[str, object]:
-    """The columns of one displayed RGB picture, less its format."""
-    grey_RC = grey_square(image)
-    levels = grey_RC.astype(np.int64)
-    # From whole numbers, so that no order of summation shows in the result.
-    variance = (levels.size * int((levels * levels).sum()) - int(levels.sum()) ** 2) / levels.size**2
-    return {
-        "width": image.width,
-        "height": image.height,
-        "pixels": hashlib.blake2b(b"%d %d " % image.size + image.tobytes(), digest_size=16).hexdigest(),
-        "phash": phash(grey_RC),
-        "contrast": variance**0.5,
-        "tiny_rgb": image.resize((TINY_SIDE, TINY_SIDE), Image.Resampling.BOX).tobytes(),
-    }

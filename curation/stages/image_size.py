@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curation.sift import mark
+from curation.methods.reasons import mark
 from curation.stage import Rule, Verdicts
 
 

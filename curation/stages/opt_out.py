@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.captions import explode
-from curation.sift import no_reasons, sift
+from curation.methods.reasons import no_reasons, sift
 from curation.stage import Rule, Verdicts
+from curation.table.captions import explode
 
 Token = Literal["noai", "noimageai", "none", "noindex", "noimageindex"]
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.duplicates import Duplicates, components, graph, member_rows, rank_columns
-from curation.groups import mixed
-from curation.phash import bands, hamming
-from curation.tables import whole
+from curation.images.phash import bands, hamming
+from curation.methods.duplicates import Duplicates, components, graph, member_rows, rank_columns
+from curation.table.arrow import whole
+from pipeline.draws import mixed
 
 _CHUNK = 512  # rows compared with all others at once
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.boilerplate import Boilerplate, boilerplate
-from curation.captions import ROW, explode
-from curation.groups import groups_of
-from curation.sift import sift
+from curation.methods.boilerplate import Boilerplate, boilerplate
+from curation.methods.reasons import sift
 from curation.stage import Global, Verdicts
-from curation.tables import whole
+from curation.table.arrow import whole
+from curation.table.captions import ROW, explode
+from pipeline.draws import hashed_u64
 
 
 class SiteBoilerplate(Global):
@@ -43,7 +43,7 @@ class SiteBoilerplate(Global):
         bad = pa.array(found, pa.bool_())
         notes = pa.table({"uid": uids, "site": sites(pairs, flat), "bad": bad})
         notes = notes.group_by(["uid", "site"]).aggregate([("bad", "max")]).rename_columns(["uid", "site", "bad"])
-        return notes.append_column("group", pa.array(groups_of(notes.column("site").to_pylist())))
+        return notes.append_column("group", pa.array(hashed_u64(notes.column("site").to_pylist())))
 
     def settle(self, notes: pa.Table) -> pa.Table:
         """The sites that go, each with its share."""

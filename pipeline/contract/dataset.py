@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.contract.index import read_index, scan_tar
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
 from pipeline.contract.pairs import captions_problem, row_checksum

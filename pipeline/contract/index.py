@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.contract.manifest import ShardEntry
 from pipeline.contract.pairs import index_name, row_checksum
-from pipeline.contract.tar import Member, Window, damage, members
+from pipeline.contract.tar import Member, damage, members
 from pipeline.errors import DataError
+from pipeline.storage.window import Window
 
 # Offsets are bytes from the start of the tar. A member that is absent has length 0.
 INDEX_SCHEMA = pa.schema(
@@ -155,7 +156,7 @@ def scan_tar(url: str) -> Scan:
             raise damage(
                 window.where, member.header, f"a second {role} for key {key!r}", "one image, text and json a key"
             )
-        sample.spans[role] = Span(member.start, window.read(member.start, member.size))
+        sample.spans[role] = Span(member.start, window.exactly(member.start, member.size))
         sample.end = member.end
         sample.ext = IMAGE_SUFFIXES.get(suffix, sample.ext)
     if sample is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.contract.pairs import FORMAT_VERSION, meta_bytes
 from pipeline.errors import DataError
 

@@ -1,30 +1,14 @@
 """Writes shards: tars that any WebDataset reader reads, the same bytes for the same pairs, each with its index."""
 
-import hashlib
 from collections.abc import Iterable
-from typing import IO, Any
+from typing import Any
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.contract.index import Span, index_row, index_table
 from pipeline.contract.manifest import ShardEntry
 from pipeline.contract.pairs import Pair, check_pair, index_name, key_of, meta_bytes, shard_name
 from pipeline.contract.tar import END, pack_header, padding
 from pipeline.errors import DataError
-
-
-class _Hashed:
-    """Writes through, counting and hashing."""
-
-    def __init__(self, out: IO[bytes]) -> None:
-        self._out, self._digest, self.position = out, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> None:
-        self._out.write(data)
-        self._digest.update(data)
-        self.position += len(data)
-
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
 
 
 def write_shard(folder: str, shard: int, pairs: Iterable[Pair]) -> ShardEntry:
@@ -37,7 +21,7 @@ def write_shard(folder: str, shard: int, pairs: Iterable[Pair]) -> ShardEntry:
     url, index_url = storage.join(folder, name), storage.join(folder, index_name(name))
     rows: list[dict[str, Any]] = []
     with storage.publish(url) as path, open(path, "wb", buffering=1 << 20) as file:
-        out = _Hashed(file)
+        out = storage.HashedWriter(file)
         for row, pair in enumerate(pairs):
             where = f"{storage.shown(url)} row {row}"
             check_pair(pair, where)
@@ -50,7 +34,7 @@ def write_shard(folder: str, shard: int, pairs: Iterable[Pair]) -> ShardEntry:
     return ShardEntry(name=name, pairs=len(rows), bytes=out.position, sha256=out.sha256(), index_sha256=index_sha256)
 
 
-def _write_pair(out: _Hashed, key: str, row: int, pair: Pair, where: str) -> dict[str, Any]:
+def _write_pair(out: storage.HashedWriter, key: str, row: int, pair: Pair, where: str) -> dict[str, Any]:
     """Writes the members of one pair; returns its index row."""
     try:
         members = {pair.ext: pair.image, "json": meta_bytes(pair.meta), "txt": pair.text.encode()}

@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.contract import storage
 from pipeline.errors import DataError
+from pipeline.storage.window import READ_AHEAD, Window
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-READ_AHEAD = 4 << 20  # bytes
 MAX_PAX = 64 << 10  # bytes
 _OCTAL = re.compile(rb"[0-7]+[ \0]*|\0+")
 _FILE, _FOLDER, _PAX = (b"0", b"\0"), b"5", (b"x", b"g")
@@ -49,23 +48,6 @@ def pack_header(name: str, size: int) -> bytes:
 def _checksum(total: int) -> bytes:
     """The checksum field; exactly these bytes are accepted, so that no flipped bit of it goes unseen."""
     return b"%06o\0 " % total
-
-
-class Window:
-    """Reads one file front to back in large blocks; knows where the file ends."""
-
-    def __init__(self, url: str) -> None:
-        self.where, self.size = storage.shown(url), storage.size(url)
-        self._reader, self._start, self._block = storage.RangeReader(url), 0, b""
-
-    def read(self, start: int, size: int) -> bytes:
-        """Raises DataError when the file ends before start + size."""
-        end = start + size
-        if end > self.size:
-            raise damage(self.where, start, f"the file ends at byte {self.size}", f"at least {end} bytes: it is cut")
-        if start < self._start or end > self._start + len(self._block):
-            self._start, self._block = start, self._reader.read(start, min(self.size, max(end, start + READ_AHEAD)))
-        return self._block[start - self._start : end - self._start]
 
 
 def damage(where: str, offset: int, found: str, expected: str) -> DataError:
@@ -111,7 +93,7 @@ def members(window: Window) -> Iterator[Member]:
     """Every file and folder of the archive in order. Raises DataError naming file and offset at the first damage:
     a cut, a bad header, a link or device, nonzero padding, a missing end mark or bytes after it."""
     where, offset, first = window.where, 0, 0
-    while any(block := window.read(offset, BLOCK)):
+    while any(block := window.exactly(offset, BLOCK)):
         name, size, kind = _header(block, where, offset)
         start = offset + BLOCK
         end = start + size + padding(size)
@@ -119,12 +101,12 @@ def members(window: Window) -> Iterator[Member]:
             found = f"member {name!r} ending at {end} in a file of {window.size} bytes"
             raise damage(where, offset, found, "a member inside the file: it is cut or damaged")
         if kind in _PAX and size <= MAX_PAX:
-            _check_pax(window.read(start, size), where, offset)
+            _check_pax(window.exactly(start, size), where, offset)
         elif kind in _FILE or (kind == _FOLDER and size == 0):
             yield Member(name, first, start, size, end, kind == _FOLDER)
         else:
             raise damage(where, offset, f"member {name!r} of type {kind!r}", "regular files only")
-        if any(window.read(start + size, padding(size))):
+        if any(window.exactly(start + size, padding(size))):
             raise damage(where, start + size, "nonzero padding", "zeros: it is damaged")
         offset = end
         first = first if kind in _PAX else end  # an extended header belongs to the member after it
@@ -133,7 +115,7 @@ def members(window: Window) -> Iterator[Member]:
 
 def _check_end(window: Window, offset: int) -> None:
     """After the first zero block: at least one more, and nothing but zeros."""
-    window.read(offset, 2 * BLOCK)
+    window.exactly(offset, 2 * BLOCK)
     for at in range(offset, window.size, READ_AHEAD):
-        if any(window.read(at, min(READ_AHEAD, window.size - at))):
+        if any(window.exactly(at, min(READ_AHEAD, window.size - at))):
             raise damage(window.where, at, "bytes after the end of the archive", "zeros: two tars in one, or damage")

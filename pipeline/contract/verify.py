@@ -7,13 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.contract.index import Span, index_row, read_index
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
 from pipeline.contract.pairs import index_name, row_checksum
 from pipeline.contract.shards import pack_pair
-from pipeline.contract.tar import END, Window
+from pipeline.contract.tar import END
 from pipeline.errors import ClipmillError, DataError
+from pipeline.storage.window import Window
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
     at = 0
     for row in table.to_pylist():
         try:
-            block = window.read(at, row["length"])
+            block = window.exactly(at, row["length"])
         except DataError as error:
             report.add(error.where, f"{error.found}: pairs {row['key']} and later are lost", "the whole shard")
             return
         if problem := _row_problem(row, at, block):
             report.add(f"{window.where} at byte {at} (pair {row['key']})", *problem)
         at += row["length"]
-    if window.size != at + len(END) or window.read(at, len(END)) != END:
+    if window.size != at + len(END) or window.exactly(at, len(END)) != END:
         report.add(
             f"{window.where} at byte {at}", f"{window.size - at} bytes", "two zero blocks and the end of the file"
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.report.charts import Chart, Line, histogram, line_chart
 from pipeline.report.figures import place, words_of
-from pipeline.report.shapes import CaptionCount, Concepts, EntryCount, InputPart, Summary
+from pipeline.report.schemas import CaptionCount, Concepts, EntryCount, InputPart, Summary
 
 _LABELS = {"images_bad": "not images"}  # addresses whose body holds no picture: pages, mostly
 _FIRST = ("width", "height", "aspect", "caption_words")  # pictures in the order to read them

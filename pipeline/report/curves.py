@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.contract import storage
+from pipeline import storage
 
 FIELDS = (
     "samples", "loss", "logit_scale", "lr", "samples_per_s", "grad_norm", "acc_i2t", "acc_t2i", "memory_mb", "epoch",

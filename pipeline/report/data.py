@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.report.curves import Steps, json_lines, read_steps
-from pipeline.report.shapes import EvalPoint, EvalResults, ManifestCounts, Summary
+from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -5,7 +5,7 @@ import re
 
 from markupsafe import Markup, escape
 
-from pipeline.contract import storage
+from pipeline import storage
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _RANKED = re.compile(r"(?:^|_)(i2t|t2i)_r(?:ecall)?@?(\d+)$")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.report.data import Curated
 from pipeline.report.figures import count_text, plain, words_of
-from pipeline.report.shapes import Example, StageCounts, Summary
+from pipeline.report.schemas import Example, StageCounts, Summary
 
 WITH_PAIR = "pair_dropped"  # how curation counts captions that went with their pair
 

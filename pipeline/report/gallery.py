@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.report.figures import place, plain, words_of
 from pipeline.report.funnel import Drop, Funnel, examples_of
-from pipeline.report.shapes import Example, Summary
+from pipeline.report.schemas import Example, Summary
 from pipeline.report.thumbs import Album, Picture
 
 KEPT_BYTES, DROPPED_BYTES, COPIES_BYTES = 1_500_000, 2_500_000, 1_500_000  # of data URIs in each section

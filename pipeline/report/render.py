@@ -5,7 +5,7 @@ from importlib import resources
 import jinja2
 from markupsafe import Markup
 
-from pipeline.contract import storage
+from pipeline import storage
 from pipeline.report import curation, figures, training
 from pipeline.report.data import RunData, load_run
 from pipeline.report.funnel import Funnel, build_funnel

@@ -8,7 +8,7 @@ from pipeline.report.charts import Chart, Key, Line, dumbbell, line_chart, stack
 from pipeline.report.curves import Steps
 from pipeline.report.data import Evaluated, Trained
 from pipeline.report.figures import metric_name, number_text
-from pipeline.report.shapes import EvalResults, EvalSet
+from pipeline.report.schemas import EvalResults, EvalSet
 
 TIMES = (
     ("waiting for data", "time_fetch_s"),

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-from curation.runner.run import curate
+from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from pipeline.errors import ClipmillError
 

@@ -1,4 +1,4 @@
-"""A rank whose work is to wait: everything of `training.rank` but torch, for tests of the launcher."""
+"""A rank whose work is to wait: everything of `training.launch.rank` but torch, for tests of the launcher."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipeline.errors import DataError, Stopped
 from pipeline.recipe import Recipe
-from training import rank
-from training.checkpoint.when import StopSignals
+from pipeline.signals import StopSignals
+from training.launch import rank
 
 
 def wait(command: str, recipe: Recipe, stop: StopSignals) -> None:

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from curation import captions, records, tables
 from curation.stage import Global, ImageMeasure, Rule, TextMeasure, Verdicts
+from curation.table import arrow, captions, schemas
 
 
 def pair(name: str, *texts: str, **fields: object) -> dict[str, object]:
     """A row of PAIRS; `texts` become alt captions, `fields` override columns (page_robots goes to every caption)."""
     robots = fields.pop("page_robots", "")
-    row = {f.name: 0 if pa.types.is_integer(f.type) else "" for f in records.PAIRS}
+    row = {f.name: 0 if pa.types.is_integer(f.type) else "" for f in schemas.PAIRS}
     row |= {"uid": hashlib.blake2b(name.encode(), digest_size=16).hexdigest(), "url": f"http://x.test/{name}"}
     row["captions"] = [
         {"text": text, "source": "alt", "page_url": "", "page_robots": robots, "language": ""} for text in texts
@@ -25,8 +25,8 @@ def pair(name: str, *texts: str, **fields: object) -> dict[str, object]:
 
 def pairs_of(*rows: dict[str, object], **columns: tuple[pa.DataType, list]) -> pa.Table:
     """A table sorted by uid; `columns` (type, values in the order of `rows`) are added behind those of PAIRS."""
-    plain = [{key: row[key] for key in records.PAIRS.names} for row in rows]
-    table = pa.Table.from_pylist(plain, schema=records.PAIRS)
+    plain = [{key: row[key] for key in schemas.PAIRS.names} for row in rows]
+    table = pa.Table.from_pylist(plain, schema=schemas.PAIRS)
     for name, (kind, values) in columns.items():
         table = table.append_column(pa.field(name, kind), pa.array(values, kind))
     return table.sort_by("uid")
@@ -59,11 +59,11 @@ def run_global(stage: Global, pairs: pa.Table, seed: int = 0, buckets: int = 1, 
     may; each bucket sees only the folded rows of its own uids. Verdicts of all pairs."""
     edges = np.linspace(0, pairs.num_rows, buckets + 1).astype(int)
     cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    notes = tables.concat([stage.survey(each, seed) for each in reversed(cut)])
+    notes = arrow.concat([stage.survey(each, seed) for each in reversed(cut)])
     slot = notes.column("group").to_numpy() % np.uint64(slots)
-    met = [tables.sorted_plainly(notes.filter(pa.array(slot == s)), ("group", "uid")) for s in range(slots)]
+    met = [arrow.sorted_plainly(notes.filter(pa.array(slot == s)), ("group", "uid")) for s in range(slots)]
     settled = [stage.settle(each) for each in met]
-    folded = stage.fold(tables.sorted_plainly(tables.concat(settled)))
+    folded = stage.fold(arrow.sorted_plainly(arrow.concat(settled)))
     judged = []
     for each in cut:
         own = folded
@@ -114,4 +114,4 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 
 
 def _joined(arrays: list[pa.Array | pa.ChunkedArray]) -> pa.Array:
-    return pa.concat_arrays([tables.whole(each) for each in arrays])
+    return pa.concat_arrays([arrow.whole(each) for each in arrays])

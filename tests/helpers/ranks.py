@@ -75,7 +75,7 @@ def _rank_main(job: bytes, rank: int, world: int, folder: str, end: Connection) 
     try:
         import torch
 
-        from training.peers import init_peers
+        from training.ranks.peers import init_peers
 
         torch.set_num_threads(1)
         function, args = pickle.loads(job)

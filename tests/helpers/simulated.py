@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.peers import Peers
+from training.ranks.peers import Peers
 
 
 class _Table:

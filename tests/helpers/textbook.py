@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batch import Batch
+from training.reader.batch import Batch
 
 
 def softmax_loss(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -15,6 +15,7 @@ import yaml
 
 from tests.helpers import ranks
 from tests.helpers.datasets import image_bytes, make_dataset
+from tests.helpers.places import ROOT
 from tests.helpers.ranks import run_ranks
 
 ranks._PRELOAD.append("training.run")  # open_clip takes seconds to import: once, not for each rank
@@ -43,19 +44,19 @@ def write_recipe(folder: Path, **train: Any) -> Path:
     return path
 
 
-def start(recipe: Path, *overrides: str, command: str = "train", rank: str = "training.rank") -> subprocess.Popen:
+def start(recipe: Path, *overrides: str, command: str = "train", rank: str = "training.launch.rank") -> subprocess.Popen:
     """`clipmill train RECIPE ...` without its command line: the launcher alone, in a process of its own."""
     code = (
         "import sys\n"
-        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training import launch\n"
+        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training.launch import launcher as launch\n"
         "log.configure()\n"
-        f"launch.RANK, launch.END_S = '{rank}', {10 if rank == 'training.rank' else 2}\n"
+        f"launch.RANK, launch.END_S = '{rank}', {10 if rank == 'training.launch.rank' else 2}\n"
         "try:\n    sys.exit(launch.run(sys.argv[1], sys.argv[2], sys.argv[3:]))\n"
         "except ClipmillError as error:\n    print('error:', error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, command, str(recipe), *overrides], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, **ENVIRONMENT}, cwd=Path(__file__).parents[2],
+        env={**os.environ, **ENVIRONMENT}, cwd=ROOT,
     )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def _train_as(peers: Any, recipe: str, overrides: list[str], environment: dict[s
     os.environ.update(environment)
     from pipeline.errors import ClipmillError
     from pipeline.recipe import load
-    from training.checkpoint.when import StopSignals
+    from pipeline.signals import StopSignals
     from training.loop import train
     from training.settings import EvalSettings, TrainSettings
 

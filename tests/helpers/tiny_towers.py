@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.batch import Batch
+from training.reader.batch import Batch
 
 SIDE, LENGTH, WORDS, WIDTH = 4, 5, 17, 6
 
@@ -31,14 +31,10 @@ class TinyTowers(nn.Module):
         self.register_buffer("seen", torch.zeros(1))
         self.to(dtype)
 
-    def forward(
-        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None, seeds_N: Tensor | None = None
-    ):
+    def forward(self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None):
         image_ND = text_ND = None
         if images_NCHW is not None:
             pixels = (images_NCHW.to(self.log_scale.dtype) - 128) / 64
-            if seeds_N is not None:
-                pixels = pixels * (1 + seeds_N.to(pixels.dtype).view(-1, 1, 1, 1) / 10)
             image_ND = F.normalize(self._wide(self.image(pixels)), dim=-1)
         if tokens_NL is not None:
             text_ND = F.normalize(self._wide(self.text(tokens_NL)), dim=-1)

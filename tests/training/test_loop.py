@@ -12,7 +12,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe import load
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_run import metrics, train_here, write_eval_set, write_recipe
-from training.metrics import JsonLines
+from training.output.metrics import JsonLines
 from training.settings import TrainSettings, check_training
 
 FIELDS = {
@@ -67,7 +67,7 @@ def test_scores_in_the_loop_equal_scores_of_the_checkpoint(finished: Path) -> No
 
 
 def _evaluate(peers: Any, recipe: str) -> dict[str, Any]:
-    from training.evaluate import evaluate
+    from training.score import evaluate
     from training.settings import EvalSettings
 
     loaded = load(recipe)
@@ -89,7 +89,7 @@ def test_an_exported_file_scores_as_its_checkpoint(finished: Path, tmp_path: Pat
 
 
 def _evaluate_alone(recipe: Path) -> dict[str, float]:
-    from training.peers import Peers
+    from training.ranks.peers import Peers
 
     return _evaluate(Peers.alone(), str(recipe))["results"]
 
@@ -150,8 +150,8 @@ def test_a_run_stops_at_once_or_after_some_non_finite_steps_in_a_row(tmp_path, p
 
 def _hold_and_train(peers: Any, recipe: str) -> list[str]:
     from tests.helpers.tiny_run import _train_as
-    from training.claim import claimed
-    from training.peers import Peers
+    from training.output.folder import claimed
+    from training.ranks.peers import Peers
 
     with claimed(load(recipe).section("train", TrainSettings).output_path, Peers.alone()):
         said = _train_as(peers, recipe, [], {})

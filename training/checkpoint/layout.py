@@ -17,15 +17,16 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import DataError
-from training.checkpoint.files import FileEntry, storage_errors, sync_folder, write_hashed
+from pipeline import storage
+from pipeline.errors import DataError, StorageError
+from pipeline.storage.refusals import storage_errors
+from training.checkpoint.files import FileEntry, sync_folder, write_hashed
 
 FORMAT_VERSION = 1
 COMPLETE, STATE, LATEST = "COMPLETE.json", "state.json", "latest"
 TEMP, TRASH = ".tmp-", ".trash-"
 _STEP = re.compile(r"step-(\d{8,})")
 _FILE = re.compile(r"rank-(\d{3,})(-\d{3,})?\.safetensors|state\.json")
-_CHUNK = 8 << 20
 
 
 class NewerFormat(DataError):
@@ -164,17 +165,11 @@ def damage_of(folder: Path, file: FileEntry) -> str:
         size = path.stat().st_size
         if size != file.bytes:
             return f"{path}: holds {size} bytes; {file.bytes} were written"
-        found = _sha256(path)
+        found = storage.sha256_of(str(path))
     except FileNotFoundError:
         return f"{path}: is missing; {file.bytes} bytes were written"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
+    except (StorageError, DataError) as error:
+        return f"{path}: {error.found}"
     return "" if found == file.sha256 else f"{path}: sha256 is {found[:12]}...; {file.sha256[:12]}... was written"
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while block := file.read(_CHUNK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,8 +13,8 @@ import torch
 
 from pipeline.errors import ClipmillError, DataError
 from pipeline.log import get_logger
-from training.agree import on_every_rank, on_first_rank
-from training.checkpoint.files import FileEntry, storage_errors, write_hashed
+from pipeline.storage.refusals import storage_errors
+from training.checkpoint.files import FileEntry, write_hashed
 from training.checkpoint.layout import (
     STATE,
     Complete,
@@ -27,11 +27,12 @@ from training.checkpoint.layout import (
     sweep,
 )
 from training.checkpoint.retention import prune
-from training.checkpoint.state import TrainState
 from training.checkpoint.tensors import TensorReader, write_tensors
-from training.engine import Engine
-from training.full_state import checked, load_buffers
-from training.peers import Peers
+from training.checkpoint.train_state import TrainState
+from training.engine.full_state import checked, load_buffers
+from training.engine.interface import Engine
+from training.ranks.agreement import on_every_rank, on_first_rank
+from training.ranks.peers import Peers
 
 log = get_logger("checkpoint")
 PARTS = ("param", "exp_avg", "exp_avg_sq", "buffer")

@@ -12,7 +12,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import DataError
-from training.checkpoint.files import FileEntry, HashedFile, storage_errors
+from pipeline.storage.refusals import storage_errors
+from training.checkpoint.files import FileEntry, HashedFile
 
 BUFFER_BYTES = 512 << 20
 """Tensors are collected up to this size, then written as one file: it bounds the memory of a save."""

@@ -9,18 +9,23 @@ Tars are read by the contract's strict reader: a cut or damaged one is named, ne
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from pipeline.contract.storage import exists, join, read_bytes
-from pipeline.contract.tar import Window, members
+from pipeline.contract.index import IMAGE_SUFFIXES
+from pipeline.contract.tar import members
 from pipeline.errors import DataError, RecipeError
-from training.agree import on_first_rank
-from training.peers import Peers
+from pipeline.images.decoder import Refused
+from pipeline.storage.files import exists, join, read_bytes
+from pipeline.storage.window import Window
 from training.reader.images import ImageSettings, eval_image
 
-IMAGES = ("jpg", "jpeg", "png", "webp")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.ranks.peers import Peers
+
 _THREADS = 8
 
 
@@ -42,8 +47,10 @@ def check_set(where: str, path: str, split: str) -> None:
                           "give the folder that holds test/nshards.txt")
 
 
-def open_rows(peers: Peers, path: str, split: str, label: str) -> list[Row]:
+def open_rows(peers: "Peers", path: str, split: str, label: str) -> list[Row]:
     """Every row of a split in order, indexed by one rank. DataError for damage or a missing member. Collective."""
+    from training.ranks.agreement import on_first_rank
+
     return on_first_rank(peers, lambda: list(_rows(path, split, label)))
 
 
@@ -61,7 +68,7 @@ def _shard_rows(shard: str, label: str) -> Iterator[Row]:
     places: dict[str, dict[str, tuple[int, int]]] = {}
     for member in members(window):
         key, _, suffix = member.name.rpartition(".")
-        suffix = "image" if suffix.lower() in IMAGES else suffix.lower()
+        suffix = "image" if suffix.lower() in IMAGE_SUFFIXES else suffix.lower()
         if member.is_folder or suffix not in ("image", label):
             continue
         if suffix in places.setdefault(key, {}):
@@ -76,14 +83,15 @@ def _shard_rows(shard: str, label: str) -> Iterator[Row]:
         yield Row(shard, key, *found["image"], read_bytes(shard, found[label][0], sum(found[label])))
 
 
-def load_images(rows: list[Row], image: ImageSettings, size: int) -> torch.Tensor:
+def load_images(rows: list[Row], image: ImageSettings, size: int) -> "Tensor":
     """uint8 [N, 3, size, size]. DataError naming a row that cannot be decoded: leaving it out would change scores."""
+    import torch
 
     def load(row: Row) -> np.ndarray:
         try:
             return eval_image(read_bytes(row.shard, row.start, row.start + row.size), image, size)
-        except ValueError as error:
-            raise DataError(f"{row.shard}: {row.key}", f"is no usable image ({error})", "JPEG, PNG or WebP") from None
+        except Refused as refused:
+            raise DataError(f"{row.shard}: {row.key}", f"is no usable image ({refused.reason})", "JPEG, PNG or WebP") from None
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return torch.from_numpy(np.stack(list(pool.map(load, rows))))

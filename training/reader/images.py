@@ -1,35 +1,21 @@
-"""Image bytes to pixels: decode safely, augment by keyed draws, resize; uint8 CHW out.
+"""Image bytes to pixels: decoded (pipeline/images), augmented by keyed draws, resized; uint8 CHW out.
 
-Only JPEG, PNG and WebP decoders are ever run, and only on images under the pixel cap. Transparency is laid on the
-background, EXIF orientation is applied, 16-bit greys are scaled (Pillow alone would clip them to white).
 Evaluation pixels equal those of open_clip's evaluation transform on opaque images, bit by bit.
 """
 
-import io
 import math
-import struct
 from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import Field, model_validator
 
-from pipeline.keyed import keyed_uniform
+from pipeline.contract.pairs import EXTS
+from pipeline.draws import keyed_uniform
+from pipeline.images.decoder import BACKGROUNDS, MAX_PIXELS, PILLOW_MAX_PIXELS, Picture
 from pipeline.settings import Settings
 
-FORMATS = ("JPEG", "PNG", "WEBP")
-_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))  # of keyed crops; the range of Inception's (Szegedy et al. 2015)
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 _MARGIN = 2.0  # shortcuts leave at least twice the wanted pixels: the bicubic filter still does the last halving
 
 _LONG = 8  # aspect ratio from which the middle of a strip is cut out before it is scaled
@@ -50,7 +36,7 @@ class ImageSettings(Settings):
     crop_scale: tuple[Unit, Unit] = (1.0, 1.0)
     flip: bool = False
     background: Literal["white", "black"] = "white"
-    max_pixels: Annotated[int, Field(gt=0, le=178_956_970)] = 89_478_485
+    max_pixels: Annotated[int, Field(gt=0, le=PILLOW_MAX_PIXELS)] = MAX_PIXELS
 
     @model_validator(mode="after")
     def _ordered(self) -> "ImageSettings":
@@ -60,14 +46,13 @@ class ImageSettings(Settings):
 
 
 def eval_image(data: bytes, settings: ImageSettings, size: int) -> np.ndarray:
-    """uint8 [3, size, size] without augmentation. ValueError with a short reason when the bytes are no usable image."""
-    picture = _opened(data, settings.max_pixels)
-    image = _rgb(picture, settings.background)
+    """uint8 [3, size, size] without augmentation. Refused with a reason when the bytes are no usable image."""
+    image = Picture(data, EXTS, settings.max_pixels).rgb(settings.background)
     return _pixels(_fitted(image, (0.0, 0.0, *image.size), settings, size))
 
 
 def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoch: int, uid: str) -> np.ndarray:
-    """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid). ValueError as `eval_image`.
+    """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid). Refused as `eval_image`.
 
     Large images are first reduced by whole factors (JPEGs while they are decoded) to no less than twice their size.
     """
@@ -75,76 +60,16 @@ def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoc
     def draw(name: str) -> float:
         return keyed_uniform(seed, name, epoch, uid)
 
-    picture = _opened(data, settings.max_pixels)
-    width, height = picture.size if _orientation(picture) < 5 else picture.size[::-1]
+    picture = Picture(data, EXTS, settings.max_pixels)
+    width, height = picture.size
     cropped = settings.crop_scale[0] < 1
     box = _crop(width, height, settings, draw) if cropped else (0.0, 0.0, float(width), float(height))
-    _draft(picture, box, size)
-    image = _rgb(picture, settings.background)
+    image = picture.rgb(settings.background, spare=min(box[2] - box[0], box[3] - box[1]) / (size * _MARGIN))
     sx, sy = image.width / width, image.height / height
     box = (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
     stretch = cropped and settings.resize == "shortest"
     pixels = _pixels(_fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN))
     return np.ascontiguousarray(pixels[:, :, ::-1]) if settings.flip and draw("flip") < 0.5 else pixels
-
-
-def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    """The image with its header read and nothing decoded."""
-    file = io.BytesIO(data)
-    try:
-        picture = Image.open(file, formats=FORMATS)
-    except Image.DecompressionBombError:
-        raise ValueError("too_many_pixels") from None
-    except Exception:  # Pillow's parsers raise anything from SyntaxError to struct.error on hostile bytes
-        raise ValueError("not_an_image") from None
-    if picture.width * picture.height > max_pixels:
-        raise ValueError("too_many_pixels")
-    return picture
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 when absent or unreadable. Decodes a PNG, whose EXIF chunk may follow its pixels."""
-    if picture.format == "PNG":
-        _loaded(picture)
-    try:
-        turned = picture.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make the picture unusable
-        return 1
-    return turned if turned in _TURNS else 1
-
-
-def _loaded(picture: Image.Image) -> None:
-    try:
-        picture.load()
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error):
-        raise ValueError("truncated_or_damaged") from None
-    except (MemoryError, Image.DecompressionBombError):
-        raise ValueError("too_many_pixels") from None
-
-
-def _draft(picture: Image.Image, box: Box, size: int) -> None:
-    """Asks the JPEG decoder for fewer pixels when the part in `box` has far more than `size` needs."""
-    if picture.format != "JPEG":
-        return
-    spare = min(box[2] - box[0], box[3] - box[1]) / (size * _MARGIN)
-    if spare >= 2:
-        picture.draft(None, (max(1, int(picture.width / spare)), max(1, int(picture.height / spare))))
-
-
-def _rgb(picture: Image.Image, background: str) -> Image.Image:
-    """Decoded, upright, opaque RGB."""
-    _loaded(picture)
-    turned = _orientation(picture)
-    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion clips everything above 255 to white
-        scaled = np.clip(np.asarray(picture).astype(np.int64), 0, 65535) >> 8
-        image = Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    elif picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        image = Image.new("RGB", picture.size, _BACKGROUNDS[background])
-        image.paste(layer, mask=layer.getchannel("A"))
-    else:
-        image = picture.convert("RGB")
-    return image.transpose(_TURNS[turned]) if turned in _TURNS else image
 
 
 def _crop(width: int, height: int, settings: ImageSettings, draw) -> Box:
@@ -179,7 +104,7 @@ def _fitted(
         inner = image.resize(
             (max(1, round(width / ratio)), max(1, round(height / ratio))), how, reducing_gap=gap, box=box
         )
-        square = Image.new("RGB", (size, size), _BACKGROUNDS[settings.background])
+        square = Image.new("RGB", (size, size), BACKGROUNDS[settings.background])
         square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
         return square
     short, long = min(width, height), max(width, height)

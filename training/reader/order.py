@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.draws import keyed_u64, mixed
 from pipeline.errors import DataError, RecipeError
-from pipeline.keyed import keyed_u64
 
 MAX_LANES = 1024
 _ROUNDS = 8
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _EPOCHS_KEPT = 3  # a step touches at most three epochs
 
 
@@ -124,8 +125,8 @@ class Order:
             here = epoch == number
             table = self._epoch(int(number))
             key = _mix(_mix(np.uint64(table.key) ^ lane[here].astype(np.uint64)) ^ start[here].astype(np.uint64))
-            mixed = permuted((offset - start)[here], size[here], key)
-            place = (block[here] + start[here] + mixed + table.shift) % n
+            moved = permuted((offset - start)[here], size[here], key)
+            place = (block[here] + start[here] + moved + table.shift) % n
             nth = np.searchsorted(table.starts, place, side="right") - 1
             shard[here], row[here] = table.shards[nth], place - table.starts[nth]
         return Draw(lane, epoch, shard, row)
@@ -174,11 +175,8 @@ def _feistel(value: np.ndarray, bits: np.ndarray, key: np.ndarray) -> np.ndarray
 
 
 def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
-    """SplitMix64's finaliser (Steele, Lea, Flood 2014): a bijection of 64-bit words that scatters their bits."""
-    x = np.atleast_1d(np.asarray(x, dtype=np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    """One step of SplitMix64: a bijection of 64-bit words that scatters their bits and fixes none."""
+    return mixed(np.atleast_1d(np.asarray(x, dtype=np.uint64)) + _GAMMA)
 
 
 def _summed(lane: np.ndarray, x: np.ndarray, count: int) -> np.ndarray:

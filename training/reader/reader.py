@@ -11,22 +11,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.contract.dataset import RawPair
 from pipeline.errors import ClipmillError, DataError
+from pipeline.images.decoder import Refused
 from pipeline.log import get_logger
-from pipeline.settings import Settings
-from training.batch import BadPair, Batch, concatenated
-from training.reader.captions import CaptionPolicy, draw_caption
-from training.reader.fetch import Map, Pairs
+from training.reader.batch import BadPair, Batch, concatenated
+from training.reader.captions.policy import CaptionPolicy, draw_caption
 from training.reader.images import ImageSettings, train_image
 from training.reader.order import Order
+from training.reader.pairs import Map, Pairs
+from training.reader.settings import ReaderSettings
 from training.reader.state import ReaderState
 
 Tokenize = Callable[[list[str]], torch.Tensor]
@@ -34,24 +33,6 @@ _SMALLEST_PIECE = 32  # rows; below it the hand-over between processes costs mor
 _GRACE = 1000  # rows at the start over which the budget of bad images is spread
 _MEMORY_HINT = "lower train.reader.prefetch or train.reader.piece; in a container, give /dev/shm more room"
 
-
-class ReaderSettings(Settings):
-    """`lanes` and `window` are part of the order; the rest never changes what a step sees.
-
-    `lanes`: streams that a step takes equal parts of; default: the largest divisor of the global batch up to 1,024.
-    `window`: neighbouring pairs of a lane that are mixed with each other. `workers`: reading processes of each rank; 0
-    reads in the training process. `prefetch`: steps kept ready. `piece`: most rows that a worker handles at a time.
-    `threads`: of each worker, for reading and decoding; raise it for remote shards. `max_bad_fraction`: undecodable
-    images tolerated before the run stops.
-    """
-
-    lanes: Annotated[int, Field(gt=0)] | None = None
-    window: Annotated[int, Field(gt=0)] = 4096
-    workers: Annotated[int, Field(ge=0)] = 2
-    prefetch: Annotated[int, Field(gt=0)] = 2
-    piece: Annotated[int, Field(gt=0)] = 512
-    threads: Annotated[int, Field(gt=0)] = 2
-    max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
 
 
 class Reader:
@@ -196,8 +177,8 @@ class _Pieces(Dataset):
         def decode(row: int) -> str:
             try:
                 images_NCHW[row] = self._decoded(raw[row], epochs[row])
-            except ValueError as error:
-                return str(error)
+            except Refused as refused:
+                return refused.reason
             return ""
 
         reasons = list(each(decode, range(len(raw))))

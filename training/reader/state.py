@@ -3,15 +3,10 @@
 Order is a function, so the state is only the function's arguments and the step; resuming seeks, nothing is replayed.
 """
 
-import hashlib
-from collections.abc import Iterable
 
-import numpy as np
 
 from pipeline.errors import DataError
 from pipeline.settings import Settings
-
-_WORD = 1 << 64
 
 
 class ReaderState(Settings):
@@ -45,20 +40,3 @@ def check_state(saved: ReaderState, current: ReaderState) -> None:
             raise DataError("reader state", f"{name} is {now}", expected, hint.format(saved=before))
 
 
-def digest_words(uids: Iterable[str]) -> np.ndarray:
-    """blake2b-64 of each uid, uint64."""
-    data = b"".join(hashlib.blake2b(uid.encode(), digest_size=8).digest() for uid in uids)
-    return np.frombuffer(data, dtype="<u8")
-
-
-def digest_part(uids: Iterable[str]) -> int:
-    """Sum of blake2b-64(uid) as a signed 64-bit integer that wraps: an int64 all-reduce may add the ranks' parts."""
-    return int(digest_words(uids).sum(dtype=np.uint64).astype(np.int64))
-
-
-def step_digest(total: int, count: int) -> str:
-    """The digest of a step as logged, from the (wrapping) sum of all parts and the number of pairs of the global batch.
-
-    A sum does not depend on the order of the rows, hence not on the number of ranks; masked pairs are counted too.
-    """
-    return f"{total % _WORD:016x}-{count}"

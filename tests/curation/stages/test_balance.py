@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.captions import with_fields
 from curation.stages.balance import Balance, count_entries, keep_probability, threshold_t
-from pipeline.keyed import keyed_uniform
+from curation.table.captions import with_fields
+from pipeline.draws import keyed_uniform
 from tests.helpers.pairs import by_url, pair, pairs_of, run_global, same_verdicts
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from curation.boilerplate import PATTERNS
+from curation.methods.boilerplate import PATTERNS
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_rules import CaptionRules
 from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, texts_of

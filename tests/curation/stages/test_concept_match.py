@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from curation.concepts import entry_counts
+from curation.methods.concepts import entry_counts
 from curation.stages.balance import count_entries
 from curation.stages.concept_match import ConceptMatch
 from pipeline.errors import RecipeError

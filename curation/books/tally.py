@@ -1,0 +1,169 @@
+"""What one bucket adds to the summary: counts, histograms and the examples that may be shown. All small."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.job import Job
+from curation.stage import Stage
+from curation.table import arrow, captions
+from pipeline import storage
+from pipeline.draws import keyed_u64
+
+KEPT_EXAMPLES, DROP_EXAMPLES, GROUPS, REMOVED = 48, 12, 24, 6
+_SIDES = [float(round(16 * 2 ** (i / 2))) for i in range(21)]  # 16 to 16,384 pixels, two bins an octave
+EDGES: dict[str, list[float]] = {
+    "width": [1.0, *_SIDES],
+    "height": [1.0, *_SIDES],
+    "aspect": [round(2 ** (i / 4), 3) for i in range(-12, 13)],  # width over height, 1:8 to 8:1
+    "caption_words": [float(i) for i in range(1, 33)],
+}
+
+
+def tally(job: Job, bucket: int) -> dict[str, Any]:
+    """The share of one bucket; `merge` adds them up."""
+    kept = storage.read_parquet(job.file(job.segments[-1], bucket, ".parquet"))
+    gone = pa.concat_tables(storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments)
+    before = storage.read_parquet(job.file(job.segments[0], bucket, ".before.parquet"))
+    after = pc.value_counts(pc.drop_null(captions.first(kept)))
+    after = pa.table({"text": after.field("values"), "pairs": after.field("counts")})
+    measured = gone.filter(pc.is_valid(gone.column("width")))
+    return {
+        "languages": _values(captions.first(kept, "language")),
+        "caption_sources": _values(captions.first(kept, "source")),
+        "texts": {"before": _pairs_of(before), "after": _pairs_of(after)},
+        "histograms": _histograms(kept, measured, before, after),
+        "kept": examples(job, kept.append_column("caption", captions.first(kept)), KEPT_EXAMPLES),
+        "drops": _drops(job, gone),
+        "groups": _groups(job, gone),
+        "entries": _entries(kept),
+    }
+
+
+def _values(column: pa.Array) -> dict[str, int]:
+    return {v["values"]: v["counts"] for v in pc.value_counts(pc.fill_null(column, "")).to_pylist()}
+
+
+def _pairs_of(table: pa.Table) -> dict[str, int]:
+    return dict(zip(table.column("text").to_pylist(), table.column("pairs").to_pylist(), strict=True))
+
+
+def _histograms(kept: pa.Table, gone: pa.Table, before: pa.Table, after: pa.Table) -> dict[str, dict[str, np.ndarray]]:
+    def sides(table: pa.Table) -> dict[str, np.ndarray]:
+        if "width" not in table.schema.names:
+            return {name: np.zeros(0) for name in ("width", "height", "aspect")}
+        width, height = (table.column(n).to_numpy().astype(float) for n in ("width", "height"))
+        return {"width": width, "height": height, "aspect": width / np.maximum(height, 1)}
+
+    mine, theirs = sides(kept), sides(gone)
+    found = {
+        name: {"before": _bins(name, mine[name]) + _bins(name, theirs[name]), "after": _bins(name, mine[name])}
+        for name in mine
+    }
+    words = {}
+    for when, table in (("before", before), ("after", after)):
+        lengths = np.array([len(text.split()) for text in table.column("text").to_pylist()], float)
+        words[when] = _bins("caption_words", lengths, table.column("pairs").to_numpy())
+    return {**found, "caption_words": words}
+
+
+def _bins(name: str, values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Counts per bin; what lies outside is counted in the first or last one."""
+    edges = np.array(EDGES[name])
+    at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    return np.bincount(at, weights, len(edges) - 1).astype(np.int64)
+
+
+def order_of(uids: list[str], seed: int) -> np.ndarray:
+    """A keyed random order of uids, uint64: who is shown does not depend on buckets or luck."""
+    low = np.frombuffer(bytes.fromhex("".join(uid[16:] for uid in uids)), ">u8").astype(np.uint64)
+    return low ^ np.uint64(keyed_u64(seed, "examples"))
+
+
+def examples(job: Job, table: pa.Table, most: int) -> list[dict[str, Any]]:
+    """The first `most` rows in keyed order, each with `order` and what a thumbnail needs."""
+    names = ("uid", "url", "caption", "image_sha256", "image_part", "image_offset", "image_size", "reason", "detail")
+    order = order_of(table.column("uid").to_pylist(), job.seed)
+    rows = np.argsort(order, kind="stable")[:most]
+    some = table.select([n for n in names if n in table.schema.names]).take(pa.array(rows, pa.int64()))
+    return [{**row, "order": int(order[at])} for row, at in zip(some.to_pylist(), rows, strict=True)]
+
+
+def _drops(job: Job, gone: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    labels = pc.binary_join_element_wise(gone.column("stage"), gone.column("reason"), ".")
+    return {
+        label: examples(job, gone.filter(pc.equal(labels, label)), DROP_EXAMPLES)
+        for label in sorted(pc.unique(labels).to_pylist())
+    }
+
+
+def finds_duplicates(stage: Stage) -> bool:
+    """Stages whose detail is the uid of the survivor."""
+    return stage.kind.endswith("_duplicates")
+
+
+def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
+    """survivor -> its removed copies here, of the first `GROUPS` survivors in keyed order."""
+    names = [n for n, stage in zip(job.names, job.settings.stages, strict=True) if finds_duplicates(stage)]
+    is_uid = pc.match_substring_regex(gone.column("detail"), "^[0-9a-f]{32}$")
+    is_copy = pc.is_in(gone.column("stage"), pa.array(names, pa.string()))
+    removed = gone.filter(pc.and_(is_copy, pc.fill_null(is_uid, False)))
+    survivors = arrow.whole(pc.unique(removed.column("detail"))).to_pylist()
+    order = order_of(survivors, job.seed)
+    found = {}
+    for at in np.argsort(order, kind="stable")[:GROUPS]:
+        rows = removed.filter(pc.equal(removed.column("detail"), survivors[at]))
+        reason = f"{rows.column('stage')[0]}.{rows.column('reason')[0]}"
+        found[survivors[at]] = {"order": int(order[at]), "reason": reason, "removed": examples(job, rows, REMOVED)}
+    return found
+
+
+def _entries(kept: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
+    """(entry, number of texts that mention it) over the kept pairs; None without matched concepts."""
+    flat = captions.explode(kept)
+    if "concepts" not in flat.schema.names:
+        return None
+    return np.unique(arrow.whole(flat.column("concepts")).flatten().to_numpy(), return_counts=True)
+
+
+def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Adds the tally of one more bucket; `whole` starts as {}."""
+    if not whole:
+        return part
+    for name in ("languages", "caption_sources"):
+        whole[name] = dict(Counter(whole[name]) + Counter(part[name]))
+    for when in ("before", "after"):
+        _add_texts(whole["texts"][when], part["texts"][when])
+        for name in EDGES:
+            whole["histograms"][name][when] = whole["histograms"][name][when] + part["histograms"][name][when]
+    whole["kept"] = _first(whole["kept"] + part["kept"], KEPT_EXAMPLES)
+    for label, rows in part["drops"].items():
+        whole["drops"][label] = _first(whole["drops"].get(label, []) + rows, DROP_EXAMPLES)
+    for survivor, group in part["groups"].items():
+        mine = whole["groups"].setdefault(survivor, {**group, "removed": []})
+        mine["removed"] = _first(mine["removed"] + group["removed"], REMOVED)
+    ranked = sorted(whole["groups"].items(), key=lambda item: (item[1]["order"], item[0]))
+    whole["groups"] = dict(ranked[:GROUPS])
+    if part["entries"] is not None:
+        both = [whole["entries"], part["entries"]]
+        entry, at = np.unique(np.concatenate([e for e, _ in both]), return_inverse=True)
+        whole["entries"] = entry, np.bincount(at, np.concatenate([n for _, n in both]), len(entry)).astype(np.int64)
+    return whole
+
+
+_MOST_TEXTS = 2_000_000
+
+
+def _add_texts(mine: dict[str, int], theirs: dict[str, int]) -> None:
+    for text, pairs in theirs.items():
+        mine[text] = mine.get(text, 0) + pairs
+    if len(mine) > _MOST_TEXTS:  # only the top is shown: on a huge set the rarest texts may be forgotten
+        for text in [text for text, pairs in mine.items() if pairs == 1]:
+            del mine[text]
+
+
+def _first(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (row["order"], row["uid"]))[:most]

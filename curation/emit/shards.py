@@ -1,0 +1,107 @@
+"""From kept pairs to the dataset of pipeline/contract: shards in uid order (a hash, so they are shuffled)."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.emit.convert import convert
+from curation.emit.gate import needs_conversion
+from curation.emit.swap import target
+from curation.job import Job
+from curation.pool.store import ImageReader
+from curation.table import parquet, schemas
+from pipeline import storage
+from pipeline.contract.pairs import META_COLUMNS, Pair
+from pipeline.contract.shards import write_shard
+from pipeline.errors import DataError
+from pipeline.images.decoder import Refused
+
+Slice = tuple[int, int, int]  # bucket, first row, row after the last
+_CAPTION_FIELDS = ("score", "model", "prompt_version", "language")
+_OWN = {column.name for column in META_COLUMNS} | {"source_sha256"}
+
+
+
+def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
+    """For each shard the rows of each bucket in it: all shards as even as can be, none above `pairs_per_shard`."""
+    total = sum(rows)
+    shards = math.ceil(total / pairs_per_shard)
+    starts = np.concatenate([[0], np.cumsum(rows)]).tolist()
+    found = []
+    for shard in range(shards):
+        first, end = total * shard // shards, total * (shard + 1) // shards
+        found.append([
+            (bucket, max(first, starts[bucket]) - starts[bucket], min(end, starts[bucket + 1]) - starts[bucket])
+            for bucket in range(len(rows))
+            if max(first, starts[bucket]) < min(end, starts[bucket + 1])
+        ])
+    return found
+
+
+def emit_shard(job: Job, shard: int, parts: list[Slice]) -> dict[str, Any]:
+    """Writes one shard, unless it is written; returns its manifest entry and the metadata fields used."""
+    done = storage.join(job.emit_folder, "entries", f"{shard:06d}.json")
+    if storage.exists(done):
+        return json.loads(storage.read_bytes(done))
+    columns: set[str] = set()
+    entry = write_shard(target(job), shard, _pairs(job, parts, columns))
+    told = {"entry": entry.model_dump(mode="json"), "columns": sorted(columns)}
+    storage.publish_json(done, told)
+    return told
+
+
+def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
+    reader = ImageReader(job.pool)
+    last = job.segments[-1]
+    for bucket, start, stop in parts:
+        table = parquet.read_slice(job.file(last, bucket, ".parquet"), start, stop)
+        scores = [f.name for f in table.schema if f.name.endswith("score") and pa.types.is_primitive(f.type)]
+        wanted = {*schemas.PAIRS.names, "width", "height", "language", *scores}
+        table = table.select([name for name in table.schema.names if name in wanted])
+        for batch in table.to_batches(max_chunksize=1024):
+            for row in batch.to_pylist():
+                pair = _pair(job, row, reader, scores)
+                columns.update(pair.meta)
+                yield pair
+
+
+def _pair(job: Job, row: dict[str, Any], reader: ImageReader, scores: list[str]) -> Pair:
+    body = reader.read(row["image_part"], row["image_offset"], row["image_size"], row["image_sha256"])
+    ext, width, height, sha256 = row["image_ext"], row["width"], row["height"], row["image_sha256"]
+    meta = _passed_through(row["extra"])
+    if needs_conversion(ext, job.settings.emit):
+        try:
+            body, ext, width, height = convert(body, job.settings.emit)
+        except Refused as refused:
+            where, hint = f"image {sha256[:12]} of pair {row['uid']}", "put the stage `image_decode` into the recipe"
+            raise DataError(where, f"cannot be converted: {refused.reason}", "an image that decodes", hint) from None
+        meta["source_sha256"] = sha256
+        sha256 = hashlib.sha256(body).hexdigest()
+    first = row["captions"][0]
+    meta |= {"uid": row["uid"], "sha256": sha256, "width": width, "height": height, "url": row["url"]}
+    meta |= {"page_url": first["page_url"], "language": row.get("language") or first["language"]}
+    meta |= {name: row[name] for name in scores if row[name] is not None and math.isfinite(row[name])}
+    meta["captions"] = [_caption(caption) for caption in row["captions"]]
+    return Pair(row["uid"], body, ext, meta)
+
+
+def _caption(caption: dict[str, Any]) -> dict[str, Any]:
+    told = {"text": caption["text"], "source": caption["source"]}
+    return told | {name: caption[name] for name in _CAPTION_FIELDS if caption.get(name) not in (None, "")}
+
+
+def _passed_through(extra: str) -> dict[str, Any]:
+    """Fields of the input that clipmill does not know; a name it knows is never overridden."""
+    try:
+        found = json.loads(extra) if extra else {}
+    except ValueError:
+        return {}
+    return {name: value for name, value in found.items() if name not in _OWN} if isinstance(found, dict) else {}
+
+
+

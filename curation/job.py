@@ -1,0 +1,113 @@
+"""What will be done and where it will lie, as pure data: segments, their digests, their files.
+
+Row-wise stages that follow each other and ask for the same resources form one segment, done by one task per bucket.
+A Global stage ends a segment (its survey) and opens the next (its judge); between them lies the exchange. A segment is
+named by the digest of everything it depends on, so that a rerun finds what is done and never what is stale.
+
+    <output>/_work/<k>-<digest>/bucket-00000.parquet          pairs left after the segment
+                               /bucket-00000.ledger.parquet   pairs it dropped
+                               /bucket-00000.notes.parquet    notes of the Global stage that ends it
+                               /bucket-00000.before.parquet   (first segment) default captions and their counts
+                               /bucket-00000.json             counts; written last: done
+                  /<k>-<digest>/settled-00000.parquet, folded...  the exchange that opens segment k
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from curation.settings import CurateSettings, PlacementSettings
+from curation.stage import Global, Stage, names_of
+from pipeline import storage
+from pipeline.settings import digest_of
+
+FORMAT = 1  # raise it when the files below change their meaning
+
+
+@dataclass(frozen=True)
+class Segment:
+    """opener, closer: index in settings.stages of the Global stage judged first, surveyed last; rows: row-wise ones."""
+
+    index: int
+    opener: int | None
+    rows: tuple[int, ...]
+    closer: int | None
+    cpus: float
+    gpus: float
+    digest: str
+    is_last: bool
+
+    @property
+    def folder(self) -> str:
+        return f"{self.index}-{self.digest}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All a task has to know. Shipped to the workers once."""
+
+    settings: CurateSettings
+    seed: int
+    parts: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    names: tuple[str, ...]
+    run_digest: str
+
+    @property
+    def pool(self) -> str:
+        return self.settings.pool_folder
+
+    @property
+    def work(self) -> str:
+        return storage.join(self.settings.output, "_work")
+
+    @property
+    def emit_folder(self) -> str:
+        return storage.join(self.work, f"emit-{self.run_digest}")
+
+    def file(self, segment: Segment, bucket: int, suffix: str) -> str:
+        return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
+
+    def exchange_file(self, segment: Segment, name: str) -> str:
+        return storage.join(self.work, segment.folder, name)
+
+    def placement(self, stage: Stage) -> PlacementSettings:
+        return self.settings.placement.get(stage.kind, PlacementSettings())
+
+
+def make_job(settings: CurateSettings, seed: int, parts: Sequence[str]) -> Job:
+    """`parts` are part ids; their order is no matter."""
+    parts = tuple(sorted(set(parts)))
+    start = digest_of([FORMAT, list(parts), seed, settings.buckets, settings.emit])
+    segments = _segments(settings, start)
+    # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
+    run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run)
+
+
+def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
+    cuts: list[tuple[int | None, list[int], int | None]] = []  # opener, rows, closer
+    opener: int | None = None
+    rows: list[int] = []
+    for at, stage in enumerate(settings.stages):
+        if isinstance(stage, Global):
+            cuts.append((opener, rows, at))
+            opener, rows = at, []
+        elif rows and _asks(settings, stage) != _asks(settings, settings.stages[rows[-1]]):
+            cuts.append((opener, rows, None))
+            opener, rows = None, [at]
+        else:
+            rows.append(at)
+    cuts.append((opener, rows, None))
+    segments, digest = [], start
+    for index, (first, middle, last) in enumerate(cuts):
+        used = [i for i in (first, *middle, last) if i is not None]
+        digest = digest_of([digest, [settings.stages[i].digest() for i in used]])
+        asks = [_asks(settings, settings.stages[i]) for i in middle] or [(1.0, 0.0)]
+        cpus, gpus = max(a[0] for a in asks), max(a[1] for a in asks)
+        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, index == len(cuts) - 1))
+    return tuple(segments)
+
+
+def _asks(settings: CurateSettings, stage: Stage) -> tuple[float, float]:
+    placement = settings.placement.get(stage.kind, PlacementSettings())
+    return placement.cpus, placement.gpus

@@ -1,0 +1,195 @@
+"""The pool: what was read from the inputs, once, for every later run. One folder per part:
+
+    <pool>/parts/<part id>/images.tar           image bodies, each distinct body once, named by its sha256
+    <pool>/parts/<part id>/images.parquet       records.IMAGES sorted by uid
+    <pool>/parts/<part id>/occurrences.parquet  records.OCCURRENCES sorted by uid
+    <pool>/parts/<part id>/part.json            counts; written last: its presence means the part is done
+
+A part is a pure function of the input and the source's settings, so two processes that write the same one write the
+same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/measure.py.
+"""
+
+import hashlib
+import json
+import os
+import tarfile
+from collections import Counter
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from curation.table import schemas, uids
+from curation.table.parquet import publish_rows
+from pipeline import storage
+from pipeline.errors import DataError
+from pipeline.images.formats import image_format
+
+_BLOCK = 512
+_FLUSH_ROWS = 50_000
+
+
+def part_folder(pool: str, part: str) -> str:
+    return storage.join(pool, "parts", part)
+
+
+def part_counts(pool: str, part: str) -> dict[str, int] | None:
+    """The counts of a finished part; None when it is not finished."""
+    url = storage.join(part_folder(pool, part), "part.json")
+    return json.loads(storage.read_bytes(url))["counts"] if storage.exists(url) else None
+
+
+class PoolSink:
+    """Takes the occurrences and images of one part. Used as a context manager around Source.ingest:
+
+        with PoolSink(pool, part.id) as sink:
+            counts = source.ingest(part, sink)
+            sink.finish(counts)
+
+    Leaving without `finish` (an exception, say) leaves no part behind.
+    """
+
+    def __init__(self, pool: str, part: str) -> None:
+        self._folder, self._part = part_folder(pool, part), part
+        self._occurrences = _Rows(schemas.OCCURRENCES)
+        self._images = _Rows(schemas.IMAGES)
+        self._stored: dict[str, tuple[int, int]] = {}  # sha256 -> (offset, size) of bodies already in the tar
+        self._own: Counter[str] = Counter()
+        self._stack = ExitStack()
+        self._tar: BinaryIO
+        self._end = 0
+
+    def __enter__(self) -> "PoolSink":
+        path = self._stack.enter_context(storage.publish(storage.join(self._folder, "images.tar")))
+        self._tar = self._stack.enter_context(open(path, "wb"))
+        return self
+
+    def occurrence(
+        self, *, url: str, text: str, source: str, uid: str = "", page_url: str = "", page_robots: str = "",
+        language: str = "", extra: str = "",
+    ) -> None:
+        """One mention of an image: `url` canonical, `uid` (32 hex) only when the input names one, `extra` JSON."""
+        uid = uid or uids.uid_of_url(url)
+        row = (url, uid, text, source, page_url, page_robots, language, extra)
+        self._occurrences.add(tuple(_clean(value) for value in row))
+        self._own["occurrences"] += 1
+
+    def image(
+        self, *, url: str, body: bytes | None, status: int = 200, uid: str = "", content_type: str = "",
+        x_robots_tag: str = "", fetched_at: str = "", extra: str = "",
+    ) -> str:
+        """One answer to an image url, good or bad; returns its uid.
+
+        The bytes are kept when status is 2xx and they start like an image (curation/magic.py).
+
+        `body` is None (or b"") for an error without one. `uid` only when the input names one; else it comes from the
+        url, or for a stored image without url from the bytes.
+        """
+        ext = image_format(body) if body else ""
+        keep = bool(ext) and 200 <= status < 300
+        sha256 = hashlib.sha256(body).hexdigest() if body and (keep or not url) else None
+        if not uid:
+            uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
+        offset = size = None
+        if keep:
+            offset, size = self._store(sha256, ext, body)
+        row = (
+            _clean(url), uid, status, _clean(content_type), ext, sha256 if keep else None, self._part, offset, size,
+            _clean(x_robots_tag), _clean(fetched_at), _clean(extra),
+        )
+        self._images.add(row)
+        self._own["images_stored" if keep else "images_bad"] += 1
+        return uid
+
+    def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, int]:
+        if sha256 in self._stored:
+            return self._stored[sha256]
+        info = tarfile.TarInfo(f"{sha256}.{ext}")  # mtime, uid and gid are 0 and the names "": same bodies, same tar
+        info.size, info.mode = len(body), 0o644
+        header = info.tobuf(tarfile.USTAR_FORMAT)
+        self._tar.write(header)
+        self._tar.write(body)
+        self._tar.write(bytes(-len(body) % _BLOCK))
+        self._stored[sha256] = place = (self._end + len(header), len(body))
+        self._end = place[0] + len(body) + -len(body) % _BLOCK
+        return place
+
+    def finish(self, counts: dict[str, int]) -> None:
+        """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...)."""
+        self._tar.write(bytes(2 * _BLOCK))
+        self._tar.flush()
+        os.fsync(self._tar.fileno())
+        self._stack.close()  # publishes images.tar
+        publish_rows(storage.join(self._folder, "images.parquet"), self._images.table())
+        publish_rows(storage.join(self._folder, "occurrences.parquet"), self._occurrences.table())
+        whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
+        storage.publish_json(storage.join(self._folder, "part.json"), {"part": self._part, "counts": whole})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+        else:
+            unfinished = RuntimeError("a PoolSink was left without finish()")
+            self._stack.__exit__(type(unfinished), unfinished, None)  # a no-op after finish()
+
+
+class _Rows:
+    """Rows of tuples, turned into arrow batches as they come, so that a part of millions of rows stays small."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._rows: list[tuple[Any, ...]] = []
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= _FLUSH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
+        arrays = [pa.array(column, f.type) for column, f in zip(columns, self._schema, strict=True)]
+        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        self._rows = []
+
+    def table(self) -> pa.Table:
+        """All rows sorted by uid, then by every other column: the order they came in leaves no trace."""
+        self._flush()
+        table = pa.Table.from_batches(self._batches, self._schema)
+        names = ["uid", *(name for name in self._schema.names if name != "uid")]
+        return table.sort_by([(name, "ascending") for name in names]).combine_chunks()
+
+
+def _clean(text: str) -> str:
+    """Text that every file format can hold: lone surrogates from a broken page become U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+class ImageReader:
+    """Reads stored images of any part; keeps a few files open."""
+
+    def __init__(self, pool: str, most_open: int = 16) -> None:
+        self._pool, self._most = pool, most_open
+        self._open: dict[str, storage.RangeReader] = {}
+
+    def read(self, part: str, offset: int, size: int, sha256: str) -> bytes:
+        """The bytes of one image, checked against its sha256 (hex). DataError naming the file when damaged or cut."""
+        reader = self._open.pop(part, None)
+        if reader is None:
+            if len(self._open) >= self._most:
+                self._open.pop(next(iter(self._open)))  # the one longest unused; closed with its last user
+            reader = storage.RangeReader(storage.join(part_folder(self._pool, part), "images.tar"))
+        self._open[part] = reader
+        body = reader.read(offset, offset + size)
+        if hashlib.sha256(body).hexdigest() != sha256:
+            hint = f"remove the folder {part_folder(self._pool, part)} and run the same command again"
+            expected = f"expected the {size} bytes of image {sha256[:12]}"
+            raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)
+        return body

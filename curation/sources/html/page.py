@@ -1,0 +1,269 @@
+"""From a web page to the images it mentions, with the texts that stand by each.
+
+An <img> is looked for in the page as written: plain, lazily loaded, in <picture>, in <noscript>. Its address is its
+`src` (or what a lazy loader would put there) and the best candidate of its `srcset`s; its texts are its own attributes
+and the caption of the figure around it. Content of <template> is no part of a page.
+
+Nothing a page holds raises or takes more than linear time; what is left out is counted by reason.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from curation.sources.html.tags import attributes, tags, unescape
+from curation.sources.urls import resolve
+
+# Caption source -> attributes, in the order in which captions are passed on.
+TEXT_ATTRIBUTES = ("alt", "title", "data-image-title", "aria-label")
+_LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-img-src")  # `src` is then a placeholder
+_SETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
+_IMAGES = ("img", "image", "amp-img")  # HTML reads <image> as <img>
+_WATCHED = frozenset([*_IMAGES, "source", "picture", "figure", "figcaption", "base", "meta", "html", "template"])
+_INLINE = frozenset("a abbr b bdi bdo cite code em font i kbd mark q s small span strong sub sup time u wbr".split())
+
+_ROBOT = re.compile(r"robots|[a-z0-9-]*bot|googlebot-[a-z]+|slurp")
+_MAX_META_CHARS = 1000
+_MAX_LANGUAGE_CHARS = 35
+_MAX_CANDIDATES = 1000
+_SET_SPACE = re.compile(r"[\s,]*")
+_SET_URL = re.compile(r"\S+")
+_DESCRIPTOR = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([wx])")
+_INVISIBLE = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # not C1: mojibake to repair
+_NOT_TEXT = re.compile("[\ufffd\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """One image address on a page, with its (source, text) captions; none when the page says nothing of it."""
+
+    url: str
+    texts: tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Page:
+    mentions: list[Mention] = field(default_factory=list)
+    robots: tuple[str, ...] = ()  # lower-case, in page order; a bot's own are "bot: token"
+    language: str = ""
+    counts: Counter[str] = field(default_factory=Counter)  # mentions, bad_mentions:<reason>, bad_texts:<reason>
+
+
+@dataclass(slots=True)
+class _Figure:
+    images: list[int] = field(default_factory=list)  # positions in _Reading.images
+    caption: str = ""
+
+
+@dataclass(slots=True)
+class _Image:
+    urls: tuple[str, ...]
+    texts: list[tuple[str, str]]
+
+
+def visible(text: str, max_chars: int) -> tuple[str, str]:
+    """(text, "") without control and bidi override characters, or ("", reason): text_too_long, bad_unicode."""
+    if len(text) > max_chars:
+        return "", "text_too_long"
+    if _NOT_TEXT.search(text):
+        return "", "bad_unicode"
+    return _INVISIBLE.sub("", text), ""
+
+
+def best_candidate(srcset: str) -> tuple[str, float]:
+    """The url of the widest (or densest) candidate and its size; ("", 0) when there is none. Ties go to the first."""
+    best, best_size, at, seen = "", 0.0, 0, 0
+    while seen < _MAX_CANDIDATES:
+        seen += 1
+        at = _SET_SPACE.match(srcset, at).end()  # type: ignore[union-attr]  # matches the empty text too
+        match = _SET_URL.match(srcset, at)
+        if match is None:
+            break
+        url, at, size = match[0], match.end(), 1.0
+        if url.endswith(","):
+            url = url.rstrip(",")
+        else:
+            comma = srcset.find(",", at)
+            stop = len(srcset) if comma < 0 else comma
+            described = _DESCRIPTOR.search(srcset, at, min(stop, at + 100))
+            size, at = float(described[1]) if described else 1.0, stop
+        if size > best_size and url[:5].lower() != "data:":
+            best, best_size = url, size
+    return best, best_size
+
+
+def best_of_sets(found: dict[str, str]) -> tuple[str, float]:
+    """The best candidate of an element's `srcset` and its lazy forms."""
+    sets = (best_candidate(unescape(found[name], attribute=True)) for name in _SETS if name in found)
+    return max(sets, key=lambda one: one[1], default=("", 0.0))
+
+
+class _Reading:
+    """The state of one pass over a page."""
+
+    def __init__(self, page_url: str, max_images: int, max_text_chars: int) -> None:
+        self.page = Page()
+        self.page_url, self.base = page_url, page_url
+        self.max_images, self.max_text_chars = max_images, max_text_chars
+        self.images: list[_Image] = []
+        self.figures: list[_Figure] = []
+        self.caption: list[str] | None = None  # texts of the open figcaption
+        self.caption_chars = 0
+        self.picture = False
+        self.best_source = ("", 0.0)  # of the <source>s of the open picture: they belong to its first <img>
+        self.templates = 0
+        self.robots: dict[str, None] = {}
+        self.based = False
+
+    def read(self, text: str) -> None:
+        at = 0
+        for start, end, name, written in tags(text):
+            if self.caption is not None:
+                self.add_caption(text[at:start])
+                if name and name.lstrip("/") not in _INLINE:
+                    self.caption.append(" ")
+            at = end
+            if name.lstrip("/") in _WATCHED:
+                self.tag(name, written)
+        if self.caption is not None:
+            self.add_caption(text[at:])
+            self.close_caption()
+        while self.figures:
+            self.close_figure()
+        self.finish()
+
+    def tag(self, name: str, written: str) -> None:
+        if name.endswith("template"):
+            self.templates = max(0, self.templates + (-1 if name[0] == "/" else 1))
+        elif self.templates:
+            return
+        elif name in _IMAGES:
+            self.image(attributes(written))
+        elif name == "picture":
+            self.picture, self.best_source = True, ("", 0.0)
+        elif name == "/picture":
+            self.picture, self.best_source = False, ("", 0.0)
+        elif name == "source" and self.picture:
+            self.best_source = max(self.best_source, best_of_sets(attributes(written)), key=lambda one: one[1])
+        elif name == "figure":
+            self.figures.append(_Figure())
+        elif name == "/figure":
+            self.close_caption()
+            self.close_figure()
+        elif name == "figcaption" and self.figures and self.caption is None:
+            self.caption, self.caption_chars = [], 0
+        elif name == "/figcaption":
+            self.close_caption()
+        elif name == "base" and not self.based:
+            self.set_base(attributes(written))
+        elif name == "meta":
+            self.meta(attributes(written))
+        elif name == "html" and not self.page.language:
+            found = attributes(written)
+            self.set_language(found.get("lang") or found.get("xml:lang") or "")
+
+    # -- images
+
+    def image(self, found: dict[str, str]) -> None:
+        counts = self.page.counts
+        counts["mentions"] += 1
+        if len(self.images) >= self.max_images:
+            counts["bad_mentions:page_cap"] += 1
+            return
+        urls, reason = self.urls_of(found)
+        if not urls:
+            counts[f"bad_mentions:{reason}"] += 1
+            return
+        if self.figures:
+            self.figures[-1].images.append(len(self.images))
+        image = _Image(urls, [])
+        for source in TEXT_ATTRIBUTES:
+            if found.get(source):
+                self.add_text(image, source, unescape(found[source], attribute=True))
+        self.images.append(image)
+
+    def urls_of(self, found: dict[str, str]) -> tuple[tuple[str, ...], str]:
+        """The canonical addresses of an image, at most two; or none and the reason its first address is refused for."""
+        lazy = next((found[name] for name in _LAZY if found.get(name, "").strip()), "")
+        written = [unescape(lazy or found.get("src", ""), attribute=True)]
+        best, self.best_source = max(best_of_sets(found), self.best_source, key=lambda one: one[1])[0], ("", 0.0)
+        if best:
+            written.append(best)
+        answers = [resolve(self.base, href) for href in written]
+        urls = tuple(dict.fromkeys(url for url, _ in answers if url))
+        reasons = [reason for url, reason in answers if not url]
+        return urls, next((reason for reason in reasons if reason != "no_url"), "no_url")
+
+    def add_text(self, image: _Image, source: str, text: str) -> None:
+        text, reason = visible(text, self.max_text_chars)
+        if reason:
+            self.page.counts[f"bad_texts:{reason}"] += 1
+        elif text.strip():
+            image.texts.append((source, text))
+
+    # -- figures
+
+    def add_caption(self, text: str) -> None:
+        if text and self.caption_chars <= 8 * self.max_text_chars:  # white space may still shrink it below the limit
+            self.caption_chars += len(text)
+            self.caption.append(text)  # type: ignore[union-attr]
+
+    def close_caption(self) -> None:
+        if self.caption is not None and self.figures and not self.figures[-1].caption:
+            self.figures[-1].caption = " ".join(unescape("".join(self.caption)).split())
+        self.caption = None
+
+    def close_figure(self) -> None:
+        if not self.figures:
+            return
+        figure = self.figures.pop()
+        if figure.caption:
+            for position in figure.images:
+                self.add_text(self.images[position], "figcaption", figure.caption)
+
+    # -- the page
+
+    def set_base(self, found: dict[str, str]) -> None:
+        href = unescape(found.get("href", ""), attribute=True).strip()
+        if not href:
+            return
+        self.based = True
+        url, reason = resolve(self.page_url, href)
+        if url:
+            self.base = url
+        elif reason == "bad_scheme" and not href.lower().startswith("javascript:"):
+            self.base = href  # file: and the like: every relative address of the page is refused, as browsers do
+
+    def meta(self, found: dict[str, str]) -> None:
+        name = (found.get("name") or found.get("property") or found.get("http-equiv") or "").strip().lower()
+        content = unescape(found.get("content", "")[:_MAX_META_CHARS], attribute=True).strip().lower()
+        if name == "content-language" and "," not in content and not self.page.language:
+            self.set_language(content)
+        elif name == "tdm-reservation":
+            self.robots[f"tdm-reservation: {content}"] = None
+        elif name == "x-robots-tag" or _ROBOT.fullmatch(name[:40]):
+            prefix = "" if name in ("robots", "x-robots-tag") else f"{name}: "
+            for token in content.split(","):
+                token = visible(" ".join(token.split()), _MAX_META_CHARS)[0]
+                if token:
+                    self.robots[prefix + token] = None
+
+    def set_language(self, text: str) -> None:
+        text = unescape(text[: 2 * _MAX_LANGUAGE_CHARS], attribute=True).strip()
+        self.page.language = visible(text, _MAX_LANGUAGE_CHARS)[0]
+
+    def finish(self) -> None:
+        """Lists each (address, texts) once: the <noscript> copy of a lazy image says nothing new."""
+        merged: dict[str, dict[tuple[str, str], None]] = {}
+        for image in self.images:
+            for url in image.urls:
+                merged.setdefault(url, {}).update(dict.fromkeys(image.texts))
+        self.page.mentions = [Mention(url, tuple(texts)) for url, texts in merged.items()]
+        self.page.robots = tuple(self.robots)
+
+
+def read_page(text: str, page_url: str, *, max_images: int = 2000, max_text_chars: int = 8192) -> Page:
+    """The images that a page at the canonical url `page_url` mentions, once per address. Never raises."""
+    reading = _Reading(page_url, max_images, max_text_chars)
+    reading.read(text)
+    return reading.page

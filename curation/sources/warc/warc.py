@@ -1,0 +1,170 @@
+"""WARC crawls: pages give mentions of images, image answers give bytes; the two meet by url in the join.
+
+Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from curation.sources.html.charset import decode_page
+from curation.sources.html.page import read_page
+from curation.sources.source import Part, Source
+from curation.sources.urls import resolve
+from curation.sources.warc.http_message import Response, Unusable, bodies, digest_matches, parse_response
+from curation.sources.warc.records import Gap, Record, read_records
+from pipeline.errors import DataError
+from pipeline.images.formats import image_format
+
+if TYPE_CHECKING:
+    from curation.pool.store import PoolSink
+
+_MIB = 1 << 20
+_HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a body
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+_PAGE_TYPES = ("text/html", "application/xhtml+xml")
+_PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
+
+
+class WarcSource(Source):
+    """Reads WARC files, gzip or plain: response and resource records."""
+
+    kind: Literal["warc"] = "warc"
+    max_image_bytes: int = Field(default=20 * _MIB, ge=1, description="larger bodies are not stored")
+    max_page_bytes: int = Field(default=10 * _MIB, ge=1, description="larger pages are not read")
+    max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
+    max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
+
+    suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
+
+    def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
+        """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,
+        bad_texts; bytes_skipped by damage. Raises DataError when the file is no WARC."""
+        reading = _Reading(self, sink)
+        for item in read_records(part.path, max(self.max_image_bytes, self.max_page_bytes) + _HEAD_ROOM):
+            if isinstance(item, Gap):
+                reading.counts[f"bad_records:{item.reason}"] += item.records
+                reading.counts["bytes_skipped"] += item.skipped
+            else:
+                reading.counts["records"] += 1
+                reading.record(item)
+        return dict(sorted(reading.counts.items()))
+
+    def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
+        if not any(one.get("responses", 0) for one in counts):
+            found = "empty crawl: no response record"
+            raise DataError(", ".join(self.paths), found, "answers of web servers", "check `paths` of this source")
+
+
+class _Reading:
+    """One pass over the records of one file."""
+
+    def __init__(self, settings: WarcSource, sink: "PoolSink") -> None:
+        self.settings, self.sink = settings, sink
+        self.counts: Counter[str] = Counter({"records": 0, "responses": 0, "pages": 0, "images": 0})
+
+    def record(self, record: Record) -> None:
+        headers, kind = record.headers, record.headers.get("warc-type", "").lower()
+        if kind == "revisit":
+            self.counts["bad_records:revisit"] += 1
+            return
+        segment = headers.get("warc-segment-number", "1")
+        if kind == "continuation" or segment != "1":
+            self.counts["bad_records:segmented"] += 1
+            return
+        uri = headers.get("warc-target-uri", "").strip("<>")
+        if kind not in ("response", "resource") or not uri.lower().startswith(("http:", "https:")):
+            self.counts["other_records"] += 1  # requests, metadata, DNS answers
+            return
+        url, reason = resolve("", uri)
+        if record.block is None:
+            reason = reason or "too_big"
+        elif digest_matches(headers.get("warc-block-digest", ""), [record.block]) is False:
+            reason = "damaged_record"
+        response = None if reason else self.response(record, kind)
+        if response is None:
+            self.counts[f"bad_records:{reason or 'bad_http'}"] += 1
+            if reason == "too_big" and url:
+                self.sink.image(url=url, body=None)
+            return
+        self.answer(url, response, record)
+
+    def response(self, record: Record, kind: str) -> Response | None:
+        assert record.block is not None
+        if kind == "response":
+            return parse_response(record.block)
+        return Response(200, [("content-type", record.headers.get("content-type", ""))], record.block)
+
+    def answer(self, url: str, response: Response, record: Record) -> None:
+        """Passes on what one url answered."""
+        forms, problem = [response.raw], ""
+        try:
+            forms = bodies(response, max(self.settings.max_image_bytes, self.settings.max_page_bytes))
+        except Unusable as error:
+            problem = error.reason
+        # What the digest was taken over differs between crawlers: the body as sent, without chunks, or decoded.
+        payload = record.headers.get("warc-payload-digest", "")
+        if not problem and digest_matches(payload, forms) is False:
+            self.counts["bad_records:damaged_record"] += 1
+            return
+        self.counts["responses"] += 1
+        body, content_type = forms[-1], response.first("content-type")
+        ext = "" if problem else image_format(body)
+        is_page = not ext and not problem and response.status == 200 and _is_page(body, content_type)
+        cut = record.headers.get("warc-truncated", "")
+        if not 200 <= response.status < 300:
+            problem = f"status_{response.status // 100}xx"
+        elif not problem:
+            problem = self.limits(len(body), ext, is_page, bool(cut), response.status)
+        if problem:
+            self.counts[f"bad_bodies:{problem}"] += 1
+        robots = _joined(response.all("x-robots-tag"))
+        date = record.headers.get("warc-date", "")
+        location = resolve(url, response.first("location"))[0] if 300 <= response.status < 400 else ""
+        self.sink.image(
+            url=url,
+            body=body if ext and not problem else None,
+            status=response.status,
+            content_type=content_type[:200],
+            x_robots_tag=robots,
+            fetched_at=date if _DATE.fullmatch(date) else "",
+            extra=json.dumps({"location": location}) if location else "",
+        )
+        self.counts["images"] += bool(ext and not problem)
+        if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever
+            self.page(url, decode_page(body, content_type), robots)
+
+    def limits(self, size: int, ext: str, is_page: bool, cut: bool, status: int) -> str:
+        if status == 206:
+            return "partial"
+        if cut and (ext or is_page):
+            return "truncated"
+        if ext and size > self.settings.max_image_bytes or is_page and size > self.settings.max_page_bytes:
+            return "too_big"
+        return "" if ext or is_page else "not_image"
+
+    def page(self, url: str, text: str, robots: str) -> None:
+        settings = self.settings
+        page = read_page(text, url, max_images=settings.max_images_per_page, max_text_chars=settings.max_text_chars)
+        self.counts["pages"] += 1
+        self.counts.update(page.counts)
+        said = _joined([*([robots] if robots else []), *page.robots])
+        for mention in page.mentions:
+            for source, text in mention.texts or (("alt", ""),):  # an image without words is still in the universe
+                self.sink.occurrence(
+                    url=mention.url, text=text, source=source, page_url=url, page_robots=said, language=page.language
+                )
+
+
+def _is_page(body: bytes, content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in _PAGE_TYPES or (kind in ("", "application/octet-stream") and _PAGE_START.match(body, 0) is not None)
+
+
+def _joined(values: list[str]) -> str:
+    """Robots values as one. Those with a colon may name one robot and speak for what follows them: they go last."""
+    return ", ".join(sorted(dict.fromkeys(values), key=lambda value: ":" in value))

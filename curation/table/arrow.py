@@ -1,0 +1,36 @@
+"""Arrow tables and columns as one piece: joined, sorted by their plain columns."""
+
+import pyarrow as pa
+
+
+def sorted_plainly(table: pa.Table, first: tuple[str, ...] = ()) -> pa.Table:
+    """Sorted by the columns `first` (those it has), then by every other column that is not nested, in order."""
+    plain = [f.name for f in table.schema if not pa.types.is_nested(f.type)]
+    names = [*(n for n in first if n in plain), *(n for n in plain if n not in first)]
+    if not names or table.num_rows < 2:
+        return table
+    return table.sort_by([(name, "ascending") for name in names]).combine_chunks()
+
+
+def whole(data: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """One array; pyarrow keeps a column without chunks chunked."""
+    if isinstance(data, pa.ChunkedArray):
+        return pa.concat_arrays(data.chunks) if data.num_chunks else pa.array([], data.type)
+    return data
+
+
+def concat(tables: list[pa.Table]) -> pa.Table:
+    """Rows of all tables; a column that one lacks (an empty table of an older schema) is null there."""
+    kept = [t for t in tables if t.num_rows] or tables[:1]
+    return pa.concat_tables(kept, promote_options="permissive").combine_chunks()
+
+
+def with_columns(pairs: pa.Table, columns: pa.Table) -> pa.Table:
+    """`pairs` with the columns of `columns`, in place of those of the same name."""
+    if columns.num_rows != pairs.num_rows:
+        raise ValueError(f"{columns.num_rows} rows of columns for {pairs.num_rows} pairs")
+    for f in columns.schema:
+        at = pairs.schema.get_field_index(f.name)
+        data = columns.column(f.name)
+        pairs = pairs.append_column(f, data) if at < 0 else pairs.set_column(at, f, data)
+    return pairs

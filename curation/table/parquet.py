@@ -1,0 +1,111 @@
+"""Parquet files read in slices: sorted on writing, cut into small row groups, read by range, local or remote."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline import storage
+from pipeline.errors import DataError
+
+GROUP_ROWS = 8192
+
+
+def publish_rows(url: str, table: pa.Table) -> None:
+    """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes."""
+    with storage.publish(url) as path:
+        pq.write_table(
+            table.combine_chunks(), path, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS
+        )
+
+
+class _Ranges(io.RawIOBase):
+    """A file object over range reads, so that only the row groups asked for are fetched."""
+
+    def __init__(self, url: str) -> None:
+        self._reader, self._size, self._at = storage.RangeReader(url), storage.size(url), 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = base + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size is None or size < 0 else min(self._size, self._at + size)
+        data = self._reader.read(self._at, end) if end > self._at else b""
+        self._at += len(data)
+        return data
+
+    def close(self) -> None:
+        self._reader.close()
+        super().close()
+
+
+def read_range(url: str, column: str, low: object, high: object, columns: list[str] | None = None) -> pa.Table:
+    """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some."""
+    with _opened(url) as file:
+        # Statistics are by leaf: a nested column before this one has several.
+        at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
+        groups = [g for g in range(file.num_row_groups) if _overlaps(file.metadata.row_group(g).column(at), low, high)]
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    values = table.column(column)
+    kind = file.schema_arrow.field(column).type
+    inside = pc.and_(pc.greater_equal(values, pa.scalar(low, kind)), pc.less(values, pa.scalar(high, kind)))
+    return table.filter(inside)
+
+
+def read_slice(url: str, start: int, stop: int, columns: list[str] | None = None) -> pa.Table:
+    """Rows [start, stop) of a file; reads only the row groups that hold them."""
+    with _opened(url) as file:
+        groups, first, end = [], 0, 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if end + rows > start and end < stop:
+                first = end if not groups else first
+                groups.append(group)
+            end += rows
+        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    return table.slice(max(0, start - first), stop - start)
+
+
+class _opened:
+    """A checked parquet file; damage is a DataError naming it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> pq.ParquetFile:
+        try:
+            self._file = pq.ParquetFile(_Ranges(self._url), page_checksum_verification=True)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        return self._file
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self._file.close()
+        if isinstance(error, (pa.ArrowException, OSError)):
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = "remove the folder it lies in and run the same command again"
+        return DataError(storage.shown(self._url), f"not readable as parquet: {first}", "an undamaged file", hint)
+
+
+def _overlaps(chunk: pq.ColumnChunkMetaData, low: object, high: object) -> bool:
+    stats = chunk.statistics
+    if stats is None or not stats.has_min_max:
+        return True
+    return stats.max >= low and stats.min < high
+
+

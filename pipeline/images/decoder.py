@@ -1,0 +1,184 @@
+"""From hostile bytes to the picture a person would see: the one decoder of curation, training and evaluation.
+
+    picture = Picture(body)                        # the header is read and within the caps; no pixel is decoded
+    image = picture.rgb()                          # first frame, upright, opaque, 8-bit RGB
+
+Decoders are where crawled bytes hurt: heap overflows, decompression bombs, files that include other files. So only the
+formats asked for are opened (no plugin scan), sizes and scans are counted before a pixel is decoded, only the first
+frame is looked at, truncated files are refused and SVG is never rendered.
+"""
+
+import functools
+import io
+import re
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.images.formats import image_format
+
+PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
+FORMATS = tuple(PILLOW_NAMES)
+# What a recipe may ask for at most: beyond it, Pillow would refuse by itself.
+PILLOW_MAX_PIXELS = 89_478_485
+LARGEST_SIDE = 1 << 16
+# What is decoded unless a recipe says otherwise, in curation as in training.
+MAX_PIXELS = 64_000_000
+MAX_SIDE = 20_000
+MAX_SCANS = 100  # encoders write about ten; 6,000 empty ones make 1.7 MB of JPEG cost 25 s
+BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
+
+_ORIENTATION = 0x0112
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # behind entropy-coded data: not a stuffed byte, not a restart
+_NO_LENGTH = frozenset([0x01, 0xD8, *range(0xD0, 0xD8)])
+_SOS, _EOI = 0xDA, 0xD9
+
+
+class Refused(Exception):
+    """Carries the reason a picture is not to be had; a reason is counted, the exception never leaves its caller."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Picture:
+    """An image whose header was read and found within the caps. ext: one of FORMATS.
+
+    Raises Refused with one of: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable.
+    """
+
+    def __init__(
+        self,
+        body: bytes,
+        formats: tuple[str, ...] = FORMATS,
+        max_pixels: int = MAX_PIXELS,
+        max_side: int = MAX_SIDE,
+    ) -> None:
+        _silence_pillow()
+        self._body, self.ext = body, image_format(body)
+        if self.ext not in formats:
+            raise Refused("svg" if self.ext == "svg" else "format" if self.ext else "not_decodable")
+        try:
+            self._image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
+        except Image.DecompressionBombError:
+            raise Refused("pixel_cap") from None
+        except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
+            raise Refused(_reason(body, self.ext, str(error))) from None
+        _check_size(*self._image.size, max_pixels, max_side)
+        if self.ext == "jpg" and _scans(body) > MAX_SCANS:
+            raise Refused("scan_cap")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) as displayed. Decodes a PNG, whose orientation may stand behind its pixels."""
+        if self.ext == "png":
+            self._load()
+        turned = self._orientation() >= 5
+        return self._image.size[::-1] if turned else self._image.size
+
+    def rgb(self, background: str = "white", spare: float = 1.0) -> Image.Image:
+        """The first frame, upright, 8-bit RGB, transparency on `background`.
+
+        `spare`: how many times fewer pixels a side would do; a JPEG is then decoded smaller, by a power of two.
+        """
+        if self.ext == "jpg" and spare >= 2:
+            width, height = self._image.size
+            self._image.draft(None, (max(1, int(width / spare)), max(1, int(height / spare))))
+        self._load()
+        try:
+            return _opaque(self._upright(), BACKGROUNDS[background])
+        except Exception as error:
+            raise Refused(_reason(self._body, self.ext, str(error))) from None
+
+    def _load(self) -> None:
+        try:
+            self._image.load()
+        except Image.DecompressionBombError:
+            raise Refused("pixel_cap") from None
+        except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error, ValueError, ...
+            raise Refused(_reason(self._body, self.ext, str(error))) from None
+
+    def _orientation(self) -> int:
+        """EXIF orientation 1 to 8; 1 when absent or unreadable."""
+        try:
+            found = self._image.getexif().get(_ORIENTATION, 1)
+        except Exception:  # a broken EXIF block says nothing about the pixels
+            return 1
+        return found if found in range(1, 9) else 1
+
+    def _upright(self) -> Image.Image:
+        try:
+            return ImageOps.exif_transpose(self._image)
+        except Exception:
+            return self._image
+
+
+def decode(
+    body: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+) -> tuple[Image.Image, str]:
+    """The displayed picture on white, and its format. Raises Refused as `Picture`."""
+    picture = Picture(body, formats, max_pixels, max_side)
+    return picture.rgb(), picture.ext
+
+
+def _opaque(image: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
+    """8-bit RGB by a fixed rule: alpha composited on `ground`, 16-bit levels cut to their high byte."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # Pillow's own conversion clips everything above 255 to white
+        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        below = Image.new("RGBA", layer.size, (*ground, 255))
+        below.alpha_composite(layer)
+        return below.convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_size(width: int, height: int, max_pixels: int, max_side: int) -> None:
+    if width < 1 or height < 1:
+        raise Refused("not_decodable")
+    if max(width, height) > max_side:
+        raise Refused("side_cap")
+    if width * height > max_pixels:
+        raise Refused("pixel_cap")
+
+
+def _scans(body: bytes) -> int:
+    """Scans of a JPEG up to its end mark, each of which costs a pass over the whole picture; stops above the cap."""
+    at, scans = 2, 0
+    while match := _MARKER.search(body, at):
+        kind, at = match[1][0], match.end()
+        if kind == _EOI:
+            break
+        if kind == _SOS:
+            scans += 1
+            if scans > MAX_SCANS:
+                break
+        if kind not in _NO_LENGTH:
+            at += max(2, int.from_bytes(body[at : at + 2], "big"))
+    return scans
+
+
+@functools.cache
+def _silence_pillow() -> None:
+    """Pillow warns of sizes that the caps refuse anyway, and of odd metadata. Once a process: filters are global."""
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _reason(body: bytes, ext: str, message: str) -> str:
+    """Why decoding failed: cut short, when the message or the container says so."""
+    if "ecompressed data too large" in message or "too much memory used" in message.lower():
+        return "metadata_cap"
+    cut = {
+        "jpg": b"\xff\xd9" not in body[-64:],
+        "png": b"IEND" not in body[-64:],
+        "webp": int.from_bytes(body[4:8], "little") + 8 > len(body),
+        "gif": b"\x3b" not in body[-64:],
+        "bmp": int.from_bytes(body[2:6], "little") > len(body),
+    }
+    return "truncated" if "truncated" in message.lower() or cut.get(ext, False) else "not_decodable"

@@ -1,0 +1,21 @@
+"""The names of what a recipe's sections leave in their output folders: written by one room, read by others, said once."""
+
+# <curate.output>; shards, index/ and manifest.json are the contract's (pipeline/contract/)
+SUMMARY = "summary.json"
+SUBSET = "subset.npy"
+VERDICTS = "verdicts"
+ENTRY_COUNTS = "entry_counts.json"
+POOL = "_pool"
+WORK = "_work"
+# <train.output>
+METRICS = "metrics.jsonl"
+EVALS = "evals.jsonl"
+CHECKPOINTS = "checkpoints"
+CACHE = "cache"
+# <eval.output>
+EVAL = "eval.json"
+BEFORE = "before.json"
+# any of them
+RECIPE = "recipe.yaml"
+REPORT = "report.html"
+FINISHED = "finished.json"

@@ -1,0 +1,276 @@
+"""Files, local or remote, behind one small set of functions: whole reads, range reads and atomic publishing.
+
+Every path is a `str`: a local path or an fsspec URL. Nothing half-written is ever visible under a final name: `publish`
+writes aside, then renames (local) or uploads (remote, where a PUT is atomic). The only importer of fsspec.
+
+Errors: `StorageError` when a file system says no; `DataError` when a file is shorter or other than it should be.
+"""
+
+import glob as local_glob
+import json
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import tenacity
+
+from pipeline.errors import DataError, StorageError
+from pipeline.storage.address import basename, join, local_path, scheme_of, shown
+from pipeline.storage.refusals import FULL, REFUSED, storage_errors
+
+__all__ = ["basename", "join", "shown"]  # passed on; the rest is defined here
+
+READ_ONLY = ("http", "https")
+TEMP_PREFIX = ".tmp-"
+
+ATTEMPTS = 5
+_WRONG_PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (*_WRONG_PLACE, ImportError, ValueError, TypeError)  # another try would not help
+
+T = TypeVar("T")
+
+
+def _remote(url: str, action: Callable[[Any, str], T]) -> T:
+    """`action(file system, path)`, tried again after errors that may pass. FileNotFoundError goes through."""
+
+    def attempt() -> T:
+        # Resolved on every call: fsspec caches its instances and renews them in a forked child.
+        fs, path = fsspec.core.url_to_fs(url)
+        return action(fs, path)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_not_exception_type(_PERMANENT),
+        stop=tenacity.stop_after_attempt(ATTEMPTS),
+        wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+        reraise=True,
+    )
+    try:
+        return retrying(attempt)
+    except FileNotFoundError:
+        raise
+    except ImportError as error:
+        hint = f"install the fsspec driver of {scheme_of(url)}://"
+        raise StorageError(shown(url), str(error), "an installed driver", hint) from error
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".replace(url, shown(url))
+        raise StorageError(
+            shown(url), found, "an answer", "check the address, the credentials and the network"
+        ) from error
+
+
+@contextmanager
+def reading(url: str) -> Iterator[None]:
+    """Turns the errors of a read into StorageError naming the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(shown(url), "no such file", "a file that can be read") from error
+    except OSError as error:
+        hint = "check the disk and the permissions, then run the same command again"
+        raise StorageError(shown(url), f"cannot be read: {error.strerror}", "a file that can be read", hint) from error
+
+
+def _writing(url: str) -> AbstractContextManager[None]:
+    """Turns the errors of a full or failing disk into StorageError; every other error goes through unchanged."""
+    return storage_errors(shown(url), (*FULL, *REFUSED))
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there. Raises StorageError when the store does not answer."""
+    path = local_path(url)
+    if path is not None:
+        return path.exists()
+    try:
+        # Not fs.exists, which answers False when the store is unreachable.
+        _remote(url, lambda fs, at: fs.info(at))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def size(url: str) -> int:
+    """Bytes in the file. Raises StorageError when absent."""
+    path = local_path(url)
+    with reading(url):
+        return path.stat().st_size if path is not None else int(_remote(url, lambda fs, at: fs.size(at)))
+
+
+def stamp(url: str) -> str:
+    """Changes when the file does (size and time, or the store's own tag): the key of a cache, never of a result."""
+    path = local_path(url)
+    with reading(url):
+        if path is None:
+            return str(_remote(url, lambda fs, at: fs.ukey(at)))
+        status = path.stat()
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def list_sizes(folder: str) -> dict[str, int]:
+    """{name: bytes} of the files directly in `folder`, sorted; empty when there is no such folder. One request."""
+    path = local_path(folder)
+    with reading(folder):
+        try:
+            if path is not None:
+                return _local_sizes(path)
+            rows = _remote(folder, _listing)
+        except FileNotFoundError:
+            return {}
+    return dict(sorted((basename(row["name"]), int(row["size"] or 0)) for row in rows if row["type"] == "file"))
+
+
+def _local_sizes(folder: Path) -> dict[str, int]:
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        with suppress(FileNotFoundError):  # another writer's temporary file, renamed since
+            status = (folder / name).stat()
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status.st_size
+    return found
+
+
+def _listing(fs: Any, path: str) -> list[dict[str, Any]]:
+    fs.invalidate_cache()  # another process may have written since
+    return fs.ls(path, detail=True)
+
+
+def can_list(url: str) -> bool:
+    """Whether the store can be asked what a folder holds: a web server cannot."""
+    return scheme_of(url) not in READ_ONLY
+
+
+def list_names(folder: str) -> list[str]:
+    """Names of the files directly in `folder`, sorted; unfinished temporary files are not shown."""
+    return [name for name in list_sizes(folder) if not name.startswith(TEMP_PREFIX)]
+
+
+def glob(pattern: str) -> list[str]:
+    """Files matching a pattern with `*`, `?` or `[...]`, sorted."""
+    path = local_path(pattern)
+    if path is not None:
+        # A folder that is there is no pattern, whatever brackets its name holds.
+        folder = local_glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
+        return sorted(name for name in local_glob.glob(join(folder, path.name)) if os.path.isfile(name))
+    return sorted(_remote(pattern, lambda fs, at: [fs.unstrip_protocol(name) for name in fs.glob(at)]))
+
+
+class RangeReader:
+    """One file open for range reads. Safe in threads and after a fork: reads carry their offset, nothing is shared."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self._fd = url, None
+        path = local_path(url)
+        if path is not None:
+            with reading(url):
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, start: int, end: int) -> bytes:
+        """Bytes [start, end). Raises DataError when the file ends before `end`."""
+        with reading(self.url):
+            data = self._fetch(start, end) if self._fd is None else _pread(self._fd, start, end - start)
+        if len(data) < end - start:
+            where = f"{shown(self.url)} at byte {start}"
+            raise DataError(where, f"{len(data)} bytes", f"{end - start} bytes: the file is cut or was replaced")
+        if len(data) > end - start:
+            raise StorageError(shown(self.url), "the server ignores range requests", "a store that can seek")
+        return data
+
+    def _fetch(self, start: int, end: int) -> bytes:
+        return _remote(self.url, lambda fs, at: fs.cat_file(at, start=start, end=end)) if end > start else b""
+
+    def __del__(self) -> None:
+        # Closed by its last user, never under another thread's read.
+        if getattr(self, "_fd", None) is not None:
+            os.close(self._fd)
+
+
+def _pread(fd: int, start: int, length: int) -> bytes:
+    data = os.pread(fd, length, start)
+    while data and len(data) < length:  # one call returns at most 2 GiB
+        more = os.pread(fd, length - len(data), start + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
+    """The whole file, or bytes [start, end). Raises StorageError when absent, DataError when it ends before `end`."""
+    if start is None and end is None and local_path(url) is None:
+        with reading(url):
+            return _remote(url, lambda fs, at: fs.cat_file(at))
+    return RangeReader(url).read(start or 0, size(url) if end is None else end)
+
+
+@contextmanager
+def publish(url: str) -> Iterator[Path]:
+    """Yields a local path to write; on clean exit its bytes are at `url`, all at once; on any error nothing is.
+
+    Raises StorageError for a full, failing or read-only disk, whoever's write inside the block met it.
+    """
+    path = local_path(url)
+    if path is None and scheme_of(url) in READ_ONLY:
+        raise StorageError(shown(url), "cannot be written", "a local path or an object store")
+    with _writing(url):
+        if path is None:
+            with tempfile.TemporaryDirectory(prefix="clipmill-") as folder:
+                temp = Path(folder) / basename(url)
+                yield temp
+                _remote(url, lambda fs, at: fs.put_file(str(temp), at))
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp = path.parent / f"{TEMP_PREFIX}{secrets.token_hex(6)}-{path.name}"
+        try:
+            yield temp
+            _sync(temp)
+            os.replace(temp, path)
+            _sync(path.parent)
+        finally:
+            with suppress(OSError):
+                temp.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish_bytes(url: str, data: bytes) -> None:
+    with publish(url) as path:
+        path.write_bytes(data)
+
+
+def publish_json(url: str, value: Any) -> None:
+    """Sorted keys, indent 1, a newline at the end. Raises ValueError for NaN and infinities."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    publish_bytes(url, text.encode() + b"\n")
+
+
+
+def remove(url: str, recursive: bool = False) -> None:
+    """Removes a file (or with `recursive` a folder and all in it); nothing happens when it is absent."""
+    path = local_path(url)
+    with suppress(FileNotFoundError), _writing(url):
+        if path is None:
+            _remote(url, lambda fs, at: fs.rm(at, recursive=recursive))
+        elif recursive and path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def sweep_temps(folder: str) -> int:
+    """Removes what killed writers left directly in `folder`; returns how many. Only for the folder's one owner."""
+    temps = [name for name in list_sizes(folder) if name.startswith(TEMP_PREFIX)]
+    for name in temps:
+        remove(join(folder, name))
+    return len(temps)

@@ -1,0 +1,96 @@
+"""A dataset at a place is replaced whole or not at all, wherever the swap is cut off."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from curation.books import publish
+from curation.emit import swap
+from curation.job import make_job
+from curation.runner.driver import curate
+from curation.settings import CurateSettings
+from pipeline.contract.dataset import verify
+from pipeline.contract.manifest import MANIFEST
+from pipeline.errors import DataError, StorageError
+from pipeline.storage.lock import locked
+from tests.helpers import small_crawl
+
+
+def settings_of(folder: Path, pairs_per_shard: int) -> CurateSettings:
+    paths = small_crawl.write(folder / "in", small_crawl.records(24))
+    plain = small_crawl.recipe(paths, folder / "out", folder / "e.json", stages=[{"kind": "image_decode"}], buckets=2)
+    return CurateSettings.model_validate({**plain, "emit": {"pairs_per_shard": pairs_per_shard}})
+
+
+def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch):
+    new, old = settings_of(tmp_path, 3), settings_of(tmp_path, 2)
+    whole = curate(new, name="t", seed=0, quiet=True)
+    expected = small_crawl.outcome(tmp_path / "out")
+    moves = len(swap._files(make_job(new, 0, []), whole.shards))
+    for cut in range(0, moves + 1, 2):
+        before = curate(old, name="t", seed=0, quiet=True)
+        assert before.digest() != whole.digest()
+        left = cut
+        replace = os.replace
+
+        def dying(source, target, replace=replace):
+            nonlocal left
+            if "_work/emit-" in str(source) and Path(source).parts[-2] != "entries" and ".tmp-" not in str(source):
+                if left == 0:
+                    raise KeyboardInterrupt
+                left -= 1
+            replace(source, target)
+
+        monkeypatch.setattr(os, "replace", dying)
+        if cut < moves:
+            with pytest.raises(KeyboardInterrupt):
+                curate(new, name="t", seed=0, quiet=True)
+            assert not (tmp_path / "out" / MANIFEST).exists()  # neither the old nor the new one is claimed
+        monkeypatch.undo()
+        assert curate(new, name="t", seed=0, quiet=True) == whole
+        assert small_crawl.outcome(tmp_path / "out") == expected
+        assert verify(str(tmp_path / "out")).problems == []
+
+
+def test_the_old_dataset_stays_whole_until_the_new_one_is_complete(tmp_path, monkeypatch):
+    before = curate(settings_of(tmp_path, 2), name="t", seed=0, quiet=True)
+    files = small_crawl.outcome(tmp_path / "out")
+    monkeypatch.setattr(publish, "publish_books", _fail)
+    with pytest.raises(DataError, match="stop here"):
+        curate(settings_of(tmp_path, 3), name="t", seed=0, quiet=True)
+    assert small_crawl.outcome(tmp_path / "out") == files
+    assert verify(str(tmp_path / "out")).problems == []
+    assert curate(settings_of(tmp_path, 2), name="t", seed=0, quiet=True) == before
+
+
+def _fail(*args: object) -> None:
+    raise DataError("here", "stop here")
+
+
+def test_a_lost_shard_is_made_again(tmp_path):
+    settings = settings_of(tmp_path, 3)
+    whole = curate(settings, name="t", seed=0, quiet=True)
+    expected = small_crawl.outcome(tmp_path / "out")
+    (tmp_path / "out" / "shard-000001.tar").unlink()
+    assert curate(settings, name="t", seed=0, quiet=True) == whole
+    assert small_crawl.outcome(tmp_path / "out") == expected
+
+
+def test_one_run_at_a_time_on_one_output(tmp_path):
+    said = rf"host .*, process {os.getpid()}, since .*; one run at a time"
+    with locked(tmp_path), pytest.raises(StorageError, match=said), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_an_object_store_takes_the_dataset_too(tmp_path):
+    plain = settings_of(tmp_path, 3).model_dump(mode="json")
+    local = curate(CurateSettings.model_validate(plain), name="t", seed=0, quiet=True)
+    remote = {**plain, "output": "memory://clipmill-test/out"}
+    for pairs_per_shard, same in ((2, False), (3, True)):
+        remote["emit"] = {**plain["emit"], "pairs_per_shard": pairs_per_shard}
+        made = curate(CurateSettings.model_validate(remote), name="t", seed=0, quiet=True)
+        assert (made.digest() == local.digest()) == same
+    assert verify(remote["output"]).problems == []

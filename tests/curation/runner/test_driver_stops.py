@@ -1,0 +1,140 @@
+"""Whatever stops a run, the same command goes on, and the result is the one of a run that was never stopped."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import small_crawl
+from tests.helpers.places import ROOT
+
+
+def prepare(folder: Path, **more) -> Path:
+    paths = small_crawl.write(folder / "in", small_crawl.records(), files=3)
+    plain = small_crawl.recipe(paths, folder / "out", folder / "entries.json", **more)
+    (folder / "settings.json").write_text(json.dumps(plain))
+    return folder / "settings.json"
+
+
+def start(*args: object, limit_bytes: int | None = None) -> subprocess.Popen:
+    def before() -> None:
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    command = [sys.executable, "-m", "tests.helpers.curate_child", *map(str, args)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=before, **pipes)
+
+
+def finish(settings: Path, limit_bytes: int | None = None) -> tuple[int, str]:
+    child = start(settings, limit_bytes=limit_bytes)
+    out, _ = child.communicate(timeout=200)
+    return child.returncode, out
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    code, said = finish(prepare(folder))
+    assert code == 0
+    return said, small_crawl.outcome(folder / "out")
+
+
+def check_same(reference, folder: Path, said: str) -> None:
+    assert said == reference[0]
+    assert small_crawl.outcome(folder / "out") == reference[1]
+    names = {path.name for path in (folder / "out").iterdir()} - {"_lock", "_pool", "index", "verdicts"}
+    books = {"manifest.json", "summary.json", "subset.npy", "entry_counts.json"}
+    assert names == {*books, *(n for n in reference[1] if n.endswith(".tar"))}
+    assert not list((folder / "out").rglob(".tmp-*"))
+
+
+class Server:
+    """Forks runs that have everything imported, so that death comes at work and not while Python starts."""
+
+    def __init__(self) -> None:
+        self._process = start()
+
+    def live(self, settings: Path, seconds: float | None) -> int:
+        """The exit status of a run, killed after `seconds`."""
+        self._process.stdin.write(f"{settings}\n")
+        self._process.stdin.flush()
+        pid = int(self._process.stdout.readline())
+        if seconds is not None:
+            time.sleep(seconds)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path):
+    settings = prepare(tmp_path)
+    plain = json.loads(settings.read_text())
+    server, rng = Server(), random.Random(time.time())
+    trial = tmp_path / "trial.json"
+    trial.write_text(json.dumps({**plain, "output": str(tmp_path / "trial")}))
+    began = time.monotonic()
+    assert server.live(trial, None) == 0
+    whole_s = time.monotonic() - began
+    statuses = []
+    # First on the way to another dataset at the same place, which the later runs have to replace.
+    for pairs_per_shard in (5, 5, 5, 5, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8):
+        settings.write_text(json.dumps({**plain, "emit": {"pairs_per_shard": pairs_per_shard}}))
+        statuses.append(server.live(settings, rng.uniform(0, whole_s / 3)))
+    server.close()
+    assert statuses.count(-signal.SIGKILL) >= 4
+    code, said = finish(settings)
+    assert code == 0
+    check_same(reference, tmp_path, said)
+
+
+def test_a_full_disk_is_named_and_the_same_command_goes_on(reference, tmp_path):
+    settings = prepare(tmp_path)
+    code, said = finish(settings, limit_bytes=30_000)  # EFBIG stands in for ENOSPC: storage treats both as full
+    assert code == 1 and "no space left" in said and "run the same command again" in said and "images.tar" in said
+    code, said = finish(settings)
+    assert code == 0
+    check_same(reference, tmp_path, said)
+
+
+@pytest.mark.slow
+def test_on_ray_kill_9_then_sigterm_with_a_second_run_beside_it_then_done(reference, tmp_path):
+    settings = prepare(tmp_path, ray={"num_cpus": 2})
+    pool = tmp_path / "out" / "_pool" / "parts"
+
+    child = start(settings)
+    wait_for(lambda: pool.exists() and any(pool.iterdir()))
+    child.kill()
+    child.wait()
+
+    child = start(settings)
+    wait_for(lambda: json.loads((tmp_path / "out" / "_lock").read_text() or "{}").get("pid") == child.pid)
+    code, said = finish(settings)
+    assert code == 2 and f"pid {child.pid}" in said and "host " in said
+    child.send_signal(signal.SIGTERM)
+    out, _ = child.communicate(timeout=100)
+    assert child.returncode == 75 and "stopped by SIGTERM" in out and "run the same command to go on" in out
+
+    code, said = finish(settings)
+    assert code == 0
+    check_same(reference, tmp_path, said)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 100.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)

@@ -1,0 +1,168 @@
+import json
+import pickle
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import save_file
+
+from pipeline.errors import RecipeError
+from training.reader.images import ImageSettings, eval_image
+from training.towers.build import build_towers
+from training.towers.settings import ModelSettings
+from training.towers.towers import Towers, native_name
+
+CONFIG = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 2, "layers": 2},
+}
+TEXTS = ["a red square", "word " * 60]
+
+
+def _towers(**changes) -> Towers:
+    return build_towers(ModelSettings(config={**CONFIG, **changes}), seed=3)
+
+
+def _images(n: int = 2, size: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_features_are_unit_vectors_in_fp32_and_none_gives_none() -> None:
+    towers = _towers()
+    image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+    for features in (image_ND, text_ND):
+        assert features.shape == (2, 32) and features.dtype == torch.float32
+        assert torch.allclose(features.norm(dim=1), torch.ones(2))
+    assert towers(None, towers.tokenize(TEXTS))[0] is None and towers(_images())[1] is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low = towers(_images())[0]
+    assert low.dtype == torch.float32 and torch.allclose(low.norm(dim=1), torch.ones(2), atol=1e-6)
+    assert towers.bfloat16()(_images())[0].dtype == torch.float32
+
+
+def test_the_seed_alone_decides_the_weights() -> None:
+    torch.manual_seed(1)
+    one = _towers().state_dict()
+    state = torch.get_rng_state()
+    two = _towers().state_dict()
+    assert torch.equal(state, torch.get_rng_state())  # the caller's generator is left alone
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    other = build_towers(ModelSettings(config=CONFIG), seed=4).state_dict()
+    assert not torch.equal(one["text.positional_embedding"], other["text.positional_embedding"])
+
+
+@pytest.mark.parametrize("changes", [{}, {"custom_text": True}, {"init_logit_bias": -7.0, "init_logit_scale": 1.5}])
+def test_a_plain_open_clip_user_gets_the_same_features_from_the_export(changes: dict, tmp_path: Path) -> None:
+    towers = build_towers(
+        ModelSettings(config={**CONFIG, **changes}), seed=3, init_bias=-10.0 if "init_logit_bias" in changes else None
+    ).eval()
+    save_file(
+        {k: v.contiguous() for k, v in towers.native_state_dict().items()}, tmp_path / "open_clip_model.safetensors"
+    )
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(towers.open_clip_config("squash")))
+    model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    picture = Image.radial_gradient("L").resize((90, 70)).convert("RGB")
+    picture.save(tmp_path / "a.png")
+    pixels = torch.from_numpy(eval_image((tmp_path / "a.png").read_bytes(), ImageSettings(resize="squash"), 32))[None]
+    with torch.no_grad():
+        image_ND, text_ND = towers(pixels, towers.tokenize(TEXTS))
+        logits, _ = model.eval().get_logits(preprocess(picture)[None], tokenize(TEXTS))
+    ours = towers.log_scale.exp() * image_ND @ text_ND.T
+    if towers.bias is not None:
+        assert towers.bias.item() == -7.0 and towers.log_scale.item() == 1.5
+        ours = ours + towers.bias
+    assert torch.allclose(ours, logits, atol=1e-4)
+    fresh = towers.open_clip_model()
+    assert type(fresh) is type(model) and fresh.logit_scale.ndim == 0
+    assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), model.state_dict().values(), strict=True))
+
+
+def test_native_names_are_those_of_open_clip_for_every_built_in_vit() -> None:
+    for name in ("ViT-B-32", "ViT-L-14", "RN50"):
+        config = open_clip.get_model_config(name)
+        with torch.device("meta"):
+            ours, native = open_clip.CustomTextCLIP(**config), open_clip.CLIP(**open_clip.get_model_config(name))
+        names = {key.replace("visual.", "image.", 1) for key in ours.state_dict() if not key.startswith("logit")} | {
+            "log_scale"
+        }
+        assert {native_name(key, False) for key in names} == set(native.state_dict())
+
+
+def test_a_checkpoint_of_open_clip_is_loaded(tmp_path: Path) -> None:
+    theirs = open_clip.CLIP(**CONFIG).eval()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "epoch_1.pt")
+    towers = build_towers(ModelSettings(config=CONFIG, pretrained=str(tmp_path / "epoch_1.pt"))).eval()
+    tokens = towers.tokenize(TEXTS)
+    assert torch.allclose(towers(None, tokens)[1], theirs.encode_text(tokens, normalize=True), atol=1e-6)
+    assert towers.log_scale.shape == (1,)
+
+
+def test_locked_towers_get_no_gradient() -> None:
+    towers = build_towers(ModelSettings(config=CONFIG, lock_image=True))
+    image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+    assert not image_ND.requires_grad and text_ND.requires_grad
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
+    grads = []
+    for checkpointing in (False, True):
+        towers = build_towers(ModelSettings(config=CONFIG, grad_checkpointing=checkpointing), seed=3)
+        image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+        (image_ND * text_ND).sum().backward()
+        grads.append(towers.image.conv1.weight.grad)
+    assert torch.allclose(*grads, atol=1e-7)
+
+
+def test_the_tokenizer_keeps_the_context_length_and_survives_pickling() -> None:
+    towers = _towers()
+    tokens = pickle.loads(pickle.dumps(towers.tokenize))(TEXTS)
+    assert tokens.shape == (2, 20) and tokens.dtype == torch.int64
+    assert tokens[1, -1] == 49407  # the end token survives the cut
+    assert towers.tokenize([]).shape == (0, 20)
+
+
+def test_another_image_size_is_taken_over() -> None:
+    towers = build_towers(ModelSettings(config=CONFIG, image_size=64))
+    assert towers.image_size == 64
+    assert towers(_images(size=64))[0].shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "ViT-B-33"}, "open_clip knows no model 'ViT-B-33'"),
+        ({"name": "coca_ViT-B-32"}, "is a CoCa model"),
+        ({"config": {"embed_dim": 4}}, "has no vision_cfg, text_cfg"),
+        ({"config": {**CONFIG, "nonsense": 1}}, "open_clip cannot build it: .*nonsense"),
+        (
+            {"config": {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": 1000}}},
+            "found 1000; this tokenizer makes",
+        ),
+        (
+            {"config": {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "patch_dropout": 0.5}}},
+            "patch_dropout: found 0.5",
+        ),
+        ({"config": CONFIG, "pretrained": "nowhere.pt"}, "'nowhere.pt' is no file and no tag"),
+        ({"name": "ViT-B-32", "pretrained": "nowhere"}, "expected a file or one of openai, "),
+    ],
+)
+def test_a_wrong_model_is_one_clear_error(settings: dict, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_towers(ModelSettings(**settings))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    torch.save(open_clip.CLIP(**{**CONFIG, "embed_dim": 16}).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(RecipeError, match="does not fit this model"):
+        build_towers(ModelSettings(config=CONFIG, pretrained=str(tmp_path / "other.pt")))
+
+
+def test_settings_need_exactly_one_source_and_refuse_unkeyed_dropout() -> None:
+    for wrong in ({}, {"name": "ViT-B-32", "config": CONFIG}, {"config": CONFIG, "patch_dropout": 0.5}):
+        with pytest.raises(ValidationError):
+            ModelSettings(**wrong)

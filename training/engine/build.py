@@ -1,0 +1,55 @@
+"""The choice of an engine, with rank 0's weights on every rank."""
+
+
+import torch
+from torch import nn
+
+from pipeline.errors import RecipeError
+from training.engine.adamw import GuardedAdamW, adamw_for
+from training.engine.interface import Engine
+from training.engine.settings import EngineSettings, OptimizerSettings
+from training.ranks.peers import Peers
+
+
+def build_engine(towers: nn.Module, engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
+    """The engine of `engine.zero_stage`, with the towers moved to `peers.device` and rank 0's weights on every rank.
+
+    `towers` has `log_scale` (and, for some losses, `bias`) of shape [1]; `towers(images, tokens)` returns normalised
+    fp32 features. Raises RecipeError on a combination that cannot work, before any work.
+    """
+    _check(towers, engine)
+    towers.to(peers.device)
+    for tensor in [*towers.parameters(), *towers.buffers()]:
+        peers.broadcast(tensor.data)
+    made = _optimizer(towers, optimizer)
+    if engine.zero_stage == 0:
+        from training.engine.plain import PlainEngine
+
+        return PlainEngine(towers, engine, made, peers)
+    from training.engine.zero import DeepSpeedEngine
+
+    return DeepSpeedEngine(towers, engine, made, peers)
+
+
+def _optimizer(towers: nn.Module, settings: OptimizerSettings) -> GuardedAdamW:
+    return adamw_for(towers, settings.lr, settings.betas, settings.eps, settings.weight_decay, dict(settings.lr_scales))
+
+
+def _check(towers: nn.Module, engine: EngineSettings) -> None:
+    log_scale = getattr(towers, "log_scale", None)
+    if not isinstance(log_scale, nn.Parameter) or tuple(log_scale.shape) != (1,):
+        found = "no parameter log_scale" if log_scale is None else f"log_scale of shape {tuple(log_scale.shape)}"
+        raise RecipeError(
+            "train.model", found, "a parameter log_scale of shape [1]: 0-dim ones break DeepSpeed on gloo"
+        )
+    dtypes = {parameter.dtype for parameter in towers.parameters()}
+    allowed = (
+        {torch.float32, torch.float64} if engine.zero_stage == 0 and engine.precision == "fp32" else {torch.float32}
+    )
+    if not dtypes <= allowed:
+        raise RecipeError(
+            "train.model",
+            f"parameters in {sorted(str(dtype) for dtype in dtypes)}",
+            "fp32 parameters: every engine keeps them so, and computes in train.engine.precision",
+            "build the towers in fp32 and set train.engine.precision=bf16",
+        )

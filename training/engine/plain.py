@@ -1,0 +1,106 @@
+"""The engine without DeepSpeed: every rank holds everything. The oracle the others are tested against.
+
+Letters: N rows of a chunk, D features.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from training.engine.adamw import MOMENTS, GuardedAdamW
+from training.engine.body import Body, surrogate
+from training.engine.full_state import buffers_of, checked, load_buffers
+from training.engine.interface import Features, StepInfo
+from training.engine.settings import EngineSettings
+from training.ranks.peers import Peers
+
+
+class PlainEngine:
+    """See `training.engine.interface.Engine`. Parameters may be float64, for tests that want more digits."""
+
+    def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+        self.settings = settings
+        self.peers = peers
+        self.device = peers.device
+        self.towers = towers
+        self.optimizer_steps = 0
+        self._body = Body(towers, settings.precision).train()
+        self._optimizer = optimizer
+        self._trained = [parameter for parameter in towers.parameters() if parameter.requires_grad]
+        optimizer.make_state(self._trained)
+
+    @property
+    def log_scale(self) -> float:
+        return self.towers.log_scale.item()
+
+    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor) -> Features:
+        return Features(*self._body(images_NCHW.to(self.device), tokens_NL.to(self.device)))
+
+    @torch.no_grad()
+    def evaluate(
+        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        self._body.eval()
+        inputs = [None if given is None else given.to(self.device) for given in (images_NCHW, tokens_NL)]
+        image_ND, text_ND, *_ = self._body(*inputs)
+        self._body.train()
+        return image_ND, text_ND
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        yield
+        for parameter in self._trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        if self.peers.world > 1:
+            flat = self.peers.all_sum(torch.cat([parameter.grad.flatten() for parameter in self._trained]))
+            pieces = flat.split([parameter.numel() for parameter in self._trained])
+            for parameter, piece in zip(self._trained, pieces, strict=True):
+                parameter.grad.copy_(piece.view_as(parameter))
+
+    def backward(
+        self,
+        features: Features,
+        d_image_ND: Tensor,
+        d_text_ND: Tensor,
+        d_scale: Tensor | None = None,
+        d_bias: Tensor | None = None,
+    ) -> None:
+        surrogate(features, d_image_ND, d_text_ND, d_scale, d_bias, share=1 / self.peers.world).backward()
+
+    def step(self, lr: float) -> StepInfo:
+        norms = torch.stack([parameter.grad.norm() for parameter in self._trained])
+        norm = norms.norm().item()
+        skipped = not math.isfinite(norm)
+        if not skipped:
+            clip = self.settings.grad_clip
+            if clip is not None and norm > clip:
+                for parameter in self._trained:
+                    parameter.grad.mul_(clip / (norm + 1e-6))
+            self._optimizer.set_lr(lr)
+            self._optimizer.step()
+            self.optimizer_steps += 1
+        self._optimizer.zero_grad()
+        return StepInfo(math.inf if skipped else norm, skipped)
+
+    def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for name, parameter in self.towers.named_parameters():
+            tensors = {"param": parameter.detach()}
+            if parameter.requires_grad:
+                tensors |= {key: self._optimizer.state[parameter][key] for key in MOMENTS}
+            yield name, {key: tensor.cpu().clone() for key, tensor in tensors.items()}
+        yield from buffers_of(self.towers, self.peers)
+
+    @torch.no_grad()
+    def load_full_state(self, get: Callable[[str], dict[str, Tensor]], step: int) -> None:
+        for name, parameter in self.towers.named_parameters():
+            tensors = checked(name, get(name), tuple(parameter.shape), MOMENTS if parameter.requires_grad else ())
+            parameter.copy_(tensors.pop("param"))
+            for key, value in tensors.items():
+                self._optimizer.state[parameter][key].copy_(value)
+        load_buffers(self.towers, get)
+        self._optimizer.set_steps(step)
+        self.optimizer_steps = step

@@ -1,0 +1,216 @@
+"""The engine over DeepSpeed's ZeRO stages 1 to 3 (Rajbhandari et al., 2020). The only file that imports deepspeed.
+
+Letters: N rows of a chunk, D features.
+
+Stage 1 spreads the optimizer's state over ranks, stage 2 the reduced gradients too, stage 3 the parameters too.
+Parameters are fp32 in all of them, so DeepSpeed's own half-precision paths, and their traps, are never entered.
+`_fragment` is where this file reaches into DeepSpeed: it finds the part of a parameter's master and moments that this
+rank holds. DeepSpeed's own `safe_set_full_*` fails at stage 3 when ranks do not divide a parameter, so it is not used.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import RecipeError
+from training.engine.adamw import MOMENTS, GuardedAdamW
+from training.engine.body import Body, surrogate
+from training.engine.full_state import buffers_of, checked, load_buffers
+from training.engine.interface import Features, StepInfo
+from training.engine.settings import EngineSettings
+from training.ranks.peers import Peers, ensure_group
+
+OLDEST = (0, 19, 2)  # the first release with coalesce_grad_reduction()
+
+
+class DeepSpeedEngine:
+    """See `training.engine.interface.Engine`."""
+
+    def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+        deepspeed = _deepspeed(peers.device)
+        ensure_group(peers)
+        self.settings = settings
+        self.peers = peers
+        self.device = peers.device
+        self.towers = towers
+        self.optimizer_steps = 0
+        self._partitioned = settings.zero_stage == 3  # parameters too, not only what the optimizer keeps
+        self._optimizer = optimizer
+        self._trained = {name for name, parameter in towers.named_parameters() if parameter.requires_grad}
+        self._shapes = {name: tuple(parameter.shape) for name, parameter in towers.named_parameters()}
+        elements = sum(parameter.numel() for parameter in towers.parameters())
+        body = Body(towers, settings.precision).train()
+        self._engine, *_ = deepspeed.initialize(model=body, optimizer=optimizer, config=_config(settings, elements))
+        peers.share_timeout()
+        self._zero = self._engine.optimizer
+        optimizer.may_step = self._norm_is_finite
+        optimizer.make_state(self._masters())
+
+    @property
+    def log_scale(self) -> float:
+        # Below the persistence threshold stage 3 never puts a parameter away, not even in a skipped step.
+        return self.towers.log_scale.item()
+
+    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor) -> Features:
+        return Features(*self._engine(images_NCHW.to(self.device), tokens_NL.to(self.device)))
+
+    @torch.no_grad()
+    def evaluate(
+        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        self._engine.eval()
+        inputs = [None if given is None else given.to(self.device) for given in (images_NCHW, tokens_NL)]
+        image_ND, text_ND, *_ = self._engine(*inputs)
+        self._engine.train()
+        return image_ND, text_ND
+
+    def accumulate(self) -> AbstractContextManager[None]:
+        return self._engine.coalesce_grad_reduction()
+
+    def backward(
+        self,
+        features: Features,
+        d_image_ND: Tensor,
+        d_text_ND: Tensor,
+        d_scale: Tensor | None = None,
+        d_bias: Tensor | None = None,
+    ) -> None:
+        # DeepSpeed averages gradients over ranks; ours are to be summed, so each is multiplied by the world.
+        world = self.peers.world
+        total = surrogate(features, d_image_ND, d_text_ND, d_scale, d_bias, share=1 / world)
+        self._engine.backward(total * world, scale_wrt_gas=False)
+
+    def step(self, lr: float) -> StepInfo:
+        self._optimizer.set_lr(lr)
+        self._engine.step()
+        norm = float(self._zero._global_grad_norm)
+        skipped = not math.isfinite(norm)
+        self.optimizer_steps += not skipped
+        return StepInfo(math.inf if skipped else norm, skipped)
+
+    def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        for name, parameter in self.towers.named_parameters():
+            yield name, self._whole(name, parameter)
+        yield from buffers_of(self.towers, self.peers)
+
+    @torch.no_grad()
+    def load_full_state(self, get: Callable[[str], dict[str, Tensor]], step: int) -> None:
+        for name, parameter in self.towers.named_parameters():
+            tensors = checked(name, get(name), self._shapes[name], MOMENTS if name in self._trained else ())
+            fragment = self._fragment(name, parameter)
+            for key, part in fragment.tensors.items():
+                part.copy_(tensors[key].flatten()[fragment.start : fragment.start + part.numel()])
+            self._set_live(parameter, tensors["param"])
+        load_buffers(self.towers, get)
+        self._optimizer.set_steps(step)
+        self.optimizer_steps = step
+
+    def _norm_is_finite(self) -> bool:
+        # DeepSpeed skips such a step by itself in some releases and precisions only; asking here covers them all.
+        return math.isfinite(float(self._zero._global_grad_norm))
+
+    def _masters(self) -> list[Tensor]:
+        zero = self._zero
+        return list(zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups)
+
+    def _fragment(self, name: str, parameter: nn.Parameter) -> "_Fragment":
+        """This rank's part of a parameter's master and moments, as views that may be written to."""
+        if self._partitioned:
+            size = parameter.ds_tensor.numel()
+            start = size * self.peers.rank
+            held = max(0, min(size, parameter.ds_numel - start))  # the last ranks' parts end in padding
+            if name not in self._trained:
+                return _Fragment(start, {"param": parameter.ds_tensor.data[:held]})
+            group, offset, _ = self._zero.grad_position[self._zero.get_param_id(parameter)]
+            return self._views(self._masters()[group], start, offset, held)
+        if name not in self._trained:
+            return _Fragment(0, {"param": parameter.data.flatten()} if self.peers.rank == 0 else {})
+        mapping = parameter._hp_mapping
+        if mapping is None:
+            return _Fragment(0, {})
+        master, ours = self._masters()[mapping.param_group_index], mapping.get_hp_fragment_address()
+        return self._views(master, mapping.lp_fragment_address.start, ours.start, ours.numel)
+
+    def _views(self, master: Tensor, start: int, offset: int, held: int) -> "_Fragment":
+        flats = {"param": master.data, **{key: self._optimizer.state[master][key] for key in MOMENTS}}
+        return _Fragment(start, {key: flat[offset : offset + held] for key, flat in flats.items()})
+
+    def _whole(self, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
+        shape = self._shapes[name]
+        keys = ("param", *MOMENTS) if name in self._trained else ("param",)
+        fragment = self._fragment(name, parameter)
+        table = torch.zeros((len(keys), math.prod(shape)), dtype=torch.float32, device=self.device)
+        for row, key in zip(table, keys, strict=True):
+            if key in fragment.tensors:
+                part = fragment.tensors[key]
+                row[fragment.start : fragment.start + part.numel()] = part
+        # Each element is held by one rank: summing the bits as integers keeps them all, the sign of a zero included.
+        whole = self.peers.all_sum(table.view(torch.int32)).view(torch.float32).cpu()
+        return {key: row.reshape(shape) for key, row in zip(keys, whole, strict=True)}
+
+    def _set_live(self, parameter: nn.Parameter, value: Tensor) -> None:
+        if not self._partitioned:
+            parameter.data.copy_(value)
+            return
+        shard = parameter.ds_tensor.data
+        start = shard.numel() * self.peers.rank
+        ours = value.flatten()[start : start + shard.numel()]
+        shard[: ours.numel()].copy_(ours)
+        if parameter.data.numel() == value.numel():  # kept whole between forwards
+            parameter.data.copy_(value.view_as(parameter.data))
+
+
+class _Fragment(NamedTuple):
+    start: int  # offset in the flattened parameter
+    tensors: dict[str, Tensor]  # param and moments; empty where another rank holds them
+
+
+def _config(settings: EngineSettings, elements: int) -> dict[str, Any]:
+    bucket = min(elements + elements % 2, 500_000_000)  # DeepSpeed allocates whole (and even) buckets
+    zero: dict[str, Any] = {
+        "stage": settings.zero_stage,
+        "reduce_bucket_size": bucket,
+        "overlap_comm": False,
+        "contiguous_gradients": True,
+    }
+    if settings.zero_stage == 3:
+        zero["stage3_param_persistence_threshold"] = 100_000
+    else:
+        zero["allgather_bucket_size"] = bucket
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # only the product with accumulation is checked; batches are ours
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": settings.grad_clip or 0.0,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 10**9,
+    }
+
+
+def _deepspeed(device: torch.device) -> Any:
+    """The package, told which accelerator to use (it decides on import), or RecipeError with what to install."""
+    where, plain = "train.engine.zero_stage", "or set train.engine.zero_stage=0"
+    if device.type == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("LOCAL_RANK", str(device.index or 0))  # DeepSpeed insists on it
+    try:
+        import deepspeed
+    except ImportError as error:
+        hint = f"pip install 'clipmill[train]', {plain}"
+        raise RecipeError(where, f"deepspeed cannot be imported ({error})", "stages 1 to 3 need it", hint) from error
+    found = tuple(int(part) for part in deepspeed.__version__.split("+")[0].split(".")[:3])
+    if found < OLDEST:
+        found_text, expected = f"deepspeed {deepspeed.__version__}", "0.19.2 or newer, which reduces once a step"
+        raise RecipeError(where, found_text, expected, f"pip install -U deepspeed, {plain}")
+    if device.type == "cpu":
+        # It would compile a shared-memory collective for a minute at the first start, named after the master's port,
+        # so that two runs with one port on one machine write over each other. Gloo does the same work.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.utils.logger.setLevel("ERROR")
+    return deepspeed

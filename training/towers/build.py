@@ -1,0 +1,71 @@
+"""Builds towers from settings: config, weights drawn from a seed or pretrained."""
+
+import copy
+import os
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+from pipeline.errors import RecipeError
+from training.towers.config import WHERE, model_config, one_line
+from training.towers.settings import ModelSettings
+from training.towers.tokenizer import Tokenizer
+from training.towers.towers import Towers
+
+
+def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | None = None) -> Towers:
+    """Towers with weights drawn from `seed`, the same on every rank, or pretrained.
+
+    `init_bias`: the loss wants a bias, which starts at the config's init_logit_bias or else here; None: no bias.
+    RecipeError: unknown model, wrong config, weights or tokenizer that cannot be had (this machine may be offline).
+    """
+    config = model_config(settings)
+    if init_bias is not None:
+        config.setdefault("init_logit_bias", init_bias)
+    tokenize = Tokenizer(settings)
+    arguments = {key: value for key, value in config.items() if key != "custom_text"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+        except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
+            hint = "compare with a config of open_clip (open_clip.get_model_config)"
+            raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
+    tag = _load_pretrained(model, settings) if settings.pretrained else {}
+    mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
+    std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
+    towers = Towers(model, config, tokenize, mean, std, bias=init_bias is not None)
+    for tower, locked in ((towers.image, settings.lock_image), (towers.text, settings.lock_text)):
+        if locked:
+            tower.requires_grad_(False)
+        elif settings.grad_checkpointing:
+            tower.set_grad_checkpointing(True)
+    return towers
+
+
+
+def _load_pretrained(model: nn.Module, settings: ModelSettings) -> dict[str, Any]:
+    """Loads a local checkpoint or an open_clip tag; returns the tag's pretrained_cfg ({} for a file)."""
+    wanted, where = settings.pretrained, f"{WHERE}.pretrained"
+    tag = open_clip.get_pretrained_cfg(settings.name, wanted) if settings.name else {}
+    path = wanted
+    if not os.path.isfile(wanted):
+        if not tag:
+            known = open_clip.list_pretrained_tags_by_model(settings.name) if settings.name else []
+            expected = f"expected a file or one of {', '.join(known)}" if known else "expected a file"
+            raise RecipeError(where, f"{wanted!r} is no file and no tag of this model", expected)
+        try:
+            path = open_clip.download_pretrained(tag)
+        except Exception as error:  # whatever the hub client raises without a network
+            found = f"the weights {wanted!r} cannot be downloaded: {one_line(error)}"
+            raise RecipeError(where, found, "", "download them elsewhere and give the path of the file") from None
+    try:
+        open_clip.load_checkpoint(model, path)
+    except Exception as error:  # missing or unexpected keys, wrong shapes, not a checkpoint
+        found = f"{path} does not fit this model: {one_line(error)}"
+        raise RecipeError(where, found, "expected weights of the same config") from None
+    return tag or {}
+
+

@@ -1,0 +1,53 @@
+"""open_clip's model_cfg, from a name or from the recipe, completed with what the settings say."""
+
+import copy
+from typing import Any
+
+import open_clip
+
+from pipeline.errors import RecipeError
+from training.towers.settings import ModelSettings
+
+WHERE = "train.model"
+
+
+def model_config(settings: ModelSettings) -> dict[str, Any]:
+    """open_clip's model_cfg, completed with what the settings say; never asks open_clip to download base weights."""
+    config = copy.deepcopy(settings.config) if settings.name is None else _named_config(settings.name)
+    missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    if missing:
+        expected = "expected open_clip's model_cfg (embed_dim, vision_cfg, text_cfg)"
+        raise RecipeError(f"{WHERE}.config", f"has no {', '.join(missing)}", expected)
+    if "multimodal_cfg" in config:
+        hint = "choose a model without multimodal_cfg"
+        raise RecipeError(WHERE, "is a CoCa model", "expected a contrastive model with two towers", hint)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if vision.get("patch_dropout"):
+        where = f"{WHERE}.config.vision_cfg.patch_dropout"
+        raise RecipeError(where, f"found {vision['patch_dropout']}", "only 0 is supported yet", "patch_dropout: 0")
+    size = settings.image_size or vision.get("image_size", 224)
+    sides = {size} if isinstance(size, int) else set(size)
+    if len(sides) != 1:
+        raise RecipeError(f"{WHERE}.image_size", f"found {size}", "expected a square")
+    vision["image_size"] = sides.pop()
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    if "hf_model_name" in text:
+        text["hf_model_pretrained"] = False
+    return config
+
+
+def _named_config(name: str) -> dict[str, Any]:
+    try:
+        config = open_clip.get_model_config(name)
+    except Exception as error:  # a hub name without a network
+        hint = "name a built-in open_clip model or local-dir:FOLDER"
+        raise RecipeError(f"{WHERE}.name", f"{name!r}: {one_line(error)}", "", hint) from None
+    if config is None:
+        hint = "python -c 'import open_clip; print(open_clip.list_models())' lists the names"
+        raise RecipeError(f"{WHERE}.name", f"open_clip knows no model {name!r}", "", hint)
+    return config
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
