@@ -57,9 +57,7 @@ def print_copies(truth: dict[str, dict], kept: dict[str, str]) -> None:
     print("\nextra copies left among the kept pairs")
     for kind in COPIES:
         num = sum(row["kind"] == kind for row in truth.values())
-        left = sum(
-            min(sum(truth[url]["kind"] == kind for url in urls), len(urls) - 1) for urls in of_source.values()
-        )
+        left = sum(min(sum(truth[url]["kind"] == kind for url in urls), len(urls) - 1) for urls in of_source.values())
         print(f"{kind:>12} {left:6} of {num}: recall {1 - left / max(num, 1):.3f}")
 
 

@@ -104,7 +104,6 @@ class Recipe:
         except ValidationError as error:
             raise _explain(error, self.source, section, value, model) from None
 
-
     def as_yaml(self) -> str:
         """The recipe with overrides and variables applied, to be saved beside what was made by it."""
         return yaml.safe_dump(expand(self.data, self.source, lenient=True), sort_keys=False, allow_unicode=True)

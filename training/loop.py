@@ -24,7 +24,12 @@ log = get_logger("train")
 
 
 def train(
-    settings: TrainSettings, *, seed: int, recipe: Recipe, peers: Peers, stop: StopSignals,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    recipe: Recipe,
+    peers: Peers,
+    stop: StopSignals,
     sets: Sequence[Evaluation] = (),
 ) -> None:
     """Goes on from the newest checkpoint that verifies until `settings.steps` are done. Collective.
@@ -58,8 +63,10 @@ def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
         run.save(done)
     if signal_number and not finished:
         raise Stopped(
-            "train", f"stopped by signal {signal_number} after step {done} of {run.settings.steps}, which is saved",
-            "", "run the same command again to continue",
+            "train",
+            f"stopped by signal {signal_number} after step {done} of {run.settings.steps}, which is saved",
+            "",
+            "run the same command again to continue",
         )
 
 

@@ -83,11 +83,21 @@ class Run:
         seconds, self._step_ended = now - self._step_ended, now
         self.goodput["train_s"] += seconds
         self.last = {
-            "step": step, "samples": self.samples(step + 1), "loss": result.loss, "digest": step_digest(digest, rows),
-            "logit_scale": math.exp(self.engine.log_scale), "lr": lr, "samples_per_s": rows / seconds,
-            "grad_norm": result.grad_norm, **result.metrics, "pairs": result.pairs, "skipped": result.skipped,
-            "time_fetch_s": fetch_s, **{f"time_{name}_s": value for name, value in result.timings.items()},
-            "memory_mb": peak_memory_mb(self.peers.device), "epoch": self.reader.order.epoch_at(step),
+            "step": step,
+            "samples": self.samples(step + 1),
+            "loss": result.loss,
+            "digest": step_digest(digest, rows),
+            "logit_scale": math.exp(self.engine.log_scale),
+            "lr": lr,
+            "samples_per_s": rows / seconds,
+            "grad_norm": result.grad_norm,
+            **result.metrics,
+            "pairs": result.pairs,
+            "skipped": result.skipped,
+            "time_fetch_s": fetch_s,
+            **{f"time_{name}_s": value for name, value in result.timings.items()},
+            "memory_mb": peak_memory_mb(self.peers.device),
+            "epoch": self.reader.order.epoch_at(step),
         }
         if self.peers.rank == 0:
             self.logs[METRICS].write(self.last)
@@ -156,11 +166,19 @@ class Run:
     def state(self, done: int) -> TrainState:
         """What a checkpoint of `done` steps says."""
         return TrainState(
-            step=done, samples=self.samples(done), reader=self.reader.state(done),
-            optimizer_steps=self.engine.optimizer_steps, nonfinite_steps=self.nonfinite,
-            model=self.settings.model_digest, recipe_digest=self.recipe_digest, schedule=self.settings.in_words(),
-            engine=self.settings.engine.model_dump(), world=self.peers.world, save_cost_s=self.clock.cost_s,
-            job=job_of(), goodput=Goodput(**self.goodput),
+            step=done,
+            samples=self.samples(done),
+            reader=self.reader.state(done),
+            optimizer_steps=self.engine.optimizer_steps,
+            nonfinite_steps=self.nonfinite,
+            model=self.settings.model_digest,
+            recipe_digest=self.recipe_digest,
+            schedule=self.settings.in_words(),
+            engine=self.settings.engine.model_dump(),
+            world=self.peers.world,
+            save_cost_s=self.clock.cost_s,
+            job=job_of(),
+            goodput=Goodput(**self.goodput),
         )
 
 
@@ -176,8 +194,12 @@ def open_run(
         return None
     if found and found.state.model != settings.model_digest:
         hint = "put train.model and train.image.resize back, or give this run another train.output"
-        raise DataError(str(found.complete.folder), f"was made with model {found.state.model}",
-                        f"train.model is {settings.model_digest} now", hint)
+        raise DataError(
+            str(found.complete.folder),
+            f"was made with model {found.state.model}",
+            f"train.model is {settings.model_digest} now",
+            hint,
+        )
     reader, engine = _reader_and_engine(settings, seed, peers, found)
     on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
@@ -186,10 +208,15 @@ def open_run(
     if peers.rank == 0 and found:
         log.info("resumed at step %d from %s, on %d ranks", found.state.step, found.complete.folder, peers.world)
     return Run(
-        settings=settings, engine=engine, reader=reader, sets=list(settings.eval.sets or sets),
-        recipe_digest=recipes.digest(recipe), start=found.state.step if found else 0,
+        settings=settings,
+        engine=engine,
+        reader=reader,
+        sets=list(settings.eval.sets or sets),
+        recipe_digest=recipes.digest(recipe),
+        start=found.state.step if found else 0,
         clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
-        rejected=found.rejected if found else (), goodput=goodput,
+        rejected=found.rejected if found else (),
+        goodput=goodput,
         nonfinite=found.state.nonfinite_steps if found else 0,
     )
 
@@ -211,15 +238,26 @@ def _found(settings: TrainSettings, peers: Peers) -> Found | None:
 
 
 def _reader_and_engine(
-    settings: TrainSettings, seed: int, peers: Peers, found: Found | None,
+    settings: TrainSettings,
+    seed: int,
+    peers: Peers,
+    found: Found | None,
 ) -> tuple[Reader, Engine]:
     """Built from the recipe, then set to the checkpoint. DataError when that is of other data or another model."""
     towers = settings.towers(seed)
     pairs = open_pairs(settings.data, str(settings.output_path / "cache"))
     reader = Reader(
-        pairs, settings.reader, seed=seed, global_batch=settings.batch.global_pairs, image=settings.image,
-        image_size=towers.image_size, captions=settings.captions, tokenize=towers.tokenize, rank=peers.rank,
-        world=peers.world, quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
+        pairs,
+        settings.reader,
+        seed=seed,
+        global_batch=settings.batch.global_pairs,
+        image=settings.image,
+        image_size=towers.image_size,
+        captions=settings.captions,
+        tokenize=towers.tokenize,
+        rank=peers.rank,
+        world=peers.world,
+        quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
     )
     if found:
         check_state(found.state.reader, reader.state(found.state.step))

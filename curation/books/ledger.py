@@ -11,21 +11,23 @@ from curation.table import arrow, captions
 from curation.table.arrow import whole
 
 # One row per dropped pair. `verdicts/` of the output shows the first six columns; the others serve the report.
-LEDGER = pa.schema([
-    pa.field("uid", pa.string()),
-    pa.field("url", pa.string()),
-    pa.field("stage", pa.string()),
-    pa.field("reason", pa.string()),
-    pa.field("detail", pa.string()),
-    pa.field("caption", pa.string()),       # the default caption when the pair went, "" if it had none
-    pa.field("image_sha256", pa.string()),
-    pa.field("image_part", pa.string()),
-    pa.field("image_offset", pa.int64()),
-    pa.field("image_size", pa.int64()),
-    pa.field("image_ext", pa.string()),
-    pa.field("width", pa.int32()),          # null when the pair went before it was measured
-    pa.field("height", pa.int32()),
-])
+LEDGER = pa.schema(
+    [
+        pa.field("uid", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("caption", pa.string()),  # the default caption when the pair went, "" if it had none
+        pa.field("image_sha256", pa.string()),
+        pa.field("image_part", pa.string()),
+        pa.field("image_offset", pa.int64()),
+        pa.field("image_size", pa.int64()),
+        pa.field("image_ext", pa.string()),
+        pa.field("width", pa.int32()),  # null when the pair went before it was measured
+        pa.field("height", pa.int32()),
+    ]
+)
 PUBLIC = ("uid", "url", "stage", "reason", "detail", "caption")
 WITH_PAIR = "pair_dropped"  # captions that went because their pair did
 

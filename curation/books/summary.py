@@ -49,8 +49,11 @@ def build(job: Job, manifest: Manifest, tally: dict[str, Any], run_thumbs: RunTh
         "kept_examples": [_shown(row) for row in tally["kept"]],
         "drop_examples": {label: [_shown(row, True) for row in some] for label, some in sorted(tally["drops"].items())},
         "duplicate_groups": [
-            {"reason": group["reason"], "survivor": _shown(group["survivor"]),
-             "removed": [_shown(row, True) for row in group["removed"]]}
+            {
+                "reason": group["reason"],
+                "survivor": _shown(group["survivor"]),
+                "removed": [_shown(row, True) for row in group["removed"]],
+            }
             for group in groups
         ],
         "concepts": concept_counts.summary(job, tally["entries"]),
@@ -84,8 +87,12 @@ def _histograms(job: Job, counts: dict[str, dict[str, np.ndarray]]) -> dict[str,
         if stage.kind == "caption_rules" and getattr(stage, "min_words", 0) > 1:
             cuts["caption_words"] = float(stage.min_words)
     return {
-        name: {"edges": edges, "before": counts[name]["before"].tolist(), "after": counts[name]["after"].tolist(),
-               "cut": cuts[name]}
+        name: {
+            "edges": edges,
+            "before": counts[name]["before"].tolist(),
+            "after": counts[name]["after"].tolist(),
+            "cut": cuts[name],
+        }
         for name, edges in tally.EDGES.items()
     }
 

@@ -24,5 +24,3 @@ def convert(body: bytes, settings: EmitSettings) -> tuple[bytes, str, int, int]:
         image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     image.save(out, "JPEG", quality=settings.resize.quality)
     return out.getvalue(), "jpg", *image.size
-
-

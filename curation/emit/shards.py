@@ -26,7 +26,6 @@ _CAPTION_FIELDS = ("score", "model", "prompt_version", "language")
 _OWN = {column.name for column in META_COLUMNS} | {"source_sha256"}
 
 
-
 def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
     """For each shard the rows of each bucket in it: all shards as even as can be, none above `pairs_per_shard`."""
     total = sum(rows)
@@ -35,11 +34,13 @@ def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
     found = []
     for shard in range(shards):
         first, end = total * shard // shards, total * (shard + 1) // shards
-        found.append([
-            (bucket, max(first, starts[bucket]) - starts[bucket], min(end, starts[bucket + 1]) - starts[bucket])
-            for bucket in range(len(rows))
-            if max(first, starts[bucket]) < min(end, starts[bucket + 1])
-        ])
+        found.append(
+            [
+                (bucket, max(first, starts[bucket]) - starts[bucket], min(end, starts[bucket + 1]) - starts[bucket])
+                for bucket in range(len(rows))
+                if max(first, starts[bucket]) < min(end, starts[bucket + 1])
+            ]
+        )
     return found
 
 
@@ -102,6 +103,3 @@ def _passed_through(extra: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return {name: value for name, value in found.items() if name not in _OWN} if isinstance(found, dict) else {}
-
-
-

@@ -45,8 +45,10 @@ def finish_swap(job: Job) -> Manifest | None:
     note = json.loads(storage.read_bytes(url))
     output = job.settings.output
     here = is_local(job)
-    if not all(storage.exists(storage.join(output, n)) or (here and storage.exists(storage.join(job.emit_folder, n)))
-               for n in note["files"]):
+    if not all(
+        storage.exists(storage.join(output, n)) or (here and storage.exists(storage.join(job.emit_folder, n)))
+        for n in note["files"]
+    ):
         storage.remove(job.emit_folder, recursive=True)  # somebody took files away: make them again
         return None
     manifest = Manifest.model_validate(note["manifest"])

@@ -22,9 +22,7 @@ _NAVIGATION = (
     "about|about us|sitemap|site map|rss|feed|email|e-mail|skip to content|follow us"
 )
 _EXTENSIONS = "jpe?g|jpe|jfif|png|gif|webp|bmp|svgz?|tiff?|ico|avif|heic|psd|pdf|eps|html?|php|aspx?|mp4|mov"
-_CAMERAS = (
-    r"dsc[nf]?|img[pe]?|pict|pxl|mvi|vid|wp|cimg|sam|gopr|hpim|kif|screen[ _-]?shot|scan|whatsapp image"
-)
+_CAMERAS = r"dsc[nf]?|img[pe]?|pict|pxl|mvi|vid|wp|cimg|sam|gopr|hpim|kif|screen[ _-]?shot|scan|whatsapp image"
 _SITES = r"twitter|facebook|instagram|pinterest|linkedin|youtube|reddit|tumblr|whatsapp|google|google\+|rss|e-?mail"
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 

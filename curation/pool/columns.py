@@ -59,7 +59,11 @@ class ColumnCache:
 
 
 def measure_images(
-    pairs: pa.Table, stage: ImageMeasure, opened: Callable[[], MeasureImages], cache: ColumnCache, reader: ImageReader,
+    pairs: pa.Table,
+    stage: ImageMeasure,
+    opened: Callable[[], MeasureImages],
+    cache: ColumnCache,
+    reader: ImageReader,
     batch: int | None,
 ) -> tuple[pa.Table, pa.Array]:
     """`pairs` with the stage's columns, and the reason (null keeps) of each pair."""

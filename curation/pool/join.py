@@ -55,9 +55,17 @@ def _best_images(images: pa.Table) -> pa.Table:
     """One row per uid: stored bytes before errors, then the newest capture, then the smallest sha256."""
     missing = pc.is_null(images.column("size"))
     keyed = images.append_column("missing", pc.cast(missing, pa.int8()))
-    order = [("uid", "ascending"), ("missing", "ascending"), ("fetched_at", "descending"), ("sha256", "ascending"),
-             ("status", "ascending"), ("content_type", "ascending"), ("part", "ascending"), ("offset", "ascending"),
-             ("extra", "ascending")]
+    order = [
+        ("uid", "ascending"),
+        ("missing", "ascending"),
+        ("fetched_at", "descending"),
+        ("sha256", "ascending"),
+        ("status", "ascending"),
+        ("content_type", "ascending"),
+        ("part", "ascending"),
+        ("offset", "ascending"),
+        ("extra", "ascending"),
+    ]
     keyed = keyed.sort_by(order)
     return keyed.filter(pa.array(_starts(keyed.column("uid")))).drop_columns(["missing"])
 

@@ -66,8 +66,16 @@ class PoolSink:
         return self
 
     def occurrence(
-        self, *, url: str, text: str, source: str, uid: str = "", page_url: str = "", page_robots: str = "",
-        language: str = "", extra: str = "",
+        self,
+        *,
+        url: str,
+        text: str,
+        source: str,
+        uid: str = "",
+        page_url: str = "",
+        page_robots: str = "",
+        language: str = "",
+        extra: str = "",
     ) -> None:
         """One mention of an image: `url` canonical, `uid` (32 hex) only when the input names one, `extra` JSON."""
         uid = uid or uids.uid_of_url(url)
@@ -76,8 +84,16 @@ class PoolSink:
         self._own["occurrences"] += 1
 
     def image(
-        self, *, url: str, body: bytes | None, status: int = 200, uid: str = "", content_type: str = "",
-        x_robots_tag: str = "", fetched_at: str = "", extra: str = "",
+        self,
+        *,
+        url: str,
+        body: bytes | None,
+        status: int = 200,
+        uid: str = "",
+        content_type: str = "",
+        x_robots_tag: str = "",
+        fetched_at: str = "",
+        extra: str = "",
     ) -> str:
         """One answer to an image url, good or bad; returns its uid.
 
@@ -95,8 +111,18 @@ class PoolSink:
         if keep:
             offset, size = self._store(sha256, ext, body)
         row = (
-            _clean(url), uid, status, _clean(content_type), ext, sha256 if keep else None, self._part, offset, size,
-            _clean(x_robots_tag), _clean(fetched_at), _clean(extra),
+            _clean(url),
+            uid,
+            status,
+            _clean(content_type),
+            ext,
+            sha256 if keep else None,
+            self._part,
+            offset,
+            size,
+            _clean(x_robots_tag),
+            _clean(fetched_at),
+            _clean(extra),
         )
         self._images.add(row)
         self._own["images_stored" if keep else "images_bad"] += 1

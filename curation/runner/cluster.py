@@ -26,7 +26,7 @@ from pipeline.log import get_logger
 
 log = get_logger("curation")
 _OBJECT_STORE_BYTES = 80 << 20  # Ray's least; nothing large passes through it
-_POLL_S = 0.5                   # how soon a request to stop is seen
+_POLL_S = 0.5  # how soon a request to stop is seen
 _REACH_S = 10.0
 _SESSION = "clipmill-ray"
 
@@ -209,7 +209,10 @@ def _start(ray: Any, settings: RaySettings, address: str) -> Path | None:
     try:
         log.info("starting Ray with %d CPUs", cpus)
         ray.init(
-            **common, num_cpus=cpus, include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES,
+            **common,
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE_BYTES,
             _temp_dir=str(folder),
         )
     except BaseException as error:

@@ -82,6 +82,7 @@ def curate(
 
 def _local_paths(settings: CurateSettings) -> CurateSettings:
     """file:// prefixes cut, so that local is local everywhere."""
+
     def plain(url: str | None) -> str | None:
         return url[7:] if url and url[:7].lower() == "file://" else url
 
@@ -236,8 +237,13 @@ class _Driver:
         return DataError("curate", found, "at least one pair", "loosen the stage that drops most, or give other inputs")
 
     def _emit(
-        self, inputs: Inputs, counts: dict[str, dict[str, int]], stages: list[ledger.Counts], rows: list[int],
-        name: str, recipe_digest: str,
+        self,
+        inputs: Inputs,
+        counts: dict[str, dict[str, int]],
+        stages: list[ledger.Counts],
+        rows: list[int],
+        name: str,
+        recipe_digest: str,
     ) -> Manifest:
         job = self._job
         if not swap.is_local(job):

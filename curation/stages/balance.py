@@ -175,10 +175,12 @@ def _counts_of(entries: np.ndarray, table: pa.Table) -> np.ndarray:
 
 def _notes(entry: np.ndarray, count: np.ndarray, draw: np.ndarray, uid: pa.Array) -> pa.Table:
     entry = np.asarray(entry, np.int64)
-    return pa.table({
-        "group": pa.array(mixed(entry.view(np.uint64))),
-        "uid": uid,
-        "entry": pa.array(entry),
-        "count": pa.array(np.asarray(count, np.int64)),
-        "draw": pa.array(np.asarray(draw, np.float64)),
-    })
+    return pa.table(
+        {
+            "group": pa.array(mixed(entry.view(np.uint64))),
+            "uid": uid,
+            "entry": pa.array(entry),
+            "count": pa.array(np.asarray(count, np.int64)),
+            "draw": pa.array(np.asarray(draw, np.float64)),
+        }
+    )

@@ -33,8 +33,14 @@ class ConceptMatch(TextMeasure):
         never = [entry for entry in entries if not can_match(entry, self.mode)]
         if never:
             some = ", ".join(f"`{entry}`" for entry in never[:3])
-            log.info("%s: %d of %d entries can match no text in mode %s, such as %s",
-                     where, len(never), len(entries), self.mode, some)
+            log.info(
+                "%s: %d of %d entries can match no text in mode %s, such as %s",
+                where,
+                len(never),
+                len(entries),
+                self.mode,
+                some,
+            )
 
     def digest(self) -> str:
         plain = self.model_dump(mode="json") | {"entries": entries_digest(self.entries, f"{self.kind}.entries")}

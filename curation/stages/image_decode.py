@@ -12,12 +12,12 @@ from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE,
 Format = Literal["jpg", "png", "webp", "gif", "bmp", "tiff"]
 
 _COLUMNS = (
-    pa.field("width", pa.int32()),         # as displayed, after EXIF orientation
+    pa.field("width", pa.int32()),  # as displayed, after EXIF orientation
     pa.field("height", pa.int32()),
     pa.field("format", pa.string()),
-    pa.field("pixels", pa.string()),       # 32 hex of blake2b over size and displayed RGB: equal pixels, equal text
-    pa.field("phash", pa.uint64()),        # see curation/images/phash.py
-    pa.field("contrast", pa.float32()),    # standard deviation of the 32 x 32 grey square, in grey levels
+    pa.field("pixels", pa.string()),  # 32 hex of blake2b over size and displayed RGB: equal pixels, equal text
+    pa.field("phash", pa.uint64()),  # see curation/images/phash.py
+    pa.field("contrast", pa.float32()),  # standard deviation of the 32 x 32 grey square, in grey levels
     pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)),  # 8 x 8 mean colours, row by row
 )
 
@@ -55,5 +55,3 @@ class ImageDecode(ImageMeasure):
         if max(high - low for low, high in image.getextrema()) <= self.blank_range:
             row["reason"] = "blank"
         return row
-
-

@@ -19,8 +19,8 @@ class ImageSize(Rule):
     kind: Literal["image_size"] = "image_size"
     reads: ClassVar[tuple[str, ...]] = ("width", "height", "image_size")
 
-    min_side: int = Field(1, ge=1)                    # of the shorter side
-    max_side: int | None = Field(None, ge=1)          # of the longer side
+    min_side: int = Field(1, ge=1)  # of the shorter side
+    max_side: int | None = Field(None, ge=1)  # of the longer side
     min_aspect: float = Field(1.0, ge=1)
     max_aspect: float | None = Field(None, ge=1)
     min_bytes: int = Field(0, ge=0)
@@ -43,7 +43,5 @@ class ImageSize(Rule):
             reasons.append(("many_bytes", size > self.max_bytes))
         reason = mark(reasons, pairs.num_rows)
         bad = reason.is_valid().to_numpy(zero_copy_only=False)
-        detail = [
-            f"{w}x{h}, {n} bytes" if b else None for w, h, n, b in zip(width, height, size, bad, strict=True)
-        ]
+        detail = [f"{w}x{h}, {n} bytes" if b else None for w, h, n, b in zip(width, height, size, bad, strict=True)]
         return Verdicts(reason=reason, detail=pa.array(detail, pa.string()))

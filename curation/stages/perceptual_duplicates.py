@@ -89,8 +89,11 @@ class PerceptualDuplicates(Duplicates):
         self, hashes: np.ndarray, tiny: np.ndarray, start: int, same: np.ndarray, links: dict[int, list[int]]
     ) -> None:
         """Compares all of one group; writes into `same` and `links`, whose row numbers begin at `start`."""
-        seen = hashes[:, None].view(np.uint8) if self.max_colour_distance is None else (
-            np.concatenate([hashes[:, None].view(np.uint8), tiny], axis=1))
+        seen = (
+            hashes[:, None].view(np.uint8)
+            if self.max_colour_distance is None
+            else (np.concatenate([hashes[:, None].view(np.uint8), tiny], axis=1))
+        )
         rows = np.ascontiguousarray(seen).view(np.dtype((np.void, seen.shape[1])))[:, 0]
         _, first, which = np.unique(rows, return_index=True, return_inverse=True)
         best = first[which]

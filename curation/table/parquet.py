@@ -107,5 +107,3 @@ def _overlaps(chunk: pq.ColumnChunkMetaData, low: object, high: object) -> bool:
     if stats is None or not stats.has_min_max:
         return True
     return stats.max >= low and stats.min < high
-
-

@@ -8,7 +8,6 @@ A text column is never null: unknown is "". Uids decide everything about place: 
 uids, so sorted buckets laid end to end are the whole in uid order, whatever the number of buckets.
 """
 
-
 import pyarrow as pa
 
 _TEXT = pa.string()
@@ -18,62 +17,67 @@ def _text(name: str) -> pa.Field:
     return pa.field(name, _TEXT, nullable=False)
 
 
-OCCURRENCES = pa.schema([
-    _text("url"),          # canonical absolute url of the image; "" for a stored image without one
-    _text("uid"),          # 32 hex
-    _text("text"),         # as found, not cleaned
-    _text("source"),       # where the text stood: one of SOURCE_ORDER, or another word
-    _text("page_url"),
-    _text("page_robots"),  # tokens of the page's X-Robots-Tag headers and meta robots, joined by ", "; "" if none
-    _text("language"),     # html lang as written, or ""
-    _text("extra"),        # a JSON object of input fields clipmill does not know, or ""
-])
+OCCURRENCES = pa.schema(
+    [
+        _text("url"),  # canonical absolute url of the image; "" for a stored image without one
+        _text("uid"),  # 32 hex
+        _text("text"),  # as found, not cleaned
+        _text("source"),  # where the text stood: one of SOURCE_ORDER, or another word
+        _text("page_url"),
+        _text("page_robots"),  # tokens of the page's X-Robots-Tag headers and meta robots, joined by ", "; "" if none
+        _text("language"),  # html lang as written, or ""
+        _text("extra"),  # a JSON object of input fields clipmill does not know, or ""
+    ]
+)
 
-IMAGES = pa.schema([
-    _text("url"),
-    _text("uid"),
-    pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard
-    _text("content_type"),                           # as the server said
-    _text("ext"),                                    # by magic bytes (curation/magic.py); "" when the body is no image
-    pa.field("sha256", _TEXT),                       # 64 hex of the body; null when no bytes are kept
-    _text("part"),                                   # the part whose images.tar holds the bytes
-    pa.field("offset", pa.int64()),                  # first byte in that images.tar; null when no bytes are kept
-    pa.field("size", pa.int64()),                    # bytes; null when no bytes are kept
-    _text("x_robots_tag"),                           # all X-Robots-Tag headers of the image, joined by ", "
-    _text("fetched_at"),                             # ISO 8601 as the record says, or ""
-    _text("extra"),
-])
+IMAGES = pa.schema(
+    [
+        _text("url"),
+        _text("uid"),
+        pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard
+        _text("content_type"),  # as the server said
+        _text("ext"),  # by magic bytes (curation/magic.py); "" when the body is no image
+        pa.field("sha256", _TEXT),  # 64 hex of the body; null when no bytes are kept
+        _text("part"),  # the part whose images.tar holds the bytes
+        pa.field("offset", pa.int64()),  # first byte in that images.tar; null when no bytes are kept
+        pa.field("size", pa.int64()),  # bytes; null when no bytes are kept
+        _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
+        _text("fetched_at"),  # ISO 8601 as the record says, or ""
+        _text("extra"),
+    ]
+)
 
 # One caption inside PAIRS.captions; a TextMeasure appends fields of its own behind these.
 CAPTION_FIELDS = (
     _text("text"),
     _text("source"),
-    _text("page_url"),     # the smallest page url that carried this (text, source)
+    _text("page_url"),  # the smallest page url that carried this (text, source)
     _text("page_robots"),  # the union over all pages that carried it, sorted: an opt-out of any page is seen
-    _text("language"),     # of the page named by page_url
+    _text("language"),  # of the page named by page_url
 )
 CAPTION = pa.struct(CAPTION_FIELDS)
 CAPTIONS = pa.list_(pa.field("item", CAPTION))
 
-PAIRS = pa.schema([
-    _text("uid"),
-    _text("url"),
-    _text("image_sha256"),
-    _text("image_part"),
-    pa.field("image_offset", pa.int64(), nullable=False),
-    pa.field("image_size", pa.int64(), nullable=False),
-    _text("image_ext"),
-    pa.field("status", pa.int32(), nullable=False),
-    _text("content_type"),
-    _text("x_robots_tag"),  # the union over every capture of the image url, sorted
-    _text("fetched_at"),
-    pa.field("captions", CAPTIONS, nullable=False),
-    _text("extra"),
-])
+PAIRS = pa.schema(
+    [
+        _text("uid"),
+        _text("url"),
+        _text("image_sha256"),
+        _text("image_part"),
+        pa.field("image_offset", pa.int64(), nullable=False),
+        pa.field("image_size", pa.int64(), nullable=False),
+        _text("image_ext"),
+        pa.field("status", pa.int32(), nullable=False),
+        _text("content_type"),
+        _text("x_robots_tag"),  # the union over every capture of the image url, sorted
+        _text("fetched_at"),
+        pa.field("captions", CAPTIONS, nullable=False),
+        _text("extra"),
+    ]
+)
 
 # Which text speaks first for an image; an unknown source comes after these, in alphabetical order.
 SOURCE_ORDER = ("alt", "caption", "figcaption", "title", "aria-label", "link")
-
 
 
 def empty(schema: pa.Schema) -> pa.Table:

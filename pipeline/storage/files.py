@@ -255,7 +255,6 @@ def publish_json(url: str, value: Any) -> None:
     publish_bytes(url, text.encode() + b"\n")
 
 
-
 def remove(url: str, recursive: bool = False) -> None:
     """Removes a file (or with `recursive` a folder and all in it); nothing happens when it is absent."""
     path = local_path(url)

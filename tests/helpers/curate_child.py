@@ -1,8 +1,8 @@
 """Curates in processes of their own, to be killed.
 
-    python -m tests.helpers.curate_child settings.json   once
-    python -m tests.helpers.curate_child                 once per line (a path) on stdin, each in a fork of this one,
-                                                         which has imported everything; prints pid, then exit status
+python -m tests.helpers.curate_child settings.json   once
+python -m tests.helpers.curate_child                 once per line (a path) on stdin, each in a fork of this one,
+                                                     which has imported everything; prints pid, then exit status
 """
 
 import json

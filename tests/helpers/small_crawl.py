@@ -98,8 +98,14 @@ def recipe(paths: list[str], output: Path, entries: Path, **more: object) -> dic
         {"kind": "concept_match", "entries": str(entries)},
         {"kind": "balance", "t": 1.5},
     ]
-    plain = {"sources": [{"kind": "warc", "paths": paths}], "stages": stages, "output": str(output), "buckets": 4,
-             "emit": {"pairs_per_shard": 8}, "ray": {"address": "inline"}}
+    plain = {
+        "sources": [{"kind": "warc", "paths": paths}],
+        "stages": stages,
+        "output": str(output),
+        "buckets": 4,
+        "emit": {"pairs_per_shard": 8},
+        "ray": {"address": "inline"},
+    }
     return {**plain, **more}
 
 

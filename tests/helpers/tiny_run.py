@@ -44,7 +44,9 @@ def write_recipe(folder: Path, **train: Any) -> Path:
     return path
 
 
-def start(recipe: Path, *overrides: str, command: str = "train", rank: str = "training.launch.rank") -> subprocess.Popen:
+def start(
+    recipe: Path, *overrides: str, command: str = "train", rank: str = "training.launch.rank"
+) -> subprocess.Popen:
     """`clipmill train RECIPE ...` without its command line: the launcher alone, in a process of its own."""
     code = (
         "import sys\n"

@@ -150,9 +150,7 @@ def test_no_verifying_checkpoint_stops_the_run_until_fresh_is_said(home: Path, u
     assert len(list((output / "checkpoints.old-1").glob("step-*"))) == 3
 
 
-def test_a_job_started_again_by_its_scheduler_goes_on_although_its_recipe_says_fresh(
-    home: Path, undisturbed
-) -> None:
+def test_a_job_started_again_by_its_scheduler_goes_on_although_its_recipe_says_fresh(home: Path, undisturbed) -> None:
     output = home / "again"
     recipe = write_recipe(home, output=str(output), fresh=True)
     for job, steps in (("17", 4), ("17", 8), ("18", 3)):

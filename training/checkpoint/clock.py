@@ -40,7 +40,10 @@ class SaveClock:
     """Says whether a save is due. Only rank 0's answer counts: clocks of different ranks differ."""
 
     def __init__(
-        self, settings: CheckpointSettings, world: int, cost_s: float | None = None,
+        self,
+        settings: CheckpointSettings,
+        world: int,
+        cost_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`cost_s`: what a save cost before this process started, if known."""
@@ -77,5 +80,3 @@ class SaveClock:
         if self.every_s is not None:
             words.append(f"every {self.every_s / 60:.1f} minutes")
         return " and ".join(words)
-
-

@@ -1,6 +1,6 @@
 """Saving and restoring with all ranks together. Topology-free: any world size and ZeRO stage reads what any wrote.
 
-    param/<name>, exp_avg/<name>, exp_avg_sq/<name>, buffer/<name>      the tensors of `Engine.full_state`, fp32
+param/<name>, exp_avg/<name>, exp_avg_sq/<name>, buffer/<name>      the tensors of `Engine.full_state`, fp32
 """
 
 import shutil

@@ -45,8 +45,12 @@ def _groups(tensors: Iterable[tuple[str, torch.Tensor]], limit: int) -> Iterator
     held = 0
     for name, tensor in tensors:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"tensor {name}", "holds NaN or infinity", "a checkpoint keeps finite values only",
-                            "resume from the last checkpoint with a lower learning rate")
+            raise DataError(
+                f"tensor {name}",
+                "holds NaN or infinity",
+                "a checkpoint keeps finite values only",
+                "resume from the last checkpoint with a lower learning rate",
+            )
         # A copy, because an engine may hand out the same buffer again for the next tensor.
         group[name] = tensor.detach().to("cpu", copy=True).contiguous()
         held += tensor.numel() * tensor.element_size()
@@ -108,6 +112,10 @@ class TensorReader:
 
     def _find(self, name: str) -> safe_open:
         if name not in self._files:
-            raise DataError("checkpoint", f"has no tensor {name}", "the architecture of the run that wrote it",
-                            "use the recipe saved beside the checkpoint")
+            raise DataError(
+                "checkpoint",
+                f"has no tensor {name}",
+                "the architecture of the run that wrote it",
+                "use the recipe saved beside the checkpoint",
+            )
         return self._files[name]

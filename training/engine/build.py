@@ -1,6 +1,5 @@
 """The choice of an engine, with rank 0's weights on every rank."""
 
-
 import torch
 from torch import nn
 

@@ -100,6 +100,3 @@ class Engine(Protocol):
         or another shape.
         """
         ...
-
-
-

@@ -43,8 +43,12 @@ class Row:
 def check_set(where: str, path: str, split: str) -> None:
     """RecipeError when there is no set at `path`."""
     if not exists(join(path, split, "nshards.txt")):
-        raise RecipeError(where, f"{path}/{split} has no nshards.txt", "an evaluation set in clip_benchmark's layout",
-                          "give the folder that holds test/nshards.txt")
+        raise RecipeError(
+            where,
+            f"{path}/{split} has no nshards.txt",
+            "an evaluation set in clip_benchmark's layout",
+            "give the folder that holds test/nshards.txt",
+        )
 
 
 def open_rows(peers: "Peers", path: str, split: str, label: str) -> list[Row]:
@@ -91,7 +95,9 @@ def load_images(rows: list[Row], image: ImageSettings, size: int) -> "Tensor":
         try:
             return eval_image(read_bytes(row.shard, row.start, row.start + row.size), image, size)
         except Refused as refused:
-            raise DataError(f"{row.shard}: {row.key}", f"is no usable image ({refused.reason})", "JPEG, PNG or WebP") from None
+            raise DataError(
+                f"{row.shard}: {row.key}", f"is no usable image ({refused.reason})", "JPEG, PNG or WebP"
+            ) from None
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return torch.from_numpy(np.stack(list(pool.map(load, rows))))

@@ -43,8 +43,12 @@ class Model:
 def _finite(features_ND: Tensor) -> Tensor:
     if not bool(torch.isfinite(features_ND).all()):
         # A NaN compares false with everything, so it would rank first and score as perfect.
-        raise DataError("evaluation", "the towers give features that are not finite", "a model that can be scored",
-                        "resume training from an earlier checkpoint")
+        raise DataError(
+            "evaluation",
+            "the towers give features that are not finite",
+            "a model that can be scored",
+            "resume training from an earlier checkpoint",
+        )
     return features_ND
 
 

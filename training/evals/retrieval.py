@@ -30,10 +30,19 @@ class Retrieval(Settings):
 
     def run(self, model: "Model") -> Scored:
         """{i2t_r1, ..., t2i_r10} and the set's sizes. Collective."""
+        from training.evals.ranking import spread_ranks
+
+        image, text = self.features(model)
+        ranks = {"i2t": spread_ranks(model, image, text), "t2i": spread_ranks(model, text, image)}
+        scores = {f"{way}_r{k}": (found < k).double().mean().item() for way, found in ranks.items() for k in self.ks}
+        owners = text[1].tolist()
+        return Scored(scores, self._chance(len(image[0]), owners), {"images": len(image[0]), "texts": len(owners)})
+
+    def features(self, model: "Model") -> "tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]":
+        """(features, ids) of all images and of all texts; a text has the id of its image. Collective."""
         import torch
 
         from training.evals.model import in_blocks
-        from training.evals.ranking import spread_ranks
 
         rows = open_rows(model.peers, self.path, self.split, "txt")
         captions, owners = [], []
@@ -49,12 +58,8 @@ class Retrieval(Settings):
 
         image_QD = in_blocks(model.peers, len(rows), model.batch, images)
         text_KD = in_blocks(model.peers, len(captions), model.batch, lambda b: model.texts(captions[b.start : b.stop]))
-        ids_Q = torch.arange(len(rows), device=image_QD.device)
         owner_K = torch.tensor(owners, device=image_QD.device)
-        image, text = (image_QD, ids_Q), (text_KD, owner_K)
-        ranks = {"i2t": spread_ranks(model, image, text), "t2i": spread_ranks(model, text, image)}
-        scores = {f"{way}_r{k}": (found < k).double().mean().item() for way, found in ranks.items() for k in self.ks}
-        return Scored(scores, self._chance(len(rows), owners), {"images": len(rows), "texts": len(captions)})
+        return (image_QD, torch.arange(len(rows), device=image_QD.device)), (text_KD, owner_K)
 
     def _chance(self, images: int, owners: list[int]) -> dict[str, float]:
         """Recall of a random order: a query with m matches among n keys is found with 1 - C(n-m, k) / C(n, k)."""
@@ -67,11 +72,8 @@ class Retrieval(Settings):
         return chance
 
 
-
 def _found_by_chance(keys: int, matches: int, k: int) -> float:
     missed = 1.0
     for drawn in range(min(k, keys)):
         missed *= max(0, keys - matches - drawn) / (keys - drawn)
     return 1.0 - missed
-
-

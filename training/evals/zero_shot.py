@@ -1,5 +1,4 @@
-"""Zero-shot classification with an ensemble of prompts (Radford et al., 2021), on clip_benchmark's sets.
-"""
+"""Zero-shot classification with an ensemble of prompts (Radford et al., 2021), on clip_benchmark's sets."""
 
 from typing import TYPE_CHECKING, Literal
 

@@ -122,8 +122,13 @@ def spawn(command: Command, recipe: Recipe, processes: int, threads: int) -> int
 def _start(rank: int, processes: int, threads: int, port: int, job: Path) -> subprocess.Popen:
     environment = dict(os.environ)
     environment.update(
-        RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(processes),
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS=str(threads),
+        RANK=str(rank),
+        WORLD_SIZE=str(processes),
+        LOCAL_RANK=str(rank),
+        LOCAL_WORLD_SIZE=str(processes),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        OMP_NUM_THREADS=str(threads),
     )
     report = job.parent / f"rank-{rank}.json"
     environment.update({JOB: str(job), REPORT: str(report), "CLIPMILL_LAUNCHER_PID": str(os.getpid())})

@@ -9,7 +9,6 @@ from pipeline.errors import UsageError
 _FIRST_PORT, _PORTS = 10_000, 20_000  # below the range from which systems hand out ports by themselves
 
 
-
 def joined(environment: Mapping[str, str] = os.environ) -> dict[str, str] | None:
     """RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT as torch reads them; None when nobody started ranks.
 

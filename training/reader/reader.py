@@ -34,7 +34,6 @@ _GRACE = 1000  # rows at the start over which the budget of bad images is spread
 _MEMORY_HINT = "lower train.reader.prefetch or train.reader.piece; in a container, give /dev/shm more room"
 
 
-
 class Reader:
     """Batches of one rank. Same (pairs, seed, global batch, lanes, window): same global batch at every step."""
 

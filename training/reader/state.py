@@ -3,8 +3,6 @@
 Order is a function, so the state is only the function's arguments and the step; resuming seeks, nothing is replayed.
 """
 
-
-
 from pipeline.errors import DataError
 from pipeline.settings import Settings
 
@@ -38,5 +36,3 @@ def check_state(saved: ReaderState, current: ReaderState) -> None:
         if before != now:
             expected = f"the checkpoint was made with {name} {before}; going on would repeat and lose pairs"
             raise DataError("reader state", f"{name} is {now}", expected, hint.format(saved=before))
-
-

@@ -45,7 +45,6 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
     return towers
 
 
-
 def _load_pretrained(model: nn.Module, settings: ModelSettings) -> dict[str, Any]:
     """Loads a local checkpoint or an open_clip tag; returns the tag's pretrained_cfg ({} for a file)."""
     wanted, where = settings.pretrained, f"{WHERE}.pretrained"
@@ -67,5 +66,3 @@ def _load_pretrained(model: nn.Module, settings: ModelSettings) -> dict[str, Any
         found = f"{path} does not fit this model: {one_line(error)}"
         raise RecipeError(where, found, "expected weights of the same config") from None
     return tag or {}
-
-

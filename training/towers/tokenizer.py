@@ -1,6 +1,5 @@
 """Texts to tokens, by open_clip's tokenizers."""
 
-
 import open_clip
 import torch
 

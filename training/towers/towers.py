@@ -24,8 +24,6 @@ _ROOT_TEXT = ("text_projection", "positional_embedding", "token_embedding", "tra
 _RESIZE = {"shortest": "shortest", "squash": "squash", "pad": "longest"}
 
 
-
-
 class Towers(nn.Module):
     """Features of images and texts. Parameters: `image.*`, `text.*`, `log_scale` [1] and, for some losses, `bias` [1].
 
@@ -132,7 +130,6 @@ def native_name(name: str, custom_text: bool) -> str:
     return {"log_scale": "logit_scale", "bias": "logit_bias"}[name]
 
 
-
 def _custom_text(config: dict[str, Any]) -> bool:
     """Whether open_clip itself would build CustomTextCLIP rather than CLIP."""
     return bool(config.get("custom_text")) or "hf_model_name" in config["text_cfg"]
@@ -141,5 +138,3 @@ def _custom_text(config: dict[str, Any]) -> bool:
 def _unit(features_ND: torch.Tensor) -> torch.Tensor:
     with torch.autocast(features_ND.device.type, enabled=False):
         return F.normalize(features_ND.float(), dim=-1)
-
-

@@ -15,8 +15,17 @@ from curation.table import captions, parquet, schemas
 def pairs_of(*texts: list[str]) -> pa.Table:
     rows = [
         {
-            "uid": f"{n:032x}", "url": f"u{n}", "image_sha256": "", "image_part": "", "image_offset": 0,
-            "image_size": 0, "image_ext": "", "status": 200, "content_type": "", "x_robots_tag": "", "fetched_at": "",
+            "uid": f"{n:032x}",
+            "url": f"u{n}",
+            "image_sha256": "",
+            "image_part": "",
+            "image_offset": 0,
+            "image_size": 0,
+            "image_ext": "",
+            "status": 200,
+            "content_type": "",
+            "x_robots_tag": "",
+            "fetched_at": "",
             "extra": "",
             "captions": [{"text": t, "source": "alt", "page_url": "", "page_robots": "", "language": ""} for t in some],
         }
@@ -51,8 +60,10 @@ def test_verdicts_become_kept_pairs_ledger_rows_and_counts_that_add_up():
     pairs = pairs_of(["a", "b"], ["c"], ["d"])
     fewer = pairs_of(["a"], [], ["d"]).column("captions")
     verdicts = Verdicts(
-        reason=pa.array([None, "short", "dup"]), detail=pa.array([None, None, "0" * 32]),
-        captions=fewer, caption_drops={"short": 2},
+        reason=pa.array([None, "short", "dup"]),
+        detail=pa.array([None, None, "0" * 32]),
+        captions=fewer,
+        caption_drops={"short": 2},
     )
     kept, gone, counts = ledger.apply("rules", "rules", pairs, verdicts)
     assert kept.column("uid").to_pylist() == [f"{0:032x}"]

@@ -104,8 +104,39 @@ def test_overlapping_and_nested_matches_count_once_each():
         assert ConceptMatcher(entries, mode).match("new york city new york") == [0, 1, 2, 3, 4, 5]
 
 
-PIECES = ["dog", "Dog", "ice", "cream", "ice cream", "t-shirt", "a", "b", ".", ",", "!", "`", " ", "  ", "\t", "\n",
-          "\r", "\0", "\u00a0", "_", "-", "'", "(", ")", "é", "猫", "0", "ß", ";", ":", "?"]
+PIECES = [
+    "dog",
+    "Dog",
+    "ice",
+    "cream",
+    "ice cream",
+    "t-shirt",
+    "a",
+    "b",
+    ".",
+    ",",
+    "!",
+    "`",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "\u00a0",
+    "_",
+    "-",
+    "'",
+    "(",
+    ")",
+    "é",
+    "猫",
+    "0",
+    "ß",
+    ";",
+    ":",
+    "?",
+]
 texts = st.lists(st.sampled_from(PIECES), max_size=9).map("".join)
 entry_lists = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4).map("".join), min_size=1, max_size=8)
 

@@ -40,20 +40,36 @@ def joined(folder, *parts):
 
 
 def test_mentions_of_one_url_are_one_pair_with_its_captions_in_order(tmp_path):
-    rows = [said(A, "b", "title"), said(A, "z"), said(A, "a"), said(A, "a", page_url="http://p/2", page_robots="noai"),
-            said(A, "  "), said(A, "q", "unknown"), got(A, picture(1))]
+    rows = [
+        said(A, "b", "title"),
+        said(A, "z"),
+        said(A, "a"),
+        said(A, "a", page_url="http://p/2", page_robots="noai"),
+        said(A, "  "),
+        said(A, "q", "unknown"),
+        got(A, picture(1)),
+    ]
     pair, reason = joined(tmp_path, rows[:3], rows[3:])[A]
     assert reason is None
     assert [(c["text"], c["source"]) for c in pair["captions"]] == [
-        ("a", "alt"), ("z", "alt"), ("b", "title"), ("q", "unknown")]
+        ("a", "alt"),
+        ("z", "alt"),
+        ("b", "title"),
+        ("q", "unknown"),
+    ]
     assert pair["captions"][0]["page_robots"] == "noai"  # an opt-out of any page that carries it is seen
 
 
 def test_of_several_captures_the_newest_good_one_counts_then_the_smallest_digest(tmp_path):
     old, new, also_new = picture(1), picture(2), picture(3)
-    rows = [got(A, old, fetched_at="2023"), got(A, None, status=500, fetched_at="2025"),
-            got(A, new, fetched_at="2024", x_robots_tag="bot: noai"), got(A, also_new, fetched_at="2024"),
-            got(A, b"<html>", fetched_at="2026", x_robots_tag="noimageai"), said(A, "x")]
+    rows = [
+        got(A, old, fetched_at="2023"),
+        got(A, None, status=500, fetched_at="2025"),
+        got(A, new, fetched_at="2024", x_robots_tag="bot: noai"),
+        got(A, also_new, fetched_at="2024"),
+        got(A, b"<html>", fetched_at="2026", x_robots_tag="noimageai"),
+        said(A, "x"),
+    ]
     first = joined(tmp_path / "1", rows)[A][0]
     again = joined(tmp_path / "2", rows[3:], rows[:3][::-1])[A][0]
     drop = ("image_part", "image_offset")
@@ -64,14 +80,17 @@ def test_of_several_captures_the_newest_good_one_counts_then_the_smallest_digest
     assert first["x_robots_tag"] == "noimageai, bot: noai"  # what one robot is told goes last
 
 
-@pytest.mark.parametrize(("rows", "reason", "detail"), [
-    ([said(A, "x")], "image_missing", None),
-    ([said(A, "x"), got(A, b"no", status=404)], "http_error", "404"),
-    ([said(A, "x"), got(A, b"<html>", content_type="image/png")], "not_image", "image/png"),
-    ([said(A, " "), got(A, picture(1))], "no_caption", None),
-    ([got(A, picture(1))], "no_caption", None),
-    ([said(A, "x"), got(A, picture(1))], None, None),
-])
+@pytest.mark.parametrize(
+    ("rows", "reason", "detail"),
+    [
+        ([said(A, "x")], "image_missing", None),
+        ([said(A, "x"), got(A, b"no", status=404)], "http_error", "404"),
+        ([said(A, "x"), got(A, b"<html>", content_type="image/png")], "not_image", "image/png"),
+        ([said(A, " "), got(A, picture(1))], "no_caption", None),
+        ([got(A, picture(1))], "no_caption", None),
+        ([said(A, "x"), got(A, picture(1))], None, None),
+    ],
+)
 def test_each_pair_that_is_none_has_its_reason(tmp_path, rows, reason, detail):
     pool, parts = pool_of(tmp_path, rows)
     _, verdicts = join_bucket(pool, parts, 0, 1)

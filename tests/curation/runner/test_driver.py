@@ -34,8 +34,15 @@ def test_the_crawl_meets_every_outcome_and_the_dataset_verifies(reference):
     manifest, out = reference
     reasons = {f"{stage.name}.{reason}" for stage in manifest.stages for reason in stage.drops}
     assert reasons >= {
-        "pool.image_missing", "pool.http_error", "pool.not_image", "pool.no_caption", "opt_out.noai",
-        "image_decode.truncated", "image_size.too_small", "exact_duplicates.copy", "balance.sampled_out",
+        "pool.image_missing",
+        "pool.http_error",
+        "pool.not_image",
+        "pool.no_caption",
+        "opt_out.noai",
+        "image_decode.truncated",
+        "image_size.too_small",
+        "exact_duplicates.copy",
+        "balance.sampled_out",
     }
     assert verify(str(out)).problems == []
     sizes = [shard.pairs for shard in manifest.shards]
@@ -194,20 +201,23 @@ def test_gif_becomes_png_and_resize_reencodes(tmp_path):
     assert "source_sha256" in manifest.columns
 
 
-@pytest.mark.parametrize(("change", "said"), [
-    (
-        {"stages": [{"kind": "image_size"}]},
-        r"curate.stages.0 \(image_size\): reads the column `width`.*\n.*put `image_decode` before",
-    ),
-    (
-        {"stages": [{"kind": "concept_match", "entries": "/no/such.json"}]},
-        r"curate.stages.0.entries: cannot read /no/such.json",
-    ),
-    (
-        {"sources": [{"kind": "warc", "paths": ["/no/such.warc.gz"]}]},
-        r"curate.sources.0.paths.0: nothing at /no/such",
-    ),
-])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"stages": [{"kind": "image_size"}]},
+            r"curate.stages.0 \(image_size\): reads the column `width`.*\n.*put `image_decode` before",
+        ),
+        (
+            {"stages": [{"kind": "concept_match", "entries": "/no/such.json"}]},
+            r"curate.stages.0.entries: cannot read /no/such.json",
+        ),
+        (
+            {"sources": [{"kind": "warc", "paths": ["/no/such.warc.gz"]}]},
+            r"curate.sources.0.paths.0: nothing at /no/such",
+        ),
+    ],
+)
 def test_check_finds_it_before_any_work(tmp_path, change, said):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(6))
     plain = {**small_crawl.recipe(paths, tmp_path / "out", tmp_path / "e.json"), **change}

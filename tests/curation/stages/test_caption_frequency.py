@@ -27,8 +27,10 @@ def test_a_sample_of_exactly_max_pairs_keeps_the_caption():
     assert len(kept(pairs, verdicts)) == 7
     assert verdicts.caption_drops == {"frequent": 53}
     reasons = by_url(pairs, verdicts.reason)
-    assert Counter(reasons.values()) == {None: 40 + len([n for n in kept(pairs, verdicts) if n[0] == "s"]), "frequent":
-                                         40 - len([n for n in kept(pairs, verdicts) if n[0] == "s"])}
+    assert Counter(reasons.values()) == {
+        None: 40 + len([n for n in kept(pairs, verdicts) if n[0] == "s"]),
+        "frequent": 40 - len([n for n in kept(pairs, verdicts) if n[0] == "s"]),
+    }
     assert all(reasons[f"t{i}"] is None and reasons[f"u{i}"] is None for i in range(20))
 
 

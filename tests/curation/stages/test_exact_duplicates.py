@@ -20,9 +20,7 @@ def crowd():
     ]
     pixels = ["p1", "p2", "p2", "p3", "p4", "p5"]
     sides = [10, 10, 20, 10, 10, 10]
-    return pairs_of(
-        *rows, width=(pa.int32(), sides), height=(pa.int32(), [10] * 6), pixels=(pa.string(), pixels)
-    )
+    return pairs_of(*rows, width=(pa.int32(), sides), height=(pa.int32(), [10] * 6), pixels=(pa.string(), pixels))
 
 
 def test_same_bytes_or_same_pixels_join_into_one_group():
@@ -94,9 +92,7 @@ def test_the_cut_into_buckets_and_slots_changes_nothing(merge):
         row["image_sha256"] = f"s{rng.integers(200)}"
     pixels = [f"p{rng.integers(300)}" for _ in rows]
     sides = rng.integers(1, 4, 150).tolist()
-    pairs = pairs_of(
-        *rows, width=(pa.int32(), sides), height=(pa.int32(), [1] * 150), pixels=(pa.string(), pixels)
-    )
+    pairs = pairs_of(*rows, width=(pa.int32(), sides), height=(pa.int32(), [1] * 150), pixels=(pa.string(), pixels))
     stage = ExactDuplicates(merge_captions=merge)
     whole = run_global(stage, pairs)
     assert 40 < whole.reason.null_count < 140

@@ -28,8 +28,15 @@ READER = ReaderState(data="d", pairs=9, seed=1, global_batch=4, lanes=4, window=
 
 def state_at(step: int) -> TrainState:
     return TrainState(
-        step=step, samples=4 * step, reader=READER, optimizer_steps=step, model="m", recipe_digest="r", schedule={},
-        engine={}, world=1,
+        step=step,
+        samples=4 * step,
+        reader=READER,
+        optimizer_steps=step,
+        model="m",
+        recipe_digest="r",
+        schedule={},
+        engine={},
+        world=1,
     )
 
 

@@ -98,9 +98,11 @@ def waiting(tmp_path: Path, **train: Any) -> tuple[subprocess.Popen, list[int], 
         time.sleep(0.01)
     ranks = ranks_of(launcher)
     assert sorted(ranks) == sorted(int((tmp_path / name).read_text()) for name in names[:2])
-    return launcher, [int((tmp_path / name).read_text()) for name in names[:2]], [
-        int((tmp_path / name).read_text()) for name in names[2:]
-    ]
+    return (
+        launcher,
+        [int((tmp_path / name).read_text()) for name in names[:2]],
+        [int((tmp_path / name).read_text()) for name in names[2:]],
+    )
 
 
 def all_gone(pids: list[int]) -> bool:
@@ -170,7 +172,11 @@ def test_torchrun_ranks_are_joined(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
     done = subprocess.run(
         [*torchrun, str(script), str(recipe)],
-        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": root}, cwd=root, capture_output=True, text=True, timeout=120,
+        env={**os.environ, **ENVIRONMENT, "PYTHONPATH": root},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     state = json.loads((tmp_path / "train" / "checkpoints" / "step-00000003" / "state.json").read_text())

@@ -27,10 +27,16 @@ from training.ranks.peers import Peers
 _FLOOR = -1e30  # the maximum of nothing; finite, so that a row without rivals subtracts it without making a NaN
 
 
-
 def softmax_loss(
-    image_ND: Tensor, text_ND: Tensor, log_scale: Tensor, bias: Tensor | None, valid_N: Tensor | None, peers: Peers,
-    *, tile: int, smoothing: float,
+    image_ND: Tensor,
+    text_ND: Tensor,
+    log_scale: Tensor,
+    bias: Tensor | None,
+    valid_N: Tensor | None,
+    peers: Peers,
+    *,
+    tile: int,
+    smoothing: float,
 ) -> LossOutput:
     """See `training.losses.loss.Loss`. A bias shifts every score alike, so its gradient here is exactly zero.
 
