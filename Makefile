@@ -1,4 +1,4 @@
-# make demo: set-up, then a crawl becomes a trained model.  make test: set-up, then the tests.
+# make demo: set-up, then a crawl becomes a trained model.  make test: set-up, then formatter, linter, type checker, tests.
 # Needs Python 3.11 or newer and a package index; everything goes into .venv.
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -11,14 +11,16 @@ READY := .venv/.ready
 demo: $(READY)
 	@$(BIN)/clipmill run demo
 
-test: $(READY)
+test: lint
 	$(BIN)/python -m pytest
 
 quick: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(READY)
-	$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "error: not formatted; hint: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
 
 setup: $(READY)
 
