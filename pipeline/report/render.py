@@ -10,6 +10,7 @@ from pipeline.report import curation, figures, training
 from pipeline.report.data import RunData, load_run
 from pipeline.report.funnel import Funnel, build_funnel
 from pipeline.report.gallery import build_gallery
+from pipeline.report.schemas import Summary
 
 MAX_BYTES = 12_000_000  # the page's own limits keep it far below; more is a bug, not a big run
 
@@ -35,7 +36,7 @@ def render(run: RunData) -> str:
     funnel = None
     if run.curated:
         funnel = build_funnel(run.curated)
-        page |= _curation_parts(run, funnel)
+        page |= _curation_parts(run.curated.summary, funnel)
     if run.trained:
         page["training_charts"] = training.training_charts(run.trained)
         page["eval_charts"] = training.eval_charts(run.trained, run.evaluated)
@@ -45,8 +46,7 @@ def render(run: RunData) -> str:
     return _environment().get_template("report.html.j2").render(page)
 
 
-def _curation_parts(run: RunData, funnel: Funnel) -> dict[str, object]:
-    summary = run.curated.summary
+def _curation_parts(summary: Summary, funnel: Funnel) -> dict[str, object]:
     concepts = summary.concepts
     return {
         "summary": summary,

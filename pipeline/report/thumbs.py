@@ -33,8 +33,8 @@ def checked(uri: str | None) -> Picture | None:
     try:
         body = base64.b64decode(uri[match.end() :], validate=True)
         with Image.open(io.BytesIO(body), formats=("JPEG", "PNG")) as image:
-            kind, (width, height) = Image.MIME[image.format], image.size
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            kind, (width, height) = Image.MIME[image.format or ""], image.size
+    except (binascii.Error, OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
         return None
     if kind != match.group(1) or not 0 < min(width, height) or max(width, height) > _MAX_SIDE:
         return None

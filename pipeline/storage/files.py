@@ -186,8 +186,9 @@ class RangeReader:
 
     def __del__(self) -> None:
         # Closed by its last user, never under another thread's read.
-        if getattr(self, "_fd", None) is not None:
-            os.close(self._fd)
+        handle = getattr(self, "_fd", None)
+        if handle is not None:
+            os.close(handle)
 
 
 def _pread(fd: int, start: int, length: int) -> bytes:

@@ -25,8 +25,9 @@ def storage_errors(where: str | Path, only: Collection[int] | None = None) -> It
 
 def refusal(where: str | Path, error: OSError) -> StorageError:
     """The StorageError that says what `error` means and what to do about it."""
-    full = error.errno in FULL
-    words = "no space left, or a quota reached" if full else os.strerror(error.errno) if error.errno else str(error)
-    code = f" ({errno.errorcode[error.errno]})" if error.errno in errno.errorcode else ""
+    number = error.errno or 0
+    full = number in FULL
+    words = "no space left, or a quota reached" if full else os.strerror(number) if number else str(error)
+    code = f" ({errno.errorcode[number]})" if number in errno.errorcode else ""
     hint = f"{'free space' if full else 'make it writable'} and run the same command again; what is done is kept"
     return StorageError(str(where), words + code, "a write that succeeds", hint)
