@@ -5,7 +5,7 @@ copies masters to live parameters right after, the live copy; nothing can wind u
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ class GuardedAdamW(torch.optim.AdamW):
         self.may_step: Callable[[], bool] = lambda: True
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever given
         if not self.may_step():
             return
         super().step(closure)
@@ -39,7 +39,7 @@ class GuardedAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             group["lr"] = lr * group["lr_scale"]
 
-    def make_state(self, masters: list[Tensor]) -> None:
+    def make_state(self, masters: Sequence[Tensor]) -> None:
         """Zero moments for `masters`, so that there is something to save or load before the first step."""
         for master in masters:
             moments = {key: torch.zeros_like(master, requires_grad=False) for key in MOMENTS}

@@ -1,15 +1,20 @@
 """What both engines share: the towers under a precision, and the scalar whose gradient is the given one."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from training.engine.interface import Features
 
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
+
 
 class Body(nn.Module):
     """The towers under the engine's precision. ZeRO-3 sees every parameter used inside this module's forward."""
 
-    def __init__(self, towers: nn.Module, precision: str) -> None:
+    def __init__(self, towers: "Towers", precision: str) -> None:
         super().__init__()
         self.towers = towers
         self._half = precision == "bf16"
@@ -17,10 +22,10 @@ class Body(nn.Module):
     def forward(
         self, images_NCHW: Tensor | None, tokens_NL: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
-        given = images_NCHW if images_NCHW is not None else tokens_NL
-        with torch.autocast(given.device.type, torch.bfloat16, enabled=self._half):
+        device = self.towers.log_scale.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
             image_ND, text_ND = self.towers(images_NCHW, tokens_NL)
-        bias = getattr(self.towers, "bias", None)
+        bias = self.towers.bias
         return image_ND, text_ND, self.towers.log_scale * 1.0, None if bias is None else bias * 1.0
 
 

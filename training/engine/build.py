@@ -1,5 +1,7 @@
 """The choice of an engine, with rank 0's weights on every rank."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
@@ -9,8 +11,11 @@ from training.engine.interface import Engine
 from training.engine.settings import EngineSettings, OptimizerSettings
 from training.ranks.peers import Peers
 
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
 
-def build_engine(towers: nn.Module, engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
+
+def build_engine(towers: "Towers", engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
     """The engine of `engine.zero_stage`, with the towers moved to `peers.device` and rank 0's weights on every rank.
 
     `towers` has `log_scale` (and, for some losses, `bias`) of shape [1]; `towers(images, tokens)` returns normalised

@@ -10,13 +10,16 @@ is autocast inside the forward, so the logit scale, the optimizer and the reduct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
+
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
 
 
 class Features(NamedTuple):
@@ -42,7 +45,7 @@ class Engine(Protocol):
     settings: EngineSettings
     peers: Peers
     device: torch.device
-    towers: nn.Module  # for sizes, tokenizer and names; under ZeRO-3 its parameters are empty between forwards
+    towers: "Towers"  # for sizes, tokenizer and names; under ZeRO-3 its parameters are empty between forwards
     optimizer_steps: int  # steps taken; skipped ones do not count
 
     @property

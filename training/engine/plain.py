@@ -6,9 +6,10 @@ Letters: N rows of a chunk, D features.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.engine.adamw import MOMENTS, GuardedAdamW
 from training.engine.body import Body, surrogate
@@ -17,11 +18,14 @@ from training.engine.interface import Features, StepInfo
 from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
 
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
+
 
 class PlainEngine:
     """See `training.engine.interface.Engine`. Parameters may be float64, for tests that want more digits."""
 
-    def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
         self.settings = settings
         self.peers = peers
         self.device = peers.device
@@ -52,14 +56,18 @@ class PlainEngine:
     @contextmanager
     def accumulate(self) -> Iterator[None]:
         yield
+        grads = self._grads()
+        if self.peers.world > 1:
+            flat = self.peers.all_sum(torch.cat([grad.flatten() for grad in grads]))
+            for grad, piece in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+                grad.copy_(piece.view_as(grad))
+
+    def _grads(self) -> list[Tensor]:
+        """The gradient of every trained parameter; zeros where no backward reached it."""
         for parameter in self._trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        if self.peers.world > 1:
-            flat = self.peers.all_sum(torch.cat([parameter.grad.flatten() for parameter in self._trained]))
-            pieces = flat.split([parameter.numel() for parameter in self._trained])
-            for parameter, piece in zip(self._trained, pieces, strict=True):
-                parameter.grad.copy_(piece.view_as(parameter))
+        return [parameter.grad for parameter in self._trained if parameter.grad is not None]
 
     def backward(
         self,
@@ -72,14 +80,14 @@ class PlainEngine:
         surrogate(features, d_image_ND, d_text_ND, d_scale, d_bias, share=1 / self.peers.world).backward()
 
     def step(self, lr: float) -> StepInfo:
-        norms = torch.stack([parameter.grad.norm() for parameter in self._trained])
-        norm = norms.norm().item()
+        grads = self._grads()
+        norm = torch.stack([grad.norm() for grad in grads]).norm().item()
         skipped = not math.isfinite(norm)
         if not skipped:
             clip = self.settings.grad_clip
             if clip is not None and norm > clip:
-                for parameter in self._trained:
-                    parameter.grad.mul_(clip / (norm + 1e-6))
+                for grad in grads:
+                    grad.mul_(clip / (norm + 1e-6))
             self._optimizer.set_lr(lr)
             self._optimizer.step()
             self.optimizer_steps += 1

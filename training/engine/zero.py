@@ -12,10 +12,10 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import RecipeError
 from training.engine.adamw import MOMENTS, GuardedAdamW
@@ -25,13 +25,16 @@ from training.engine.interface import Features, StepInfo
 from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers, ensure_group
 
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
+
 OLDEST = (0, 19, 2)  # the first release with coalesce_grad_reduction()
 
 
 class DeepSpeedEngine:
     """See `training.engine.interface.Engine`."""
 
-    def __init__(self, towers: nn.Module, settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
         deepspeed = _deepspeed(peers.device)
         ensure_group(peers)
         self.settings = settings
@@ -118,7 +121,7 @@ class DeepSpeedEngine:
         zero = self._zero
         return list(zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups)
 
-    def _fragment(self, name: str, parameter: nn.Parameter) -> "_Fragment":
+    def _fragment(self, name: str, parameter: Any) -> "_Fragment":
         """This rank's part of a parameter's master and moments, as views that may be written to."""
         if self._partitioned:
             size = parameter.ds_tensor.numel()
@@ -140,7 +143,7 @@ class DeepSpeedEngine:
         flats = {"param": master.data, **{key: self._optimizer.state[master][key] for key in MOMENTS}}
         return _Fragment(start, {key: flat[offset : offset + held] for key, flat in flats.items()})
 
-    def _whole(self, name: str, parameter: nn.Parameter) -> dict[str, Tensor]:
+    def _whole(self, name: str, parameter: Any) -> dict[str, Tensor]:
         shape = self._shapes[name]
         keys = ("param", *MOMENTS) if name in self._trained else ("param",)
         fragment = self._fragment(name, parameter)
@@ -153,7 +156,7 @@ class DeepSpeedEngine:
         whole = self.peers.all_sum(table.view(torch.int32)).view(torch.float32).cpu()
         return {key: row.reshape(shape) for key, row in zip(keys, whole, strict=True)}
 
-    def _set_live(self, parameter: nn.Parameter, value: Tensor) -> None:
+    def _set_live(self, parameter: Any, value: Tensor) -> None:
         if not self._partitioned:
             parameter.data.copy_(value)
             return

@@ -33,10 +33,11 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
-    tag = _load_pretrained(model, settings) if settings.pretrained else {}
+    tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
     towers = Towers(model, config, tokenize, mean, std, bias=init_bias is not None)
+    tower: Any  # open_clip's towers have methods that nn.Module lacks
     for tower, locked in ((towers.image, settings.lock_image), (towers.text, settings.lock_text)):
         if locked:
             tower.requires_grad_(False)
@@ -45,9 +46,9 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
     return towers
 
 
-def _load_pretrained(model: nn.Module, settings: ModelSettings) -> dict[str, Any]:
+def _load_pretrained(model: nn.Module, settings: ModelSettings, wanted: str) -> dict[str, Any]:
     """Loads a local checkpoint or an open_clip tag; returns the tag's pretrained_cfg ({} for a file)."""
-    wanted, where = settings.pretrained, f"{WHERE}.pretrained"
+    where = f"{WHERE}.pretrained"
     tag = open_clip.get_pretrained_cfg(settings.name, wanted) if settings.name else {}
     path = wanted
     if not os.path.isfile(wanted):

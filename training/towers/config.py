@@ -13,7 +13,7 @@ WHERE = "train.model"
 
 def model_config(settings: ModelSettings) -> dict[str, Any]:
     """open_clip's model_cfg, completed with what the settings say; never asks open_clip to download base weights."""
-    config = copy.deepcopy(settings.config) if settings.name is None else _named_config(settings.name)
+    config: dict[str, Any] = _named_config(settings.name) if settings.name else copy.deepcopy(settings.config or {})
     missing = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if missing:
         expected = "expected open_clip's model_cfg (embed_dim, vision_cfg, text_cfg)"

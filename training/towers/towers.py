@@ -32,12 +32,13 @@ class Towers(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, config: dict[str, Any], tokenize: Tokenizer, mean: Triple, std: Triple, bias: bool
+        self, model: Any, config: dict[str, Any], tokenize: Tokenizer, mean: Triple, std: Triple, bias: bool
     ) -> None:
         """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
-        self.image, self.text = model.visual, model.text
+        self.image: nn.Module = model.visual
+        self.text: nn.Module = model.text
         self.log_scale = nn.Parameter(model.logit_scale.detach().reshape(1).float())
         self.bias = nn.Parameter(model.logit_bias.detach().reshape(1).float()) if bias else None
         self.image_size: int = config["vision_cfg"]["image_size"]
