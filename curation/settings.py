@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from curation.sources import SOURCES
 from curation.stages import STAGES
-from pipeline.settings import Settings, one_of
+from pipeline.settings import PathText, Settings, one_of
 
 
 class ResizeSettings(Settings):
@@ -43,7 +43,7 @@ class RaySettings(Settings):
         "of our own, `inline` for none (one process, for debugging); default: $RAY_ADDRESS if set, else `local`",
     )
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; default: all it may use")
-    temp_dir: str | None = Field(default=None, description="short folder for a local Ray's sockets and logs")
+    temp_dir: PathText | None = Field(default=None, description="short folder for a local Ray's sockets and logs")
 
 
 class CurateSettings(Settings):
@@ -51,8 +51,8 @@ class CurateSettings(Settings):
 
     sources: list[one_of(SOURCES)] = Field(min_length=1)
     stages: list[one_of(STAGES)] = []
-    output: str = Field(min_length=1, description="folder or URL of the finished dataset")
-    pool: str | None = Field(
+    output: PathText = Field(description="folder or URL of the finished dataset")
+    pool: PathText | None = Field(
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"
     )
     buckets: int = Field(default=16, ge=1, le=65536, description="units of parallel work; never changes the result")

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipeline import jobs, log, recipe
 from pipeline.errors import ClipmillError
+from pipeline.streams import unbreakable_output
 
 app = typer.Typer(
     help="From a raw web crawl to a trained CLIP model.",
@@ -34,7 +35,7 @@ Overrides = Annotated[
 @app.command()
 def run(name: RecipeName, overrides: Overrides = None) -> None:
     """Curate, train and evaluate; run it again to continue what was interrupted."""
-    jobs.run(name, overrides or [])
+    jobs.run(recipe.load(name, overrides or []))
 
 
 @app.command()
@@ -46,13 +47,13 @@ def curate(name: RecipeName, overrides: Overrides = None) -> None:
 @app.command()
 def train(name: RecipeName, overrides: Overrides = None) -> None:
     """Train on curated shards; starts its processes itself, or joins those of torchrun or srun."""
-    jobs.train(name, overrides or [])
+    jobs.train(recipe.load(name, overrides or []))
 
 
 @app.command(name="eval")
 def evaluate(name: RecipeName, overrides: Overrides = None) -> None:
     """Score a checkpoint on the recipe's evaluation sets."""
-    jobs.evaluate(name, overrides or [])
+    jobs.evaluate(recipe.load(name, overrides or []))
 
 
 @app.command()
@@ -117,9 +118,10 @@ def verify(
 
 def main() -> None:
     """Entry point: errors of ours become their exit code and two plain lines."""
-    log.configure()
-    try:
-        app(standalone_mode=True)
-    except ClipmillError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    with unbreakable_output():
+        log.configure()
+        try:
+            app(standalone_mode=True)
+        except ClipmillError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)

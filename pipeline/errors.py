@@ -50,3 +50,9 @@ class StorageError(ClipmillError):
 
 class Stopped(ClipmillError):
     exit_code = 75
+
+
+def one_line(error: BaseException | str, limit: int = 400) -> str:
+    """The words of an error on one line, cut to `limit` characters; its type where it has no words."""
+    text = " ".join(str(error).split())
+    return text[:limit] or type(error).__name__

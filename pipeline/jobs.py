@@ -3,21 +3,22 @@
 Imports of curation and training stand inside functions: each command loads only the half that it needs.
 """
 
-import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline import outputs, storage
 from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
-from pipeline.storage.files import exists, join, publish_bytes, publish_json, read_bytes
+from pipeline.recipe.variables import expand
 
 log = get_logger("jobs")
 
@@ -29,32 +30,33 @@ def curate(recipe: Recipe) -> Manifest:
 
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
-    publish_bytes(join(settings.output, "recipe.yaml"), recipe.as_yaml().encode())
+    storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), recipe.as_yaml().encode())
     report(recipe)
     return manifest
 
 
-def train(name: str, overrides: list[str]) -> None:
+def train(recipe: Recipe) -> None:
     """A trained run in `train.output`; raises by exit code if a rank failed."""
-    from training.launch.launcher import run as launch
-
-    _leave("train", launch("train", name, overrides))
-    if _is_first_rank():
-        report(recipes.load(name, overrides))
+    _launched("train", recipe)
 
 
-def evaluate(name: str, overrides: list[str]) -> None:
+def evaluate(recipe: Recipe) -> None:
     """`eval.json` in `eval.output`."""
-    from training.launch.launcher import run as launch
+    _launched("eval", recipe)
 
-    _leave("eval", launch("eval", name, overrides))
+
+def _launched(command: Literal["train", "eval"], recipe: Recipe) -> None:
+    """Every section is good before a rank is started; the first rank writes the report."""
+    from training.launch.launcher import start
+
+    check(recipe, sections=("train", "eval") if command == "train" else ("eval", "train"), quiet=True)
+    _leave(command, start(command, recipe))
     if _is_first_rank():
-        report(recipes.load(name, overrides))
+        report(recipe)
 
 
-def run(name: str, overrides: list[str]) -> None:
+def run(recipe: Recipe) -> None:
     """Every section that the recipe has, in order, then the summary on the terminal. Done before: only the summary."""
-    recipe = recipes.load(name, overrides)
     if _is_done(recipe):
         print(f"{recipe.name}: finished before, nothing to do")
     else:
@@ -62,10 +64,11 @@ def run(name: str, overrides: list[str]) -> None:
         check(recipe, quiet=True)
         manifest = curate(recipe) if recipe.has("curate") else None
         if recipe.has("train"):
-            train(name, overrides)
+            train(recipe)
         if recipe.has("eval"):
-            evaluate(name, overrides)
-        publish_json(_marker(recipe), {"recipe": recipes.digest(recipe), "manifest": manifest and manifest.digest()})
+            evaluate(recipe)
+        finished = {"recipe": recipes.digest(recipe), "manifest": manifest and manifest.digest()}
+        storage.publish_json(_marker(recipe), finished)
     from pipeline.report.summary import summary_table
 
     Console().print(summary_table(**_outputs(recipe), name=recipe.name, report=report(recipe)))
@@ -73,46 +76,58 @@ def run(name: str, overrides: list[str]) -> None:
 
 def _marker(recipe: Recipe) -> str:
     """A file in the output of the last section, which says that a run of this recipe went through."""
-    return join([folder for folder in _outputs(recipe).values() if folder][-1], "finished.json")
+    return storage.join([folder for folder in _outputs(recipe).values() if folder][-1], outputs.FINISHED)
 
 
 def _is_done(recipe: Recipe) -> bool:
     """Found without torch or Ray, so that a finished run says so at once."""
-    outputs = [folder for folder in _outputs(recipe).values() if folder]
-    if not outputs or not exists(_marker(recipe)):
+    folders = [folder for folder in _outputs(recipe).values() if folder]
+    if not folders or not storage.exists(_marker(recipe)):
         return False
-    told = json.loads(read_bytes(_marker(recipe)))
-    if told["recipe"] != recipes.digest(recipe) or not all(exists(folder) for folder in outputs):
+    finished = storage.read_json(_marker(recipe)) or {}  # a damaged marker is no marker
+    if finished.get("recipe") != recipes.digest(recipe) or not all(storage.exists(folder) for folder in folders):
         return False
     if not recipe.has("curate"):
         return True
-    from curation.runner.driver import finished
+    from curation.runner.driver import finished as finished_before
     from curation.settings import CurateSettings
 
-    manifest = finished(recipe.section("curate", CurateSettings), seed=recipe.seed)
-    return manifest is not None and manifest.digest() == told["manifest"]
+    manifest = finished_before(recipe.section("curate", CurateSettings), seed=recipe.seed)
+    return manifest is not None and manifest.digest() == finished.get("manifest")
 
 
-def check(recipe: Recipe, quiet: bool = False) -> None:
-    """Every section validated, inputs found, columns available; raises before any work would start."""
-    known = [section for section in ("curate", "train", "eval") if recipe.has(section)]
-    if not known:
+HALVES = ("curate", "train", "eval")
+_UNSEEN = {
+    "curate": "the content of the inputs",
+    "train": "the data, which may still have to be curated, and pretrained weights",
+    "eval": "the content of the sets",
+}
+
+
+def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False) -> None:
+    """The sections validated, inputs found, columns available; raises before any work would start."""
+    if not any(recipe.has(section) for section in HALVES):
         raise RecipeError(recipe.source, "has none of the sections curate, train, eval", "a recipe needs one")
-    if recipe.has("curate"):
+    known = [section for section in sections if recipe.has(section)]
+    from training.launch.settings import LaunchSettings
+
+    launch = recipe.optional("launch", LaunchSettings)
+    if "curate" in known:
         from curation.runner.driver import check as check_curation
         from curation.settings import CurateSettings
 
         check_curation(recipe.section("curate", CurateSettings))
-    if recipe.has("train"):
+    if "train" in known:
         from training.settings import TrainSettings, check_training
 
-        check_training(recipe.section("train", TrainSettings))
-    if recipe.has("eval"):
+        check_training(recipe.section("train", TrainSettings), launch.processes)
+    if "eval" in known:
         from training.settings import EvalSettings, check_evaluation
 
-        check_evaluation(recipe.section("eval", EvalSettings))
+        check_evaluation(recipe.section("eval", EvalSettings), _outputs(recipe)["train_output"])
     if not quiet:
-        print(f"{recipe.source}: ok ({', '.join(known)})")
+        unseen = "; ".join(_UNSEEN[section] for section in known)
+        print(f"{recipe.source}: ok ({', '.join(known)}). Not looked at: {unseen}.")
 
 
 def report(recipe: Recipe) -> str:
@@ -126,8 +141,8 @@ def report(recipe: Recipe) -> str:
     written = ""
     for home in homes:
         if os.path.isdir(home):
-            written = written or f"{home}/report.html"
-            write_report(f"{home}/report.html", **outputs, name=recipe.name)
+            written = written or storage.join(home, outputs.REPORT)
+            write_report(storage.join(home, outputs.REPORT), **outputs, name=recipe.name)
     if not written:
         raise DataError(
             homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
@@ -139,7 +154,7 @@ def _outputs(recipe: Recipe) -> dict[str, str | None]:
     def output(section: str) -> str | None:
         found = recipe.data.get(section)
         value = found.get("output") if isinstance(found, dict) else None
-        return recipes.expand(value, f"{recipe.source}: {section}.output") if isinstance(value, str) else None
+        return expand(value, f"{recipe.source}: {section}.output") if isinstance(value, str) else None
 
     return {f"{section}_output": output(section) for section in ("curate", "train", "eval")}
 
@@ -156,6 +171,7 @@ def schema() -> dict[str, Any]:
 
     from curation.settings import CurateSettings
     from pipeline.settings import Settings
+    from training.launch.settings import LaunchSettings
     from training.settings import EvalSettings, TrainSettings
 
     model = create_model(
@@ -163,6 +179,7 @@ def schema() -> dict[str, Any]:
         __base__=Settings,
         name=(str, Field("recipe", description="names the run; the file's name by default")),
         seed=(int, Field(0, description="keys every random draw")),
+        launch=(LaunchSettings, LaunchSettings()),
         curate=(CurateSettings | None, None),
         train=(TrainSettings | None, None),
         eval=(EvalSettings | None, None),
@@ -222,7 +239,7 @@ def _verify_log(recipe: Recipe) -> None:
     found = verify_log(settings, recipe.seed)
     if found.wrong:
         raise DataError(
-            f"{settings.output}/metrics.jsonl",
+            storage.join(settings.output, outputs.METRICS),
             f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}",
             "the digests that this recipe and data give",
             "was the run made with other data, seed or batch?",

@@ -1,4 +1,4 @@
-"""The names of what a recipe's sections leave in their output folders: written by one room, read by others, said once."""
+"""The names of what the sections of a recipe leave in their output folders, said once."""
 
 # <curate.output>; shards, index/ and manifest.json are the contract's (pipeline/contract/)
 SUMMARY = "summary.json"

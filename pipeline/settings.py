@@ -7,13 +7,26 @@ import hashlib
 import json
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_LONGEST = 4096  # characters of a path
 
 
 class Settings(BaseModel):
     """Frozen; an unknown key is an error, so that a typo can never be silently ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _path_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a path, not an empty text")
+    if "\0" in text or len(text) > _LONGEST:
+        raise ValueError(f"expected a path of at most {_LONGEST} characters without a NUL")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path_text)]
 
 
 def one_of(table: dict[str, type[Settings]]) -> Any:

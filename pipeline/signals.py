@@ -1,39 +1,65 @@
-"""Signals that ask a run to stop, noted instead of obeyed at once."""
+"""Signals that ask for a stop, noted instead of obeyed at once: one rule for curation, ranks and their launcher.
+
+The first SIGTERM, SIGUSR1 or SIGINT is noted: what is in hand is finished and kept, then the command ends with 75. A
+second SIGINT interrupts at once; schedulers send SIGTERM more than once, so a second one of those changes nothing.
+"""
 
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Any
+
+from pipeline.errors import Stopped
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class StopSignals:
-    """While entered, SIGTERM, SIGUSR1 and SIGINT are noted instead of killing; a second SIGINT interrupts at once.
+    """Notes stop signals while entered. Outside of the main thread, where Python takes none, it does nothing.
 
-    Reader workers are forks and inherit this. A scheduler signals them too, and a worker that dies of it would fail the
-    step that is to be finished: a fork ignores the first signal and is killed by a second SIGTERM.
+    `passed_on`, for a process that only waits for others: given every signal, which then interrupts nothing here.
+
+    Forks (workers of the reader) inherit this. A scheduler signals them too, and a worker that dies of it would fail
+    the step that is to be finished: a fork ignores the first signal and is killed by a second SIGTERM.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed_on: Callable[[int], None] | None = None) -> None:
         self.received = 0
+        self._passed_on = passed_on
         self._process = os.getpid()
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignals":
-        if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                self._before[number] = signal.signal(number, self._note)
+        self.arm()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
         self._before.clear()
 
+    def arm(self) -> None:
+        """Takes the signals; again after a library (ray.init) has taken one for itself."""
+        if threading.current_thread() is threading.main_thread():
+            for number in STOP_SIGNALS:
+                before = signal.signal(number, self._note)
+                self._before.setdefault(number, before)
+
+    def check(self, command: str) -> None:
+        """Stopped, naming the signal, if one was received."""
+        if self.received:
+            name = signal.Signals(self.received).name
+            raise Stopped(command, f"stopped by {name}", "what is done is kept", "run the same command to go on")
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and os.getpid() != self._process and number == signal.SIGTERM:
+        own = os.getpid() == self._process
+        if self._passed_on is not None and own:
+            self._passed_on(number)
+        elif self.received and not own and number == signal.SIGTERM:
             os._exit(1)
-        if self.received and os.getpid() == self._process and number == signal.SIGINT:
+        elif self.received and own and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number

@@ -14,7 +14,7 @@ from training.evals.evaluation import about, as_results
 from training.evals.model import Model
 from training.ranks.agreement import on_first_rank
 from training.ranks.peers import Peers
-from training.settings import EvalSettings, TrainSettings
+from training.settings import LATEST, WEIGHTS, EvalSettings, TrainSettings
 from training.towers.towers import Towers
 
 log = get_logger("eval")
@@ -83,10 +83,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _trained(settings: EvalSettings, train: TrainSettings, seed: int, peers: Peers) -> tuple[Towers, int | None, str]:
     """(towers, steps trained if known, what was scored)."""
     path = Path(settings.checkpoint)
-    if path.suffix in (".pt", ".safetensors"):
+    if path.suffix in WEIGHTS:
         model = train.model.model_copy(update={"pretrained": str(path)})
         return train.model_copy(update={"model": model}).towers(seed), None, str(path)
-    found = checkpoint_at(train.output_path if settings.checkpoint == "latest" else path, peers)
+    found = checkpoint_at(train.output_path if settings.checkpoint == LATEST else path, peers)
     towers = train.towers(seed)
     load_weights(towers, found)
     return towers, found.state.step, str(found.complete.folder)

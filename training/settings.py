@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.errors import RecipeError
-from pipeline.settings import Settings, digest_of, one_of
+from pipeline.outputs import CHECKPOINTS
+from pipeline.settings import PathText, Settings, digest_of, one_of
 from training.checkpoint.clock import CheckpointSettings
 from training.engine.settings import EngineSettings, OptimizerSettings
 from training.evals import EVALS
-from training.launch.settings import LaunchSettings
 from training.losses import LOSSES
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
@@ -21,12 +21,15 @@ from training.towers.settings import ModelSettings
 if TYPE_CHECKING:
     from training.towers.towers import Towers
 
+LATEST = "latest"
+WEIGHTS = (".pt", ".safetensors")
+
 
 class BatchSettings(Settings):
     """`global` pairs a step over all ranks; `chunk` pairs a rank holds activations for at a time."""
 
-    global_pairs: int = Field(alias="global", ge=2)
-    chunk: int = Field(64, ge=1, description="sets memory, never the result")
+    global_pairs: int = Field(alias="global", ge=2, le=1 << 31)
+    chunk: int = Field(64, ge=1, le=1 << 31, description="sets memory, never the result")
 
 
 EvalSet = one_of(EVALS)
@@ -37,15 +40,15 @@ class InLoopSettings(Settings):
 
     every_steps: int | None = Field(None, ge=1)
     sets: list[EvalSet] | None = None
-    batch: int = Field(256, ge=1)
+    batch: int = Field(256, ge=1, le=1 << 20)
 
 
 class TrainSettings(Settings):
-    """A training run. `output`, `launch`, `checkpoint` and the ZeRO stage never change what is learnt."""
+    """A training run. `output`, `checkpoint` and the ZeRO stage never change what is learnt."""
 
-    data: list[str] = Field(min_length=1)
-    output: str
-    steps: int = Field(ge=1)
+    data: list[PathText] = Field(min_length=1)
+    output: PathText
+    steps: int = Field(ge=1, le=10**12)
     model: ModelSettings
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
@@ -56,7 +59,6 @@ class TrainSettings(Settings):
     reader: ReaderSettings = ReaderSettings()
     engine: EngineSettings = EngineSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
-    launch: LaunchSettings = LaunchSettings()
     eval: InLoopSettings = InLoopSettings()
     on_nonfinite: Literal["skip", "stop"] = "skip"
     max_nonfinite: int = Field(10, ge=1, description="so many non-finite steps in a row stop the run even with `skip`")
@@ -86,11 +88,10 @@ class EvalSettings(Settings):
     """Scores of one checkpoint, and of the untrained model for comparison."""
 
     sets: list[EvalSet] = Field(min_length=1)  # type: ignore[valid-type]
-    output: str
-    batch: int = Field(256, ge=1)
-    checkpoint: str = Field("latest", description="latest, a step's folder, or an exported .pt or .safetensors")
+    output: PathText
+    batch: int = Field(256, ge=1, le=1 << 20)
+    checkpoint: PathText = Field(LATEST, description="latest, a step's folder, or an exported .pt or .safetensors")
     before: bool = Field(True, description="also score the untrained model of the same seed, once")
-    launch: LaunchSettings = LaunchSettings()
 
     @model_validator(mode="after")
     def _names_differ(self) -> "EvalSettings":
@@ -100,12 +101,12 @@ class EvalSettings(Settings):
         return self
 
 
-def check_training(settings: TrainSettings) -> None:
-    """RecipeError for what can be known wrong before any work: counts that do not fit together."""
+def check_training(settings: TrainSettings, processes: int | None) -> None:
+    """RecipeError for what can be known wrong before any work: counts that do not fit, sets that are missing."""
     if "://" in settings.output:
         expected = "a folder that all nodes share: a checkpoint appears by one rename"
         raise RecipeError("train.output", f"found {settings.output!r}", expected, "train.output=runs/my-run/train")
-    processes, pairs = settings.launch.processes, settings.batch.global_pairs
+    pairs = settings.batch.global_pairs
     if processes and pairs < processes:
         expected = f"at least one pair for each of {processes} processes"
         raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")
@@ -113,7 +114,15 @@ def check_training(settings: TrainSettings) -> None:
         one.check()
 
 
-def check_evaluation(settings: EvalSettings) -> None:
-    """RecipeError when an evaluation set is not there."""
+def check_evaluation(settings: EvalSettings, train_output: str | None) -> None:
+    """RecipeError when an evaluation set is not there, or `checkpoint` names what can be no checkpoint."""
     for one in settings.sets:
         one.check()
+    path = Path(settings.checkpoint)
+    if settings.checkpoint == LATEST or (path.suffix in WEIGHTS and path.is_file()):
+        return
+    of_this_run = train_output is not None and path.parent == Path(train_output) / CHECKPOINTS
+    if path.name.startswith("step-") and (path.is_dir() or of_this_run):  # training may still be to come
+        return
+    expected = f"`{LATEST}`, the folder of a step, or a file ending in {' or '.join(WEIGHTS)}"
+    raise RecipeError("eval.checkpoint", f"found {settings.checkpoint!r}", expected, f"eval.checkpoint={LATEST}")

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from pipeline import storage
 from pipeline.errors import RecipeError, StorageError
-from pipeline.settings import Settings, digest_of
+from pipeline.settings import PathText, Settings, digest_of
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
@@ -35,7 +35,7 @@ class Source(Settings):
     """Subclasses add `kind`, settings, and `ingest`. Settings other than `paths` are part of every part's id."""
 
     kind: str
-    paths: list[str] = Field(min_length=1, description="files, folders, globs or URLs")
+    paths: list[PathText] = Field(min_length=1, description="files, folders, globs or URLs")
 
     version: ClassVar[int] = 1  # raise it when the code would put other rows into the pool for the same bytes
     suffixes: ClassVar[tuple[str, ...]] = ()  # of the files taken from a folder

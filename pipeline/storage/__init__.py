@@ -3,8 +3,8 @@
     from pipeline import storage
     storage.publish_json(storage.join(folder, "x.json"), {"a": 1})
 
-address.py says what a path may be; files.py reads, lists and publishes; parquet.py does so for tables; window.py reads a
-file front to back; hashed.py hashes what is written or read; json_lines.py is for logs; lock.py lets one run in at a time.
+address.py says what a path may be; files.py reads, lists and publishes; parquet.py does so for tables; window.py reads
+a file front to back; hashed.py hashes what is written or read; json_lines.py reads logs; lock.py lets one run in.
 """
 
 from pipeline.storage.address import basename, join, local_path, scheme_of, shown
@@ -20,6 +20,7 @@ from pipeline.storage.files import (
     publish_bytes,
     publish_json,
     read_bytes,
+    read_json,
     remove,
     size,
     stamp,
@@ -32,8 +33,35 @@ from pipeline.storage.refusals import storage_errors
 from pipeline.storage.window import Window
 
 __all__ = [
-    "TEMP_PREFIX", "HashedWriter", "JsonLine", "RangeReader", "Window", "basename", "blake2b_of", "can_list", "exists", "glob", "join",
-    "json_lines", "list_names", "list_sizes", "local_path", "parquet_table", "publish", "publish_bytes", "publish_json", "publish_parquet",
-    "read_bytes", "read_parquet", "remove", "scheme_of", "sha256_of", "shown", "size", "stamp", "storage_errors",
+    "HashedWriter",
+    "JsonLine",
+    "RangeReader",
+    "TEMP_PREFIX",
+    "Window",
+    "basename",
+    "blake2b_of",
+    "can_list",
+    "exists",
+    "glob",
+    "join",
+    "json_lines",
+    "list_names",
+    "list_sizes",
+    "local_path",
+    "parquet_table",
+    "publish",
+    "publish_bytes",
+    "publish_json",
+    "publish_parquet",
+    "read_bytes",
+    "read_json",
+    "read_parquet",
+    "remove",
+    "scheme_of",
+    "sha256_of",
+    "shown",
+    "size",
+    "stamp",
+    "storage_errors",
     "sweep_temps",
-]  # fmt: skip
+]

@@ -256,6 +256,17 @@ def publish_json(url: str, value: Any) -> None:
     publish_bytes(url, text.encode() + b"\n")
 
 
+def read_json(url: str) -> dict[str, Any] | None:
+    """The object in a small state file; None when it is absent or damaged, for a caller that can make it again."""
+    if not exists(url):
+        return None
+    try:
+        content = json.loads(read_bytes(url))
+    except (ValueError, RecursionError, DataError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def remove(url: str, recursive: bool = False) -> None:
     """Removes a file (or with `recursive` a folder and all in it); nothing happens when it is absent."""
     path = local_path(url)

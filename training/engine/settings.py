@@ -1,10 +1,12 @@
 """How the towers are trained: the `engine` and `optimizer` sections of `train`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 
 from pipeline.settings import Settings
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class EngineSettings(Settings):
@@ -21,9 +23,9 @@ class OptimizerSettings(Settings):
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(5e-4, ge=0.0, description="peak learning rate; the schedule scales it")
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.98)
     eps: float = Field(1e-6, gt=0.0)
     weight_decay: float = Field(0.2, ge=0.0)
-    lr_scales: dict[str, float] = Field(
+    lr_scales: dict[str, NonNegativeFloat] = Field(
         default_factory=dict, description="prefix of a parameter's name -> factor on its learning rate (longest wins)"
     )

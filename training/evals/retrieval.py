@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from pipeline.errors import DataError
-from pipeline.settings import Settings
+from pipeline.settings import PathText, Settings
 from training.evals.data import check_set, load_images, open_rows
 from training.evals.evaluation import Scored
 
@@ -20,10 +20,10 @@ class Retrieval(Settings):
     """KEY.txt holds an image's captions, one a line. A query is found when ANY of its matches is in the top K."""
 
     kind: Literal["retrieval"] = "retrieval"
-    name: str
-    path: str
-    split: str = "test"
-    ks: tuple[int, ...] = Field((1, 5, 10), min_length=1)
+    name: str = Field(min_length=1)
+    path: PathText
+    split: PathText = "test"
+    ks: tuple[PositiveInt, ...] = Field((1, 5, 10), min_length=1)
 
     def check(self) -> None:
         check_set(f"eval set {self.name}", self.path, self.split)

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from pipeline.errors import DataError
-from pipeline.settings import Settings
+from pipeline.settings import PathText, Settings
 from training.evals.data import Row, check_set, load_images, open_rows, read_lines
 from training.evals.evaluation import Scored
 
@@ -19,9 +21,9 @@ class ZeroShot(Settings):
     """KEY.cls holds an image's class as a number, a line of classnames.txt. `templates` replaces the set's own."""
 
     kind: Literal["zero_shot"] = "zero_shot"
-    name: str
-    path: str
-    split: str = "test"
+    name: str = Field(min_length=1)
+    path: PathText
+    split: PathText = "test"
     templates: list[str] | None = None
 
     def check(self) -> None:

@@ -1,6 +1,6 @@
 """Starts the ranks of `clipmill train` and `clipmill eval` on this machine, or joins those of torchrun or srun.
 
-    run("train", "recipe.yaml", ["train.launch.processes=2"]) -> exit code
+    start("train", recipe) -> exit code
 
 Each rank is a fresh Python process in its own process group. Signals are passed on once; when a rank dies the others
 are ended within seconds, and the words of the rank that failed first are the last thing printed.
@@ -14,22 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
-from pydantic import ValidationError
-
-from pipeline import recipe as recipes
 from pipeline.errors import Stopped
 from pipeline.recipe import Recipe
-from pipeline.signals import STOP_SIGNALS
+from pipeline.signals import StopSignals
 from training.launch.settings import LaunchSettings
 from training.ranks.environment import joined
 
 Command = Literal["train", "eval"]
+Popen = subprocess.Popen[bytes]
 JOB, REPORT = "CLIPMILL_JOB_FILE", "CLIPMILL_REPORT_FILE"
 RANK = "training.launch.rank"
 END_S = 10.0
@@ -47,13 +43,12 @@ class Failure:
     order: tuple[int, float]  # smaller is closer to the cause
 
 
-def run(command: Command, name: str, overrides: Sequence[str] = ()) -> int:
-    """The exit code of the whole run: 0 done, 75 stopped and resumable, or that of the rank that failed first.
+def start(command: Command, recipe: Recipe) -> int:
+    """The exit code of all ranks: 0 done, 75 stopped and resumable, or that of the rank that failed first.
 
     In a rank of torchrun or srun, and with one process, the work is done here and errors are raised as they are.
     """
-    recipe = recipes.load(name, list(overrides))
-    settings = launch_settings(command, recipe)
+    settings = recipe.optional("launch", LaunchSettings)
     place = joined()
     processes = 1 if place else settings.processes or _gpus() or 1
     if processes == 1:
@@ -63,26 +58,6 @@ def run(command: Command, name: str, overrides: Sequence[str] = ()) -> int:
         work(command, recipe)
         return 0
     return spawn(command, recipe, processes, settings.threads or max(1, (os.cpu_count() or 1) // processes))
-
-
-def launch_settings(command: Command, recipe: Recipe) -> LaunchSettings:
-    """The section's `launch`; for eval that of `train` where it says nothing.
-
-    Only this much is validated here: a launcher that imported torch would cost seconds and memory for nothing, and the
-    ranks validate the rest before any work.
-    """
-    for section in ("eval", "train") if command == "eval" else ("train",):
-        found = recipe.data.get(section)
-        given = found.get("launch") if isinstance(found, dict) else None
-        if given:
-            try:
-                return LaunchSettings.model_validate(recipes.expand(given, f"{recipe.source}: {section}.launch"))
-            except ValidationError:
-                from training.settings import EvalSettings, TrainSettings
-
-                recipe.section(section, TrainSettings if section == "train" else EvalSettings)  # says what is wrong
-                raise
-    return LaunchSettings()
 
 
 def _gpus() -> int:
@@ -97,29 +72,27 @@ def spawn(command: Command, recipe: Recipe, processes: int, threads: int) -> int
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"command": command, "source": recipe.source, "data": recipe.data}))
         port = _free_port()
-        ranks: list[subprocess.Popen] = []
+        ranks: list[Popen] = []
         received: list[int] = []
 
-        def forward(number: int, frame: FrameType | None) -> None:
+        def forward(number: int) -> None:
             received.append(number)
             _send(ranks, number)
 
-        before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
         ended: set[int] = set()
-        try:
-            for rank in range(processes):
-                ranks.append(_start(rank, processes, threads, port, job))
-                if received:  # it came while ranks were being started
-                    _send(ranks[-1:], received[-1])
-            _wait(ranks)
-        finally:
-            ended |= _end(ranks)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        with StopSignals(passed_on=forward):
+            try:
+                for rank in range(processes):
+                    ranks.append(_start(rank, processes, threads, port, job))
+                    if received:  # it came while ranks were being started
+                        _send(ranks[-1:], received[-1])
+                _wait(ranks)
+            finally:
+                ended |= _end(ranks)
         return _outcome(ranks, Path(folder), received, ended)
 
 
-def _start(rank: int, processes: int, threads: int, port: int, job: Path) -> subprocess.Popen:
+def _start(rank: int, processes: int, threads: int, port: int, job: Path) -> Popen:
     environment = dict(os.environ)
     environment.update(
         RANK=str(rank),
@@ -146,7 +119,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _wait(ranks: list[subprocess.Popen]) -> None:
+def _wait(ranks: list[Popen]) -> None:
     """Returns when all ranks have ended, or one has ended in failure."""
     while True:
         codes = [rank.poll() for rank in ranks]
@@ -159,13 +132,13 @@ def _wait(ranks: list[subprocess.Popen]) -> None:
         time.sleep(_POLL_S)
 
 
-def _settle(ranks: list[subprocess.Popen], limit_s: float) -> None:
+def _settle(ranks: list[Popen], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline and any(rank.poll() is None for rank in ranks):
         time.sleep(_POLL_S)
 
 
-def _end(ranks: list[subprocess.Popen]) -> set[int]:
+def _end(ranks: list[Popen]) -> set[int]:
     """The ranks that still ran. Afterwards no process of any rank is left: reader workers are in the rank's group."""
     running = {number for number, rank in enumerate(ranks) if rank.poll() is None}
     alive = [ranks[number] for number in running]
@@ -180,13 +153,13 @@ def _end(ranks: list[subprocess.Popen]) -> set[int]:
     return running
 
 
-def _send(ranks: list[subprocess.Popen], number: int) -> None:
+def _send(ranks: list[Popen], number: int) -> None:
     for rank in ranks:
         if rank.poll() is None:
             rank.send_signal(number)
 
 
-def _outcome(ranks: list[subprocess.Popen], folder: Path, received: list[int], ended: set[int]) -> int:
+def _outcome(ranks: list[Popen], folder: Path, received: list[int], ended: set[int]) -> int:
     codes = [rank.returncode for rank in ranks]
     if all(code == 0 for code in codes):
         return 0

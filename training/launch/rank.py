@@ -1,5 +1,7 @@
-"""One rank's whole life: join the others, do the command, say why it failed. `python -m training.launch.rank` is a rank that
-`training.launch.launcher` started."""
+"""One rank's whole life: join the others, do the command, say why it failed.
+
+`python -m training.launch.rank` is a rank that `training.launch.launcher` started.
+"""
 
 import contextlib
 import ctypes
@@ -15,6 +17,8 @@ from pipeline import log
 from pipeline.errors import ClipmillError
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
+from pipeline.streams import unbreakable_output
+from training.launch.settings import LaunchSettings
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,9 +32,10 @@ def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> No
         from training.settings import EvalSettings, TrainSettings
 
         settings = recipe.section("train", TrainSettings)
-        if settings.launch.threads or "OMP_NUM_THREADS" in os.environ:
-            torch.set_num_threads(settings.launch.threads or int(os.environ["OMP_NUM_THREADS"]))
-        peers = init_peers(timeout_s=settings.launch.timeout_s)
+        launch = recipe.optional("launch", LaunchSettings)
+        if launch.threads or "OMP_NUM_THREADS" in os.environ:
+            torch.set_num_threads(launch.threads or int(os.environ["OMP_NUM_THREADS"]))
+        peers = init_peers(timeout_s=launch.timeout_s)
         if peers.rank:
             log.configure(peers.rank)
         try:
@@ -50,7 +55,7 @@ def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> No
 def main() -> int:
     """The exit code; the reason of a failure is left for the launcher, which prints one rank's words and not all."""
     _die_with_parent()
-    with StopSignals() as stop:
+    with unbreakable_output(), StopSignals() as stop:
         log.configure(int(os.environ["RANK"]))
         job = json.loads(Path(os.environ["CLIPMILL_JOB_FILE"]).read_text())
         try:

@@ -18,9 +18,9 @@ class ReaderSettings(Settings):
     """
 
     lanes: Annotated[int, Field(gt=0)] | None = None
-    window: Annotated[int, Field(gt=0)] = 4096
-    workers: Annotated[int, Field(ge=0)] = 2
-    prefetch: Annotated[int, Field(gt=0)] = 2
-    piece: Annotated[int, Field(gt=0)] = 512
-    threads: Annotated[int, Field(gt=0)] = 2
+    window: Annotated[int, Field(gt=0, le=1 << 40)] = 4096
+    workers: Annotated[int, Field(ge=0, le=1024)] = 2
+    prefetch: Annotated[int, Field(gt=0, le=1024)] = 2
+    piece: Annotated[int, Field(gt=0, le=1 << 31)] = 512
+    threads: Annotated[int, Field(gt=0, le=1024)] = 2
     max_bad_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01

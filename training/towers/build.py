@@ -8,8 +8,8 @@ import open_clip
 import torch
 from torch import nn
 
-from pipeline.errors import RecipeError
-from training.towers.config import WHERE, model_config, one_line
+from pipeline.errors import RecipeError, one_line
+from training.towers.config import WHERE, model_config
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
 from training.towers.towers import Towers

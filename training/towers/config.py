@@ -5,7 +5,7 @@ from typing import Any
 
 import open_clip
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, one_line
 from training.towers.settings import ModelSettings
 
 WHERE = "train.model"
@@ -47,7 +47,3 @@ def _named_config(name: str) -> dict[str, Any]:
         hint = "python -c 'import open_clip; print(open_clip.list_models())' lists the names"
         raise RecipeError(f"{WHERE}.name", f"open_clip knows no model {name!r}", "", hint)
     return config
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

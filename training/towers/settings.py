@@ -1,12 +1,19 @@
 """The `model` section of `train`: which towers."""
 
+import difflib
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from pipeline.settings import Settings
+from pipeline.settings import PathText, Settings
+from training.towers.known import known_config, known_fields, known_names
 
 Triple = tuple[float, float, float]
+MOST = 1_000_000  # of any size in a model's config
+_OF_CLASSES = ("timm_model_name", "hf_model_name")  # sizes are then what that library says
+# open_clip's defaults, where a rule needs both of two sizes
+_VISION = {"image_size": 224, "patch_size": 16, "width": 768, "head_width": 64, "layers": 12}
+_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
 
 
 class ModelSettings(Settings):
@@ -17,12 +24,12 @@ class ModelSettings(Settings):
     `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022).
     """
 
-    name: str | None = None
+    name: str | None = Field(None, min_length=1)
     config: dict[str, Any] | None = None
-    pretrained: str | None = None
-    image_size: Annotated[int, Field(gt=0)] | None = None
+    pretrained: PathText | None = None
+    image_size: Annotated[int, Field(gt=0, le=MOST)] | None = None
     mean: Triple | None = None
-    std: Triple | None = None
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lock_image: bool = False
     lock_text: bool = False
@@ -35,4 +42,52 @@ class ModelSettings(Settings):
         if self.patch_dropout:
             why = "open_clip draws its masks without a key: the two passes of a cached step would see other patches"
             raise ValueError(f"patch_dropout must be 0 for now, {why}")
+        if self.config is not None:
+            _check_config(self.config, self.image_size)
+        elif self.name is not None:
+            _check_name(self.name)
         return self
+
+
+def _check_name(name: str) -> None:
+    if ":" not in name and known_names() and known_config(name) is None:
+        near = difflib.get_close_matches(name, known_names(), 1)
+        raise ValueError(f"open_clip knows no model {name!r}" + (f"; did you mean `{near[0]}`?" if near else ""))
+
+
+def _check_config(config: dict[str, Any], image_size: int | None) -> None:
+    """ValueError for what open_clip would refuse when the towers are built, seconds later on every rank."""
+    _whole(config, "embed_dim", "config")
+    for section in ("vision_cfg", "text_cfg"):
+        sizes = config.get(section)
+        if not isinstance(sizes, dict):
+            raise ValueError(f"config.{section} is {sizes!r}; expected a mapping")
+        strange = sorted(set(sizes) - known_fields(section), key=str) if known_fields(section) else []
+        if strange:
+            near = difflib.get_close_matches(str(strange[0]), known_fields(section), 1)
+            hint = f"; did you mean `{near[0]}`?" if near else ""
+            raise ValueError(f"config.{section} has the unknown key {strange[0]!r}{hint}")
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if not set(_OF_CLASSES) & set(vision) and isinstance(vision.get("layers", 12), int):
+        sizes = {key: _whole(vision, key, "config.vision_cfg", default) for key, default in _VISION.items()}
+        side = image_size or sizes["image_size"]
+        if side < sizes["patch_size"]:
+            raise ValueError(f"image_size {side} is smaller than patch_size {sizes['patch_size']}")
+        _divides("config.vision_cfg", "head_width", sizes["head_width"], sizes["width"])
+    if not set(_OF_CLASSES) & set(text):
+        sizes = {key: _whole(text, key, "config.text_cfg", default) for key, default in _TEXT.items()}
+        _divides("config.text_cfg", "heads", sizes["heads"], sizes["width"])
+
+
+def _whole(sizes: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
+    value = sizes.get(key, default)
+    if isinstance(value, (list, tuple)) and len(set(value)) == 1:  # a square, as open_clip also writes it
+        value = value[0]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MOST:
+        raise ValueError(f"{where}.{key} is {value!r}; expected a whole number from 1 to {MOST}")
+    return value
+
+
+def _divides(where: str, key: str, part: int, width: int) -> None:
+    if width % part:
+        raise ValueError(f"{where}.{key} {part} does not divide width {width}")

@@ -3,8 +3,8 @@
 import open_clip
 import torch
 
-from pipeline.errors import RecipeError
-from training.towers.config import WHERE, model_config, one_line
+from pipeline.errors import RecipeError, one_line
+from training.towers.config import WHERE, model_config
 from training.towers.settings import ModelSettings
 
 

@@ -1,0 +1,112 @@
+"""What pydantic finds wrong with a section, as one RecipeError: dotted path, what was found, what to type."""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import RecipeError
+
+_SHOWN = 200  # characters of a value in a message
+
+
+def explained(error: ValidationError, source: str, section: str, value: Any, model: type[BaseModel]) -> RecipeError:
+    """The first fault in words; the others are counted."""
+    faults = error.errors(include_url=False)
+    fault = faults[0]
+    path = [section, *_steps(fault, value)]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    kind, ctx = fault["type"], fault.get("ctx", {})
+    where = f"{source}: {'.'.join(path)}"
+    if kind == "extra_forbidden":
+        known = _known_keys(model, fault["loc"][:-1])
+        near = difflib.get_close_matches(path[-1], known, 1)
+        hint = f"did you mean `{near[0]}`?" if near else "clipmill schema lists every setting"
+        return RecipeError(where, f"unknown key{more}", f"expected one of {', '.join(known)}" if known else "", hint)
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        known = [k.strip(" '") for k in str(ctx.get("expected_tags", "")).split(",") if k.strip()]
+        found = f"unknown kind {ctx['tag']!r}" if "tag" in ctx else "has no `kind`"
+        near = difflib.get_close_matches(str(ctx.get("tag", "")), known, 1)
+        hint = f"did you mean `{near[0]}`?" if near else "clipmill schema lists every kind"
+        return RecipeError(f"{where}.kind", found + more, f"expected one of {', '.join(known)}" if known else "", hint)
+    if kind == "missing":
+        return RecipeError(where, f"is missing{more}", "this setting has no default", f"{'.'.join(path)}=...")
+    return RecipeError(where, f"found {shown(fault['input'])}{more}", _words(fault), f"{'.'.join(path)}=...")
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+
+
+def _words(fault: ErrorDetails) -> str:
+    message = fault["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def booleans_as_numbers(raw: Any, model: BaseModel, path: str = "") -> Iterator[str]:
+    """Dotted paths where true or false stands for a number: pydantic would take them for 1 and 0."""
+    return _mixed(raw, model.model_dump(by_alias=True), path)
+
+
+def _mixed(raw: Any, valid: Any, path: str) -> Iterator[str]:
+    if isinstance(raw, bool) and isinstance(valid, (int, float)) and not isinstance(valid, bool):
+        yield path
+    elif isinstance(raw, dict) and isinstance(valid, dict):
+        for key, inner in raw.items():
+            yield from _mixed(inner, valid.get(key), f"{path}.{key}")
+    elif isinstance(raw, list) and isinstance(valid, (list, tuple)):
+        for i, inner in enumerate(raw[: len(valid)]):
+            yield from _mixed(inner, valid[i], f"{path}.{i}")
+
+
+def _steps(fault: ErrorDetails, value: Any) -> list[str]:
+    """The path as the user wrote it: pydantic inserts the union tag, which is no key of the recipe."""
+    steps: list[str] = []
+    node = value
+    for step in fault["loc"]:
+        if isinstance(node, list) and isinstance(step, int):
+            node = node[step] if step < len(node) else None
+        elif isinstance(node, dict) and step in node:
+            node = node[step]
+        elif isinstance(node, dict) and node.get("kind") == step:
+            continue
+        else:
+            node = None
+        steps.append(str(step))
+    return steps
+
+
+def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at `loc`, found through the JSON schema, which already resolves unions and lists."""
+    schema = model.model_json_schema()
+    node: Any = schema
+    for step in loc:
+        node = _descend(schema, node, step)
+        if node is None:
+            return []
+    return sorted(_resolve(schema, node).get("properties", {}))
+
+
+def _resolve(schema: dict, node: dict) -> dict:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def _descend(schema: dict, node: dict, step: int | str) -> dict | None:
+    node = _resolve(schema, node)
+    if isinstance(step, int):
+        return node.get("items")
+    if step in node.get("properties", {}):
+        return node["properties"][step]
+    for option in [*node.get("anyOf", []), *node.get("oneOf", [])]:
+        option = _resolve(schema, option)
+        if option.get("properties", {}).get("kind", {}).get("const") == step:
+            return option
+        found = _descend(schema, option, step)
+        if found is not None:
+            return found
+    return None
