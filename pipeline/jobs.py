@@ -134,15 +134,15 @@ def report(recipe: Recipe) -> str:
     """The path of the report.html written from whatever this recipe's runs left behind."""
     from pipeline.report import write_report
 
-    outputs = _outputs(recipe)
-    homes = [folder for folder in outputs.values() if folder]
+    folders = _outputs(recipe)
+    homes = [folder for folder in folders.values() if folder]
     if not homes:
         raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
     written = ""
     for home in homes:
         if os.path.isdir(home):
             written = written or storage.join(home, outputs.REPORT)
-            write_report(storage.join(home, outputs.REPORT), **outputs, name=recipe.name)
+            write_report(storage.join(home, outputs.REPORT), **folders, name=recipe.name)
     if not written:
         raise DataError(
             homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"

@@ -17,7 +17,7 @@ FILES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py")
 # below its own: so there is no upward import and no circle between rooms.
 FLOORS = [
     ["pipeline.errors"],
-    ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals"],
+    ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],
     ["pipeline.storage", "pipeline.progress"],
     ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
     ["pipeline.report"],

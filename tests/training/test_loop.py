@@ -185,7 +185,7 @@ def test_settings_that_cannot_work_are_refused_before_any_work(tmp_path: Path) -
         return str(caught.value)
 
     assert "train.output" in refused("train.output=s3://bucket/run")
-    assert "train.batch.global" in refused("train.batch.global=2", "train.launch.processes=3")
+    assert "train.batch.global" in refused("train.batch.global=2", "launch.processes=3")
     assert "did you mean `global`" in refused("train.batch.globl=2")
     assert "train.optimizer.lr" in refused("train.optimizer.lr=-1")
     assert "softmax" in refused("train.loss.kind=sofmax")
