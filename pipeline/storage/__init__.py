@@ -4,8 +4,8 @@
     storage.publish_json(storage.join(folder, "x.json"), {"a": 1})
 
 address.py says what a path may be, overlap.py whether two paths meet; files.py reads, lists and publishes; parquet.py
-does so for tables; window.py reads a file front to back; hashed.py hashes what is written or read; state.py keeps what is
-done and vouches for files; json_lines.py is for logs; lock.py lets one run in at a time.
+does so for tables; window.py reads a file front to back; hashed.py hashes what is written or read; state.py keeps what
+is done and vouches for files; json_lines.py is for logs; lock.py lets one run in at a time.
 """
 
 from pipeline.storage.address import basename, join, local_path, scheme_of, shown

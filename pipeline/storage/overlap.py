@@ -38,9 +38,10 @@ def _places(url: str, folders: dict[str, Place]) -> list[Place]:
     path = local_path(url)
     if path is None:
         return [_remote_place(url)]
-    whole = os.path.abspath(path)
-    link = os.path.join(os.path.realpath(os.path.dirname(whole)), os.path.basename(whole))
-    return [_local_place(name, folders) for name in dict.fromkeys((os.path.realpath(whole), link))]
+    names = [os.path.realpath(path)]
+    if path.is_symlink():
+        names.append(os.path.join(os.path.realpath(path.parent), path.name))
+    return [_local_place(name, folders) for name in names]
 
 
 def _local_place(path: str, folders: dict[str, Place]) -> Place:
@@ -55,7 +56,7 @@ def _local_place(path: str, folders: dict[str, Place]) -> Place:
         return (*above, _plain(name))
 
 
-def _remote_place(url: str) -> Steps:
+def _remote_place(url: str) -> Place:
     scheme = scheme_of(url)
     parts = urlsplit(url)
     store = _SAME_STORE.get(scheme, scheme)
