@@ -16,6 +16,7 @@ from pipeline.storage.files import (
     exists,
     file_kind,
     glob,
+    is_temp,
     list_folders,
     list_names,
     list_sizes,
@@ -38,8 +39,8 @@ from pipeline.storage.window import Window
 
 __all__ = [
     "HashedWriter", "JsonLine", "Note", "RangeReader", "TEMP_PREFIX", "Window", "basename", "blake2b_of", "can_list",
-    "exists", "fault_of", "faults_of", "file_kind", "first_meeting", "glob", "join", "json_lines", "json_object",
-    "list_folders", "list_names", "list_sizes", "local_path", "note_of", "parquet_table", "publish", "publish_bytes",
-    "publish_json", "publish_parquet", "publish_state", "read_bytes", "read_parquet", "read_state", "remove",
+    "exists", "fault_of", "faults_of", "file_kind", "first_meeting", "glob", "is_temp", "join", "json_lines",
+    "json_object", "list_folders", "list_names", "list_sizes", "local_path", "note_of", "parquet_table", "publish",
+    "publish_bytes", "publish_json", "publish_parquet", "publish_state", "read_bytes", "read_parquet", "read_state", "remove",
     "scheme_of", "sha256_of", "shown", "size", "stamp", "storage_errors", "sweep_temps",
 ]  # fmt: skip

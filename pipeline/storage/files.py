@@ -297,9 +297,14 @@ def remove(url: str, recursive: bool = False) -> None:
             path.unlink()
 
 
+def is_temp(name: str, of: str = "") -> bool:
+    """Whether a name is one that `publish` writes aside (on its way to `of`)."""
+    return bool(TEMP_NAME.match(name)) and name.endswith(f"-{of}" if of else "")
+
+
 def sweep_temps(folder: str) -> int:
     """Removes what killed writers left directly in `folder`; returns how many. Only for the folder's one owner."""
-    temps = [name for name in list_sizes(folder) if TEMP_NAME.match(name)]
+    temps = [name for name in list_sizes(folder) if is_temp(name)]
     for name in temps:
         remove(join(folder, name))
     return len(temps)

@@ -42,13 +42,14 @@ def publish_state(url: str, value: Mapping[str, Any], files: Mapping[str, Note] 
     publish_json(url, {**content, _CHECK: _digest(content)})
 
 
-def read_state(url: str) -> dict[str, Any] | None:
+def read_state(url: str, quiet: bool = False) -> dict[str, Any] | None:
     """What `publish_state` was given, its notes under `files`; None when it is absent, or damaged, which is logged."""
     if not exists(url):
         return None
     content = json_object(read_bytes(url))
     if content is None or content.pop(_CHECK, None) != _digest(content) or not isinstance(content.get(_FILES), dict):
-        log.warning("%s: damaged; it is made again", shown(url))
+        if not quiet:
+            log.warning("%s: damaged; it is made again", shown(url))
         return None
     return content
 

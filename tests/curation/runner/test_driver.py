@@ -176,7 +176,7 @@ def test_an_exception_in_a_stage_names_stage_bucket_and_line(tmp_path, monkeypat
         raise KeyError("a mistake")
 
     monkeypatch.setattr("curation.stages.image_size.ImageSize.judge", broken)
-    said = r"stage image_size, bucket \d: KeyError: 'a mistake'(.|\n)*test_run.py:\d+ in broken"
+    said = r"stage image_size, bucket \d: KeyError: 'a mistake'(.|\n)*test_driver.py:\d+ in broken"
     with pytest.raises(DataError, match=said):
         made(tmp_path)
 
