@@ -3,7 +3,6 @@
 Imports of curation and training stand inside functions: each command loads only the half that it needs.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from pipeline import recipe as recipes
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
+from pipeline.outputs import RECIPE
 from pipeline.recipe import Recipe
-from pipeline.storage.files import exists, join, publish_bytes, publish_json, read_bytes
+from pipeline.storage import exists, join, json_object, publish_bytes, publish_json, read_bytes
 
 log = get_logger("jobs")
 
@@ -29,9 +29,15 @@ def curate(recipe: Recipe) -> Manifest:
 
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
-    publish_bytes(join(settings.output, "recipe.yaml"), recipe.as_yaml().encode())
+    publish_bytes(join(settings.output, RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)
     return manifest
+
+
+def _without_fresh(recipe: Recipe) -> Recipe:
+    """As it is saved: whoever runs it once more does not ask for everything once more."""
+    curation = {name: value for name, value in recipe.data["curate"].items() if name != "fresh"}
+    return Recipe(recipe.source, {**recipe.data, "curate": curation})
 
 
 def train(name: str, overrides: list[str]) -> None:
@@ -81,8 +87,8 @@ def _is_done(recipe: Recipe) -> bool:
     outputs = [folder for folder in _outputs(recipe).values() if folder]
     if not outputs or not exists(_marker(recipe)):
         return False
-    told = json.loads(read_bytes(_marker(recipe)))
-    if told["recipe"] != recipes.digest(recipe) or not all(exists(folder) for folder in outputs):
+    told = json_object(read_bytes(_marker(recipe))) or {}  # damaged: every section looks for itself
+    if told.get("recipe") != recipes.digest(recipe) or not all(exists(folder) for folder in outputs):
         return False
     if not recipe.has("curate"):
         return True
@@ -90,7 +96,7 @@ def _is_done(recipe: Recipe) -> bool:
     from curation.settings import CurateSettings
 
     manifest = finished(recipe.section("curate", CurateSettings), seed=recipe.seed)
-    return manifest is not None and manifest.digest() == told["manifest"]
+    return manifest is not None and manifest.digest() == told.get("manifest")
 
 
 def check(recipe: Recipe, quiet: bool = False) -> None:
@@ -205,12 +211,18 @@ def _verify_dataset(folder: str) -> None:
     from pipeline.contract.verify import verify as verify_bytes
     from pipeline.progress import progress
 
-    with progress(Manifest.load(folder).num_pairs, "verify", "pairs") as meter:
+    saved = join(folder, RECIPE)
+    hint = f"make it again: clipmill curate {saved if exists(saved) else 'RECIPE'} curate.fresh=true"
+    try:
+        pairs = Manifest.load(folder).num_pairs
+    except DataError as error:
+        raise DataError(error.where, error.found, error.expected, hint) from error
+    with progress(pairs, "verify", "pairs") as meter:
         found = verify_bytes(folder, progress=meter.advance)
     for problem in found.problems:
         print(problem)
     if found.problems:
-        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", "restore the named files")
+        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
     print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says")
 
 

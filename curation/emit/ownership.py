@@ -62,7 +62,7 @@ def owned(url: str, kind: str = DATASET) -> Owned:
         raise RecipeError(
             where, f"{storage.shown(url)} is no folder", f"a folder of the {kind}", f"give another {where}"
         )
-    state = storage.read_state(storage.join(url, OWNER)) if what else None
+    state = storage.read_state(storage.join(url, OWNER), quiet=True) if what else None
     present = _present(url, kind) if what else []
     if state is not None and state.get("kind") == kind:
         mine = Owned(**{name: state[name] for name in asdict(Owned(kind)) if name in state})
@@ -88,6 +88,7 @@ def publish_owned(url: str, mine: Owned) -> None:
 def claim(url: str, kind: str = DATASET) -> Owned:
     """Makes a new or empty folder ours, before anything else is put there; RecipeError when it is somebody else's."""
     mine = owned(url, kind)
+    storage.read_state(storage.join(url, OWNER))  # says so when it is damaged
     publish_owned(url, mine)
     return mine
 
@@ -121,7 +122,7 @@ def above(url: str, kind: str = DATASET) -> str | None:
     """A folder of ours that `url` lies in, other than as the pool of that dataset; None when there is none."""
     for folder in _parents(url):
         try:
-            state = storage.read_state(storage.join(folder, OWNER))
+            state = storage.read_state(storage.join(folder, OWNER), quiet=True)
         except StorageError:  # not for us to look at
             continue
         is_its_pool = kind == STORE and storage.first_meeting([url], storage.join(folder, POOL)) is not None

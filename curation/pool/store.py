@@ -13,7 +13,7 @@ import hashlib
 import os
 import tarfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -22,7 +22,7 @@ import pyarrow as pa
 from curation.table import schemas, uids
 from curation.table.parquet import publish_rows
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
 _BLOCK = 512
@@ -219,7 +219,9 @@ class ImageReader:
         self._open[part] = reader
         body = reader.read(offset, offset + size)
         if hashlib.sha256(body).hexdigest() != sha256:
-            hint = f"remove the folder {part_folder(self._pool, part)} and run the same command again"
-            expected = f"expected the {size} bytes of image {sha256[:12]}"
+            with suppress(StorageError):  # of a pool that is not for us to write, say
+                storage.remove(storage.join(part_folder(self._pool, part), "part.json"))  # the part is undone
+            hint = "run the same command again: it reads this part again"
+            expected = f"the {size} bytes of image {sha256[:12]}"
             raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)
         return body

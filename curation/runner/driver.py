@@ -12,7 +12,6 @@ from typing import Any
 from curation.books import ledger, publish, summary, tally
 from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
-from curation.pool.store import part_folder
 from curation.runner import exchange, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster, stop_flag
 from curation.runner.places import check_places, with_local_paths
@@ -162,9 +161,7 @@ class _Driver:
         """Part id -> counts."""
         counts: dict[str, dict[str, int]] = {}
         calls = []
-        first = self._job.segments[0]
-        if not all(tasks.read_counts(self._job, first, bucket) for bucket in self._buckets):
-            resume.recheck_parts(self._job, self._known(inputs), self._do)
+        resume.recheck_parts(self._job, [part.id for _, part in inputs], self._do)
         for source, part in inputs:
             known = tasks.part_counts(self._job.pool, part.id)
             if known is not None:
@@ -176,9 +173,6 @@ class _Driver:
         for number, source in enumerate(self._job.settings.sources):
             source.check_total([counts[part.id] for at, part in inputs if at == number])
         return counts
-
-    def _known(self, inputs: Inputs) -> list[str]:
-        return [p.id for _, p in inputs if storage.exists(storage.join(part_folder(self._job.pool, p.id), "part.json"))]
 
     def _segment(self, here: Segment) -> list[ledger.Counts]:
         """Runs one segment; returns the counts of its stages, added up over buckets."""

@@ -32,8 +32,9 @@ def recheck_segments(job: Job, do: Do) -> None:
 
 
 def recheck_parts(job: Job, parts: Iterable[str], do: Do) -> None:
-    """Every part that is in the pool is as it was written, or undone. Images have each their own hash."""
+    """Every part that is in the pool is as it was written, or undone. Each image has a hash of its own."""
     folders = [part_folder(job.pool, part) for part in parts]
+    folders = [folder for folder in folders if storage.exists(storage.join(folder, "part.json"))]
     calls = [Call(tasks.recheck, (folder, "part.json"), f"checking {folder}") for folder in folders]
     _report(do(calls, "checking the pool", "parts"))
 
