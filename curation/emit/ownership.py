@@ -6,7 +6,7 @@
 It is the first file in a new folder, written before any work: a folder that holds anything else and not this file is
 not ours. Names are added before their files are made, and taken off after they are removed, so a kill at any moment
 leaves no file of ours that is not listed. A dataset from before there was such a file is known by its manifest and
-summary, and a damaged one does not make a folder somebody else's, when every name in it is one that we write.
+summary, and a damaged or lost one does not make a folder somebody else's, when every name in it is one that we write.
 """
 
 import os
@@ -67,7 +67,7 @@ def owned(url: str, kind: str = DATASET) -> Owned:
     if state is not None and state.get("kind") == kind:
         mine = Owned(**{name: state[name] for name in asdict(Owned(kind)) if name in state})
         strange = [name for name in present if _LISTED.fullmatch(name) and name not in mine.files]
-    elif state is None and (OWNER in present or _made_before(url, kind)):
+    elif state is None and _is_known(url, kind, present):
         mine = _adopted(url, kind, present)
         strange = [name for name in present if not _is_ours(name, kind)]
     else:
@@ -164,8 +164,12 @@ def _is_ours(name: str, kind: str) -> bool:
     return name == OWNER or name.removesuffix("/") in _FOLDERS[kind] or storage.is_temp(storage.basename(name))
 
 
-def _made_before(url: str, kind: str) -> bool:
-    """Made by a version that wrote no file of this kind: a pool of parts, or a dataset whose books are its own."""
+def _is_known(url: str, kind: str, present: list[str]) -> bool:
+    """Without a sound mark: it is there but damaged, our pool is inside, or a version that wrote none has been here."""
+    if OWNER in present:
+        return True
+    if kind == DATASET and storage.read_state(storage.join(url, POOL, OWNER), quiet=True) is not None:
+        return True
     if kind == STORE:
         names = [*storage.list_sizes(url), *storage.list_folders(url)]
         return bool(names) and set(names) <= _FOLDERS[STORE]

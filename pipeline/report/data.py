@@ -1,6 +1,5 @@
 """Finds and loads what a run has left behind. A part that has not run yet is None; a damaged file is a DataError."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -108,5 +107,5 @@ def _read(url: str, model: type[Model]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        found = f"{place}: {first['msg']}" if content is not None else "not a JSON object"
+        found = f"{place}: {first['msg']}" if content is not None else "not JSON, or no object"
     raise DataError(url, found, "the file as clipmill writes it", hint="run the stage that writes it again") from None
