@@ -18,8 +18,8 @@ def with_local_paths(settings: CurateSettings) -> CurateSettings:
 
 
 def check_places(settings: CurateSettings) -> None:
-    """RecipeError with the dotted path when inputs are missing, when input, pool and output meet, or when output or pool
-    hold what no curation has written."""
+    """RecipeError with the dotted path when inputs are missing, when input, pool and output meet, or when output or
+    pool hold what no curation has written."""
     inputs = _inputs(settings)
     settings = with_local_paths(settings)
     written = {"curate.output": settings.output} | ({"curate.pool": settings.pool} if settings.pool else {})
