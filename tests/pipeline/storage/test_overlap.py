@@ -43,4 +43,6 @@ def test_local_paths_meet_by_what_is_there(tmp_path, monkeypatch):
     assert first_meeting(["link/../c"], "c") is None
     assert first_meeting(["new/One"], "new/one/x") == ("new/One", "contains")  # one folder where case is not told apart
     assert first_meeting(["ab"], "a") is None
+    (tmp_path / "a" / "away").symlink_to(tmp_path / "far")
+    assert first_meeting(["a/away"], "a") == ("a/away", "lies in")  # the link itself does
     assert first_meeting([os.fspath(tmp_path / "a")], "/") == (str(tmp_path / "a"), "lies in")
