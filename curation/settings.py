@@ -56,6 +56,10 @@ class CurateSettings(Settings):
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"
     )
     buckets: int = Field(default=16, ge=1, le=65536, description="units of parallel work; never changes the result")
+    fresh: bool = Field(
+        default=False,
+        description="makes the output again from the pool even when it is finished: repairs what `data verify` names",
+    )
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()
     placement: dict[str, PlacementSettings] = Field(default={}, description="by stage kind")

@@ -7,6 +7,7 @@ VERDICTS = "verdicts"
 ENTRY_COUNTS = "entry_counts.json"
 POOL = "_pool"
 WORK = "_work"
+OWNER = "_clipmill.json"  # in an output and in a pool: whose folder it is, and what we wrote into it
 # <train.output>
 METRICS = "metrics.jsonl"
 EVALS = "evals.jsonl"

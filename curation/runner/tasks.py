@@ -1,6 +1,5 @@
 """What one task does. Plain functions of (job, ...) over files: each skips what is done and publishes whole files."""
 
-import json
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -57,17 +56,29 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         stage = job.settings.stages[here.closer]
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
             notes = stage.survey(run.pairs, job.seed)
-        exchange.publish_notes(job, here, bucket, notes)
-    parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
-    parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
+        run.files[".notes.parquet"] = exchange.publish_notes(job, here, bucket, notes)
+    run.files[".ledger.parquet"] = parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
+    run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
     counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts]}
-    storage.publish_json(job.file(here, bucket, ".json"), counts)
+    files = {storage.basename(job.file(here, bucket, suffix)): note for suffix, note in run.files.items()}
+    storage.publish_state(job.file(here, bucket, ".json"), counts, files)
     return counts
 
 
 def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
-    url = job.file(here, bucket, ".json")
-    return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+    return storage.read_state(job.file(here, bucket, ".json"))
+
+
+def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) -> str:
+    """Makes a unit undone whose state, or a file that it vouches for, is not as it was written; returns what is wrong.
+
+    Done once for everything that a run finds done: what it goes on from is checked as what it publishes.
+    """
+    state = storage.read_state(storage.join(folder, name), quiet=True)
+    faults = storage.faults_of(folder, state["files"], may_lack) if state is not None else [f"{name}: damaged"]
+    if faults:
+        storage.remove(storage.join(folder, name))
+    return "; ".join(faults)
 
 
 class _Run:
@@ -78,6 +89,7 @@ class _Run:
         self.range = uids.bucket_range(bucket, job.settings.buckets)
         self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
+        self.files: dict[str, storage.Note] = {}  # by suffix
         self._ledgers: list[pa.Table] = []
         self._reader = ImageReader(job.pool)
 
@@ -86,9 +98,10 @@ class _Run:
         return whole.sort_by("uid") if whole.num_rows else whole
 
     def join(self, before_url: str) -> None:
+        """The pairs of this bucket, from what all parts say."""
         pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.settings.buckets)
         self._apply(POOL, POOL, pairs, verdicts)
-        parquet.publish_rows(before_url, count_texts(self.pairs))
+        self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
     def stage(self, at: int, judge: Callable[[Stage, pa.Table], Verdicts]) -> None:
         stage, name = self.job.settings.stages[at], self.job.names[at]

@@ -26,8 +26,8 @@ class ImageDecode(ImageMeasure):
     """Drops what cannot be decoded within the caps, and pictures of one colour.
 
     Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank. Only the header
-    is read before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one colour
-    (transparency on white); -1 keeps such pictures.
+    is read before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one
+    colour (transparency on white); -1 keeps such pictures.
     """
 
     kind: Literal["image_decode"] = "image_decode"

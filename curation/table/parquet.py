@@ -12,12 +12,14 @@ from pipeline.errors import DataError
 GROUP_ROWS = 8192
 
 
-def publish_rows(url: str, table: pa.Table) -> None:
-    """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes."""
+def publish_rows(url: str, table: pa.Table) -> storage.Note:
+    """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes. Returns size and hash, for the
+    state that vouches for the file: page checksums do not cover headers, statistics and the footer."""
     with storage.publish(url) as path:
         pq.write_table(
             table.combine_chunks(), path, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS
         )
+        return storage.note_of(path)
 
 
 class _Ranges(io.RawIOBase):
