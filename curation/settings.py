@@ -49,8 +49,8 @@ class RaySettings(Settings):
 class CurateSettings(Settings):
     """From raw crawls to shards."""
 
-    sources: list[one_of(SOURCES)] = Field(min_length=1)
-    stages: list[one_of(STAGES)] = []
+    sources: list[one_of(SOURCES)] = Field(min_length=1)  # type: ignore[valid-type]
+    stages: list[one_of(STAGES)] = []  # type: ignore[valid-type]
     output: PathText = Field(description="folder or URL of the finished dataset")
     pool: PathText | None = Field(
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"

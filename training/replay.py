@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.draws import hashed_u64
 from pipeline.errors import DataError, UsageError
 from pipeline.progress import progress
 from training.reader.captions.policy import draw_caption
-from training.reader.digest import hashed_u64, step_digest
+from training.reader.digest import step_digest
 from training.reader.order import Order
 from training.reader.pairs import Pairs, open_pairs
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
@@ -191,7 +192,7 @@ def _adopted(url: str, kind: str, present: list[str]) -> Owned:
     if kind == STORE:
         return Owned(kind)
     files: dict[str, Note] = {name: {} for name in present if _LISTED.fullmatch(name)}
-    digests = _digests_before(url) if OWNER not in present else {}
+    digests: dict[str, Any] = dict(_digests_before(url)) if OWNER not in present else {}
     if digests:
         shards = Manifest.load(url).shards
         files |= {entry.name: {"bytes": entry.bytes, "sha256": entry.sha256} for entry in shards}

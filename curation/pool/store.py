@@ -108,7 +108,7 @@ class PoolSink:
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
         offset = size = None
-        if keep:
+        if keep and body and sha256:
             offset, size = self._store(sha256, ext, body)
         row = (
             _clean(url),

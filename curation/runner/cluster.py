@@ -55,7 +55,8 @@ class OnRay:
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """(call, result) in the order of completion. Raises the first error; what runs then is cancelled."""
-        waiting, flying = deque(calls), {}
+        waiting = deque(calls)
+        flying: dict[Any, Call] = {}
         self._session.check()
         most = 2 + 2 * int(self._ray.cluster_resources().get("CPU", 1))
         try:
@@ -125,7 +126,7 @@ def cluster(settings: RaySettings, job: Any, signals: StopSignals) -> Iterator[I
         return
     with ExitStack() as stack:
         try:
-            opened = own_ray(ray, settings) if address == "local" else joined_ray(ray, address)
+            opened: Any = own_ray(ray, settings) if address == "local" else joined_ray(ray, address)
             session = stack.enter_context(opened)
         except SystemExit:  # Ray's own handler, while it starts
             signals.received = signals.received or signal.SIGTERM

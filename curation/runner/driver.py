@@ -12,6 +12,7 @@ from typing import Any
 from curation.books import ledger, publish, summary, tally
 from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
+from curation.pool.store import part_counts
 from curation.runner import exchange, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
@@ -164,7 +165,7 @@ class _Driver:
         calls = []
         resume.recheck_parts(self._job, [part.id for _, part in inputs], self._do)
         for source, part in inputs:
-            known = tasks.part_counts(self._job.pool, part.id)
+            known = part_counts(self._job.pool, part.id)
             if known is not None:
                 counts[part.id] = known
             else:

@@ -28,7 +28,7 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
 
 def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> storage.Note:
     """Notes sorted by slot, so that a slot reads only its rows. Returns size and hash of their file."""
-    if GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64():
+    if here.closer is not None and (GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64()):
         name = job.names[here.closer]
         raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
     slots = pa.array(slots_of(notes.column(GROUP), job.settings.buckets), pa.int32())

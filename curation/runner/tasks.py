@@ -47,7 +47,8 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         run.pairs = storage.read_parquet(job.file(job.segments[index - 1], bucket, ".parquet"))
     if here.opener is not None:
         folded = exchange.read_folded(job, here, bucket)
-        run.stage(here.opener, lambda stage, pairs: stage.judge(pairs, folded, job.seed))
+        opener = _global(job, here)
+        run.stage(here.opener, lambda _, pairs: opener.judge(pairs, folded, job.seed))
     for at in here.rows:
         run.stage(at, run.row_wise)
     if here.is_last:
@@ -115,7 +116,7 @@ class _Run:
         batch = self.job.placement(stage).batch
         digest = stage.digest()
         cache = ColumnCache(self.job.pool, digest, *self.range, stage.adds)
-        opened = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
+        opened: Any = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
         if isinstance(stage, ImageMeasure):
             measured, reason = measure_images(pairs, stage, opened, cache, self._reader, batch)
             return Verdicts(reason=reason, columns=measured.select([f.name for f in stage.adds]))
@@ -152,7 +153,7 @@ def count_texts(pairs: pa.Table) -> pa.Table:
     return table.sort_by("text") if table.num_rows else table
 
 
-def _open(stage: ImageMeasure | TextMeasure, digest: str) -> Callable:
+def _open(stage: Any, digest: str) -> Callable:
     key = f"{stage.kind}-{digest}"
     if key not in _opened:
         _opened[key] = stage.open()
@@ -184,15 +185,20 @@ class explained:
 def settle(job: Job, index: int, slot: int) -> None:
     """One slot of the exchange that opens segment `index`."""
     here = job.segments[index]
-    with explained(f"stage {job.names[here.opener]}, settling slot {slot}"):
+    with explained(f"stage {_opener_name(job, here)}, settling slot {slot}"):
         exchange.settle(job, here, slot, _global(job, here))
 
 
 def fold(job: Job, index: int) -> None:
     here = job.segments[index]
-    with explained(f"stage {job.names[here.opener]}, folding"):
+    with explained(f"stage {_opener_name(job, here)}, folding"):
         exchange.fold(job, here, _global(job, here))
 
 
+def _opener_name(job: Job, here: Segment) -> str:
+    return "" if here.opener is None else job.names[here.opener]
+
+
 def _global(job: Job, here: Segment) -> Global:
+    assert here.opener is not None  # only segments behind an exchange are asked
     return job.settings.stages[here.opener]

@@ -74,7 +74,8 @@ def bodies(response: Response, cap: int) -> list[bytes]:
 
 
 def _dechunk(raw: bytes, cap: int) -> bytes:
-    pieces, at, total = [], 0, 0
+    pieces: list[bytes] = []
+    at = total = 0
     while True:
         line = _CHUNK_LINE.match(raw, at)
         if line is None:

@@ -6,7 +6,7 @@ a plain file, when the next record follows where it should). After damage readin
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from curation.sources.warc.gunzip import MAGIC, Gunzip, Plain, next_member
@@ -100,7 +100,7 @@ def _next_record(file: Window, offset: int) -> int:
     return file.size
 
 
-def _trusted(stream: Gunzip | Plain, block_bytes: int) -> Iterator[Record]:
+def _trusted(stream: Gunzip | Plain, block_bytes: int) -> Generator[Record, None, Gap | None]:
     """Records of one stream that were verified; returns the gap that ended it (bytes not yet known), or None."""
     held: deque[Record] = deque()
     held_bytes, broken = 0, None
