@@ -12,6 +12,7 @@ OWNER = "_clipmill.json"  # in an output and in a pool: whose folder it is, and 
 METRICS = "metrics.jsonl"
 EVALS = "evals.jsonl"
 CHECKPOINTS = "checkpoints"
+SAVED = "saved.json"  # this run has saved a checkpoint before
 CACHE = "cache"
 # <eval.output>
 EVAL = "eval.json"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import storage
 from pipeline.errors import DataError
-from pipeline.report.curves import Steps, json_lines, read_steps
+from pipeline.report.curves import Steps, read_steps
 from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -86,9 +86,9 @@ def _evaluated(folder: str | None) -> Evaluated | None:
 
 def _eval_points(url: str) -> list[tuple[int, dict[str, float]]]:
     points: dict[int, dict[str, float]] = {}
-    for row in json_lines(url):
+    for line in storage.json_lines(url):
         try:
-            point = EvalPoint.model_validate(row)
+            point = EvalPoint.model_validate(line.row)
         except ValidationError:
             continue  # a line cut by a kill; the evaluation is repeated on resume
         numbers = {key: float(value) for key, value in point.eval.items() if _is_number(value)}
