@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.training.evals.test_evaluation import recall_by_topk
 from training.evals import ranking
 from training.evals.ranking import ranks_of
 
