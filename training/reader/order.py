@@ -91,7 +91,7 @@ class Order:
         if world > self.lanes:
             expected = f"every process needs a lane, and the global batch {self.global_batch} is cut into {self.lanes}"
             raise RecipeError(
-                "train.launch",
+                "launch.processes",
                 f"{world} processes",
                 expected,
                 f"use at most {self.lanes} processes or raise train.batch.global",
