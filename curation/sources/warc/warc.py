@@ -15,7 +15,8 @@ from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
 from curation.sources.source import Part, Source
 from curation.sources.urls import resolve
-from curation.sources.warc.http_message import Response, Unusable, bodies, digest_matches, parse_response
+from curation.sources.warc.digests import digest_matches
+from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
 from curation.sources.warc.records import Gap, Record, read_records
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format

@@ -377,7 +377,7 @@ def test_parts_are_named_by_content_and_settings_not_by_place(tmp_path):
     assert other.id not in {part.id for part in everything}
 
 
-@pytest.mark.parametrize("path", ["nothing.warc.gz", "no/folder", "*.warc.gz", "bad\0name", "pipe:ls", "|ls"])
+@pytest.mark.parametrize("path", ["nothing.warc.gz", "no/folder", "*.warc.gz", "pipe:ls", "|ls"])
 def test_a_path_that_names_nothing_is_a_recipe_error_before_any_work(tmp_path, path):
     full = path if path[0] in "p|" else f"{tmp_path}/{path}"
     with pytest.raises(RecipeError, match=r"curate\.sources\.2\.paths\.0"):

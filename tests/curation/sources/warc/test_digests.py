@@ -3,7 +3,7 @@
 import base64
 import hashlib
 
-from curation.sources.warc.http_message import digest_matches
+from curation.sources.warc.digests import digest_matches
 
 
 def test_base32_and_hex_digests_are_both_understood():
