@@ -2,13 +2,13 @@
 
     CLIPART=../shared/data python benchmarks/curation_gain.py [--seeds 3] [--folder runs/curation_gain] [words ...]
 
-The raw arm keeps every pair whose image decodes (`image_decode` alone); all else is the same: model, steps, batch, seed.
-Each arm of each seed is `clipmill curate`, then `clipmill train`; what is done is kept in the folder, so that the same
-command goes on. `words` are overrides for both arms (`train.steps=80`).
+The raw arm keeps every pair whose image decodes (`image_decode` alone); all else is the same: model, steps, batch,
+seed. Each arm of each seed is `clipmill curate`, then `clipmill train`; what is done is kept in the folder, so that the
+same command goes on. `words` are overrides for both arms (`train.steps=80`).
 
 A score is the mean of both directions' R@10: the share of queries of the retrieval set whose match is among the first
-ten. One score of n queries has a standard error of about sqrt(p (1 - p) / n) from the choice of queries alone, and seeds
-differ by as much again; so arms are compared within a seed, query by query.
+ten. One score of n queries has a standard error of about sqrt(p (1 - p) / n) from the choice of queries alone, and
+seeds differ by as much again; so arms are compared within a seed, query by query.
 """
 
 import argparse
@@ -57,8 +57,8 @@ def scored(folder: Path, arm: str, seed: int, words: list[str]) -> dict[str, lis
     kept = folder / "hits.json"
     if not kept.exists():
         overrides = [
-            f"seed={seed}", f"curate.output={folder}/data", f"train.data=[{folder}/data]", f"train.output={folder}/train",
-            "train.eval.every_steps=null", *ARMS[arm], *words,
+            f"seed={seed}", f"curate.output={folder}/data", f"train.data=[{folder}/data]",
+            f"train.output={folder}/train", "train.eval.every_steps=null", *ARMS[arm], *words,
         ]  # fmt: skip
         for command in ("curate", "train"):
             clipmill = str(Path(sys.executable).with_name("clipmill"))

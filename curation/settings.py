@@ -49,13 +49,17 @@ class RaySettings(Settings):
 class CurateSettings(Settings):
     """From raw crawls to shards."""
 
-    sources: list[one_of(SOURCES)] = Field(min_length=1)
-    stages: list[one_of(STAGES)] = []
+    sources: list[one_of(SOURCES)] = Field(min_length=1)  # type: ignore[valid-type]
+    stages: list[one_of(STAGES)] = []  # type: ignore[valid-type]
     output: PathText = Field(description="folder or URL of the finished dataset")
     pool: PathText | None = Field(
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"
     )
     buckets: int = Field(default=16, ge=1, le=65536, description="units of parallel work; never changes the result")
+    fresh: bool = Field(
+        default=False,
+        description="makes the output again from the pool even when it is finished: repairs what `data verify` names",
+    )
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()
     placement: dict[str, PlacementSettings] = Field(default={}, description="by stage kind")

@@ -16,7 +16,7 @@ must treat each row alone, Global may only relate rows through its notes. Random
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -143,7 +143,7 @@ def names_of(stages: Sequence[Stage]) -> list[str]:
     return names
 
 
-def check_stages(stages: Sequence[Stage], kinds: Iterable[type[Stage]] = (), where: str = "curate.stages") -> None:
+def check_stages(stages: Sequence[Stage], kinds: Iterable[Any] = (), where: str = "curate.stages") -> None:
     """Every column read exists, every column added is new, every file can be read; else RecipeError. No work.
 
     `kinds` are the stages a recipe could use: the hint names the one that adds a missing column.

@@ -30,9 +30,15 @@ def curate(recipe: Recipe) -> Manifest:
 
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
-    storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), recipe.as_yaml().encode())
+    storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)
     return manifest
+
+
+def _without_fresh(recipe: Recipe) -> Recipe:
+    """As it is saved: whoever runs it once more does not ask for everything once more."""
+    curation = {name: value for name, value in recipe.data["curate"].items() if name != "fresh"}
+    return Recipe(recipe.source, {**recipe.data, "curate": curation})
 
 
 def train(recipe: Recipe) -> None:
@@ -84,7 +90,7 @@ def _is_done(recipe: Recipe) -> bool:
     folders = [folder for folder in _outputs(recipe).values() if folder]
     if not folders or not storage.exists(_marker(recipe)):
         return False
-    finished = storage.read_json(_marker(recipe)) or {}  # a damaged marker is no marker
+    finished = storage.json_object(storage.read_bytes(_marker(recipe))) or {}  # damaged: every section looks for itself
     if finished.get("recipe") != recipes.digest(recipe) or not all(storage.exists(folder) for folder in folders):
         return False
     if not recipe.has("curate"):
@@ -134,15 +140,15 @@ def report(recipe: Recipe) -> str:
     """The path of the report.html written from whatever this recipe's runs left behind."""
     from pipeline.report import write_report
 
-    outputs = _outputs(recipe)
-    homes = [folder for folder in outputs.values() if folder]
+    folders = _outputs(recipe)
+    homes = [folder for folder in folders.values() if folder]
     if not homes:
         raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
     written = ""
     for home in homes:
         if os.path.isdir(home):
             written = written or storage.join(home, outputs.REPORT)
-            write_report(storage.join(home, outputs.REPORT), **outputs, name=recipe.name)
+            write_report(storage.join(home, outputs.REPORT), **folders, name=recipe.name)
     if not written:
         raise DataError(
             homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
@@ -222,12 +228,18 @@ def _verify_dataset(folder: str) -> None:
     from pipeline.contract.verify import verify as verify_bytes
     from pipeline.progress import progress
 
-    with progress(Manifest.load(folder).num_pairs, "verify", "pairs") as meter:
+    saved = storage.join(folder, outputs.RECIPE)
+    hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
+    try:
+        pairs = Manifest.load(folder).num_pairs
+    except DataError as error:
+        raise DataError(error.where, error.found, error.expected, hint) from error
+    with progress(pairs, "verify", "pairs") as meter:
         found = verify_bytes(folder, progress=meter.advance)
     for problem in found.problems:
         print(problem)
     if found.problems:
-        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", "restore the named files")
+        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
     print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says")
 
 

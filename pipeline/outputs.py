@@ -7,10 +7,12 @@ VERDICTS = "verdicts"
 ENTRY_COUNTS = "entry_counts.json"
 POOL = "_pool"
 WORK = "_work"
+OWNER = "_clipmill.json"  # in an output and in a pool: whose folder it is, and what we wrote into it
 # <train.output>
 METRICS = "metrics.jsonl"
 EVALS = "evals.jsonl"
 CHECKPOINTS = "checkpoints"
+SAVED = "saved.json"  # this run has saved a checkpoint before
 CACHE = "cache"
 # <eval.output>
 EVAL = "eval.json"

@@ -5,6 +5,7 @@ Settings live beside what they set: each part derives its own frozen model from 
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -29,7 +30,7 @@ def _path_text(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_path_text)]
 
 
-def one_of(table: dict[str, type[Settings]]) -> Any:
+def one_of(table: Mapping[str, type]) -> Any:
     """The type of a setting whose `kind` picks from a literal table."""
     kinds = tuple(table.values())
     return kinds[0] if len(kinds) == 1 else Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007

@@ -41,7 +41,7 @@ def unbreakable_output() -> Iterator[None]:
     """`sys.stdout` and `sys.stderr` cannot raise inside, nor when the interpreter flushes them at its end."""
     _occupy_standard_files()
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (Unbreakable(_opened(stream)) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (Unbreakable(_opened(stream)) for stream in before)
     try:
         yield
     finally:

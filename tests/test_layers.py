@@ -17,7 +17,7 @@ FILES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py")
 # below its own: so there is no upward import and no circle between rooms.
 FLOORS = [
     ["pipeline.errors"],
-    ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals"],
+    ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],
     ["pipeline.storage", "pipeline.progress"],
     ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
     ["pipeline.report"],
@@ -26,7 +26,8 @@ FLOORS = [
     ["curation.methods", "curation.pool", "training.step", "training.evals", "training.checkpoint"],
     ["curation.sources", "curation.stages"],
     ["curation.settings", "training.settings"],
-    ["curation.job", "training.run", "training.score", "training.replay"],
+    ["curation.job", "training.finished"],
+    ["training.run", "training.score", "training.replay"],
     ["curation.books", "training.loop", "training.export"],
     ["curation.emit", "training.launch"],
     ["curation.runner"],

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from pipeline import recipe as recipes
 from pipeline.errors import ClipmillError, RecipeError
+from pipeline.outputs import RECIPE
 from pipeline.storage.refusals import storage_errors
 from training.checkpoint.save import Found, load_weights
 from training.ranks.peers import Peers
@@ -63,7 +64,7 @@ def export(source: str, out: str, kind: Kind | None = None) -> str:
 
 
 def _recipe_beside(found: Found) -> Path:
-    path = found.complete.folder.parent.parent / "recipe.yaml"
+    path = found.complete.folder.parent.parent / RECIPE
     if not path.is_file():
         raise RecipeError(str(path), "is missing", "the recipe that training saved there", "copy it back")
     return path

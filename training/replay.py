@@ -1,16 +1,18 @@
 """Looking at the order, and proving it: which pairs a step uses, and whether a finished run used those."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline import storage
+from pipeline.draws import hashed_u64
 from pipeline.errors import DataError, UsageError
+from pipeline.outputs import CACHE, METRICS
 from pipeline.progress import progress
 from training.reader.captions.policy import draw_caption
-from training.reader.digest import hashed_u64, step_digest
+from training.reader.digest import step_digest
 from training.reader.order import Order
 from training.reader.pairs import Pairs, open_pairs
 
@@ -63,7 +65,7 @@ def verify(settings: "TrainSettings", seed: int) -> Verified:
 
     Raises DataError when there is no log, a line of it is not one, or steps are missing from it.
     """
-    log = Path(settings.output) / "metrics.jsonl"
+    log = Path(settings.output) / METRICS
     logged = _digests(log)
     pairs, order = _opened(settings, seed)
     words: dict[int, np.ndarray] = {}
@@ -77,7 +79,7 @@ def verify(settings: "TrainSettings", seed: int) -> Verified:
 
 
 def _opened(settings: "TrainSettings", seed: int) -> tuple[Pairs, Order]:
-    pairs = open_pairs(settings.data, str(Path(settings.output) / "cache"))
+    pairs = open_pairs(settings.data, str(Path(settings.output) / CACHE))
     batch, lanes, window = settings.batch.global_pairs, settings.reader.lanes, settings.reader.window
     return pairs, Order(pairs.shard_pairs, seed=seed, global_batch=batch, lanes=lanes, window=window)
 
@@ -98,16 +100,17 @@ def _digests(log: Path) -> list[tuple[int, str]]:
     """(step, digest) of every line; a last line cut by a crash is no line."""
     if not log.is_file():
         raise DataError(str(log), "does not exist", "expected the log of a run", "clipmill train RECIPE writes it")
-    lines = log.read_text(encoding="utf-8").split("\n")
-    found = []
-    for number, line in enumerate(lines[:-1], 1):
+    logged = []
+    for line in storage.json_lines(str(log)):
+        if not line.whole:
+            continue
         try:
-            row = json.loads(line)
-            found.append((int(row["step"]), str(row["digest"])))
+            logged.append((int((line.row or {})["step"]), str((line.row or {})["digest"])))
         except (ValueError, KeyError, TypeError):
-            raise DataError(f"{log}, line {number}", "no step and digest", "expected one JSON object a step") from None
-    steps = {step for step, _ in found}
+            where = f"{log}, line {line.number}"
+            raise DataError(where, "no step and digest", "expected one JSON object a step") from None
+    steps = {step for step, _ in logged}
     missing = sorted(set(range(max(steps, default=-1) + 1)) - steps)
     if missing:
         raise DataError(str(log), f"{len(missing)} steps are missing, the first is {missing[0]}", "expected every step")
-    return found
+    return logged

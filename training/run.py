@@ -12,6 +12,7 @@ import torch
 from pipeline import recipe as recipes
 from pipeline.errors import DataError
 from pipeline.log import get_logger
+from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
 from pipeline.recipe import Recipe
 from pipeline.storage.files import publish_json
 from training.checkpoint.clock import SaveClock
@@ -22,8 +23,9 @@ from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation, as_results
 from training.evals.model import Model
-from training.output.folder import save_recipe, set_aside
-from training.output.metrics import EVALS, METRICS, JsonLines, peak_memory_mb
+from training.finished import require_same
+from training.output.folder import note_saved, require_checkpoints, save_recipe, set_aside
+from training.output.metrics import JsonLines, peak_memory_mb
 from training.ranks.agreement import on_first_rank
 from training.ranks.environment import job_of
 from training.ranks.peers import Peers
@@ -66,8 +68,11 @@ class Run:
 
     def __enter__(self) -> "Run":
         if self.peers.rank == 0:
-            keep = {METRICS: self.start, EVALS: self.start + 1}
-            self.logs = {name: JsonLines(self.settings.output_path / name, below) for name, below in keep.items()}
+            output = self.settings.output_path
+            self.logs = {
+                METRICS: JsonLines(output / METRICS, self.start, every_step=True),
+                EVALS: JsonLines(output / EVALS, self.start + 1),
+            }
         self._step_ended = time.perf_counter()
         return self
 
@@ -150,10 +155,11 @@ class Run:
         started = time.perf_counter()
         for lines in self.logs.values():
             lines.sync()
-        root, keep_last = self.settings.output_path / "checkpoints", self.settings.checkpoint.keep_last
+        root, keep_last = self.settings.output_path / CHECKPOINTS, self.settings.checkpoint.keep_last
         cost_s = save(root, self.engine, self.state(done), keep_last, self.rejected)
         self.clock.saved(cost_s)
         if self.peers.rank == 0:
+            note_saved(self.settings.output_path)
             log.debug("saved %s in %.2f s; next %s", step_name(done), cost_s, self.clock.in_words())
         self._pause("save_s", started)
 
@@ -189,6 +195,7 @@ def open_run(
     began = time.perf_counter()
     found = _found(settings, peers)
     if found and found.state.step >= settings.steps:
+        on_first_rank(peers, lambda: require_same(settings, seed, found))
         if peers.rank == 0:
             log.info("already finished: %s has %d of %d steps", settings.output, found.state.step, settings.steps)
         return None
@@ -223,9 +230,12 @@ def open_run(
 
 def _found(settings: TrainSettings, peers: Peers) -> Found | None:
     """The checkpoint to go on from. With `fresh`, only one that this very scheduler job wrote."""
-    root = settings.output_path / "checkpoints"
+    root = settings.output_path / CHECKPOINTS
     if not settings.fresh:
-        return find(root, peers, clean=True)
+        found = find(root, peers, clean=True)
+        if found is None:
+            on_first_rank(peers, lambda: require_checkpoints(settings.output_path))
+        return found
     try:
         found = find(root, peers, clean=True)
     except DataError:  # nothing there verifies, or it is too new: a fresh start is the way out
@@ -233,7 +243,7 @@ def _found(settings: TrainSettings, peers: Peers) -> Found | None:
     job = job_of()
     if found and job is not None and found.state.job == job:
         return found
-    on_first_rank(peers, lambda: set_aside(root))
+    on_first_rank(peers, lambda: set_aside(settings.output_path))
     return None
 
 
@@ -245,7 +255,7 @@ def _reader_and_engine(
 ) -> tuple[Reader, Engine]:
     """Built from the recipe, then set to the checkpoint. DataError when that is of other data or another model."""
     towers = settings.towers(seed)
-    pairs = open_pairs(settings.data, str(settings.output_path / "cache"))
+    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     reader = Reader(
         pairs,
         settings.reader,

@@ -1,14 +1,14 @@
 """`clipmill eval`: scores of one checkpoint, and of the untrained towers of the same seed, in eval.json."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
 from pipeline.errors import RecipeError
 from pipeline.log import get_logger
+from pipeline.outputs import BEFORE, CHECKPOINTS, EVAL
 from pipeline.progress import progress
 from pipeline.settings import digest_of
-from pipeline.storage.files import publish_json
 from training.checkpoint.save import Found, find, load_weights, open_checkpoint
 from training.evals.evaluation import about, as_results
 from training.evals.model import Model
@@ -18,7 +18,6 @@ from training.settings import LATEST, WEIGHTS, EvalSettings, TrainSettings
 from training.towers.towers import Towers
 
 log = get_logger("eval")
-BEFORE = "before.json"
 
 
 def evaluate(settings: EvalSettings, train: TrainSettings, *, seed: int, peers: Peers) -> dict[str, Any]:
@@ -33,7 +32,7 @@ def evaluate(settings: EvalSettings, train: TrainSettings, *, seed: int, peers: 
     if settings.before:
         found["before"] = _before(settings, train, seed, peers)
     if peers.rank == 0:
-        publish_json(f"{settings.output}/eval.json", found)
+        storage.publish_json(storage.join(settings.output, EVAL), found)
         log.info("%s", "\n".join(f"{key}: {value:.4f}" for key, value in sorted(results.items())))
     return found
 
@@ -69,15 +68,12 @@ def _before(settings: EvalSettings, train: TrainSettings, seed: int, peers: Peer
         return kept["scores"]
     scores, _ = _scores(settings, train, train.towers(seed), peers, lambda: None)
     if peers.rank == 0:
-        publish_json(str(path), {"key": key, "scores": scores})
+        storage.publish_json(str(path), {"key": key, "scores": scores})
     return scores
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+    return (storage.json_object(path.read_bytes()) if path.is_file() else None) or {}
 
 
 def _trained(settings: EvalSettings, train: TrainSettings, seed: int, peers: Peers) -> tuple[Towers, int | None, str]:
@@ -96,7 +92,7 @@ def checkpoint_at(path: Path, peers: Peers) -> Found:
     """The checkpoint in a step's folder, or the newest that verifies of a run's output folder. Collective."""
     if path.name.startswith("step-"):
         return open_checkpoint(path, peers)
-    found = find(path / "checkpoints", peers)
+    found = find(path / CHECKPOINTS, peers)
     if found is None:
         hint = "clipmill train RECIPE, or give a step's folder"
         raise RecipeError(str(path), "has no checkpoint", "the output folder of a training run", hint)

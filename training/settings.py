@@ -32,7 +32,10 @@ class BatchSettings(Settings):
     chunk: int = Field(64, ge=1, le=1 << 31, description="sets memory, never the result")
 
 
-EvalSet = one_of(EVALS)
+if TYPE_CHECKING:
+    from training.evals.evaluation import Evaluation as EvalSet
+else:
+    EvalSet = one_of(EVALS)
 
 
 class InLoopSettings(Settings):
@@ -87,7 +90,7 @@ class TrainSettings(Settings):
 class EvalSettings(Settings):
     """Scores of one checkpoint, and of the untrained model for comparison."""
 
-    sets: list[EvalSet] = Field(min_length=1)  # type: ignore[valid-type]
+    sets: list[EvalSet] = Field(min_length=1)
     output: PathText
     batch: int = Field(256, ge=1, le=1 << 20)
     checkpoint: PathText = Field(LATEST, description="latest, a step's folder, or an exported .pt or .safetensors")

@@ -102,7 +102,7 @@ def _with_survivors(job: Job, groups: dict[str, dict[str, Any]]) -> list[dict[st
     found = []
     for uid, group in groups.items():
         bucket = int(uid[:8], 16) // (2**32 // job.settings.buckets)
-        survivor = {"uid": uid, "url": "", "caption": "", "image_part": ""}
+        survivor: dict[str, Any] = {"uid": uid, "url": "", "caption": "", "image_part": ""}
         for segment in job.segments:
             for suffix in (".ledger.parquet", ".parquet"):
                 url = job.file(segment, bucket, suffix)

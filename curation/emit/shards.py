@@ -16,7 +16,7 @@ from curation.job import Job
 from curation.pool.store import ImageReader
 from curation.table import parquet, schemas
 from pipeline import storage
-from pipeline.contract.pairs import META_COLUMNS, Pair
+from pipeline.contract.pairs import META_COLUMNS, Pair, index_name
 from pipeline.contract.shards import write_shard
 from pipeline.errors import DataError
 from pipeline.images.decoder import Refused
@@ -47,12 +47,16 @@ def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
 def emit_shard(job: Job, shard: int, parts: list[Slice]) -> dict[str, Any]:
     """Writes one shard, unless it is written; returns its manifest entry and the metadata fields used."""
     done = storage.join(job.emit_folder, "entries", f"{shard:06d}.json")
-    if storage.exists(done):
-        return json.loads(storage.read_bytes(done))
+    state = storage.read_state(done)
+    if state is not None and not storage.faults_of(target(job), state["files"]):
+        return state
     columns: set[str] = set()
     entry = write_shard(target(job), shard, _pairs(job, parts, columns))
     told = {"entry": entry.model_dump(mode="json"), "columns": sorted(columns)}
-    storage.publish_json(done, told)
+    index = index_name(entry.name)
+    index_note = {"bytes": storage.size(storage.join(target(job), index)), "sha256": entry.index_sha256}
+    notes = {entry.name: {"bytes": entry.bytes, "sha256": entry.sha256}, index: index_note}
+    storage.publish_state(done, told, notes)
     return told
 
 

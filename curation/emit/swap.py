@@ -5,16 +5,26 @@ until the new one is complete. An object store cannot rename: there the old mani
 in place, which leaves no manifest until the end.
 """
 
-import json
 import os
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
-from curation.books.concept_counts import ENTRY_COUNTS, is_counted
+from pydantic import ValidationError
+
+from curation.books.concept_counts import is_counted
+from curation.emit.ownership import Owned, owned, publish_owned, remove_listed, reserve
 from curation.job import Job
 from pipeline import storage
-from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
-from pipeline.contract.pairs import index_name
+from pipeline.contract.manifest import MANIFEST, Manifest
+from pipeline.contract.pairs import index_name, shard_name
+from pipeline.log import get_logger
+from pipeline.outputs import ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
+from pipeline.storage import Note
+
+log = get_logger("curation")
+_SWAP = "swap.json"
+_READERS = 4  # files hashed at a time
 
 
 def is_local(job: Job) -> bool:
@@ -26,64 +36,105 @@ def target(job: Job) -> str:
     return job.emit_folder if is_local(job) else job.settings.output
 
 
+def begin(job: Job, shards: int) -> None:
+    """Before the first file of `shards` shards is made. In an object store that is where the old dataset ends."""
+    if not is_local(job):
+        reserve(job.settings.output, file_names(job, shards))
+        storage.remove(storage.join(job.settings.output, MANIFEST))
+
+
 def publish(job: Job, manifest: Manifest) -> None:
     """Puts the finished dataset in its place: old manifest away, new files in, stale files out, manifest last.
 
     Cut off anywhere, `finish_swap` of the next run goes on from the note left in the working folder.
     """
-    files = _files(job, manifest.shards)
-    note = {"files": files, "manifest": manifest.model_dump(mode="json")}
-    storage.publish_json(storage.join(job.emit_folder, "swap.json"), note)
-    _swap(job, files, manifest)
+    notes = _notes(job, manifest)
+    reserve(job.settings.output, notes)
+    storage.publish_state(storage.join(job.emit_folder, _SWAP), {"manifest": manifest.model_dump(mode="json")}, notes)
+    _swap(job, notes, manifest)
 
 
 def finish_swap(job: Job) -> Manifest | None:
-    """Completes a swap that was cut off; None when there is none for this very run."""
-    url = storage.join(job.emit_folder, "swap.json")
-    if not storage.exists(url):
+    """Completes a swap that was cut off; None when there is none for this very run, or what it left is damaged."""
+    url = storage.join(job.emit_folder, _SWAP)
+    state = storage.read_state(url)
+    if state is None:
         return None
-    note = json.loads(storage.read_bytes(url))
-    output = job.settings.output
-    here = is_local(job)
-    if not all(
-        storage.exists(storage.join(output, n)) or (here and storage.exists(storage.join(job.emit_folder, n)))
-        for n in note["files"]
-    ):
-        storage.remove(job.emit_folder, recursive=True)  # somebody took files away: make them again
+    try:
+        manifest = Manifest.model_validate(state.get("manifest"))
+    except ValidationError:
         return None
-    manifest = Manifest.model_validate(note["manifest"])
-    _swap(job, note["files"], manifest)
+    with ThreadPoolExecutor(_READERS) as pool:
+        faults = [fault for fault in pool.map(lambda item: _fault(job, *item), state["files"].items()) if fault]
+    if faults:
+        log.warning("%s; it is made again", faults[0])
+        storage.remove(url)
+        return None
+    _swap(job, state["files"], manifest)
     return manifest
 
 
-def _files(job: Job, shards: Sequence[ShardEntry]) -> list[str]:
-    books = [f"verdicts/bucket-{bucket:05d}.parquet" for bucket in range(job.settings.buckets)]
-    shard_files = [name for entry in shards for name in (entry.name, index_name(entry.name))]
+def file_names(job: Job, shards: int) -> list[str]:
+    """What a dataset of this job consists of, besides its manifest."""
+    names = [shard_name(number) for number in range(shards)]
+    books = [f"{VERDICTS}/bucket-{bucket:05d}.parquet" for bucket in range(job.settings.buckets)]
     counts = [ENTRY_COUNTS] if is_counted(job) else []
-    return [*shard_files, *books, *counts, "subset.npy", "summary.json"]
+    return [*names, *(index_name(name) for name in names), *books, *counts, SUBSET, SUMMARY]
 
 
-def _swap(job: Job, files: list[str], manifest: Manifest) -> None:
+def _notes(job: Job, manifest: Manifest) -> dict[str, Note]:
+    """Sizes and hashes of the files just made; of shards they are known."""
+    made = target(job)
+    sizes = storage.list_sizes(storage.join(made, "index"))
+    notes: dict[str, Note] = {}
+    for entry in manifest.shards:
+        index = index_name(entry.name)
+        notes[entry.name] = {"bytes": entry.bytes, "sha256": entry.sha256}
+        notes[index] = {"bytes": sizes[storage.basename(index)], "sha256": entry.index_sha256}
+    for name in file_names(job, len(manifest.shards)):
+        if name not in notes:
+            notes[name] = storage.note_of(storage.join(made, name))
+    return notes
+
+
+def _fault(job: Job, name: str, note: Note) -> str:
+    """What is wrong with one file of a swap that was cut off, wherever the file is by now."""
+    made, place = storage.join(target(job), name), storage.join(job.settings.output, name)
+    url = made if storage.exists(made) else place
+    fault = storage.fault_of(url, note)
+    return f"{storage.shown(url)}: {fault}" if fault else ""
+
+
+def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
     output = job.settings.output
-    for name in (MANIFEST, "report.html", *({ENTRY_COUNTS} - set(files))):
+    for name in (MANIFEST, REPORT):
         storage.remove(storage.join(output, name))
     if is_local(job):
-        for name in files:
+        for name in notes:
             made, place = Path(job.emit_folder, name), Path(output, name)
             if made.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(made, place)
-    kept = set(files)
-    for folder, prefix in (("", "shard-"), ("index", "shard-"), ("verdicts", "bucket-")):
-        base = storage.join(output, folder) if folder else output
-        for name in storage.list_names(base):
-            if name.startswith(prefix) and (f"{folder}/{name}" if folder else name) not in kept:
-                storage.remove(storage.join(base, name))
-        storage.sweep_temps(base)
+    remove_listed(output, notes)
+    for folder in (output, storage.join(output, "index"), storage.join(output, VERDICTS)):
+        storage.sweep_temps(folder)
+    digests = {"run_digest": job.run_digest, "manifest_digest": manifest.digest()}
+    publish_owned(output, replace(owned(output), files=notes, remaking=False, **digests))
     manifest.save(output)
 
 
-def is_whole(output: str, manifest: Manifest) -> bool:
-    """All shards are there with the sizes the manifest says."""
-    found = storage.list_sizes(output)
-    return all(found.get(entry.name) == entry.bytes for entry in manifest.shards)
+def faults(output: str, mine: Owned) -> list[str]:
+    """What can be seen without reading shards: files that are missing or of another size, a summary of other bytes."""
+    sizes = {
+        f"{folder}/{name}" if folder else name: size
+        for folder in ("", "index", VERDICTS)
+        for name, size in storage.list_sizes(storage.join(output, folder) if folder else output).items()
+    }
+    found = [f"{name}: missing" for name in mine.files if name not in sizes]
+    for name, note in mine.files.items():
+        if name in sizes and sizes[name] != note.get("bytes", sizes[name]):
+            found.append(f"{name}: {sizes[name]} bytes instead of {note['bytes']}")
+    if not found and "bytes" in mine.files.get(SUMMARY, {}):
+        fault = storage.fault_of(storage.join(output, SUMMARY), mine.files[SUMMARY])
+        found = [f"{SUMMARY}: {fault}"] if fault else []
+    return found

@@ -1,6 +1,6 @@
 """Runs measure stages over the pairs of a bucket, computing only what no earlier run has computed.
 
-    <pool>/columns/<stage digest>/<low>-<high>-<name>.parquet   key | the stage's columns | reason
+    <pool>/columns/<stage digest>/<low>-<high>-<hash>.parquet   key | the stage's columns | reason
 
 A key is the sha256 of an image or the hash of a text. Files are only ever added, each whole; <low>-<high> is the
 range of uids whose bucket computed it, so that a run with other buckets finds it too. Removing <pool>/columns is safe.
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.pool.column_files import measured_columns, publish_columns
 from curation.pool.store import ImageReader
 from curation.stage import ImageMeasure, MeasureImages, MeasureTexts, TextMeasure
 from curation.table import arrow, captions
@@ -34,11 +35,8 @@ class ColumnCache:
 
     def load(self, keys: pa.Array) -> pa.Array:
         """Reads what is known of `keys`; returns those that are not."""
-        for name in storage.list_names(self._folder):
-            low, high, *_ = name.split("-")
-            if low < self._high and self._low < high:
-                table = storage.read_parquet(storage.join(self._folder, name)).cast(self.schema)
-                self._found.append(table.filter(pc.is_in(table.column(_KEY), keys)))
+        for table in measured_columns(self._folder, self._low, self._high, self.schema):
+            self._found.append(table.filter(pc.is_in(table.column(_KEY), keys)))
         return keys.filter(pc.invert(pc.is_in(keys, self._known())))
 
     def _known(self) -> pa.Array:
@@ -47,9 +45,7 @@ class ColumnCache:
     def keep(self, rows: list[pa.Table]) -> None:
         """Publishes newly measured rows as one more file."""
         table = pa.concat_tables(rows).combine_chunks()
-        name = hashlib.blake2b("".join(table.column(_KEY).to_pylist()).encode(), digest_size=8).hexdigest()
-        url = storage.join(self._folder, f"{self._low}-{self._high}-{name}.parquet")
-        storage.publish_parquet(url, table)
+        publish_columns(self._folder, self._low, self._high, table)
         self._found.append(table)
 
     def take(self, keys: pa.Array) -> pa.Table:

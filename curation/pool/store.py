@@ -10,11 +10,10 @@ same bytes, and a part cut off half way is simply written again. <pool>/columns/
 """
 
 import hashlib
-import json
 import os
 import tarfile
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, BinaryIO
 
@@ -23,7 +22,7 @@ import pyarrow as pa
 from curation.table import schemas, uids
 from curation.table.parquet import publish_rows
 from pipeline import storage
-from pipeline.errors import DataError
+from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
 _BLOCK = 512
@@ -37,7 +36,8 @@ def part_folder(pool: str, part: str) -> str:
 def part_counts(pool: str, part: str) -> dict[str, int] | None:
     """The counts of a finished part; None when it is not finished."""
     url = storage.join(part_folder(pool, part), "part.json")
-    return json.loads(storage.read_bytes(url))["counts"] if storage.exists(url) else None
+    state = storage.read_state(url)
+    return None if state is None else state["counts"]
 
 
 class PoolSink:
@@ -108,7 +108,7 @@ class PoolSink:
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
         offset = size = None
-        if keep:
+        if keep and body and sha256:
             offset, size = self._store(sha256, ext, body)
         row = (
             _clean(url),
@@ -147,10 +147,14 @@ class PoolSink:
         self._tar.flush()
         os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
-        publish_rows(storage.join(self._folder, "images.parquet"), self._images.table())
-        publish_rows(storage.join(self._folder, "occurrences.parquet"), self._occurrences.table())
+        tables = {"images.parquet": self._images, "occurrences.parquet": self._occurrences}
+        files = {name: publish_rows(storage.join(self._folder, name), rows.table()) for name, rows in tables.items()}
+        files["images.tar"] = {
+            "bytes": storage.size(storage.join(self._folder, "images.tar"))
+        }  # each image has its own
         whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
-        storage.publish_json(storage.join(self._folder, "part.json"), {"part": self._part, "counts": whole})
+        state = {"part": self._part, "counts": whole}
+        storage.publish_state(storage.join(self._folder, "part.json"), state, files)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -215,7 +219,9 @@ class ImageReader:
         self._open[part] = reader
         body = reader.read(offset, offset + size)
         if hashlib.sha256(body).hexdigest() != sha256:
-            hint = f"remove the folder {part_folder(self._pool, part)} and run the same command again"
-            expected = f"expected the {size} bytes of image {sha256[:12]}"
+            with suppress(StorageError):  # of a pool that is not for us to write, say
+                storage.remove(storage.join(part_folder(self._pool, part), "part.json"))  # the part is undone
+            hint = "run the same command again: it reads this part again"
+            expected = f"the {size} bytes of image {sha256[:12]}"
             raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)
         return body

@@ -3,31 +3,34 @@
 Running it again goes on where it stopped: every unit of work is a file named by what it depends on.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from curation.books import ledger, publish, summary, tally
-from curation.emit import shards, swap
+from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
-from curation.runner import exchange, tasks
-from curation.runner.cluster import Call, Inline, OnRay, cluster, stop_flag
+from curation.pool.store import part_counts
+from curation.runner import exchange, resume, tasks
+from curation.runner.cluster import Call, Inline, OnRay, cluster
+from curation.runner.places import check_places, with_local_paths
 from curation.settings import CurateSettings
 from curation.sources.source import Part
 from curation.stage import check_stages
 from curation.stages import STAGES
 from pipeline import storage
-from pipeline.contract.manifest import MANIFEST, InputPart, Manifest, ShardEntry, StageCounts
-from pipeline.errors import ClipmillError, DataError
+from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
+from pipeline.errors import ClipmillError, DataError, StorageError
 from pipeline.log import get_logger
+from pipeline.outputs import SUMMARY
 from pipeline.progress import progress
 from pipeline.settings import digest_of
+from pipeline.signals import StopSignals
 from pipeline.storage.lock import locked
 
 log = get_logger("curation")
-SUMMARY = "summary.json"
 
 Inputs = list[tuple[int, Part]]  # index of the source, part
 Place = Inline | OnRay
@@ -35,17 +38,16 @@ Place = Inline | OnRay
 
 def check(settings: CurateSettings) -> None:
     """Validates all that can be known before any work, without Ray: stages fit together, their files and the inputs are
-    readable, nothing else is in the output's way. RecipeError with the dotted path of the first fault."""
+    readable, output and pool are ours or empty, and apart from the inputs. RecipeError with the dotted path of the
+    first fault."""
     check_stages(settings.stages, STAGES.values())
-    for number, source in enumerate(settings.sources):
-        for at, path in enumerate(source.paths):
-            source._expand(path, f"curate.sources.{number}.paths.{at}")
+    check_places(settings)
 
 
 def finished(settings: CurateSettings, *, seed: int) -> Manifest | None:
     """The manifest of what `curate` would make, when that is there and complete. Reads the inputs, to name them."""
-    settings = _local_paths(settings)
-    return _finished(make_job(settings, seed, [part.id for _, part in _inputs(settings)]))
+    settings = with_local_paths(settings)
+    return None if settings.fresh else _finished(make_job(settings, seed, [part.id for _, part in _inputs(settings)]))
 
 
 def curate(
@@ -55,38 +57,51 @@ def curate(
 
     `recipe_digest` goes into the manifest; by default it is of name, seed and settings.
 
-    Raises RecipeError before any work; Stopped on SIGINT or SIGTERM (what is done is kept); DataError for damaged
-    inputs or a stage that failed, naming stage and bucket; StorageError for a full disk; UsageError when another run
-    holds the output.
+    Raises RecipeError before any work; Stopped on SIGINT or SIGTERM, or when Ray was killed (what is done is kept);
+    DataError for damaged inputs or a stage that failed, naming stage and bucket; StorageError for a full disk, and
+    when another run holds the output.
     """
-    check_stages(settings.stages, STAGES.values())
-    settings = _local_paths(settings)
+    check(settings)
+    settings = with_local_paths(settings)
     inputs = _inputs(settings)
     job = make_job(settings, seed, [part.id for _, part in inputs])
-    whole = _finished(job)
+    whole = None if settings.fresh else _finished(job)
     if whole is not None:
+        _end_removal(job)
         log.info("%s: finished before, nothing to do (%d pairs)", settings.output, whole.num_pairs)
         return whole
     with ExitStack() as stack:
         if swap.is_local(job):
             stack.enter_context(locked(Path(settings.output)))
+        _claim(job)
         manifest = swap.finish_swap(job)
         if manifest is None:
-            flag = stack.enter_context(stop_flag())
-            place = stack.enter_context(cluster(settings.ray, job, flag))
-            digest = recipe_digest or digest_of([name, seed, settings])
+            signals = stack.enter_context(StopSignals())
+            place = stack.enter_context(cluster(settings.ray, job, signals))
+            again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
+            digest = recipe_digest or digest_of([name, seed, again])
             manifest = _Driver(job, place, quiet).run(inputs, name, digest)
-        storage.remove(job.work, recursive=True)
+        ownership.remove_work(job.work, job.emit_folder)
     return manifest
 
 
-def _local_paths(settings: CurateSettings) -> CurateSettings:
-    """file:// prefixes cut, so that local is local everywhere."""
+def _claim(job: Job) -> None:
+    """Output and pool are marked as ours before anything is put there; `fresh` begins anew, once."""
+    output = job.settings.output
+    mine = ownership.claim(output)
+    ownership.claim(job.pool, ownership.STORE)
+    if job.settings.fresh and not mine.remaking:
+        ownership.remove_work(job.work, job.emit_folder)
+        ownership.publish_owned(output, replace(mine, remaking=True))
 
-    def plain(url: str | None) -> str | None:
-        return url[7:] if url and url[:7].lower() == "file://" else url
 
-    return settings.model_copy(update={"output": plain(settings.output), "pool": plain(settings.pool)})
+def _end_removal(job: Job) -> None:
+    """A run killed while it removed its working folder left some of it."""
+    if storage.exists(job.emit_folder):
+        with ExitStack() as stack:
+            if swap.is_local(job):
+                stack.enter_context(locked(Path(job.settings.output)))
+            ownership.remove_work(job.work, job.emit_folder)
 
 
 def _inputs(settings: CurateSettings) -> Inputs:
@@ -98,17 +113,20 @@ def _inputs(settings: CurateSettings) -> Inputs:
 
 
 def _finished(job: Job) -> Manifest | None:
-    """The manifest of this very run, when it is complete and its shards are there."""
+    """The manifest of this very run, when it is complete and its files are there with their sizes."""
     output = job.settings.output
-    if not (storage.exists(storage.join(output, MANIFEST)) and storage.exists(storage.join(output, SUMMARY))):
+    mine = ownership.owned(output)
+    if mine.run_digest != job.run_digest or mine.remaking:
         return None
     try:
         manifest = Manifest.load(output)
-        told = json.loads(storage.read_bytes(storage.join(output, SUMMARY)))
-    except (DataError, ValueError):
-        return None  # damaged: make it again
-    same = told.get("run_digest") == job.run_digest and told.get("manifest_digest") == manifest.digest()
-    return manifest if same and swap.is_whole(output, manifest) else None
+    except (DataError, StorageError) as error:
+        log.warning("%s: %s; it is made again", error.where, error.found)
+        return None
+    faults = swap.faults(output, mine)
+    if faults:
+        log.warning("%s: %s; it is made again", storage.shown(output), "; ".join(faults[:3]))
+    return manifest if not faults and mine.manifest_digest == manifest.digest() else None
 
 
 class _Driver:
@@ -118,8 +136,9 @@ class _Driver:
 
     def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
+        resume.recheck_segments(self._job, self._do)
         counts = self._ingest(inputs)
-        self._reopen()
+        resume.reopen(self._job)
         stages = [each for segment in self._job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
         if not sum(rows):
@@ -144,8 +163,9 @@ class _Driver:
         """Part id -> counts."""
         counts: dict[str, dict[str, int]] = {}
         calls = []
+        resume.recheck_parts(self._job, [part.id for _, part in inputs], self._do)
         for source, part in inputs:
-            known = tasks.part_counts(self._job.pool, part.id)
+            known = part_counts(self._job.pool, part.id)
             if known is not None:
                 counts[part.id] = known
             else:
@@ -155,22 +175,6 @@ class _Driver:
         for number, source in enumerate(self._job.settings.sources):
             source.check_total([counts[part.id] for at, part in inputs if at == number])
         return counts
-
-    def _reopen(self) -> None:
-        """A finished segment whose pairs are freed is done again when the one after it must be.
-
-        That is so when a recipe was changed in the middle of a run: the next segment then has another name.
-        """
-        job = self._job
-        done = [all(tasks.read_counts(job, each, bucket) for bucket in self._buckets) for each in job.segments]
-        first = done.index(False) if False in done else 0
-        while first > 0:
-            before = job.segments[first - 1]
-            if all(storage.exists(job.file(before, bucket, ".parquet")) for bucket in self._buckets):
-                return
-            for bucket in self._buckets:
-                storage.remove(job.file(before, bucket, ".json"))
-            first -= 1
 
     def _segment(self, here: Segment) -> list[ledger.Counts]:
         """Runs one segment; returns the counts of its stages, added up over buckets."""
@@ -213,6 +217,7 @@ class _Driver:
         for bucket in self._buckets:
             storage.remove(self._job.file(before, bucket, ".parquet"))
             storage.remove(self._job.file(before, bucket, ".notes.parquet"))
+            storage.remove(self._job.exchange_file(here, f"settled-{bucket:05d}.json"))
             storage.remove(self._job.exchange_file(here, f"settled-{bucket:05d}.parquet"))
 
     def _reconciled(self, stages: list[ledger.Counts]) -> list[int]:
@@ -246,9 +251,8 @@ class _Driver:
         recipe_digest: str,
     ) -> Manifest:
         job = self._job
-        if not swap.is_local(job):
-            storage.remove(storage.join(job.settings.output, MANIFEST))  # shards are overwritten in place
         cuts = shards.slices(rows, job.settings.emit.pairs_per_shard)
+        swap.begin(job, len(cuts))
         calls = [Call(shards.emit_shard, (shard, parts), f"shard {shard}") for shard, parts in enumerate(cuts)]
         entries: dict[int, ShardEntry] = {}
         columns: set[str] = set()

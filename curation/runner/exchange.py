@@ -5,8 +5,6 @@ where the last one stopped. There are as many slots as buckets; a group's slot i
 stage's groups may be anything (a count, a hash, a cluster).
 """
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,9 +14,10 @@ from curation.stage import Global
 from curation.table import arrow, parquet, uids
 from pipeline import storage
 from pipeline.draws import mixed
+from pipeline.errors import DataError
 
 GROUP, SLOT = "group", "_slot"
-_DONE = "folded.json"
+_DONE, _FOLDED = "folded.json", "folded.parquet"
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
@@ -27,29 +26,31 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
     return (scattered % np.uint64(slots)).astype(np.int32)
 
 
-def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> None:
-    """Notes sorted by slot, so that a slot reads only its rows."""
-    if GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64():
+def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> storage.Note:
+    """Notes sorted by slot, so that a slot reads only its rows. Returns size and hash of their file."""
+    if here.closer is not None and (GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64()):
         name = job.names[here.closer]
         raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
     slots = pa.array(slots_of(notes.column(GROUP), job.settings.buckets), pa.int32())
     notes = notes.append_column(SLOT, slots)
     order = pc.sort_indices(notes.select([SLOT]), [(SLOT, "ascending")])
-    parquet.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
+    return parquet.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
 
 
 def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
-    url = job.exchange_file(here, f"settled-{slot:05d}.parquet")
-    if storage.exists(url):
+    name = f"settled-{slot:05d}"
+    if _is_done(job, here, f"{name}.json"):
         return
     before = job.segments[here.index - 1]
     urls = [job.file(before, bucket, ".notes.parquet") for bucket in range(job.settings.buckets)]
     notes = arrow.concat([parquet.read_range(each, SLOT, slot, slot + 1) for each in urls]).drop_columns([SLOT])
-    parquet.publish_rows(url, stage.settle(arrow.sorted_plainly(notes, (GROUP, "uid"))))
+    settled = stage.settle(arrow.sorted_plainly(notes, (GROUP, "uid")))
+    note = parquet.publish_rows(job.exchange_file(here, f"{name}.parquet"), settled)
+    storage.publish_state(job.exchange_file(here, f"{name}.json"), {}, {f"{name}.parquet": note})
 
 
 def fold(job: Job, here: Segment, stage: Global) -> None:
-    if storage.exists(job.exchange_file(here, _DONE)):
+    if is_folded(job, here):
         return
     urls = [job.exchange_file(here, f"settled-{slot:05d}.parquet") for slot in range(job.settings.buckets)]
     settled = arrow.sorted_plainly(arrow.concat([storage.read_parquet(url) for url in urls]))
@@ -57,17 +58,27 @@ def fold(job: Job, here: Segment, stage: Global) -> None:
     by_uid = "uid" in folded.schema.names
     if by_uid:
         folded = arrow.sorted_plainly(folded, ("uid",))
-    parquet.publish_rows(job.exchange_file(here, "folded.parquet"), folded)
-    storage.publish_json(job.exchange_file(here, _DONE), {"by_uid": by_uid, "rows": folded.num_rows})
+    note = parquet.publish_rows(job.exchange_file(here, _FOLDED), folded)
+    storage.publish_state(job.exchange_file(here, _DONE), {"by_uid": by_uid}, {_FOLDED: note})
 
 
 def read_folded(job: Job, here: Segment, bucket: int) -> pa.Table:
     """What `judge` is given for one bucket: the rows of its own uids, or everything when there is no uid column."""
-    url = job.exchange_file(here, "folded.parquet")
-    if json.loads(storage.read_bytes(job.exchange_file(here, _DONE)))["by_uid"]:
+    url, state = job.exchange_file(here, _FOLDED), storage.read_state(job.exchange_file(here, _DONE))
+    if state is None:
+        raise DataError(
+            storage.shown(url), "is not vouched for", "what `fold` has published", "run the same command again"
+        )
+    if state["by_uid"]:
         return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.settings.buckets))
     return storage.read_parquet(url)
 
 
 def is_folded(job: Job, here: Segment) -> bool:
-    return storage.exists(job.exchange_file(here, _DONE))
+    return _is_done(job, here, _DONE)
+
+
+def _is_done(job: Job, here: Segment, name: str) -> bool:
+    """Whether a state is there, with its files. Their bytes are checked once a run, by `tasks.recheck`."""
+    state = storage.read_state(job.exchange_file(here, name))
+    return state is not None and all(storage.exists(job.exchange_file(here, file)) for file in state["files"])

@@ -1,6 +1,5 @@
 """What one task does. Plain functions of (job, ...) over files: each skips what is done and publishes whole files."""
 
-import json
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +47,8 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         run.pairs = storage.read_parquet(job.file(job.segments[index - 1], bucket, ".parquet"))
     if here.opener is not None:
         folded = exchange.read_folded(job, here, bucket)
-        run.stage(here.opener, lambda stage, pairs: stage.judge(pairs, folded, job.seed))
+        opener = _global(job, here)
+        run.stage(here.opener, lambda _, pairs: opener.judge(pairs, folded, job.seed))
     for at in here.rows:
         run.stage(at, run.row_wise)
     if here.is_last:
@@ -57,17 +57,29 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         stage = job.settings.stages[here.closer]
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
             notes = stage.survey(run.pairs, job.seed)
-        exchange.publish_notes(job, here, bucket, notes)
-    parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
-    parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
+        run.files[".notes.parquet"] = exchange.publish_notes(job, here, bucket, notes)
+    run.files[".ledger.parquet"] = parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
+    run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
     counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts]}
-    storage.publish_json(job.file(here, bucket, ".json"), counts)
+    files = {storage.basename(job.file(here, bucket, suffix)): note for suffix, note in run.files.items()}
+    storage.publish_state(job.file(here, bucket, ".json"), counts, files)
     return counts
 
 
 def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
-    url = job.file(here, bucket, ".json")
-    return json.loads(storage.read_bytes(url)) if storage.exists(url) else None
+    return storage.read_state(job.file(here, bucket, ".json"))
+
+
+def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) -> str:
+    """Makes a unit undone whose state, or a file that it vouches for, is not as it was written; returns what is wrong.
+
+    Done once for everything that a run finds done: what it goes on from is checked as what it publishes.
+    """
+    state = storage.read_state(storage.join(folder, name), quiet=True)
+    faults = storage.faults_of(folder, state["files"], may_lack) if state is not None else [f"{name}: damaged"]
+    if faults:
+        storage.remove(storage.join(folder, name))
+    return "; ".join(faults)
 
 
 class _Run:
@@ -78,6 +90,7 @@ class _Run:
         self.range = uids.bucket_range(bucket, job.settings.buckets)
         self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
+        self.files: dict[str, storage.Note] = {}  # by suffix
         self._ledgers: list[pa.Table] = []
         self._reader = ImageReader(job.pool)
 
@@ -86,9 +99,10 @@ class _Run:
         return whole.sort_by("uid") if whole.num_rows else whole
 
     def join(self, before_url: str) -> None:
+        """The pairs of this bucket, from what all parts say."""
         pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.settings.buckets)
         self._apply(POOL, POOL, pairs, verdicts)
-        parquet.publish_rows(before_url, count_texts(self.pairs))
+        self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
     def stage(self, at: int, judge: Callable[[Stage, pa.Table], Verdicts]) -> None:
         stage, name = self.job.settings.stages[at], self.job.names[at]
@@ -102,7 +116,7 @@ class _Run:
         batch = self.job.placement(stage).batch
         digest = stage.digest()
         cache = ColumnCache(self.job.pool, digest, *self.range, stage.adds)
-        opened = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
+        opened: Any = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
         if isinstance(stage, ImageMeasure):
             measured, reason = measure_images(pairs, stage, opened, cache, self._reader, batch)
             return Verdicts(reason=reason, columns=measured.select([f.name for f in stage.adds]))
@@ -139,7 +153,7 @@ def count_texts(pairs: pa.Table) -> pa.Table:
     return table.sort_by("text") if table.num_rows else table
 
 
-def _open(stage: ImageMeasure | TextMeasure, digest: str) -> Callable:
+def _open(stage: Any, digest: str) -> Callable:
     key = f"{stage.kind}-{digest}"
     if key not in _opened:
         _opened[key] = stage.open()
@@ -171,15 +185,20 @@ class explained:
 def settle(job: Job, index: int, slot: int) -> None:
     """One slot of the exchange that opens segment `index`."""
     here = job.segments[index]
-    with explained(f"stage {job.names[here.opener]}, settling slot {slot}"):
+    with explained(f"stage {_opener_name(job, here)}, settling slot {slot}"):
         exchange.settle(job, here, slot, _global(job, here))
 
 
 def fold(job: Job, index: int) -> None:
     here = job.segments[index]
-    with explained(f"stage {job.names[here.opener]}, folding"):
+    with explained(f"stage {_opener_name(job, here)}, folding"):
         exchange.fold(job, here, _global(job, here))
 
 
+def _opener_name(job: Job, here: Segment) -> str:
+    return "" if here.opener is None else job.names[here.opener]
+
+
 def _global(job: Job, here: Segment) -> Global:
+    assert here.opener is not None  # only segments behind an exchange are asked
     return job.settings.stages[here.opener]

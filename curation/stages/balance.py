@@ -88,9 +88,10 @@ class Balance(Global):
             _counts_of(entries, counts),
             pairs.column("draw").to_numpy()[starts],
         )
-        if not len(needed) or len(needed) <= self.target_pairs:
+        target = self.target_pairs or 0
+        if len(needed) <= target:
             return np.inf, ""
-        at = np.lexsort([np.arange(len(needed)), needed])[self.target_pairs - 1]  # uids are in order already
+        at = np.lexsort([np.arange(len(needed)), needed])[target - 1]  # uids are in order already
         return float(needed[at]), uids.dictionary[int(uids.indices[int(starts[at])].as_py())].as_py()
 
     def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:

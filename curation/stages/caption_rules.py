@@ -2,12 +2,12 @@
 
 import re
 import unicodedata
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import pyarrow as pa
 from pydantic import Field, field_validator
 
-from curation.methods.boilerplate import PATTERNS, Boilerplate, boilerplate, compiled
+from curation.methods.boilerplate import Boilerplate, boilerplate, compiled
 from curation.methods.reasons import sift
 from curation.stage import Rule, Verdicts
 from curation.table.captions import explode
@@ -31,7 +31,7 @@ class CaptionRules(Rule):
     min_words: int = Field(1, ge=0)
     max_words: int = Field(256, ge=1)
     min_letters: float = Field(0.4, ge=0, le=1)
-    boilerplate: tuple[Boilerplate, ...] = tuple(PATTERNS)
+    boilerplate: tuple[Boilerplate, ...] = get_args(Boilerplate)
     deny: tuple[str, ...] = ()
 
     @field_validator("deny")

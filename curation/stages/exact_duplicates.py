@@ -24,7 +24,7 @@ class ExactDuplicates(Duplicates):
     by: tuple[Literal["bytes", "pixels"], ...] = Field(("bytes", "pixels"), min_length=1)
 
     @property
-    def reads(self) -> tuple[str, ...]:  # by bytes alone it may stand before image_decode
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]  # by bytes alone it may stand before image_decode
         decoded = ("pixels", "width", "height") if "pixels" in self.by else ()
         return ("image_sha256", *decoded, "captions.text")
 

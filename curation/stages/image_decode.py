@@ -1,6 +1,6 @@
 """Decodes every image once and writes down all that later stages want to know of its pixels."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -26,14 +26,14 @@ class ImageDecode(ImageMeasure):
     """Drops what cannot be decoded within the caps, and pictures of one colour.
 
     Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank. Only the header
-    is read before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one colour
-    (transparency on white); -1 keeps such pictures.
+    is read before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one
+    colour (transparency on white); -1 keeps such pictures.
     """
 
     kind: Literal["image_decode"] = "image_decode"
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
 
-    formats: tuple[Format, ...] = Field(FORMATS, min_length=1)
+    formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
     max_side: int = Field(MAX_SIDE, ge=1, le=LARGEST_SIDE)
     blank_range: int = Field(8, ge=-1, le=255)
@@ -52,6 +52,7 @@ class ImageDecode(ImageMeasure):
         except Refused as refused:
             return {"reason": refused.reason}
         row = measure_picture(image) | {"format": ext}
-        if max(high - low for low, high in image.getextrema()) <= self.blank_range:
+        ranges: Any = image.getextrema()  # (low, high) of each channel
+        if max(high - low for low, high in ranges) <= self.blank_range:
             row["reason"] = "blank"
         return row

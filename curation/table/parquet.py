@@ -12,12 +12,14 @@ from pipeline.errors import DataError
 GROUP_ROWS = 8192
 
 
-def publish_rows(url: str, table: pa.Table) -> None:
-    """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes."""
+def publish_rows(url: str, table: pa.Table) -> storage.Note:
+    """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes. Returns size and hash, for the
+    state that vouches for the file: page checksums do not cover headers, statistics and the footer."""
     with storage.publish(url) as path:
         pq.write_table(
             table.combine_chunks(), path, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS
         )
+        return storage.note_of(path)
 
 
 class _Ranges(io.RawIOBase):
@@ -46,10 +48,6 @@ class _Ranges(io.RawIOBase):
         self._at += len(data)
         return data
 
-    def close(self) -> None:
-        self._reader.close()
-        super().close()
-
 
 def read_range(url: str, column: str, low: object, high: object, columns: list[str] | None = None) -> pa.Table:
     """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some."""
@@ -67,7 +65,8 @@ def read_range(url: str, column: str, low: object, high: object, columns: list[s
 def read_slice(url: str, start: int, stop: int, columns: list[str] | None = None) -> pa.Table:
     """Rows [start, stop) of a file; reads only the row groups that hold them."""
     with _opened(url) as file:
-        groups, first, end = [], 0, 0
+        groups: list[int] = []
+        first = end = 0
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if end + rows > start and end < stop:

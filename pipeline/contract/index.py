@@ -134,7 +134,9 @@ def scan_tar(url: str) -> Scan:
     Raises DataError naming file and offset for damage (see `tar.members`), for a name that leads out of the tar, for a
     pickle, and for a key or member that comes twice.
     """
-    window, rows, scan, seen = Window(url), [], Scan(INDEX_SCHEMA.empty_table()), set()
+    window, scan = Window(url), Scan(INDEX_SCHEMA.empty_table())
+    rows: list[dict[str, Any]] = []
+    seen: set[str] = set()
     sample: _Sample | None = None
     shard = storage.basename(url)
     for member in members(window):

@@ -101,10 +101,7 @@ def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
 
 def _row_problem(row: dict[str, Any], at: int, block: bytes) -> tuple[str, str] | None:
     """(found, expected) of the first thing wrong with one pair, or None."""
-    spans = []
-    for member in ("image", "text", "json"):
-        start = row[f"{member}_offset"] - at
-        spans.append(Span(row[f"{member}_offset"], block[start : start + row[f"{member}_length"]]))
+    spans = (_span(row, "image", at, block), _span(row, "text", at, block), _span(row, "json", at, block))
     image, text, meta = (span.data for span in spans)
     if (found := row_checksum(image, text, meta)) != row["checksum"]:
         return f"row checksum {found:016x}", f"{row['checksum']:016x} as the index says"
@@ -115,9 +112,15 @@ def _row_problem(row: dict[str, Any], at: int, block: bytes) -> tuple[str, str] 
         )
         return f"a header or padding differs at byte {at + differs}", "the tar header the contract fixes"
     content = json.loads(meta)
-    again = index_row(row["key"], content.get("uid"), row["row"], (at, len(block)), row["ext"], tuple(spans), content)
+    again = index_row(row["key"], content.get("uid"), row["row"], (at, len(block)), row["ext"], spans, content)
     names = [name for name in row if row[name] != again[name]]
     return (f"{names[0]} {row[names[0]]!r} in the index", f"{again[names[0]]!r} as the pair says") if names else None
+
+
+def _span(row: dict[str, Any], member: str, at: int, block: bytes) -> Span:
+    """One payload of the pair whose tar bytes `block` start at `at`."""
+    start = row[f"{member}_offset"] - at
+    return Span(row[f"{member}_offset"], block[start : start + row[f"{member}_length"]])
 
 
 def _check_strangers(url: str, manifest: Manifest, report: Report) -> None:

@@ -102,22 +102,21 @@ def built_in() -> list[Path]:
 
 def find(recipe: str) -> Path:
     """The file of a recipe given by path, or by the bare name of a built-in one."""
-    path = Path(recipe)
-    named = BUILT_IN / f"{recipe}.yaml"
+    path, shown = Path(recipe), recipe if len(recipe) <= MAX_NAME else f"{recipe[:MAX_NAME]}..."
     try:
         kind = path.stat().st_mode
     except (OSError, ValueError):
         kind = 0
     if stat.S_ISREG(kind):
         return path
-    if recipe and "/" not in recipe and "\0" not in recipe and named.is_file():
-        return named
+    named = {file.stem: file for file in built_in()}
+    if recipe in named:
+        return named[recipe]
     if kind:  # a folder, a pipe, a device: reading it could take for ever
-        raise RecipeError(recipe, "is no regular file", "expected a YAML file", "clipmill recipes")
-    names = [p.stem for p in built_in()]
-    near = difflib.get_close_matches(path.stem, names, 1)
+        raise RecipeError(shown, "is no regular file", "expected a YAML file", "clipmill recipes")
+    near = difflib.get_close_matches(path.stem[:MAX_NAME], named, 1)
     hint = f"did you mean `{near[0]}`?" if near else "clipmill recipes"
-    raise RecipeError(recipe, "no such file or built-in recipe", f"built-in recipes: {', '.join(names)}", hint)
+    raise RecipeError(shown, "no such file or built-in recipe", f"built-in recipes: {', '.join(named)}", hint)
 
 
 def digest(recipe: Recipe) -> str:

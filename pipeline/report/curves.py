@@ -4,9 +4,7 @@ A run may log millions of steps and may have been killed at any byte: lines are 
 skipped, and a step that was done again after a resume counts once, with its latest numbers.
 """
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +16,6 @@ FIELDS = (
     "time_fetch_s", "time_pass1_s", "time_loss_s", "time_pass2_s", "time_optimizer_s",
 )  # fmt: skip
 MAX_POINTS = 400  # of one curve; more than a screen has pixels for
-_BLOCK = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -40,34 +37,13 @@ class Steps:
         return bool(np.isfinite(self.values[name]).any())
 
 
-def json_lines(url: str) -> Iterator[dict | None]:
-    """Every line of a JSONL file as a dict; None for a line that is not one. Holds one block, not the file."""
-    size, at, rest = storage.size(url), 0, b""
-    while at < size:
-        block = storage.read_bytes(url, at, min(at + _BLOCK, size))
-        at += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (_object(line) for line in lines if line.strip())
-        if not block:
-            break
-    if rest.strip():
-        yield _object(rest)
-
-
-def _object(line: bytes) -> dict | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) else None
-
-
 def read_steps(url: str) -> Steps:
     """The curves of one `metrics.jsonl`."""
     rows: dict[int, tuple[float, ...]] = {}
     repeated = unreadable = 0
     skipped: dict[int, bool] = {}
-    for row in json_lines(url):
+    for line in storage.json_lines(url):
+        row = line.row
         if row is None or not isinstance(row.get("step"), int):
             unreadable += 1
             continue

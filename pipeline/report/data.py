@@ -1,6 +1,5 @@
 """Finds and loads what a run has left behind. A part that has not run yet is None; a damaged file is a DataError."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -8,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import storage
 from pipeline.errors import DataError
-from pipeline.report.curves import Steps, json_lines, read_steps
+from pipeline.report.curves import Steps, read_steps
 from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,9 +86,9 @@ def _evaluated(folder: str | None) -> Evaluated | None:
 
 def _eval_points(url: str) -> list[tuple[int, dict[str, float]]]:
     points: dict[int, dict[str, float]] = {}
-    for row in json_lines(url):
+    for line in storage.json_lines(url):
         try:
-            point = EvalPoint.model_validate(row)
+            point = EvalPoint.model_validate(line.row)
         except ValidationError:
             continue  # a line cut by a kill; the evaluation is repeated on resume
         numbers = {key: float(value) for key, value in point.eval.items() if _is_number(value)}
@@ -102,12 +101,11 @@ def _is_number(value: Any) -> bool:
 
 
 def _read(url: str, model: type[Model]) -> Model:
+    content = storage.json_object(storage.read_bytes(url))
     try:
-        return model.model_validate(json.loads(storage.read_bytes(url)))
+        return model.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        found = f"{place}: {first['msg']}"
-    except ValueError as error:
-        found = f"not JSON ({error})"
+        found = f"{place}: {first['msg']}" if content is not None else "not JSON, or no object"
     raise DataError(url, found, "the file as clipmill writes it", hint="run the stage that writes it again") from None

@@ -9,6 +9,7 @@ Errors: `StorageError` when a file system says no; `DataError` when a file is sh
 import glob as local_glob
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -29,6 +30,7 @@ __all__ = ["basename", "join", "shown"]  # passed on; the rest is defined here
 
 READ_ONLY = ("http", "https")
 TEMP_PREFIX = ".tmp-"
+TEMP_NAME = re.compile(r"\.tmp-[0-9a-f]{12}-")  # what `publish` writes aside; others may have a .tmp-file, too
 
 ATTEMPTS = 5
 _WRONG_PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
@@ -138,6 +140,34 @@ def _local_sizes(folder: Path) -> dict[str, int]:
 def _listing(fs: Any, path: str) -> list[dict[str, Any]]:
     fs.invalidate_cache()  # another process may have written since
     return fs.ls(path, detail=True)
+
+
+def list_folders(folder: str) -> list[str]:
+    """Names of the folders directly in `folder`, sorted; empty when there is no such folder."""
+    path = local_path(folder)
+    with reading(folder):
+        try:
+            if path is not None:
+                return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+            rows = _remote(folder, _listing)
+        except FileNotFoundError:
+            return []
+    return sorted(basename(row["name"]) for row in rows if row["type"] == "directory")
+
+
+def file_kind(url: str) -> str:
+    """`file`, `folder`, `other` (a device, a pipe, a link to nothing) or `` when nothing is there."""
+    path = local_path(url)
+    if path is None:
+        try:
+            kind = _remote(url, lambda fs, at: fs.info(at)["type"])
+        except FileNotFoundError:
+            return ""
+        return {"file": "file", "directory": "folder"}.get(kind, "other")
+    with reading(url):
+        if path.is_dir() or path.is_file():
+            return "folder" if path.is_dir() else "file"
+    return "other" if os.path.lexists(path) else ""
 
 
 def can_list(url: str) -> bool:
@@ -256,17 +286,6 @@ def publish_json(url: str, value: Any) -> None:
     publish_bytes(url, text.encode() + b"\n")
 
 
-def read_json(url: str) -> dict[str, Any] | None:
-    """The object in a small state file; None when it is absent or damaged, for a caller that can make it again."""
-    if not exists(url):
-        return None
-    try:
-        content = json.loads(read_bytes(url))
-    except (ValueError, RecursionError, DataError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
 def remove(url: str, recursive: bool = False) -> None:
     """Removes a file (or with `recursive` a folder and all in it); nothing happens when it is absent."""
     path = local_path(url)
@@ -279,9 +298,14 @@ def remove(url: str, recursive: bool = False) -> None:
             path.unlink()
 
 
+def is_temp(name: str, of: str = "") -> bool:
+    """Whether a name is one that `publish` writes aside (on its way to `of`)."""
+    return bool(TEMP_NAME.match(name)) and name.endswith(f"-{of}" if of else "")
+
+
 def sweep_temps(folder: str) -> int:
     """Removes what killed writers left directly in `folder`; returns how many. Only for the folder's one owner."""
-    temps = [name for name in list_sizes(folder) if name.startswith(TEMP_PREFIX)]
+    temps = [name for name in list_sizes(folder) if is_temp(name)]
     for name in temps:
         remove(join(folder, name))
     return len(temps)

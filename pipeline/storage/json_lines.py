@@ -1,10 +1,10 @@
 """Logs of one JSON object a line, read in blocks; a line that is cut or is no object is told, never an exception."""
 
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from pipeline.storage.files import RangeReader, size
+from pipeline.storage.state import json_object
 
 _BLOCK = 8 << 20  # bytes
 
@@ -35,13 +35,5 @@ def json_lines(url: str) -> Iterator[JsonLine]:
             whole = not (last and i == len(lines) - 1)
             number, end = number + 1, start + len(line) + whole
             if line.strip():
-                yield JsonLine(_object(line), number, start, end, whole)
+                yield JsonLine(json_object(line), number, start, end, whole)
             start = end
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.errors import StorageError
 from pipeline.log import get_logger
 from pipeline.storage.refusals import storage_errors
+from pipeline.storage.state import json_object
 
 log = get_logger("storage")
 LOCK = ".lock"
@@ -68,8 +69,7 @@ def _take(handle: int, folder: Path) -> None:
 
 
 def _holder(handle: int) -> str:
-    try:
-        told = json.loads(os.pread(handle, 4096, 0))
-        return f"host {told['host']}, process {told['pid']}, since {told['since']}"
-    except (ValueError, KeyError, TypeError):
+    holder = json_object(os.pread(handle, 4096, 0)) or {}
+    if not {"host", "pid", "since"} <= set(holder):
         return "it has not yet said who it is"
+    return f"host {holder['host']}, process {holder['pid']}, since {holder['since']}"

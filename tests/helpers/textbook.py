@@ -17,6 +17,14 @@ def softmax_loss(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, smoothing
     return (i2t + t2i) / 2
 
 
+def _softmax(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, bias: Tensor | None) -> Tensor:
+    return softmax_loss(image_BD, text_BD, log_scale)
+
+
+# kind -> value of the loss with its default settings, from whole-batch features; autograd gives the gradients
+VALUES = {"softmax": _softmax}
+
+
 def softmax_gradients(
     image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, valid_B: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

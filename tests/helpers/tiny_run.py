@@ -25,6 +25,7 @@ MODEL = {
     "vision_cfg": {"image_size": 8, "layers": 1, "width": 16, "head_width": 8, "patch_size": 4},
     "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
+HEAD = {"name": "tiny", "seed": 7, "launch": {"processes": 1, "threads": 1}}
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
 
 
@@ -37,10 +38,10 @@ def write_recipe(folder: Path, **train: Any) -> Path:
         "data": [str(data)], "output": str(folder / "train"), "steps": 12, "model": {"config": MODEL},
         "batch": {"global": 16, "chunk": 4}, "schedule": {"kind": "cosine", "warmup_steps": 2},
         "optimizer": {"lr": 0.003}, "image": {"resize": "squash"}, "reader": {"workers": 0, "window": 8},
-        "engine": {"zero_stage": 0}, "checkpoint": {"every_steps": 3}, "launch": {"processes": 1, "threads": 1},
+        "engine": {"zero_stage": 0}, "checkpoint": {"every_steps": 3},
     }  # fmt: skip
     path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump({"name": "tiny", "seed": 7, "train": {**settings, **train}}, sort_keys=False))
+    path.write_text(yaml.safe_dump({**HEAD, "train": {**settings, **train}}, sort_keys=False))
     return path
 
 
@@ -50,10 +51,11 @@ def start(
     """`clipmill train RECIPE ...` without its command line: the launcher alone, in a process of its own."""
     code = (
         "import sys\n"
-        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom training.launch import launcher as launch\n"
+        "from pipeline import log\nfrom pipeline.errors import ClipmillError\nfrom pipeline.recipe import load\n"
+        "from training.launch import launcher as launch\n"
         "log.configure()\n"
         f"launch.RANK, launch.END_S = '{rank}', {10 if rank == 'training.launch.rank' else 2}\n"
-        "try:\n    sys.exit(launch.run(sys.argv[1], sys.argv[2], sys.argv[3:]))\n"
+        "try:\n    sys.exit(launch.start(sys.argv[1], load(sys.argv[2], sys.argv[3:])))\n"
         "except ClipmillError as error:\n    print('error:', error, file=sys.stderr)\n    sys.exit(error.exit_code)\n"
     )
     return subprocess.Popen(

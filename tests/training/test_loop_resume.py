@@ -47,7 +47,7 @@ def steps_kept(output: Path) -> list[int]:
 
 def test_killed_with_9_and_resumed_on_1_2_and_3_ranks_the_run_is_the_undisturbed_one(home: Path) -> None:
     recipe = write_recipe(home, output=str(home / "killed"), schedule={"kind": "constant"}, steps=100_000)
-    launcher = start(recipe, "train.launch.processes=2", "train.checkpoint.every_steps=5")
+    launcher = start(recipe, "launch.processes=2", "train.checkpoint.every_steps=5")
     wait_for_step(home / "killed", 7)
     kill(ranks_of(launcher)[1])
     code, words = finish(launcher)
@@ -81,7 +81,7 @@ def test_each_part_of_a_run_may_have_its_own_world_size_and_zero_stage(home: Pat
 
 def test_a_term_signal_saves_exits_75_and_the_same_command_finishes(home: Path) -> None:
     recipe = write_recipe(home, output=str(home / "stopped"), checkpoint={"every_steps": 100_000}, steps=100_000)
-    launcher = start(recipe, *CONSTANT, "train.launch.processes=2")
+    launcher = start(recipe, *CONSTANT, "launch.processes=2")
     wait_for_step(home / "stopped", 2)
     launcher.terminate()
     code, words = finish(launcher)

@@ -12,7 +12,15 @@ from training.replay import show, verify
 from training.settings import TrainSettings
 from training.towers.tokenizer import Tokenizer
 
-MODEL = {"embed_dim": 8, "vision_cfg": {"image_size": 8}, "text_cfg": {"context_length": 9, "vocab_size": 49408}}
+MODEL = {
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 8, "patch_size": 4},
+    "text_cfg": {"context_length": 9, "vocab_size": 49408},
+}
+    "embed_dim": 8,
+    "vision_cfg": {"image_size": 8, "patch_size": 4},
+    "text_cfg": {"context_length": 9, "vocab_size": 49408},
+}
 SEED = 3
 
 

@@ -112,7 +112,7 @@ def find(root: Path, peers: Peers, clean: bool = False) -> Found | None:
     rejected: list[str] = []
     for name in names:
         complete, problems = _verified(root / name, peers)
-        if not problems:
+        if complete is not None and not problems:
             return Found(complete, _state_of(complete), tuple(rejected))
         rejected.append(name)
         if peers.rank == 0:
@@ -127,7 +127,7 @@ def find(root: Path, peers: Peers, clean: bool = False) -> Found | None:
 def open_checkpoint(folder: Path, peers: Peers) -> Found:
     """The checkpoint in `folder`. DataError saying what is wrong with it. Collective."""
     complete, problems = _verified(folder, peers)
-    if problems:
+    if complete is None or problems:
         raise DataError(str(folder), "; ".join(problems), "an undamaged checkpoint", "use an earlier one")
     return Found(complete, _state_of(complete), ())
 
@@ -143,7 +143,7 @@ def _listed(root: Path, clean: bool) -> list[str]:
     return [folder.name for folder in step_folders(root)]
 
 
-def _verified(folder: Path, peers: Peers) -> tuple[Complete, list[str]]:
+def _verified(folder: Path, peers: Peers) -> tuple[Complete | None, list[str]]:
     """A checkpoint and what is wrong with it; every rank hashes its share of the files. Collective.
 
     A newer format is raised, not listed: going back to an older checkpoint would throw away good work.

@@ -7,6 +7,7 @@ Format: 8 bytes header length (little endian), JSON header {name: {dtype, shape,
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,7 +75,8 @@ def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> FileEntry:
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in tensors.values():
         if tensor.numel():
-            file.write(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+            values: Any = tensor.reshape(-1).view(torch.uint8).numpy()
+            file.write(memoryview(values))
     return file.close()
 
 

@@ -3,7 +3,7 @@
 from training.evals.retrieval import Retrieval
 from training.evals.zero_shot import ZeroShot
 
-EVALS = {
+EVALS: dict[str, type] = {
     "retrieval": Retrieval,
     "zero_shot": ZeroShot,
 }

@@ -40,7 +40,8 @@ class Model:
         return _finite(features)
 
 
-def _finite(features_ND: Tensor) -> Tensor:
+def _finite(features_ND: Tensor | None) -> Tensor:
+    assert features_ND is not None  # of an input that was given
     if not bool(torch.isfinite(features_ND).all()):
         # A NaN compares false with everything, so it would rank first and score as perfect.
         raise DataError(

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import storage
+from pipeline.errors import DataError
 from pipeline.log import get_logger
-from pipeline.outputs import RECIPE
+from pipeline.outputs import CHECKPOINTS, EVALS, METRICS, RECIPE, SAVED
 from pipeline.storage import lock
 from training.ranks.agreement import on_first_rank
 from training.ranks.peers import Peers
@@ -35,13 +36,32 @@ def save_recipe(output: Path, text: str) -> None:
     storage.publish_bytes(str(output / RECIPE), text.encode())
 
 
-def set_aside(checkpoints: Path) -> None:
-    """`train.fresh`: earlier checkpoints, if any, are in checkpoints.old-N afterwards."""
-    if not checkpoints.is_dir():
+def note_saved(output: Path) -> None:
+    """Says, outside of the checkpoints' folder, that the run has saved: it never starts from step 0 by itself again."""
+    if not (output / SAVED).exists():
+        storage.publish_json(str(output / SAVED), {"saved": True})
+
+
+def require_checkpoints(output: Path) -> None:
+    """DataError when a run that has saved before finds no checkpoint."""
+    if (output / SAVED).exists():
+        hint = "put the checkpoints back, or start over on purpose with train.fresh=true"
+        raise DataError(str(output / CHECKPOINTS), "is gone or empty", "the checkpoints that this run has saved", hint)
+
+
+def set_aside(output: Path) -> None:
+    """`train.fresh`: earlier checkpoints and logs, if any, are kept under names that end in .old-N."""
+    present = [output / name for name in (CHECKPOINTS, METRICS, EVALS, SAVED) if (output / name).exists()]
+    if not present:
         return
     number = 1
-    while (target := checkpoints.with_name(f"{checkpoints.name}.old-{number}")).exists():
+    while any(_old(path, number).exists() for path in present):
         number += 1
-    with storage.storage_errors(checkpoints):
-        os.rename(checkpoints, target)
-    log.warning("train.fresh: earlier checkpoints are now in %s; starting from step 0", target)
+    with storage.storage_errors(output):
+        for path in present:
+            os.rename(path, _old(path, number))
+    log.warning("train.fresh: what was in %s is now called *.old-%d; starting from step 0", output, number)
+
+
+def _old(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.old-{number}")

@@ -1,7 +1,8 @@
 """metrics.jsonl and evals.jsonl: one JSON object a line, written by rank 0, exactly one line for each step of the run.
 
 A line's `step` counts from 0 and names the step whose pairs `clipmill data show --step N` lists. On resuming, the lines
-of steps that the checkpoint does not hold are cut off: those steps are done again.
+of steps that the checkpoint does not hold are cut off: those steps are done again. Lines that the checkpoint does hold
+are never dropped for the sake of a damaged one before them.
 """
 
 import json
@@ -9,27 +10,30 @@ import math
 import os
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from pipeline import storage
+from pipeline.log import get_logger
 from pipeline.storage.refusals import storage_errors
 
-METRICS, EVALS = "metrics.jsonl", "evals.jsonl"
+log = get_logger("train")
+_SHOWN = 8  # missing steps named in a warning
 
 
 class JsonLines:
     """An append-only log of steps. A line is in the system's hands when `write` returns, on disk after `sync`."""
 
-    def __init__(self, path: Path, keep_below: int) -> None:
-        """Keeps the lines with step < `keep_below`; a cut line and all after the first other one go."""
+    def __init__(self, path: Path, keep_below: int, every_step: bool = False) -> None:
+        """Keeps one line for each step < `keep_below`. With `every_step`, steps that are missing are named."""
         self._path = path
         with storage_errors(path):
             if path.exists():
-                os.truncate(path, kept_bytes(path, keep_below))
+                restore(path, keep_below, every_step)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed in __exit__)
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -62,34 +66,38 @@ def round_to(value: float, digits: int = 9) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def kept_bytes(path: Path, keep_below: int) -> int:
-    """Length of the front part of the log whose lines are whole and of steps below `keep_below`."""
-    end = 0
-    with open(path, "rb") as file:
-        for line in file:
-            step = _step_of(line)
-            if step is None or step >= keep_below:
-                break
-            end += len(line)
-    return end
+def restore(path: Path, keep_below: int, every_step: bool = False) -> None:
+    """The log holds one whole line for each step below `keep_below` that it held before, in order, and nothing else.
+
+    The end is cut off where that is enough. A log damaged before its end is set aside whole, under a name that says so,
+    and what is good in it is written anew.
+    """
+    good: dict[int, storage.JsonLine] = {}
+    end, in_order = 0, True
+    for line in storage.json_lines(str(path)):
+        step = line.row.get("step") if line.row is not None and line.whole else None
+        if not isinstance(step, int) or isinstance(step, bool) or step >= keep_below:
+            continue
+        in_order = in_order and line.start == end and step > max(good, default=-1)
+        good[step], end = line, line.end  # of a step that was logged twice, the later line counts
+    if in_order:
+        os.truncate(path, end)
+    else:
+        _rewrite(path, [good[step] for step in sorted(good)])
+    missing = sorted(set(range(keep_below)) - set(good)) if every_step else []
+    if missing:
+        some = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        log.warning("%s: has no line for %d of %d steps done before: %s", path, len(missing), keep_below, some)
 
 
-def _step_of(line: bytes) -> int | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return step if isinstance(step, int) else None
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line."""
-    with open(path, "rb") as file:
-        for line in file:
-            if _step_of(line) is not None:
-                yield json.loads(line)
+def _rewrite(path: Path, lines: list[storage.JsonLine]) -> None:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    data = path.read_bytes()
+    storage.publish_bytes(str(aside), data)
+    storage.publish_bytes(str(path), b"".join(data[line.start : line.end] for line in lines))
+    log.warning("%s: was damaged; %d lines are kept, and all of it as it was is in %s", path, len(lines), aside.name)
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -194,7 +194,8 @@ def ensure_group(peers: Peers) -> None:
     """A process group of one for a rank that is alone: DeepSpeed will not start without a group."""
     if not dist.is_initialized():
         backend = "nccl" if peers.device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1)
         peers._owns_group = True
 
 

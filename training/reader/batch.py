@@ -3,6 +3,7 @@
 Shape letters: N rows of this rank, C channels (3), H and W pixels, L tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -47,7 +48,7 @@ class Batch:
     def to(self, device: torch.device | str) -> "Batch":
         return self._mapped(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def _mapped(self, change) -> "Batch":
+    def _mapped(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         for name, value in values.items():
             if isinstance(value, torch.Tensor):

@@ -4,6 +4,7 @@ Evaluation pixels equal those of open_clip's evaluation transform on opaque imag
 """
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -72,7 +73,7 @@ def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoc
     return np.ascontiguousarray(pixels[:, :, ::-1]) if settings.flip and draw("flip") < 0.5 else pixels
 
 
-def _crop(width: int, height: int, settings: ImageSettings, draw) -> Box:
+def _crop(width: int, height: int, settings: ImageSettings, draw: Callable[[str], float]) -> Box:
     """A keyed random part of the image; its aspect ratio varies about 1 (`shortest`) or about the image's own."""
     smallest, largest = settings.crop_scale
     area = smallest + (largest - smallest) * draw("crop_area")

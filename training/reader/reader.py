@@ -7,10 +7,11 @@ function of its number, so workers need no state and nothing is lost or repeated
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class Reader:
         finally:
             found.close()
 
-    def _pieces_from(self, numbers: range) -> Iterator[Batch]:
+    def _pieces_from(self, numbers: range) -> Generator[Batch, None, None]:
         workers = min(self.settings.workers, len(numbers))
         if workers == 0:
             for number in numbers:
@@ -223,5 +224,5 @@ def _deaf(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _as_is(item: Batch | _Failed) -> Batch | _Failed:
+def _as_is(item: Any) -> Any:
     return item

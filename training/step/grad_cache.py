@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -146,7 +147,7 @@ def _remembered(device: torch.device) -> Callable[[], AbstractContextManager[Non
             if own is not None:
                 torch.cuda.set_rng_state(own, device)
 
-        def __exit__(self, *error: object) -> None:
+        def __exit__(self, *error: Any) -> None:
             self._fork.__exit__(*error)
 
     return Replayed

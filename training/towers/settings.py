@@ -81,7 +81,9 @@ def _check_config(config: dict[str, Any], image_size: int | None) -> None:
 
 def _whole(sizes: dict[str, Any], key: str, where: str, default: int | None = None) -> int:
     value = sizes.get(key, default)
-    if isinstance(value, (list, tuple)) and len(set(value)) == 1:  # a square, as open_clip also writes it
+    if (
+        isinstance(value, (list, tuple)) and len(value) in (1, 2) and value[0] == value[-1]
+    ):  # a square, as open_clip also writes it
         value = value[0]
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MOST:
         raise ValueError(f"{where}.{key} is {value!r}; expected a whole number from 1 to {MOST}")

@@ -27,7 +27,7 @@ def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch
     new, old = settings_of(tmp_path, 3), settings_of(tmp_path, 2)
     whole = curate(new, name="t", seed=0, quiet=True)
     expected = small_crawl.outcome(tmp_path / "out")
-    moves = len(swap._files(make_job(new, 0, []), whole.shards))
+    moves = len(swap.file_names(make_job(new, 0, []), len(whole.shards)))
     for cut in range(0, moves + 1, 2):
         before = curate(old, name="t", seed=0, quiet=True)
         assert before.digest() != whole.digest()

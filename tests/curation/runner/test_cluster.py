@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from curation.runner.cluster import Call, StopFlag, cluster, stop_flag
+from curation.runner.cluster import Call, cluster
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
+from pipeline.signals import StopSignals
 
 
 def double(job, number):
@@ -36,7 +37,7 @@ def die(job, note):
 
 
 def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
-    with stop_flag() as flag, cluster(RaySettings(num_cpus=2), {"factor": 2}, flag) as place:
+    with StopSignals() as signals, cluster(RaySettings(num_cpus=2), {"factor": 2}, signals) as place:
         done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
         assert done == {n: 2 * n for n in range(20)}
 
@@ -60,29 +61,21 @@ def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
     assert not list(Path("/tmp").glob(f"clipmill-ray-{os.getpid()}-*"))
 
 
-def test_signals_are_given_back():
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_flag() as flag:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert flag.signal == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before  # a second one kills
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
 def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipmillError, match="curate.ray(.|\n)*hint: "):
-        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), {}, StopFlag()):
+        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), {}, StopSignals()):
             pass
 
 
 def test_an_address_where_nobody_listens_is_an_error_at_once():
     began = time.monotonic()
     with pytest.raises(ClipmillError, match=r"curate.ray.address: no Ray at 127.0.0.1:9: (.|\n)*hint: check"):
-        with cluster(RaySettings(address="127.0.0.1:9"), {}, StopFlag()):
+        with cluster(RaySettings(address="127.0.0.1:9"), {}, StopSignals()):
             pass
     assert time.monotonic() - began < 10
 
 
 def test_inline_runs_in_order_in_this_process():
-    with cluster(RaySettings(address="inline"), {"factor": 3}, StopFlag()) as place:
+    with cluster(RaySettings(address="inline"), {"factor": 3}, StopSignals()) as place:
         assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]

@@ -176,7 +176,7 @@ def test_an_exception_in_a_stage_names_stage_bucket_and_line(tmp_path, monkeypat
         raise KeyError("a mistake")
 
     monkeypatch.setattr("curation.stages.image_size.ImageSize.judge", broken)
-    said = r"stage image_size, bucket \d: KeyError: 'a mistake'(.|\n)*test_run.py:\d+ in broken"
+    said = r"stage image_size, bucket \d: KeyError: 'a mistake'(.|\n)*test_driver.py:\d+ in broken"
     with pytest.raises(DataError, match=said):
         made(tmp_path)
 
@@ -236,5 +236,8 @@ def test_a_damaged_pool_is_named_not_used(tmp_path):
     data[2000] ^= 1
     tar.write_bytes(data)
     again = {**plain, "output": str(tmp_path / "other"), "emit": {"pairs_per_shard": 5}}
-    with pytest.raises(DataError, match=r"images.tar at byte \d+: is damaged(.|\n)*remove the folder"):
+    with pytest.raises(DataError, match=r"images.tar at byte \d+: is damaged(.|\n)*run the same command again"):
         curate(CurateSettings.model_validate({**again, "stages": []}), name="test", seed=3, quiet=True)
+    mended = curate(CurateSettings.model_validate({**again, "stages": []}), name="test", seed=3, quiet=True)
+    apart = {**again, "stages": [], "output": str(tmp_path / "apart"), "pool": None}
+    assert curate(CurateSettings.model_validate(apart), name="test", seed=3, quiet=True).digest() == mended.digest()

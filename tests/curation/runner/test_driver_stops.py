@@ -52,7 +52,13 @@ def reference(tmp_path_factory):
 def check_same(reference, folder: Path, said: str) -> None:
     assert said == reference[0]
     assert small_crawl.outcome(folder / "out") == reference[1]
-    names = {path.name for path in (folder / "out").iterdir()} - {"_lock", "_pool", "index", "verdicts"}
+    names = {path.name for path in (folder / "out").iterdir()} - {
+        ".lock",
+        "_clipmill.json",
+        "_pool",
+        "index",
+        "verdicts",
+    }
     books = {"manifest.json", "summary.json", "subset.npy", "entry_counts.json"}
     assert names == {*books, *(n for n in reference[1] if n.endswith(".tar"))}
     assert not list((folder / "out").rglob(".tmp-*"))
@@ -121,9 +127,9 @@ def test_on_ray_kill_9_then_sigterm_with_a_second_run_beside_it_then_done(refere
     child.wait()
 
     child = start(settings)
-    wait_for(lambda: json.loads((tmp_path / "out" / "_lock").read_text() or "{}").get("pid") == child.pid)
+    wait_for(lambda: json.loads((tmp_path / "out" / ".lock").read_text() or "{}").get("pid") == child.pid)
     code, said = finish(settings)
-    assert code == 2 and f"pid {child.pid}" in said and "host " in said
+    assert code == 1 and f"process {child.pid}" in said and "host " in said
     child.send_signal(signal.SIGTERM)
     out, _ = child.communicate(timeout=100)
     assert child.returncode == 75 and "stopped by SIGTERM" in out and "run the same command to go on" in out

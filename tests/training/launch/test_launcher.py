@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline import recipe as recipes
-from pipeline.errors import UsageError
+from pipeline.errors import RecipeError, UsageError
 from tests.helpers.places import ROOT
 from tests.helpers.tiny_run import ENVIRONMENT, finish, kill, metrics, ranks_of, run, start, train_here, write_recipe
 from training.launch import launcher
@@ -54,14 +54,10 @@ def test_a_job_keeps_its_name_when_it_is_requeued() -> None:
     assert job_of({"SLURM_JOB_ID": "5", "SLURM_RESTART_COUNT": "2"}) == "5" and job_of({}) is None
 
 
-def test_launch_settings_come_from_their_section_and_faults_are_recipe_errors(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
-    text = recipe.read_text()
-    recipe.write_text(text + "eval: {sets: [], output: x, launch: {processes: 3}}\n")
-    assert launcher.launch_settings("eval", recipes.load(str(recipe))).processes == 3
-    assert launcher.launch_settings("train", recipes.load(str(recipe))).processes == 1
-    with pytest.raises(recipes.RecipeError, match="train.launch.procesess.*\n.*did you mean `processes`"):
-        launcher.launch_settings("train", recipes.load(str(recipe), ["train.launch.procesess=2"]))
+def test_a_fault_of_the_launch_section_is_said_before_any_rank_is_started(tmp_path: Path) -> None:
+    recipe = recipes.load(str(write_recipe(tmp_path)), ["launch.procesess=2"])
+    with pytest.raises(RecipeError, match="launch.procesess.*\n.*did you mean `processes`"):
+        launcher.start("train", recipe)
 
 
 def test_the_launcher_itself_never_imports_torch() -> None:
@@ -82,14 +78,14 @@ def test_damaged_data_is_said_by_the_rank_that_met_it_with_exit_code_78(tmp_path
     for place in range(600, len(data), 4096):
         data[place] ^= 4
     shard.write_bytes(data)
-    code, words = run(recipe, "train.launch.processes=2")
+    code, words = run(recipe, "launch.processes=2")
     assert code == 78 and "shard-000001.tar" in words and "error: rank" in words and "Traceback" not in words, words
 
 
 def waiting(tmp_path: Path, **train: Any) -> tuple[subprocess.Popen, list[int], list[int]]:
     """(launcher, ranks, their workers), once both ranks of a run whose work is to wait are up."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(json.dumps({"train": {"folder": str(tmp_path), "launch": {"processes": 2}, **train}}))
+    recipe.write_text(json.dumps({"launch": {"processes": 2}, "train": {"folder": str(tmp_path), **train}}))
     launcher = start(recipe, rank="tests.helpers.fake_rank")
     names = [f"{kind}-{rank}" for kind in ("up", "worker") for rank in (0, 1)]
     deadline = time.monotonic() + 60
@@ -165,7 +161,8 @@ def test_an_error_nobody_foresaw_comes_with_its_traceback(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_torchrun_ranks_are_joined(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=3)
-    code = "import sys; from training.launch.launcher import run; sys.exit(run('train', sys.argv[1]))"
+    code = "import sys\nfrom pipeline.recipe import load\nfrom training.launch.launcher import start\n"
+    code += "sys.exit(start('train', load(sys.argv[1])))\n"
     script = tmp_path / "go.py"
     script.write_text(code)
     root = str(ROOT)

@@ -5,6 +5,7 @@ import pytest
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
+from pipeline.images.decoder import Refused
 from training.reader.images import ImageSettings, eval_image, train_image
 
 RNG = np.random.default_rng(0)
@@ -124,19 +125,19 @@ def test_flips_mirror_about_half_of_the_images() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "not_an_image"),
-        (b"<html>", "not_an_image"),
-        (_encoded(_photo(300, 300), "JPEG")[:-3000], "truncated_or_damaged"),
-        (_encoded(_photo(300, 300))[:-3000], "truncated_or_damaged"),
-        (_encoded(_photo(20, 20), "GIF"), "not_an_image"),
-        (_encoded(_photo(20, 20), "TIFF"), "not_an_image"),
-        (_encoded(Image.new("1", (30_000, 30_000))), "too_many_pixels"),
+        (b"", "not_decodable"),
+        (b"<html>", "not_decodable"),
+        (_encoded(_photo(300, 300), "JPEG")[:-3000], "truncated"),
+        (_encoded(_photo(300, 300))[:-3000], "truncated"),
+        (_encoded(_photo(20, 20), "GIF"), "format"),
+        (_encoded(_photo(20, 20), "TIFF"), "format"),
+        (_encoded(Image.new("1", (30_000, 30_000))), "pixel_cap"),
     ],
 )
 def test_unusable_bytes_have_a_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(ValueError, match=f"^{reason}$"):
+    with pytest.raises(Refused, match=f"^{reason}$"):
         eval_image(data, ImageSettings(), 32)
-    with pytest.raises(ValueError, match=f"^{reason}$"):
+    with pytest.raises(Refused, match=f"^{reason}$"):
         train_image(data, ImageSettings(), 32, 0, 0, "u")
 
 
@@ -153,7 +154,7 @@ def _try(data: bytes) -> None:
     try:
         assert eval_image(data, ImageSettings(), 16).shape == (3, 16, 16)
         assert train_image(data, ImageSettings(crop_scale=(0.5, 1.0)), 16, 0, 0, "u").shape == (3, 16, 16)
-    except ValueError:
+    except Refused:
         pass
 
 

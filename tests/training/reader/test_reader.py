@@ -185,7 +185,7 @@ def test_an_undecodable_image_is_masked_and_listed_once(spoilt: str, tmp_path: P
             assert not batch.images_NCHW[~batch.valid_N].any()
         assert sum(len(batch.bad) for batch in batches) == 3  # three epochs
         rows = [json.loads(line) for line in listed.read_text().splitlines()]
-        assert [(row["uid"], row["key"], row["reason"]) for row in rows] == [(bad, "000000-000009", "not_an_image")]
+        assert [(row["uid"], row["key"], row["reason"]) for row in rows] == [(bad, "000000-000009", "not_decodable")]
 
 
 def test_too_many_bad_images_stop_the_run(spoilt: str, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_only_true_and_false_are_booleans_and_leading_zeros_stay_text(write):
         ("curat.lr=3", "curat", "did you mean `curate`?"),
         ("no-sign", "no-sign", "is not an override"),
         ("curate.lr=[", "curate.lr", "is not YAML"),
-        ("seed=soon", "seed", "expected int"),
+        ("seed=soon", "seed", "expected a whole number from 0"),
     ],
 )
 def test_each_fault_is_one_error_with_its_dotted_path(write, override, path, found):
@@ -84,7 +84,7 @@ def test_each_fault_is_one_error_with_its_dotted_path(write, override, path, fou
     [
         ("curate: {a: 1, a: 2}", "twice"),
         ("curate: &x {a: 1}\ntrain: *x", "aliases"),
-        ("curate: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("curate: !!python/object/apply:os.system ['true']", "the tag .* is not allowed"),
         ("- 1", "holds list"),
         ("a: [", "not readable YAML"),
     ],

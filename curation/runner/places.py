@@ -1,0 +1,69 @@
+"""Where a curation reads and writes, looked at before any work: the two apart, and nobody else's folder written to."""
+
+from curation.emit import ownership
+from curation.settings import CurateSettings
+from pipeline import storage
+from pipeline.errors import RecipeError
+from pipeline.outputs import POOL
+
+
+def with_local_paths(settings: CurateSettings) -> CurateSettings:
+    """file:// URLs as paths, so that local is local everywhere."""
+
+    def plain(url: str | None) -> str | None:
+        path = storage.local_path(url) if url and url[:7].lower() == "file://" else None
+        return url if path is None else str(path)
+
+    return settings.model_copy(update={"output": plain(settings.output), "pool": plain(settings.pool)})
+
+
+def check_places(settings: CurateSettings) -> None:
+    """RecipeError with the dotted path when inputs are missing, when input, pool and output meet, or when output or
+    pool hold what no curation has written."""
+    inputs = _inputs(settings)
+    settings = with_local_paths(settings)
+    written = {"curate.output": settings.output} | ({"curate.pool": settings.pool} if settings.pool else {})
+    hint = f"give another {' or '.join(written)}"
+    for name, folder in written.items():
+        for where, paths in inputs.items():
+            meeting = storage.first_meeting(paths, folder)
+            if meeting is not None:
+                found = f"{storage.shown(meeting[0])} {meeting[1]} {name}, {storage.shown(folder)}"
+                raise RecipeError(where, found, "inputs apart from what is written", hint)
+        kind = ownership.DATASET if name == "curate.output" else ownership.STORE
+        around = ownership.above(folder, kind)
+        if around is not None:
+            found = f"{storage.shown(folder)} lies in {storage.shown(around)}, another output or pool"
+            raise RecipeError(name, found, "a place of its own", hint)
+        ownership.owned(folder, kind)
+    _check_pool(settings, hint)
+
+
+def _inputs(settings: CurateSettings) -> dict[str, list[str]]:
+    """Dotted path -> the files that are read, and the folder when one is named."""
+    inputs: dict[str, list[str]] = {}
+    for number, source in enumerate(settings.sources):
+        for at, path in enumerate(source.paths):
+            where = f"curate.sources.{number}.paths.{at}"
+            files = source._expand(path, where)
+            is_folder = files != [path] and not any(mark in path for mark in "*?[")
+            inputs[where] = [path, *files] if is_folder else files
+    for number, stage in enumerate(settings.stages):
+        for name in stage.file_fields:
+            path = getattr(stage, name)
+            if isinstance(path, str):
+                inputs[f"curate.stages.{number}.{name}"] = [path]
+    return inputs
+
+
+def _check_pool(settings: CurateSettings, hint: str) -> None:
+    """The pool is <output>/_pool, or lies apart from the output."""
+    own = storage.join(settings.output, POOL)
+    if settings.pool is None:
+        ownership.owned(own, ownership.STORE)
+        return
+    meeting = storage.first_meeting([settings.pool], settings.output)
+    at_home = storage.first_meeting([settings.pool], own)
+    if meeting is not None and (at_home is None or at_home[1] != "is"):
+        found = f"{storage.shown(settings.pool)} {meeting[1]} curate.output, {storage.shown(settings.output)}"
+        raise RecipeError("curate.pool", found, f"a folder apart from it, or {storage.shown(own)}", hint)
