@@ -8,9 +8,9 @@ There are four sorts; subclass exactly one:
     Rule           a table of pairs -> Verdicts, row by row
     Global         Verdicts that need the whole set: survey -> settle -> fold -> judge
 
-Tables given to a stage hold the live pairs of one bucket, sorted by uid, with the columns of records.PAIRS and all
+Tables given to a stage hold the live pairs of one bucket, sorted by uid, with the columns of schemas.PAIRS and all
 columns added so far. No result may depend on which pairs share a bucket, a batch or a group of groups: row-wise sorts
-must treat each row alone, Global may only relate rows through its notes. Random draws come from pipeline.keyed.
+must treat each row alone, Global may only relate rows through its notes. Random draws come from pipeline.draws.
 """
 
 import os

@@ -1,12 +1,12 @@
 """The pool: what was read from the inputs, once, for every later run. One folder per part:
 
     <pool>/parts/<part id>/images.tar           image bodies, each distinct body once, named by its sha256
-    <pool>/parts/<part id>/images.parquet       records.IMAGES sorted by uid
-    <pool>/parts/<part id>/occurrences.parquet  records.OCCURRENCES sorted by uid
+    <pool>/parts/<part id>/images.parquet       schemas.IMAGES sorted by uid
+    <pool>/parts/<part id>/occurrences.parquet  schemas.OCCURRENCES sorted by uid
     <pool>/parts/<part id>/part.json            counts; written last: its presence means the part is done
 
 A part is a pure function of the input and the source's settings, so two processes that write the same one write the
-same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/measure.py.
+same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/pool/columns.py.
 """
 
 import hashlib
@@ -97,7 +97,7 @@ class PoolSink:
     ) -> str:
         """One answer to an image url, good or bad; returns its uid.
 
-        The bytes are kept when status is 2xx and they start like an image (curation/magic.py).
+        The bytes are kept when status is 2xx and they start like an image (pipeline/images/formats.py).
 
         `body` is None (or b"") for an error without one. `uid` only when the input names one; else it comes from the
         url, or for a stored image without url from the bytes.

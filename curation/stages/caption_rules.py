@@ -16,7 +16,7 @@ from curation.table.captions import explode
 class CaptionRules(Rule):
     """Judges each caption by its text alone; a pair goes when its last caption goes. Bounds are inclusive.
 
-    boilerplate  kinds of caption refused, from curation/boilerplate.py
+    boilerplate  kinds of caption refused, from curation/methods/boilerplate.py
     deny         regular expressions; a caption is refused where one is found anywhere in it
     min_letters  least share of letters among the characters that are not spaces
 

@@ -18,7 +18,7 @@ from pipeline.draws import hashed_u64
 
 
 class SiteBoilerplate(Global):
-    """Counts the pairs of each site, and those with a caption that `kinds` of curation/boilerplate.py refuse.
+    """Counts the pairs of each site, and those with a caption that `kinds` of curation/methods/boilerplate.py refuse.
 
     A site is the host of the page a caption was read from, or of the image when there is no page. Captions of sites
     with at least `min_pairs` pairs, of which more than `max_share` are boilerplate, go; a pair goes with its last

@@ -36,7 +36,7 @@ IMAGES = pa.schema(
         _text("uid"),
         pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard
         _text("content_type"),  # as the server said
-        _text("ext"),  # by magic bytes (curation/magic.py); "" when the body is no image
+        _text("ext"),  # by magic bytes (pipeline/images/formats.py); "" when the body is no image
         pa.field("sha256", _TEXT),  # 64 hex of the body; null when no bytes are kept
         _text("part"),  # the part whose images.tar holds the bytes
         pa.field("offset", pa.int64()),  # first byte in that images.tar; null when no bytes are kept

@@ -1,4 +1,4 @@
-"""What a pair is: the unit both stages agree on, its key, its canonical metadata bytes and its checksum."""
+"""What a pair is: the unit both halves agree on, its key, its canonical metadata bytes and its checksum."""
 
 import hashlib
 import json

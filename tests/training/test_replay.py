@@ -17,10 +17,6 @@ MODEL = {
     "vision_cfg": {"image_size": 8, "patch_size": 4},
     "text_cfg": {"context_length": 9, "vocab_size": 49408},
 }
-    "embed_dim": 8,
-    "vision_cfg": {"image_size": 8, "patch_size": 4},
-    "text_cfg": {"context_length": 9, "vocab_size": 49408},
-}
 SEED = 3
 
 

@@ -54,20 +54,6 @@ def recall_by_topk(scores_QK: Tensor, matches_QK: Tensor, k: int) -> float:
     return (matches_QK.gather(1, top_Qk).sum(1) > 0).float().mean().item()
 
 
-@pytest.mark.parametrize("tile", [3, 7, 8192])
-def test_recall_equals_the_full_matrix_with_topk(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
-    monkeypatch.setattr(ranking, "COLUMNS", tile)
-    made = torch.Generator().manual_seed(1)
-    image_QD, text_KD = (F.normalize(torch.randn(n, 8, generator=made), dim=-1) for n in (40, 97))
-    owner_K = torch.cat([torch.arange(40), torch.randint(0, 40, (57,), generator=made)])
-    scores_QK, matches_QK = image_QD @ text_KD.T, torch.arange(40)[:, None] == owner_K[None, :]
-    i2t = ranks_of(image_QD, torch.arange(40), text_KD, owner_K)
-    t2i = ranks_of(text_KD, owner_K, image_QD, torch.arange(40))
-    for k in (1, 2, 5, 10, 39):
-        assert (i2t < k).float().mean().item() == recall_by_topk(scores_QK, matches_QK, k)
-        assert (t2i < k).float().mean().item() == recall_by_topk(scores_QK.T, matches_QK.T, k)
-
-
 @pytest.mark.parametrize("tile", [4, 8192])
 def test_collapsed_towers_score_as_chance_and_not_as_perfect(monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     monkeypatch.setattr(ranking, "COLUMNS", tile)
@@ -113,28 +99,6 @@ def test_every_rank_calls_the_towers_equally_often(tmp_path: Path) -> None:
 
     for world in (2, 3, 4):
         assert len(set(run_simulated(calls, world))) == 1
-
-
-def test_zero_shot_is_prompt_ensembling_by_the_book(tmp_path: Path) -> None:
-    path = write_eval_set(tmp_path / "set", 30, "cls")
-    model = model_of(Peers.alone(), batch=7)
-    scored = ZeroShot(name="s", path=str(path)).run(model)
-    towers = model.towers
-    weights = []
-    for k in range(7):
-        _, prompts_TD = towers(None, towers.tokenize([f"a picture of colour {k}.", f"colour {k}"]))
-        weights.append(F.normalize(prompts_TD.mean(0), dim=0))
-    rows = open_rows(Peers.alone(), str(path), "test", "cls")
-    image_ND, _ = towers(load_images(rows, model.image, 8), None)
-    scores_NK = 100 * image_ND @ torch.stack(weights).T
-    labels_N = torch.arange(30) % 7
-    top_N5 = scores_NK.topk(5, dim=1).indices
-    hits_N = top_N5[:, 0] == labels_N
-    assert scored.scores["top1"] == pytest.approx(hits_N.float().mean().item())
-    assert scored.scores["top5"] == pytest.approx((top_N5 == labels_N[:, None]).any(1).float().mean().item())
-    recalls = [hits_N[labels_N == k].float().mean() for k in range(7)]
-    assert scored.scores["mean_per_class_recall"] == pytest.approx(torch.stack(recalls).mean().item())
-    assert scored.counts == {"images": 30, "classes": 7} and scored.chance["top1"] == pytest.approx(1 / 7)
 
 
 def test_chance_is_what_random_orders_give(tmp_path: Path) -> None:

@@ -18,26 +18,9 @@ CAPTIONS = [
 ]
 
 
-def _counts(policy, epochs: int = 4000) -> dict[str, float]:
+def shares(policy, epochs: int = 4000) -> dict[str, float]:
     drawn = Counter(draw_caption(policy, CAPTIONS, 7, epoch, "u") for epoch in range(epochs))
     return {text: count / epochs for text, count in drawn.items()}
-
-
-def test_first_is_always_the_default_caption() -> None:
-    assert _counts(First(), 50) == {"a": 1.0}
-
-
-def test_uniform_gives_every_caption_its_share() -> None:
-    assert _counts(Uniform()) == pytest.approx({"a": 0.25, "b": 0.25, "c": 0.25, "d": 0.25}, abs=0.03)
-
-
-def test_weights_are_by_source_then_by_its_prefix_then_the_default() -> None:
-    policy = Weighted(weights={"alt": 1, "rewrite": 2, "rewrite:two": 5}, default=0)
-    assert _counts(policy) == pytest.approx({"a": 1 / 8, "c": 2 / 8, "d": 5 / 8}, abs=0.03)
-
-
-def test_a_pair_without_any_weight_uses_its_first_caption() -> None:
-    assert _counts(Weighted(weights={}, default=0), 50) == {"a": 1.0}
 
 
 def test_with_one_caption_all_policies_agree() -> None:

@@ -1,0 +1,72 @@
+"""Literal tables: key, kind, file and test have one name, and the documents list what the code has."""
+
+import re
+
+import pytest
+
+from curation.sources import SOURCES
+from curation.stages import STAGES
+from tests.helpers.places import ROOT
+from training.evals import EVALS
+from training.losses import LOSSES
+from training.reader.captions import CAPTION_POLICIES
+
+TABLES = {
+    "curation/stages": STAGES,
+    "curation/sources": SOURCES,
+    "training/losses": LOSSES,
+    "training/evals": EVALS,
+    "training/reader/captions": CAPTION_POLICIES,
+}
+KINDS = [(folder, kind) for folder, table in TABLES.items() for kind in table]
+
+
+@pytest.mark.parametrize(("folder", "kind"), KINDS)
+def test_key_kind_and_file_have_one_name(folder, kind):
+    owner = TABLES[folder][kind]
+    assert owner.model_fields["kind"].default == kind
+    words = owner.__module__.split(".")
+    assert "/".join(words[: len(folder.split("/"))]) == folder and words[-1] == kind
+    assert words[len(folder.split("/")) :] in ([kind], [kind, kind])  # a file, or a file in a folder of its name
+
+
+@pytest.mark.parametrize(("folder", "kind"), KINDS)
+def test_every_kind_has_a_test_in_the_mirrored_place(folder, kind):
+    assert list((ROOT / "tests" / folder).rglob(f"test_{kind}*.py"))
+
+
+@pytest.mark.parametrize("folder", TABLES)
+def test_every_file_that_could_be_a_kind_is_in_the_table(folder):
+    for path in (ROOT / folder).glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for kind in re.findall(r'^    kind: Literal\["(\w+)"\]', text, re.M):
+            assert kind in TABLES[folder], path
+
+
+def test_the_table_of_stages_in_the_readme_is_that_of_the_code():
+    text = (ROOT / "curation/README.md").read_text(encoding="utf-8")
+    section = text.split("## The stages")[1].split("\n## ")[0]
+    rows = {
+        row[1].strip("` "): row for row in (line.split("|") for line in section.splitlines() if line.startswith("| `"))
+    }
+    assert set(rows) == set(STAGES)
+    for kind, row in rows.items():
+        said = re.search(r"Reasons?(?: \([^)]*\))?: ([a-z_, ]+)", STAGES[kind].__doc__ or "")
+        for reason in re.findall(r"[a-z_]+", said[1] if said else ""):
+            if reason not in ("and", "the", "kinds", "of", "boilerplate", "detail"):
+                assert reason in row[3], f"curation/README.md: {kind} can give the reason {reason}"
+
+
+def test_a_section_of_the_documents_says_how_to_add_each_sort_of_thing():
+    curation, training = ((ROOT / half / "README.md").read_text(encoding="utf-8") for half in ("curation", "training"))
+    for heading, text in (("a stage", curation), ("a source", curation), ("a loss", training), ("an eval", training),
+                          ("a caption policy", training)):  # fmt: skip
+        assert f"\n## Adding {heading}\n" in text
+
+
+def test_paths_named_in_the_documents_are_there():
+    for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), ROOT / "pipeline/contract/README.md"]:
+        for name in re.findall(
+            r"`((?:pipeline|curation|training|tests|slurm|k8s|benchmarks|examples)/[\w/.-]*)`", path.read_text()
+        ):
+            assert (ROOT / name).exists(), f"{path}: {name}"
