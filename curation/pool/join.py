@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from curation.pool.store import part_folder
 from curation.stage import Verdicts
-from curation.table import captions, parquet, schemas
+from curation.table import captions, parquet, robots, schemas
 from curation.table.uids import bucket_range
 from pipeline import storage
 
@@ -71,13 +71,12 @@ def _best_images(images: pa.Table) -> pa.Table:
 
 
 def _robots(table: pa.Table, keys: list[str], column: str) -> dict[tuple[str, ...], str]:
-    """key -> the union of the non-empty values of `column`. Values with a colon may name one robot and speak for what
-    follows them, so they go last: an opt-out for all is never read as one for somebody else."""
+    """key -> the union of the non-empty values of `column`."""
     spoken = table.filter(pc.not_equal(table.column(column), ""))
     found: dict[tuple[str, ...], set[str]] = {}
     for *key, value in zip(*(spoken.column(name).to_pylist() for name in [*keys, column]), strict=True):
         found.setdefault(tuple(key), set()).add(value)
-    return {key: ", ".join(sorted(values, key=lambda value: (":" in value, value))) for key, values in found.items()}
+    return {key: robots.joined(values, sort=True)[0] for key, values in found.items()}
 
 
 def _captions(occurrences: pa.Table, uids: pa.Array) -> pa.ListArray:
@@ -88,16 +87,16 @@ def _captions(occurrences: pa.Table, uids: pa.Array) -> pa.ListArray:
     said = said.append_column("rank", pc.fill_null(rank, len(schemas.SOURCE_ORDER)))
     names = ["uid", "rank", "source", "text", "page_url", "language"]
     said = said.sort_by([(name, "ascending") for name in names])
-    robots = _robots(said, ["uid", "text", "source"], "page_robots")
+    heard = _robots(said, ["uid", "text", "source"], "page_robots")
     said = said.filter(pa.array(_starts(*(said.column(name) for name in ("uid", "source", "text")))))
     rows = pc.cast(pc.index_in(said.column("uid"), uids), pa.int64())
     flat = pa.table({captions.ROW: rows})
     for field in schemas.CAPTION_FIELDS:
         flat = flat.append_column(field, said.column(field.name))
-    if robots:
+    if heard:
         at = flat.schema.get_field_index("page_robots")
         keys = zip(*(said.column(name).to_pylist() for name in ("uid", "text", "source")), strict=True)
-        values = pa.array([robots.get(key, "") for key in keys], pa.string())
+        values = pa.array([heard.get(key, "") for key in keys], pa.string())
         flat = flat.set_column(at, flat.schema.field(at), values)
     return captions.implode(flat, len(uids))
 
@@ -117,7 +116,7 @@ def _assemble(uids: pa.Array, best: pa.Table, images: pa.Table, occurrences: pa.
     def image(name: str) -> pa.ChunkedArray:
         return pc.fill_null(chosen.column(name), _NO_IMAGE.get(name, ""))
 
-    robots = _robots(images, ["uid"], "x_robots_tag")
+    tags = _robots(images, ["uid"], "x_robots_tag")
     extra = image("extra")
     mentioned = _first_text(uids, occurrences, "extra")
     both = pa.concat_tables([occurrences.select(["uid", "url"]), images.select(["uid", "url"])])
@@ -131,7 +130,7 @@ def _assemble(uids: pa.Array, best: pa.Table, images: pa.Table, occurrences: pa.
         "image_ext": image("ext"),
         "status": image("status"),
         "content_type": image("content_type"),
-        "x_robots_tag": pa.array([robots.get((uid,), "") for uid in uids.to_pylist()], pa.string()),
+        "x_robots_tag": pa.array([tags.get((uid,), "") for uid in uids.to_pylist()], pa.string()),
         "fetched_at": image("fetched_at"),
         "captions": _captions(occurrences, uids),
         "extra": pc.if_else(pc.equal(extra, ""), mentioned, extra),
