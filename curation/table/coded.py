@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_WORDS = pa.dictionary(pa.int32(), pa.large_string())
+WORDS = pa.dictionary(pa.int32(), pa.large_string())
 
 
 def encoded(values: Sequence[object], kind: pa.DataType) -> pa.Array:
@@ -35,7 +35,7 @@ class Coded:
         words: dict[str, pa.LargeStringArray] = {}
         for at, field in enumerate(table.schema):
             if pa.types.is_dictionary(field.type):
-                ranks, words[field.name] = _ranked(table.column(at).cast(_WORDS))
+                ranks, words[field.name] = _ranked(table.column(at).cast(WORDS))
                 table = table.set_column(at, pa.field(field.name, pa.int32()), ranks)
         return cls(table, words)
 
