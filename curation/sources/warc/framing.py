@@ -44,31 +44,59 @@ class _Broken(Exception):
         self.reason = reason
 
 
+@dataclass(slots=True)
+class Layout:
+    """How a file was written, as far as it has shown: `alone`, a gzip member held one record; `shared`, several."""
+
+    alone: bool = False
+    shared: bool = False
+    last_at_head: bool = False
+
+    def add(self, at_head: bool) -> None:
+        """A sound record follows another."""
+        self.shared = self.shared or not at_head
+        self.alone = self.alone or at_head and self.last_at_head
+        self.last_at_head = at_head
+
+    def one_each(self, at_head: bool) -> bool:
+        """Whether a record that starts as told may be taken to have its gzip member for itself."""
+        return at_head and self.alone and not self.shared
+
+
 class Framing:
     """Cuts what `ahead` looks at into records. `open`: the last gap, where no record follows it any more."""
 
-    def __init__(self, ahead: Lookahead, block_bytes: int) -> None:
-        self._ahead, self._block_bytes = ahead, block_bytes
+    def __init__(self, ahead: Lookahead, block_bytes: int, layout: Layout) -> None:
+        self._ahead, self._block_bytes, self._layout = ahead, block_bytes, layout
         self._doubts = _DOUBTS
         self.open: Gap | None = None
 
     def records(self) -> Iterator[Record | Gap]:
-        ahead = self._ahead
+        ahead, sound = self._ahead, True
         while ahead.skip_line_ends():
             start, place = ahead.position, ahead.stream.place(ahead.position)
+            at_head = ahead.stream.has_members and place[1] == 0
+            if sound and at_head:
+                self._layout.add(at_head)
+            own_member = self._layout.one_each(at_head)
             try:
-                yield self._record(start, place[0])
+                record = self._record(start, place[0], own_member)
+                if sound and not at_head:
+                    self._layout.add(at_head)
+                sound = True
+                yield record
                 continue
             except _Broken as error:
-                reason = error.reason
+                reason, sound = error.reason, False
             if ahead.position == start:
                 ahead.go_to(start + 1)
-            if not ahead.seek_record():
+            # Where each record has its own member, something like a record inside one is what a page or archive holds.
+            if not ahead.seek_record(heads=self._layout.one_each(True)):
                 self.open = Gap(reason, place[0], 0)
                 return
             yield Gap(reason, place[0], _distance(place, ahead.stream.place(ahead.position)))
 
-    def _record(self, start: int, offset: int) -> Record:
+    def _record(self, start: int, offset: int, own_member: bool) -> Record:
         ahead = self._ahead
         headers, body = self._header(start)
         length = headers.get("content-length", "").encode("utf-8", "replace")
@@ -84,7 +112,9 @@ class Framing:
         if not ahead.fill(end, start) or ahead.head_within(start, end) is not None:
             raise _Broken("damaged_record")
         fits = ahead.at_boundary(end)
-        if not (self._believed(headers, body, end) if fits is None else fits):
+        if fits is None:  # garbage follows it
+            fits = own_member or self._believed(headers, body, end)
+        if not fits:
             raise _Broken("damaged_record")
         block = ahead.content(body, end)
         ahead.go_to(end)

@@ -7,13 +7,13 @@ import copy
 import re
 import zlib
 from collections import deque
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pipeline.storage.window import Window
 
 MAGIC = b"\x1f\x8b\x08"
 VERSION = b"WARC/"
-_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")  # the three high flag bits are reserved
+_MEMBER = re.compile(rb"\x1f\x8b\x08(?=[\x00-\x1f])")  # the three high flag bits are reserved; members may overlap
 _FEED = 16 << 10  # compressed bytes given to zlib at once: most members are smaller than a few of these
 _SCAN = 1 << 20
 _OVERLAP = 512  # compressed bytes that are enough to tell what a member starts with
@@ -26,6 +26,7 @@ class Stream(Protocol):
     the file's own structure says so; the first one is where the stream begins.
     """
 
+    has_members: ClassVar[bool]
     damage: str
     damaged_at: int
     verified: int
@@ -52,6 +53,8 @@ class Stream(Protocol):
 
 class Plain:
     """A file as it is, from `offset` on."""
+
+    has_members: ClassVar[bool] = False
 
     def __init__(self, file: Window, offset: int) -> None:
         self._file, self._offset = file, offset
@@ -86,6 +89,8 @@ class Gunzip:
     something else than a member follows one. `damaged_at` is then the file offset of that member or thing, `reached`
     where the reading of it ended, and `wasted` the bytes that it had given.
     """
+
+    has_members: ClassVar[bool] = True
 
     def __init__(self, file: Window, offset: int) -> None:
         self._file, self.reached = file, offset

@@ -18,7 +18,7 @@ _AGAIN_BYTES = 1 << 30  # passed over twice, in all of a stream, where a record 
 
 
 class Lookahead:
-    """position: of the next byte. Bytes before it are gone; held ahead of it is what `fill` asked for, and little more."""
+    """position: of the next byte. What is before it is gone; ahead of it stands what `fill` asked for."""
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
@@ -92,13 +92,14 @@ class Lookahead:
         return self._first + match.start() if match and self._first + match.start() < end else None
 
     def at_boundary(self, end: int, rest: bytes | None = None) -> bool | None:
-        """Whether a record may end at `end`: True before line ends and a record, or the end of what there is; None
+        """Whether a record may end at `end`: True before line ends and a record (or the end), None
         when two line ends are there and then something else; False otherwise."""
         if rest is None:
             self.fill(end + len(_LINE_ENDS) + len(VERSION))
             rest = self.content(end, min(self.end, end + len(_LINE_ENDS) + len(VERSION)))
         following = rest.lstrip(b"\r\n")
-        if VERSION.startswith(following[: len(VERSION)]):
+        parted = following != rest or self.head_within(end - 1, end + 1) is not None
+        if VERSION.startswith(following[: len(VERSION)]) and (parted or not rest):
             return True
         return None if rest.startswith(_LINE_ENDS) else False
 
@@ -146,22 +147,23 @@ class Lookahead:
         other._bytes = bytearray(self.content(position, self.end))
         return other
 
-    def seek_record(self) -> bool:
-        """Goes to the next place that seems to be the start of a record; False when no verified byte is left."""
+    def seek_record(self, heads: bool) -> bool:
+        """Goes to the next place that seems to be the start of a record, with `heads` only to one where a gzip member
+        starts; False when no verified byte is left."""
         passed = 0
         while True:
-            found = self.next_record(self.position, self.limit)
+            start = self.position
+            found = self.head_within(start - 1, self.limit) if heads else self.next_record(start, self.limit)
             if found is not None:
                 self.go_to(found)
                 return True
             if passed > _PASSED_BYTES:
                 self.stream.give_up()
-            self.go_to(max(self.position, self.end - _RECORD_BYTES))
+            self.go_to(max(start, self.end - _RECORD_BYTES))
             before = self.end
             if not self.fill(before + 1):
-                found = self.next_record(self.position, self.limit)
-                self.go_to(self.end if found is None else found)
-                return found is not None
+                self.go_to(self.end)
+                return False
             passed += self.end - before
 
     @property

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from curation.sources.warc.digests import digest_matches
-from curation.sources.warc.framing import Framing, Gap, Record
-from curation.sources.warc.gunzip import MAGIC, VERSION, Gunzip, Plain, next_member
+from curation.sources.warc.framing import Framing, Gap, Layout, Record
+from curation.sources.warc.gunzip import MAGIC, VERSION, Gunzip, Plain, Stream, next_member
 from curation.sources.warc.lookahead import Lookahead
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
@@ -58,8 +58,8 @@ class _Search:
     far: int = 0  # furthest offset that a damaged member was read to
     patience: int = 0
 
-    def behind(self, stream: Gunzip | Plain) -> int:
-        if isinstance(stream, Plain):
+    def behind(self, stream: Stream) -> int:
+        if not isinstance(stream, Gunzip):
             return self.file.size
         at = stream.damaged_at
         if at < self.far:
@@ -69,11 +69,11 @@ class _Search:
 
 
 def _whole_file(file: Window, zipped: bool, block_bytes: int) -> Iterator[Record | Gap]:
-    search = _Search(file, patience=_WASTED_BYTES + file.size)
+    search, layout = _Search(file, patience=_WASTED_BYTES + file.size), Layout()
     offset = 0
     while offset < file.size:
         ahead = Lookahead(Gunzip(file, offset) if zipped else Plain(file, offset))
-        framing = Framing(ahead, block_bytes)
+        framing = Framing(ahead, block_bytes, layout)
         lost = yield from _trusted(ahead, framing)
         damage, gap = ahead.stream.damage, framing.open
         if not damage and gap is None:
