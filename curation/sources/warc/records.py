@@ -18,7 +18,7 @@ from pipeline.errors import DataError
 from pipeline.storage.window import Window
 
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
-_WASTED_BYTES = 256 << 20  # read again in vain, on top of the file's own size, before overlapping members are passed by
+_WASTED_BYTES = 4 << 30  # read again in vain before overlapping members are passed by: some 10 s of a file
 _KNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
 __all__ = ["Gap", "Record", "read_records"]
@@ -63,13 +63,13 @@ class _Search:
             return self.file.size
         at = stream.damaged_at
         if at < self.far:
-            self.patience -= stream.wasted + stream.reached - at
+            self.patience -= max(stream.wasted, stream.reached - at)
         self.far = max(self.far, stream.reached)
         return next_member(self.file, at + 1 if self.patience >= 0 else max(at + 1, self.far), VERSION)
 
 
 def _whole_file(file: Window, zipped: bool, block_bytes: int) -> Iterator[Record | Gap]:
-    search, layout = _Search(file, patience=_WASTED_BYTES + file.size), Layout()
+    search, layout = _Search(file, patience=_WASTED_BYTES), Layout()
     offset = 0
     while offset < file.size:
         ahead = Lookahead(Gunzip(file, offset) if zipped else Plain(file, offset))
