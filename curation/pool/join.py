@@ -10,9 +10,11 @@ import pyarrow.compute as pc
 
 from curation.pool.store import part_folder
 from curation.stage import Verdicts
-from curation.table import captions, parquet, schemas
+from curation.table import captions, parquet, robots, schemas
+from curation.table.coded import WORDS, Coded
 from curation.table.uids import bucket_range
 from pipeline import storage
+from pipeline.errors import DataError, one_line
 
 _NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0}
 
@@ -28,17 +30,25 @@ def join_bucket(pool: str, parts: list[str], bucket: int, buckets: int) -> tuple
     low, high = bucket_range(bucket, buckets)
     occurrences = _rows(pool, parts, "occurrences.parquet", schemas.OCCURRENCES, low, high)
     images = _rows(pool, parts, "images.parquet", schemas.IMAGES, low, high)
-    best = _best_images(images)
+    best = _best_images(images.table)
     stored = best.filter(pc.is_valid(best.column("size"))).column("uid")
-    uids = pc.unique(pa.chunked_array([*occurrences.column("uid").chunks, *stored.chunks], pa.string()))
+    uids = pc.unique(pa.chunked_array([*occurrences.table.column("uid").chunks, *stored.chunks], pa.string()))
     uids = uids.take(pc.sort_indices(uids))
-    pairs = _assemble(uids, best, images, occurrences)
+    try:
+        pairs = _assemble(uids, best, images, occurrences)
+    except pa.ArrowInvalid as error:  # 32-bit offsets
+        found, hint = f"more than 2 GiB of captions: {one_line(error)}", "give `curate.buckets` a larger power of two"
+        raise DataError(f"bucket {bucket} of {buckets}", found, "at most 2 GiB a bucket", hint) from error
     return pairs, _verdicts(pairs)
 
 
-def _rows(pool: str, parts: list[str], name: str, schema: pa.Schema, low: str, high: str) -> pa.Table:
-    found = [parquet.read_range(storage.join(part_folder(pool, part), name), "uid", low, high) for part in parts]
-    return pa.concat_tables([schema.empty_table(), *found]).combine_chunks()
+def _rows(pool: str, parts: list[str], name: str, schema: pa.Schema, low: str, high: str) -> Coded:
+    """What all parts say, with ranks for texts: a page's address and robots stand in many rows. Uids stay texts."""
+    texts = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "uid"]
+    urls = [storage.join(part_folder(pool, part), name) for part in parts]
+    found = [parquet.read_range(url, "uid", low, high, dictionaries=texts) for url in urls]
+    kinds = [pa.field(f.name, WORDS if f.name in texts else f.type) for f in schema]
+    return Coded.of(pa.concat_tables([table.cast(pa.schema(kinds)) for table in found or [schema.empty_table()]]))
 
 
 def _starts(*columns: pa.ChunkedArray) -> np.ndarray:
@@ -70,60 +80,60 @@ def _best_images(images: pa.Table) -> pa.Table:
     return keyed.filter(pa.array(_starts(keyed.column("uid")))).drop_columns(["missing"])
 
 
-def _robots(table: pa.Table, keys: list[str], column: str) -> dict[tuple[str, ...], str]:
-    """key -> the union of the non-empty values of `column`. Values with a colon may name one robot and speak for what
-    follows them, so they go last: an opt-out for all is never read as one for somebody else."""
-    spoken = table.filter(pc.not_equal(table.column(column), ""))
-    found: dict[tuple[str, ...], set[str]] = {}
+def _robots(coded: Coded, keys: list[str], column: str) -> dict[tuple[object, ...], str]:
+    """key (ranks, but for uids) -> the union of the non-empty values of `column`."""
+    table, words = coded.table, coded.words[column].to_pylist()
+    spoken = table.filter(coded.where(column, pc.not_equal(coded.words[column], "")))
+    found: dict[tuple[object, ...], set[int]] = {}
     for *key, value in zip(*(spoken.column(name).to_pylist() for name in [*keys, column]), strict=True):
         found.setdefault(tuple(key), set()).add(value)
-    return {key: ", ".join(sorted(values, key=lambda value: (":" in value, value))) for key, values in found.items()}
+    return {key: robots.joined((words[rank] for rank in ranks), sort=True)[0] for key, ranks in found.items()}
 
 
-def _captions(occurrences: pa.Table, uids: pa.Array) -> pa.ListArray:
+def _captions(occurrences: Coded, uids: pa.Array) -> pa.ListArray:
     """Per uid the distinct (text, source), by source priority, then text; blank texts are no captions."""
-    spoken = pc.not_equal(pc.utf8_trim_whitespace(occurrences.column("text")), "")
-    said = occurrences.filter(spoken)
-    rank = pc.index_in(said.column("source"), pa.array(schemas.SOURCE_ORDER))
-    said = said.append_column("rank", pc.fill_null(rank, len(schemas.SOURCE_ORDER)))
-    names = ["uid", "rank", "source", "text", "page_url", "language"]
-    said = said.sort_by([(name, "ascending") for name in names])
-    robots = _robots(said, ["uid", "text", "source"], "page_robots")
-    said = said.filter(pa.array(_starts(*(said.column(name) for name in ("uid", "source", "text")))))
-    rows = pc.cast(pc.index_in(said.column("uid"), uids), pa.int64())
-    flat = pa.table({captions.ROW: rows})
+    spoken = pc.not_equal(pc.utf8_trim_whitespace(occurrences.words["text"]), "")
+    said = occurrences.filter(occurrences.where("text", spoken))
+    order = pc.index_in(said.words["source"], pa.array(schemas.SOURCE_ORDER, pa.large_string()))
+    table = said.table.append_column("rank", said.where("source", pc.fill_null(order, len(schemas.SOURCE_ORDER))))
+    table = table.sort_by([(name, "ascending") for name in ("uid", "rank", "source", "text", "page_url", "language")])
+    heard = _robots(said, ["uid", "text", "source"], "page_robots")
+    table = table.filter(pa.array(_starts(*(table.column(name) for name in ("uid", "source", "text")))))
+    keys = zip(*(table.column(name).to_pylist() for name in ("uid", "text", "source")), strict=True)
+    union = pa.array([heard.get(key, "") for key in keys], pa.string())
+    flat = pa.table({captions.ROW: pc.cast(pc.index_in(table.column("uid"), uids), pa.int64())})
     for field in schemas.CAPTION_FIELDS:
-        flat = flat.append_column(field, said.column(field.name))
-    if robots:
-        at = flat.schema.get_field_index("page_robots")
-        keys = zip(*(said.column(name).to_pylist() for name in ("uid", "text", "source")), strict=True)
-        values = pa.array([robots.get(key, "") for key in keys], pa.string())
-        flat = flat.set_column(at, flat.schema.field(at), values)
+        texts = union if field.name == "page_robots" else said.text(field.name, table).cast(pa.string())
+        flat = flat.append_column(field, texts)
     return captions.implode(flat, len(uids))
 
 
-def _first_text(uids: pa.Array, table: pa.Table, column: str) -> pa.Array:
+def _first_text(uids: pa.Array, coded: Coded, column: str) -> pa.Array:
     """Per uid the smallest non-empty value of `column`, or ""."""
-    said = table.filter(pc.not_equal(table.column(column), ""))
-    least = said.group_by("uid").aggregate([(column, "min")])
+    said = coded.table.filter(coded.where(column, pc.not_equal(coded.words[column], "")))
+    least = said.group_by("uid").aggregate([(column, "min")]).rename_columns({f"{column}_min": column})
     at = pc.index_in(uids, least.column("uid"))
-    return pc.fill_null(least.column(f"{column}_min").combine_chunks().take(at), "")
+    return pc.fill_null(coded.text(column, least).take(at), "").cast(pa.string())
 
 
-def _assemble(uids: pa.Array, best: pa.Table, images: pa.Table, occurrences: pa.Table) -> pa.Table:
-    at = pc.index_in(uids, best.column("uid"))
-    chosen = best.take(at)
+def _smaller(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Row by row the smaller of two texts, where "" is none."""
+    use_other = pc.or_(pc.equal(one, ""), pc.and_(pc.not_equal(other, ""), pc.less(other, one)))
+    return pc.if_else(use_other, other, one)
 
-    def image(name: str) -> pa.ChunkedArray:
-        return pc.fill_null(chosen.column(name), _NO_IMAGE.get(name, ""))
 
-    robots = _robots(images, ["uid"], "x_robots_tag")
+def _assemble(uids: pa.Array, best: pa.Table, images: Coded, occurrences: Coded) -> pa.Table:
+    chosen = best.take(pc.index_in(uids, best.column("uid")))
+
+    def image(name: str) -> pa.Array:
+        return pc.fill_null(images.text(name, chosen), _NO_IMAGE.get(name, "")).cast(schemas.IMAGES.field(name).type)
+
+    tags = _robots(images, ["uid"], "x_robots_tag")
     extra = image("extra")
     mentioned = _first_text(uids, occurrences, "extra")
-    both = pa.concat_tables([occurrences.select(["uid", "url"]), images.select(["uid", "url"])])
     columns = {
         "uid": uids,
-        "url": _first_text(uids, both, "url"),
+        "url": _smaller(_first_text(uids, occurrences, "url"), _first_text(uids, images, "url")),
         "image_sha256": image("sha256"),
         "image_part": pc.if_else(pc.is_valid(chosen.column("size")), image("part"), ""),
         "image_offset": image("offset"),
@@ -131,7 +141,7 @@ def _assemble(uids: pa.Array, best: pa.Table, images: pa.Table, occurrences: pa.
         "image_ext": image("ext"),
         "status": image("status"),
         "content_type": image("content_type"),
-        "x_robots_tag": pa.array([robots.get((uid,), "") for uid in uids.to_pylist()], pa.string()),
+        "x_robots_tag": pa.array([tags.get((uid,), "") for uid in uids.to_pylist()], pa.string()),
         "fetched_at": image("fetched_at"),
         "captions": _captions(occurrences, uids),
         "extra": pc.if_else(pc.equal(extra, ""), mentioned, extra),

@@ -15,18 +15,15 @@ import tarfile
 from collections import Counter
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import pyarrow as pa
-
+from curation.pool.rows import Rows
 from curation.table import schemas, uids
-from curation.table.parquet import publish_rows
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
 _BLOCK = 512
-_FLUSH_ROWS = 50_000
 
 
 def part_folder(pool: str, part: str) -> str:
@@ -52,8 +49,8 @@ class PoolSink:
 
     def __init__(self, pool: str, part: str) -> None:
         self._folder, self._part = part_folder(pool, part), part
-        self._occurrences = _Rows(schemas.OCCURRENCES)
-        self._images = _Rows(schemas.IMAGES)
+        self._occurrences = Rows(schemas.OCCURRENCES)
+        self._images = Rows(schemas.IMAGES)
         self._stored: dict[str, tuple[int, int]] = {}  # sha256 -> (offset, size) of bodies already in the tar
         self._own: Counter[str] = Counter()
         self._stack = ExitStack()
@@ -148,7 +145,7 @@ class PoolSink:
         os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
         tables = {"images.parquet": self._images, "occurrences.parquet": self._occurrences}
-        files = {name: publish_rows(storage.join(self._folder, name), rows.table()) for name, rows in tables.items()}
+        files = {name: rows.publish(storage.join(self._folder, name)) for name, rows in tables.items()}
         files["images.tar"] = {
             "bytes": storage.size(storage.join(self._folder, "images.tar"))
         }  # each image has its own
@@ -164,33 +161,6 @@ class PoolSink:
         else:
             unfinished = RuntimeError("a PoolSink was left without finish()")
             self._stack.__exit__(type(unfinished), unfinished, None)  # a no-op after finish()
-
-
-class _Rows:
-    """Rows of tuples, turned into arrow batches as they come, so that a part of millions of rows stays small."""
-
-    def __init__(self, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._rows: list[tuple[Any, ...]] = []
-        self._batches: list[pa.RecordBatch] = []
-
-    def add(self, row: tuple[Any, ...]) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= _FLUSH_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        columns = list(zip(*self._rows, strict=True)) or [()] * len(self._schema)
-        arrays = [pa.array(column, f.type) for column, f in zip(columns, self._schema, strict=True)]
-        self._batches.append(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-        self._rows = []
-
-    def table(self) -> pa.Table:
-        """All rows sorted by uid, then by every other column: the order they came in leaves no trace."""
-        self._flush()
-        table = pa.Table.from_batches(self._batches, self._schema)
-        names = ["uid", *(name for name in self._schema.names if name != "uid")]
-        return table.sort_by([(name, "ascending") for name in names]).combine_chunks()
 
 
 def _clean(text: str) -> str:

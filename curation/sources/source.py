@@ -13,7 +13,10 @@ from pydantic import Field
 
 from pipeline import storage
 from pipeline.errors import RecipeError, StorageError
+from pipeline.log import get_logger
 from pipeline.settings import PathText, Settings, digest_of
+
+log = get_logger("curation")
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
@@ -48,6 +51,8 @@ class Source(Settings):
         files: dict[str, None] = {}
         for number, path in enumerate(self.paths):
             files.update(dict.fromkeys(self._expand(path, f"{where}.paths.{number}")))
+            for name in self._passed_by(path):
+                log.warning("%s.paths.%d: passed by %s: it is no file", where, number, storage.shown(name))
         with ThreadPoolExecutor(_READERS) as pool:
             digests = list(pool.map(self.content_digest, files))
         settings = self.model_dump(mode="json", exclude={"paths"})
@@ -66,22 +71,31 @@ class Source(Settings):
         return storage.blake2b_of(path)
 
     def _expand(self, path: str, where: str) -> list[str]:
+        """The files that `path` names. RecipeError when there is none, or one that cannot be opened."""
         hint = f"correct {where} in the recipe"
         try:
-            if not storage.can_list(path):  # a web server: each file by its full address
-                found = [path] if storage.exists(path) else []
-            elif any(mark in path for mark in "*?["):
-                found = storage.glob(path)
-            elif names := storage.list_names(path) if not path.endswith(self.suffixes) else []:
-                found = [storage.join(path, name) for name in names if name.endswith(self.suffixes)]
+            kind = storage.file_kind(path)
+            if kind == "folder" and storage.can_list(path):
+                found = [storage.join(path, name) for name in storage.list_names(path) if name.endswith(self.suffixes)]
+            elif kind or not storage.can_list(path):  # on a web server, each file by its full address
+                found = [path] if kind else []
             else:
-                found = [path] if storage.exists(path) else []
+                found = storage.glob(path) if any(mark in path for mark in "*?[") else []
+            for file in found:
+                storage.RangeReader(file)
         except StorageError as error:
             raise RecipeError(where, str(error).partition("\n")[0], "readable input", hint) from error
         if not found:
             expected = f"a file, or a folder or glob with {', '.join(self.suffixes)} files"
             raise RecipeError(where, f"nothing at {storage.shown(path)}", expected, hint)
         return found
+
+    def _passed_by(self, path: str) -> list[str]:
+        """What stands among the files of a folder or glob, is named like one of them, and is none."""
+        if storage.file_kind(path) == "folder":
+            names = [*storage.list_others(path), *storage.list_folders(path)]
+            return [storage.join(path, name) for name in names if name.endswith(self.suffixes)]
+        return [name for name in storage.glob_others(path) if name.endswith(self.suffixes)]
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Reads one part into the sink; returns counts. Damage inside is counted, and reading goes on behind it.

@@ -1,6 +1,5 @@
 """Drops what its owner asked to keep out: X-Robots-Tag of the image, and robots tokens of the pages it stood on."""
 
-import re
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -10,12 +9,9 @@ import pyarrow.compute as pc
 from curation.methods.reasons import no_reasons, sift
 from curation.stage import Rule, Verdicts
 from curation.table.captions import explode
+from curation.table.robots import words as robots_words
 
 Token = Literal["noai", "noimageai", "none", "noindex", "noimageindex"]
-
-# Directives with a value of their own, which is not a token: `max-image-preview: none` forbids a preview, not the use.
-_VALUED = re.compile(r"max-(?:snippet|image-preview|video-preview)\s*:\s*[^\s,;]*")
-_WORD = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class OptOut(Rule):
@@ -58,7 +54,7 @@ class OptOut(Rule):
         """The token by which a joined robots text opts out, or None."""
         if not robots:
             return None
-        words = set(_WORD.findall(_VALUED.sub(" ", robots.lower())))
+        words = robots_words(robots)
         for token in self.tokens:
             if token in words or token == "noindex" and "none" in words:
                 return token

@@ -2,6 +2,8 @@
 
 import pyarrow as pa
 
+from pipeline.errors import DataError, one_line
+
 
 def sorted_plainly(table: pa.Table, first: tuple[str, ...] = ()) -> pa.Table:
     """Sorted by the columns `first` (those it has), then by every other column that is not nested, in order."""
@@ -13,10 +15,14 @@ def sorted_plainly(table: pa.Table, first: tuple[str, ...] = ()) -> pa.Table:
 
 
 def whole(data: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """One array; pyarrow keeps a column without chunks chunked."""
-    if isinstance(data, pa.ChunkedArray):
+    """One array; pyarrow keeps a column without chunks chunked. DataError when it is more than 32-bit offsets reach."""
+    if not isinstance(data, pa.ChunkedArray):
+        return data
+    try:
         return pa.concat_arrays(data.chunks) if data.num_chunks else pa.array([], data.type)
-    return data
+    except pa.ArrowInvalid as error:
+        found, hint = f"too much text in one column: {one_line(error)}", "give `curate.buckets` a larger power of two"
+        raise DataError("curate", found, "at most 2 GiB a bucket", hint) from error
 
 
 def concat(tables: list[pa.Table]) -> pa.Table:

@@ -1,6 +1,7 @@
 """Parquet files read in slices: sorted on writing, cut into small row groups, read by range, local or remote."""
 
 import io
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,10 +16,16 @@ GROUP_ROWS = 8192
 def publish_rows(url: str, table: pa.Table) -> storage.Note:
     """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes. Returns size and hash, for the
     state that vouches for the file: page checksums do not cover headers, statistics and the footer."""
+    starts = range(0, max(table.num_rows, 1), GROUP_ROWS)
+    return publish_groups(url, table.schema, (table.slice(at, GROUP_ROWS).combine_chunks() for at in starts))
+
+
+def publish_groups(url: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> storage.Note:
+    """As `publish_rows`, from tables of GROUP_ROWS rows (the last may have fewer): only one is held at a time."""
     with storage.publish(url) as path:
-        pq.write_table(
-            table.combine_chunks(), path, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS
-        )
+        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as file:
+            for group in groups:
+                file.write_table(group, GROUP_ROWS)
         return storage.note_of(path)
 
 
@@ -49,9 +56,19 @@ class _Ranges(io.RawIOBase):
         return data
 
 
-def read_range(url: str, column: str, low: object, high: object, columns: list[str] | None = None) -> pa.Table:
-    """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some."""
-    with _opened(url) as file:
+def read_range(
+    url: str,
+    column: str,
+    low: object,
+    high: object,
+    columns: list[str] | None = None,
+    dictionaries: Sequence[str] = (),
+) -> pa.Table:
+    """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some.
+
+    The columns `dictionaries` come as such, with each distinct text once a row group.
+    """
+    with _opened(url, dictionaries) as file:
         # Statistics are by leaf: a nested column before this one has several.
         at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
         groups = [g for g in range(file.num_row_groups) if _overlaps(file.metadata.row_group(g).column(at), low, high)]
@@ -80,12 +97,13 @@ def read_slice(url: str, start: int, stop: int, columns: list[str] | None = None
 class _opened:
     """A checked parquet file; damage is a DataError naming it."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, url: str, dictionaries: Sequence[str] = ()) -> None:
+        self._url, self._dictionaries = url, dictionaries
 
     def __enter__(self) -> pq.ParquetFile:
         try:
-            self._file = pq.ParquetFile(_Ranges(self._url), page_checksum_verification=True)
+            words = list(self._dictionaries)
+            self._file = pq.ParquetFile(_Ranges(self._url), page_checksum_verification=True, read_dictionary=words)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
         return self._file

@@ -6,6 +6,7 @@ writes aside, then renames (local) or uploads (remote, where a PUT is atomic). T
 Errors: `StorageError` when a file system says no; `DataError` when a file is shorter or other than it should be.
 """
 
+import errno
 import glob as local_glob
 import json
 import os
@@ -33,6 +34,7 @@ TEMP_PREFIX = ".tmp-"
 TEMP_NAME = re.compile(r"\.tmp-[0-9a-f]{12}-")  # what `publish` writes aside; others may have a .tmp-file, too
 
 ATTEMPTS = 5
+_LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP)  # another writer's temporary file, renamed since; a link to nothing
 _WRONG_PLACE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _PERMANENT = (*_WRONG_PLACE, ImportError, ValueError, TypeError)  # another try would not help
 
@@ -88,7 +90,8 @@ def exists(url: str) -> bool:
     """Whether a file or folder is there. Raises StorageError when the store does not answer."""
     path = local_path(url)
     if path is not None:
-        return path.exists()
+        with reading(url):  # a folder that may not be searched
+            return path.exists()
     try:
         # Not fs.exists, which answers False when the store is unreachable.
         _remote(url, lambda fs, at: fs.info(at))
@@ -130,11 +133,24 @@ def list_sizes(folder: str) -> dict[str, int]:
 def _local_sizes(folder: Path) -> dict[str, int]:
     found = {}
     for name in sorted(os.listdir(folder)):
-        with suppress(FileNotFoundError):  # another writer's temporary file, renamed since
+        try:
             status = (folder / name).stat()
-            if stat.S_ISREG(status.st_mode):
-                found[name] = status.st_size
+        except OSError as error:
+            if error.errno not in _LEADS_NOWHERE:
+                raise
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found[name] = status.st_size
     return found
+
+
+def list_others(folder: str) -> list[str]:
+    """Names directly in a local `folder` of what is neither a file nor a folder: pipes, devices, links to nothing."""
+    path = local_path(folder)
+    if path is None or not path.is_dir():
+        return []
+    with reading(folder):
+        return sorted(name for name in os.listdir(path) if file_kind(join(folder, name)) == "other")
 
 
 def _listing(fs: Any, path: str) -> list[dict[str, Any]]:
@@ -148,7 +164,7 @@ def list_folders(folder: str) -> list[str]:
     with reading(folder):
         try:
             if path is not None:
-                return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+                return sorted(name for name in os.listdir(path) if (path / name).is_dir())  # False for a loop of links
             rows = _remote(folder, _listing)
         except FileNotFoundError:
             return []
@@ -182,12 +198,24 @@ def list_names(folder: str) -> list[str]:
 
 def glob(pattern: str) -> list[str]:
     """Files matching a pattern with `*`, `?` or `[...]`, sorted."""
-    path = local_path(pattern)
-    if path is not None:
-        # A folder that is there is no pattern, whatever brackets its name holds.
-        folder = local_glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
-        return sorted(name for name in local_glob.glob(join(folder, path.name)) if os.path.isfile(name))
+    if local_path(pattern) is not None:
+        return [name for name in _local_matches(pattern) if os.path.isfile(name)]
     return sorted(_remote(pattern, lambda fs, at: [fs.unstrip_protocol(name) for name in fs.glob(at)]))
+
+
+def glob_others(pattern: str) -> list[str]:
+    """What a local pattern matches that is no file: as `list_others`, and folders."""
+    if local_path(pattern) is None:
+        return []
+    return [name for name in _local_matches(pattern) if not os.path.isfile(name)]
+
+
+def _local_matches(pattern: str) -> list[str]:
+    path = local_path(pattern)
+    assert path is not None
+    # A folder that is there is no pattern, whatever brackets its name holds.
+    folder = local_glob.escape(str(path.parent)) if path.parent.is_dir() else str(path.parent)
+    return sorted(local_glob.glob(join(folder, path.name)))
 
 
 class RangeReader:
@@ -198,7 +226,9 @@ class RangeReader:
         path = local_path(url)
         if path is not None:
             with reading(url):
-                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would be waited for
+                if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+                    raise StorageError(shown(url), "a folder, pipe or device", "a file")
 
     def read(self, start: int, end: int) -> bytes:
         """Bytes [start, end). Raises DataError when the file ends before `end`."""

@@ -23,6 +23,15 @@ class Window:
             self._start, self._block = start, self._reader.read(start, min(self.size, max(end, start + READ_AHEAD)))
         return self._block[start - self._start : end - self._start]
 
+    def glance(self, start: int, count: int) -> bytes:
+        """As `read`, for a few bytes far away: the window stays where it is."""
+        end = min(start + count, self.size)
+        if start >= end:
+            return b""
+        if self._start <= start and end <= self._start + len(self._block):
+            return self._block[start - self._start : end - self._start]
+        return self._reader.read(start, end)
+
     def exactly(self, start: int, count: int) -> bytes:
         """`count` bytes from `start`. Raises DataError when the file ends before."""
         if start + count > self.size:

@@ -1,22 +1,19 @@
 """An HTTP response as a crawler stored it: status, fields, and the body with its codings undone under a size cap."""
 
-import base64
-import binascii
-import hashlib
 import re
 import zlib
 from dataclasses import dataclass
 
 import brotli
 
-from curation.sources.warc.records import header_fields
+from curation.sources.warc.framing import header_fields
 
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)? (\d{3})(?: |\r|\n|$)")
 _HEAD_BYTES = 64 << 10
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r?\n")
 _MAX_CODINGS = 3
-_STEP = 1 << 16
-_DIGESTS = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}  # bytes
+_STEP, _FIRST_STEP = 1 << 16, 1 << 9  # bytes given to a decoder at once
+_MAX_MEMBERS = 1 << 14  # of a gzip body: an honest one that is flushed every few KiB stays below
 
 
 class Unusable(Exception):
@@ -74,21 +71,19 @@ def bodies(response: Response, cap: int) -> list[bytes]:
 
 
 def _dechunk(raw: bytes, cap: int) -> bytes:
-    pieces: list[bytes] = []
-    at = total = 0
+    whole, at = bytearray(), 0
     while True:
         line = _CHUNK_LINE.match(raw, at)
         if line is None:
             raise Unusable("bad_http")
         size = int(line[1], 16)
         if size == 0:
-            return b"".join(pieces)
-        total += size
+            return bytes(whole)
         if line.end() + size > len(raw):
             raise Unusable("bad_http")
-        if total > cap:
+        if len(whole) + size > cap:
             raise Unusable("too_big")
-        pieces.append(raw[line.end() : line.end() + size])
+        whole += raw[line.end() : line.end() + size]
         at = line.end() + size
         if raw.startswith(b"\r\n", at):
             at += 2
@@ -113,21 +108,29 @@ def _decode(data: bytes, coding: str, cap: int) -> bytes:
 
 
 def _inflate(data: bytes, wbits: int, cap: int) -> bytes:
-    pieces, left = [], cap
+    """All members of a body, fed piece by piece: what zlib hands back unused is copied, at worst a piece a member."""
+    out, at, members, step = bytearray(), 0, 0, _FIRST_STEP
+    inflate = zlib.decompressobj(wbits=wbits)
     while True:
-        inflate = zlib.decompressobj(wbits=wbits)
+        fed = data[at : at + step]
         try:
-            pieces.append(inflate.decompress(data, left + 1))
+            out += inflate.decompress(fed, cap + 1 - len(out))
         except zlib.error as error:
             raise Unusable("bad_encoding") from error
-        left -= len(pieces[-1])
-        if left < 0:
+        if len(out) > cap:
             raise Unusable("too_big")
+        at += len(fed) - len(inflate.unused_data if inflate.eof else inflate.unconsumed_tail)
         if not inflate.eof:
-            raise Unusable("short_body")
-        data = inflate.unused_data
-        if wbits != 31 or not data.startswith(b"\x1f\x8b"):
-            return b"".join(pieces)
+            if not fed:
+                raise Unusable("short_body")
+            step = min(2 * step, _STEP)
+        elif wbits == 31 and data.startswith(b"\x1f\x8b", at):
+            members, step = members + 1, _FIRST_STEP
+            if members >= _MAX_MEMBERS:
+                raise Unusable("bad_encoding")
+            inflate = zlib.decompressobj(wbits=wbits)
+        else:
+            return bytes(out)
 
 
 def _unbrotli(data: bytes, cap: int) -> bytes:
@@ -146,28 +149,3 @@ def _unbrotli(data: bytes, cap: int) -> bytes:
             return data
         raise Unusable("bad_encoding" if isinstance(error, brotli.error) else "unknown_encoding") from error
     return b"".join(pieces)
-
-
-def digest_matches(written: str, forms: list[bytes]) -> bool | None:
-    """Whether a WARC digest (`sha1:BASE32`, hex, ...) is of one of `forms`; None when it cannot be told."""
-    name, _, value = written.partition(":")
-    name = name.strip().lower().replace("-", "")
-    size = _DIGESTS.get(name)
-    if size is None:
-        return None
-    expected = _digest_bytes(value.strip(), size)
-    if expected is None:
-        return None
-    return any(hashlib.new(name, form, usedforsecurity=False).digest() == expected for form in forms)
-
-
-def _digest_bytes(text: str, size: int) -> bytes | None:
-    readers = (bytes.fromhex, lambda value: base64.b32decode(value.upper() + "=" * (-len(value) % 8)), base64.b64decode)
-    for reader in readers:
-        try:
-            found = reader(text)
-        except (ValueError, binascii.Error):
-            continue
-        if len(found) == size:
-            return found
-    return None

@@ -1,54 +1,27 @@
 """The records of a WARC file, plain or gzip, one after another, with damage told and stepped over.
 
-A record is passed on when its gzip member's checksum was right (or, in a file cut short, when it is complete; or, in
-a plain file, when the next record follows where it should). After damage reading goes on at the next member or record.
+A record is passed on when its gzip member's checksum was right, or its own digest is (or, in a file cut short, when it
+is complete; or, in a plain file, when the next record follows where it should). A record may share its member with
+others or run over several, but not over a member that starts with a record: then its length is a lie. After damage
+reading goes on at the next record, however far the lie would have led.
 """
 
-import re
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from curation.sources.warc.gunzip import MAGIC, Gunzip, Plain, next_member
+from curation.sources.warc.digests import digest_matches
+from curation.sources.warc.framing import Framing, Gap, Layout, Record
+from curation.sources.warc.gunzip import MAGIC, VERSION, Gunzip, Plain, Stream, next_member
+from curation.sources.warc.lookahead import Lookahead
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
 
-_VERSION = b"WARC/"
-_NEXT = re.compile(rb"\r\n\r\n(?=WARC/[01]\.[0-9]+\r\n)")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_HEADER_BYTES = 64 << 10
-_READ = 64 << 10
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
-_DRAINED_BYTES = 1 << 30  # decompressed bytes of one record that are passed over before its member is given up
-_SCAN = 1 << 20
+_WASTED_BYTES = 4 << 30  # read again in vain before overlapping members are passed by: some 10 s of a file
+_KNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
-
-@dataclass(slots=True)
-class Record:
-    """headers: lower-case name -> value (of a repeated one the first); block: None when it is over the size cap."""
-
-    headers: dict[str, str]
-    block: bytes | None
-    start: int  # position in the decompressed stream
-    end: int
-
-
-@dataclass(slots=True)
-class Gap:
-    """Damage: `skipped` bytes of the file from `offset` on were passed over; `records` at least were lost."""
-
-    reason: str  # truncated_file, damaged_record, bad_warc
-    offset: int
-    skipped: int
-    records: int = 1
-
-
-class _Broken(Exception):
-    """The stream does not go on as a WARC at `position`; nothing behind it can be trusted."""
-
-    def __init__(self, reason: str, position: int) -> None:
-        super().__init__(reason)
-        self.reason, self.position = reason, position
+__all__ = ["Gap", "Record", "read_records"]
 
 
 def read_records(path: str, block_bytes: int) -> Iterator[Record | Gap]:
@@ -58,180 +31,95 @@ def read_records(path: str, block_bytes: int) -> Iterator[Record | Gap]:
     """
     file = Window(path)
     head = file.read(0, 5)
-    if not (head.startswith(MAGIC) or head == _VERSION):
-        raise _no_warc(file, f"starts with {head!r}" if head else "is empty")
-    found = False
+    if not (head.startswith(MAGIC) or head == VERSION):
+        packed = next((name for magic, name in _KNOWN.items() if head.startswith(magic)), "")
+        raise _no_warc(
+            file, f"is compressed with {packed}" if packed else f"starts with {head!r}" if head else "is empty"
+        )
+    records = gaps = 0
     for item in _whole_file(file, head.startswith(MAGIC), block_bytes):
-        if isinstance(item, Gap) and not found and item.offset + item.skipped >= file.size:
-            raise _no_warc(file, "holds no complete WARC record")
-        found = found or isinstance(item, Record)
+        records += isinstance(item, Record)
+        gaps += isinstance(item, Gap)
         yield item
-    if not found:
-        raise _no_warc(file, "holds no WARC record")
+    if not records:
+        raise _no_warc(file, "holds no complete WARC record" if gaps else "holds no WARC record")
 
 
 def _no_warc(file: Window, found: str) -> DataError:
     return DataError(file.where, found, "a WARC file, plain or gzip", "copy it again or take it out of `paths`")
 
 
+@dataclass(slots=True)
+class _Search:
+    """Where the next undamaged member is looked for. Members that overlap are tried while patience lasts: without an
+    end to it, a file of members inside members would be read as many times as it has bytes."""
+
+    file: Window
+    far: int = 0  # furthest offset that a damaged member was read to
+    patience: int = 0
+
+    def behind(self, stream: Stream) -> int:
+        if not isinstance(stream, Gunzip):
+            return self.file.size
+        at = stream.damaged_at
+        if at < self.far:
+            self.patience -= max(stream.wasted, stream.reached - at)
+        self.far = max(self.far, stream.reached)
+        return next_member(self.file, at + 1 if self.patience >= 0 else max(at + 1, self.far), VERSION)
+
+
 def _whole_file(file: Window, zipped: bool, block_bytes: int) -> Iterator[Record | Gap]:
+    search, layout = _Search(file, patience=_WASTED_BYTES), Layout()
     offset = 0
     while offset < file.size:
-        stream = Gunzip(file, offset) if zipped else Plain(file, offset)
-        gap = yield from _trusted(stream, block_bytes)
-        if gap is None:
+        ahead = Lookahead(Gunzip(file, offset) if zipped else Plain(file, offset))
+        framing = Framing(ahead, block_bytes, layout)
+        lost = yield from _trusted(ahead, framing)
+        damage, gap = ahead.stream.damage, framing.open
+        if not damage and gap is None:
             return
-        if zipped:
-            resume = next_member(file, gap.offset + 1, _VERSION)
+        offset = search.behind(ahead.stream) if damage else file.size
+        if gap is None:
+            gap = Gap(damage, ahead.stream.damaged_at, 0, max(1, lost))
         else:
-            resume = _next_record(file, gap.offset)
-        at_end = resume == file.size and not zipped and gap.reason == "damaged_record"
-        reason = "truncated_file" if at_end else gap.reason
-        yield Gap(reason, gap.offset, resume - gap.offset, gap.records)
-        offset = resume
+            gap.records += lost
+        cut = not zipped and gap.reason == "damaged_record"  # nothing that is whole follows: the file was cut
+        gap.reason = damage or ("truncated_file" if cut else gap.reason)
+        gap.skipped = offset - gap.offset
+        yield gap
 
 
-def _next_record(file: Window, offset: int) -> int:
-    """Where in a plain file the first record behind `offset` starts; else the file's size."""
-    for at in range(offset, file.size, _SCAN):
-        match = _NEXT.search(file.read(at, _SCAN + 64))
-        if match:
-            return at + match.end()
-    return file.size
-
-
-def _trusted(stream: Gunzip | Plain, block_bytes: int) -> Generator[Record, None, Gap | None]:
-    """Records of one stream that were verified; returns the gap that ended it (bytes not yet known), or None."""
-    held: deque[Record] = deque()
-    held_bytes, broken = 0, None
-    records = _framed(stream, block_bytes)
-    while True:
-        try:
-            record = next(records, None)
-        except _Broken as error:
-            broken = error
-            break
-        if record is None:
-            break
-        held.append(record)
-        held_bytes += len(record.block or b"")
-        while held and (held[0].end <= stream.verified or held_bytes > _HELD_BYTES):
-            held_bytes -= len(held[0].block or b"")
+def _trusted(ahead: Lookahead, framing: Framing) -> Generator[Record | Gap, None, int]:
+    """Gives the records that are as they were written; returns how many were not."""
+    held: deque[Record | Gap] = deque()
+    held_bytes = 0
+    for item in framing.records():
+        held.append(item)
+        held_bytes += _weight(item)
+        while held and (_end(held[0]) <= ahead.stream.verified or held_bytes > _HELD_BYTES):
+            held_bytes -= _weight(held[0])
             yield held.popleft()
-    while held and (held[0].end <= stream.verified or stream.damage == "truncated_file"):
-        yield held.popleft()
-    if stream.damage:
-        assert isinstance(stream, Gunzip)
-        # Both the records that were complete but not verified, and the one that was being read.
-        return Gap(stream.damage, stream.damaged_at, 0, max(1, len(held) + (broken is not None)))
-    return Gap(broken.reason, stream.place_of(broken.position), 0) if broken else None
-
-
-def _framed(stream: Gunzip | Plain, block_bytes: int) -> Iterator[Record]:
-    """Cuts the stream into records. Raises _Broken where it does not go on as a WARC does."""
-    window = _Front(stream)
-    while window.skip_line_ends():
-        start = window.position
-        headers = _headers(window, start)
-        length = headers.get("content-length", "").encode("utf-8", "replace")
-        if not _LENGTH.fullmatch(length):
-            raise _Broken("bad_warc", start)
-        size = int(length)
-        block = window.take(size) if size <= block_bytes else window.drain(size)
-        if block is None:
-            raise _Broken("damaged_record", start)
-        end = window.position
-        # A wrong length shows here.
-        if not window.at_boundary():
-            raise _Broken("damaged_record", start)
-        yield Record(headers, block if size <= block_bytes else None, start, end)
-
-
-def _headers(window: "_Front", start: int) -> dict[str, str]:
-    head, cut = window.take_header()
-    if cut and (head.startswith(_VERSION) or _VERSION.startswith(head)):
-        raise _Broken("damaged_record", start)
-    if cut or not head.startswith(_VERSION):
-        raise _Broken("bad_warc", start)
-    return dict(reversed(header_fields(head)))
-
-
-def header_fields(head: bytes) -> list[tuple[str, str]]:
-    """(lower-case name, value) of each field behind the first line; folded lines joined, lines without colon out."""
-    lines: list[str] = []
-    for line in head.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")[1:]:
-        if line[:1] in (" ", "\t") and lines:
-            lines[-1] += " " + line.strip()
+    lost = 0
+    for item in held:
+        if isinstance(item, Gap) or _end(item) <= ahead.stream.verified or _is_right(item, ahead.stream.damage):
+            yield item
         else:
-            lines.append(line)
-    fields = (line.partition(":") for line in lines)
-    return [(name.strip().lower(), value.strip()) for name, colon, value in fields if colon]
+            lost += 1
+    return lost
 
 
-class _Front:
-    """The next bytes of a stream."""
-
-    def __init__(self, stream: Gunzip | Plain) -> None:
-        self._stream = stream
-        self._bytes = bytearray()
-        self.position = 0  # of the first byte of `_bytes` in the stream
-
-    def _fill(self, count: int) -> bool:
-        """Holds at least `count` bytes if the stream has them."""
-        while len(self._bytes) < count:
-            data = self._stream.read(max(_READ, count - len(self._bytes)))
-            if not data:
-                return False
-            self._bytes += data
+def _is_right(record: Record, damage: str) -> bool:
+    """Whether a record is used though the checksum of its member was not seen to be right."""
+    if damage != "damaged_record":
         return True
+    return (
+        record.block is not None and digest_matches(record.headers.get("warc-block-digest", ""), [record.block]) is True
+    )
 
-    def _drop(self, count: int) -> None:
-        del self._bytes[:count]
-        self.position += count
 
-    def skip_line_ends(self) -> bool:
-        """Goes to the next byte that is no line end; False at the end of the stream."""
-        while self._fill(1):
-            rest = self._bytes.lstrip(b"\r\n")
-            self._drop(len(self._bytes) - len(rest))
-            if rest:
-                return True
-        return False
+def _end(item: Record | Gap) -> int:
+    return item.end if isinstance(item, Record) else 0
 
-    def take_header(self) -> tuple[bytes, bool]:
-        """The bytes up to the empty line, and whether the stream ends before it. Nothing when it is over the cap."""
-        searched = 0
-        while True:
-            ends = self._bytes.find(b"\r\n\r\n", max(0, searched - 3))
-            if ends >= 0:
-                head = bytes(self._bytes[:ends])
-                self._drop(ends + 4)
-                return head, False
-            searched = len(self._bytes)
-            if searched > _HEADER_BYTES:
-                return b"", False
-            if not self._fill(searched + 1):
-                return bytes(self._bytes), True
 
-    def take(self, size: int) -> bytes | None:
-        if not self._fill(size):
-            return None
-        block = bytes(memoryview(self._bytes)[:size])
-        self._drop(size)
-        return block
-
-    def drain(self, size: int) -> bytes | None:
-        """Passes over `size` bytes; None when there are fewer, or too many to go on."""
-        left = min(size, _DRAINED_BYTES + 1)
-        while left and self._fill(1):
-            count = min(left, len(self._bytes))
-            self._drop(count)
-            left -= count
-        return b"" if not left and size <= _DRAINED_BYTES else None
-
-    def at_boundary(self) -> bool:
-        """Whether a record may end here: two line ends, or the next record, or the end of what the stream gives."""
-        self._fill(4 + len(_VERSION))
-        rest = bytes(self._bytes[: 4 + len(_VERSION)])
-        following = rest.lstrip(b"\r\n")
-        return rest.startswith(b"\r\n\r\n") or _VERSION.startswith(following[: len(_VERSION)])
+def _weight(item: Record | Gap) -> int:
+    return len(item.block or b"") if isinstance(item, Record) else 0

@@ -15,8 +15,10 @@ from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
 from curation.sources.source import Part, Source
 from curation.sources.urls import resolve
-from curation.sources.warc.http_message import Response, Unusable, bodies, digest_matches, parse_response
+from curation.sources.warc.digests import digest_matches
+from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
 from curation.sources.warc.records import Gap, Record, read_records
+from curation.table import robots
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a body
+# Characters of all rows that one page makes. A row holds its page's address and robots beside its own address and
+# text: honest pages make fewer than 12 times their own length, and a page of 3 KB can be written that makes 34 MB.
+_ROOM_CHARS, _ROOM_FACTOR, _PAGE_CHARS = 64 << 10, 32, 4 << 20
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
@@ -43,7 +48,7 @@ class WarcSource(Source):
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,
-        bad_texts; bytes_skipped by damage. Raises DataError when the file is no WARC."""
+        bad_texts; bytes_skipped by damage; robots_cut, directives that had no room. DataError when it is no WARC."""
         reading = _Reading(self, sink)
         for item in read_records(part.path, max(self.max_image_bytes, self.max_page_bytes) + _HEAD_ROOM):
             if isinstance(item, Gap):
@@ -122,7 +127,7 @@ class _Reading:
             problem = self.limits(len(body), ext, is_page, bool(cut), response.status)
         if problem:
             self.counts[f"bad_bodies:{problem}"] += 1
-        robots = _joined(response.all("x-robots-tag"))
+        tags = self.robots(response.all("x-robots-tag"))
         date = record.headers.get("warc-date", "")
         location = resolve(url, response.first("location"))[0] if 300 <= response.status < 400 else ""
         self.sink.image(
@@ -130,13 +135,13 @@ class _Reading:
             body=body if ext and not problem else None,
             status=response.status,
             content_type=content_type[:200],
-            x_robots_tag=robots,
+            x_robots_tag=tags,
             fetched_at=date if _DATE.fullmatch(date) else "",
             extra=json.dumps({"location": location}) if location else "",
         )
         self.counts["images"] += bool(ext and not problem)
         if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever
-            self.page(url, decode_page(body, content_type), robots)
+            self.page(url, decode_page(body, content_type), tags)
 
     def limits(self, size: int, ext: str, is_page: bool, cut: bool, status: int) -> str:
         if status == 206:
@@ -147,24 +152,30 @@ class _Reading:
             return "too_big"
         return "" if ext or is_page else "not_image"
 
-    def page(self, url: str, text: str, robots: str) -> None:
+    def page(self, url: str, text: str, tags: str) -> None:
         settings = self.settings
         page = read_page(text, url, max_images=settings.max_images_per_page, max_text_chars=settings.max_text_chars)
         self.counts["pages"] += 1
         self.counts.update(page.counts)
-        said = _joined([*([robots] if robots else []), *page.robots])
+        said = self.robots([*([tags] if tags else []), *page.robots])
+        room = min(_PAGE_CHARS, _ROOM_CHARS + _ROOM_FACTOR * len(text))
         for mention in page.mentions:
-            for source, text in mention.texts or (("alt", ""),):  # an image without words is still in the universe
+            for source, caption in mention.texts or (("alt", ""),):  # an image without words is still in the universe
+                room -= len(mention.url) + len(caption) + len(url) + len(said) + len(page.language)
+                if room < 0:
+                    self.counts["bad_mentions:page_cap"] += 1
+                    continue
                 self.sink.occurrence(
-                    url=mention.url, text=text, source=source, page_url=url, page_robots=said, language=page.language
+                    url=mention.url, text=caption, source=source, page_url=url, page_robots=said, language=page.language
                 )
+
+    def robots(self, values: list[str]) -> str:
+        text, cut = robots.joined(values)
+        if cut:
+            self.counts["robots_cut"] += cut
+        return text
 
 
 def _is_page(body: bytes, content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
     return kind in _PAGE_TYPES or (kind in ("", "application/octet-stream") and _PAGE_START.match(body, 0) is not None)
-
-
-def _joined(values: list[str]) -> str:
-    """Robots values as one. Those with a colon may name one robot and speak for what follows them: they go last."""
-    return ", ".join(sorted(dict.fromkeys(values), key=lambda value: ":" in value))

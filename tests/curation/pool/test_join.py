@@ -80,6 +80,17 @@ def test_of_several_captures_the_newest_good_one_counts_then_the_smallest_digest
     assert first["x_robots_tag"] == "noimageai, bot: noai"  # what one robot is told goes last
 
 
+def test_what_many_pages_say_of_one_image_is_bounded_and_no_opt_out_is_lost(tmp_path):
+    pages = [said(A, "a", page_url=f"http://p/{n}", page_robots=f"robot{n}: x{n}, word{n}") for n in range(400)]
+    pages.append(said(A, "a", page_url="http://p/last", page_robots="zbot: noai"))
+    captures = [got(A, picture(1), x_robots_tag=f"word{n}, bot{n}: x") for n in range(300)]
+    captures.append(got(A, picture(1), x_robots_tag="zbot: noimageai"))
+    pair, _ = joined(tmp_path, pages + captures[:200], captures[200:])[A]
+    heard, tags = pair["captions"][0]["page_robots"], pair["x_robots_tag"]
+    assert heard.startswith("noai, ") and len(heard) <= 1000 and heard.endswith(" more")
+    assert tags.startswith("noimageai, ") and len(tags) <= 1000
+
+
 @pytest.mark.parametrize(
     ("rows", "reason", "detail"),
     [

@@ -272,3 +272,14 @@ def test_a_file_url_is_the_local_path(tmp_path):
     make_dataset(str(tmp_path), 1, 2)
     assert open_dataset(f"file://{tmp_path}").read_pair(0, 1) == open_dataset(str(tmp_path)).read_pair(0, 1)
     assert storage.exists(f"file://{tmp_path}/{MANIFEST}")
+
+
+def test_a_pipe_or_device_is_never_waited_for_nor_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, "/dev/zero"):
+        with pytest.raises(StorageError, match="a folder, pipe or device"):
+            storage.read_bytes(str(path))
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "good").write_bytes(b"x")
+    assert storage.list_sizes(str(tmp_path)) == {"good": 1}
+    assert storage.list_others(str(tmp_path)) == ["loop", "pipe"]

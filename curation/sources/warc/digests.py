@@ -1,0 +1,35 @@
+"""Digests as WARC headers state them, in the spellings that crawlers use."""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterable
+
+_DIGESTS = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}  # bytes
+
+
+def digest_matches(written: str, forms: Iterable[bytes]) -> bool | None:
+    """Whether a WARC digest (`sha1:BASE32`, hex, ...) is of one of `forms`; None when it cannot be told."""
+    name, _, value = written.partition(":")
+    name = name.strip().lower().replace("-", "")
+    size = _DIGESTS.get(name)
+    if size is None:
+        return None
+    expected = _digest_bytes(value.strip(), size)
+    if expected is None:
+        return None
+    return any(hashlib.new(name, form, usedforsecurity=False).digest() == expected for form in forms)
+
+
+def _digest_bytes(text: str, size: int) -> bytes | None:
+    if len(text) > 2 * size:
+        return None
+    readers = (bytes.fromhex, lambda value: base64.b32decode(value.upper() + "=" * (-len(value) % 8)), base64.b64decode)
+    for reader in readers:
+        try:
+            found = reader(text)
+        except (ValueError, binascii.Error):
+            continue
+        if len(found) == size:
+            return found
+    return None

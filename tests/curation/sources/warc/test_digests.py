@@ -1,0 +1,16 @@
+"""Digests that a WARC states about a body, in the spellings that crawlers use."""
+
+import base64
+import hashlib
+
+from curation.sources.warc.digests import digest_matches
+
+
+def test_base32_and_hex_digests_are_both_understood():
+    body = b"x"
+    raw = hashlib.sha256(body).digest()
+    for written in (raw.hex(), base64.b32encode(raw).decode(), base64.b32encode(raw).decode().rstrip("=").lower()):
+        assert digest_matches(f"sha256:{written}", [body]) is True
+        assert digest_matches(f"SHA-256:{written}", [b"y"]) is False
+    assert digest_matches("", [body]) is None and digest_matches("crc7:00", [body]) is None
+    assert digest_matches("sha1:!!", [body]) is None
