@@ -49,6 +49,18 @@ def tiff(*more: tuple[int, int, int, int], drop: tuple[int, ...] = (), data: byt
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4) + data
 
 
+def strips(count: int) -> bytes:
+    """As many strips as wanted that all point at the same bytes, each of nearly the whole picture."""
+    return tiff((273, 4, count, behind(8)), (278, 4, 1, 15), data=struct.pack("<I", 8) * count + bytes(256))
+
+
+def big_tiff(numbers: int) -> bytes:
+    plain = {256: (4, 16), 257: (4, 16), 258: (3, 8), 259: (3, 1), 262: (3, 1), 273: (4, 16), 277: (3, 1), 278: (4, 16)}
+    rows = b"".join(struct.pack("<HHQQ", tag, kind, 1, value) for tag, (kind, value) in plain.items())
+    rows += struct.pack("<HHQQ", 40000, 4, numbers, 16 + 8 + 9 * 20 + 8)
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 9) + rows + bytes(8) + bytes(4 * numbers)
+
+
 def behind(tags: int) -> int:
     """Where the data of such a TIFF of `tags` tags begins."""
     return 8 + 2 + 12 * tags + 4
@@ -72,7 +84,7 @@ def rle_bmp(side: int, codes: bytes) -> bytes:
 
 
 SWELLING = zlib.compress(bytes(1 << 20), 9)
-SHARED = 200_000  # strips that all point at the same bytes
+COMMAS = b"GIF89a\x10\0\x10\0\xf7\0\0" + b"," * 768  # "," also begins a frame
 NUMBERS = 400_000
 
 FORGED = {
@@ -94,12 +106,12 @@ FORGED = {
     "empty pixel data": (png(cut=[chunk(b"IDAT") * 120_000]), "metadata_cap"),
     "pieces of a comment": (GIF[:FRAME] + b"!\xfe" + b"\1a" * 120_000 + b"\0" + GIF[FRAME:], "metadata_cap"),
     "comments": (GIF[:FRAME] + b"!\xfe\1a\0" * 60_000 + GIF[FRAME:], "metadata_cap"),
+    "a comment behind a table of commas": (COMMAS + b"!\xfe" + b"\1a" * 120_000 + b"\0" + GIF[FRAME:], "metadata_cap"),
     "bytes between blocks": (GIF[:FRAME] + b"\1" * 120_000 + GIF[FRAME:], "metadata_cap"),
     # 30 s and more: every strip draws the picture again
-    "strips over each other": (
-        tiff((273, 4, SHARED, behind(8)), (278, 4, 1, 15), data=struct.pack("<I", 8) * SHARED + bytes(256)),
-        "pixel_cap",
-    ),
+    "strips over each other": (strips(1000), "pixel_cap"),
+    "very many strips over each other": (strips(140_000), "pixel_cap"),
+    "numbers in a BigTIFF": (big_tiff(NUMBERS), "metadata_cap"),
     "numbers": (tiff((40000, 5, NUMBERS, behind(9)), data=b"\1\0\0\0\3\0\0\0" * NUMBERS), "metadata_cap"),
     "numbers in EXIF": (
         tiff(
@@ -188,6 +200,9 @@ HONEST = {
     "a TIFF of JPEG": encoded(picture(1), "TIFF", compression="jpeg"),
     "a TIFF in pages": encoded(SMALL, "TIFF", save_all=True, append_images=[SMALL] * 50),
     "a TIFF in tiles": tiff((322, 4, 1, 16), (323, 4, 1, 16), (324, 4, 1, 8), (325, 4, 1, 256), drop=(273, 278)),
+    "a BigTIFF": big_tiff(10_000),
+    "a tag that lies": tiff((40000, 4, 1 << 31, 8)),
+    "a run-length BMP of noise": rle_bmp(300, (b"\1\2" * 300 + b"\0\0") * 300 + b"\0\1"),
     "a run-length BMP": rle_bmp(64, (b"\x40\1\0\0") * 64 + b"\0\1"),
 }  # fmt: skip
 

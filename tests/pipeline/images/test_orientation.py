@@ -63,6 +63,7 @@ def test_the_text_of_a_png_and_xmp_are_asked_when_exif_is_silent():
     assert orientation({"XML:com.adobe.xmp": '<a tiff:Orientation="3"/>'}) == 3
     assert orientation({"xmp": b"<tiff:Orientation>5</tiff:Orientation>"}) == 5
     assert orientation({"xmp": b'tiff:Orientation="5"', "exif": block(2)}) == 2
+    assert orientation({"xmp": b'tiff:Orientation="5"', "exif": block(0)}) == 1
 
 
 @pytest.mark.parametrize("number", range(1, 9))
