@@ -4,19 +4,21 @@
     image = picture.rgb()                          # first frame, upright, opaque, 8-bit RGB
 
 Decoders are where crawled bytes hurt: heap overflows, decompression bombs, files that include other files. So only the
-formats asked for are opened (no plugin scan), sizes and scans are counted before a pixel is decoded, only the first
-frame is looked at, truncated files are refused and SVG is never rendered.
+formats asked for are opened (no plugin scan), sizes and what else costs time are counted before a pixel is decoded
+(costs.py), only the first frame is looked at, truncated files are refused and SVG is never rendered.
 """
 
 import functools
 import io
-import re
+import logging
 import warnings
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from pipeline.images.background import BACKGROUNDS, opaque
+from pipeline.images.costs import decoding_cost, reading_cost
 from pipeline.images.formats import image_format
+from pipeline.images.orientation import orientation, upright
 
 PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
 FORMATS = tuple(PILLOW_NAMES)
@@ -26,13 +28,6 @@ LARGEST_SIDE = 1 << 16
 # What is decoded unless a recipe says otherwise, in curation as in training.
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 20_000
-MAX_SCANS = 100  # encoders write about ten; 6,000 empty ones make 1.7 MB of JPEG cost 25 s
-BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
-
-_ORIENTATION = 0x0112
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # behind entropy-coded data: not a stuffed byte, not a restart
-_NO_LENGTH = frozenset([0x01, 0xD8, *range(0xD0, 0xD8)])
-_SOS, _EOI = 0xDA, 0xD9
 
 
 class Refused(Exception):
@@ -60,6 +55,8 @@ class Picture:
         self._body, self.ext = body, image_format(body)
         if self.ext not in formats:
             raise Refused("svg" if self.ext == "svg" else "format" if self.ext else "not_decodable")
+        if reason := reading_cost(body, self.ext):
+            raise Refused(reason)
         try:
             self._image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
         except Image.DecompressionBombError:
@@ -67,8 +64,8 @@ class Picture:
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
             raise Refused(_reason(body, self.ext, str(error))) from None
         _check_size(*self._image.size, max_pixels, max_side)
-        if self.ext == "jpg" and _scans(body) > MAX_SCANS:
-            raise Refused("scan_cap")
+        if reason := decoding_cost(body, self.ext, self._image, max_pixels):
+            raise Refused(reason)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -88,7 +85,8 @@ class Picture:
             self._image.draft(None, (max(1, int(width / spare)), max(1, int(height / spare))))
         self._load()
         try:
-            return _opaque(self._upright(), BACKGROUNDS[background])
+            depth = self._body[24] if self.ext == "png" else 8
+            return upright(opaque(self._image, BACKGROUNDS[background], depth), self._orientation())
         except Exception as error:
             raise Refused(_reason(self._body, self.ext, str(error))) from None
 
@@ -101,18 +99,8 @@ class Picture:
             raise Refused(_reason(self._body, self.ext, str(error))) from None
 
     def _orientation(self) -> int:
-        """EXIF orientation 1 to 8; 1 when absent or unreadable."""
-        try:
-            found = self._image.getexif().get(_ORIENTATION, 1)
-        except Exception:  # a broken EXIF block says nothing about the pixels
-            return 1
-        return found if found in range(1, 9) else 1
-
-    def _upright(self) -> Image.Image:
-        try:
-            return ImageOps.exif_transpose(self._image)
-        except Exception:
-            return self._image
+        """EXIF orientation 1 to 8. A TIFF is turned by Pillow itself, its size included."""
+        return 1 if self.ext == "tiff" else orientation(self._image.info)
 
 
 def decode(
@@ -121,21 +109,6 @@ def decode(
     """The displayed picture on white, and its format. Raises Refused as `Picture`."""
     picture = Picture(body, formats, max_pixels, max_side)
     return picture.rgb(), picture.ext
-
-
-def _opaque(image: Image.Image, ground: tuple[int, int, int]) -> Image.Image:
-    """8-bit RGB by a fixed rule: alpha composited on `ground`, 16-bit levels cut to their high byte."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):  # Pillow's own conversion clips everything above 255 to white
-        levels = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        below = Image.new("RGBA", layer.size, (*ground, 255))
-        below.alpha_composite(layer)
-        return below.convert("RGB")
-    return image.convert("RGB")
 
 
 def _check_size(width: int, height: int, max_pixels: int, max_side: int) -> None:
@@ -147,27 +120,12 @@ def _check_size(width: int, height: int, max_pixels: int, max_side: int) -> None
         raise Refused("pixel_cap")
 
 
-def _scans(body: bytes) -> int:
-    """Scans of a JPEG up to its end mark, each of which costs a pass over the whole picture; stops above the cap."""
-    at, scans = 2, 0
-    while match := _MARKER.search(body, at):
-        kind, at = match[1][0], match.end()
-        if kind == _EOI:
-            break
-        if kind == _SOS:
-            scans += 1
-            if scans > MAX_SCANS:
-                break
-        if kind not in _NO_LENGTH:
-            at += max(2, int.from_bytes(body[at : at + 2], "big"))
-    return scans
-
-
 @functools.cache
 def _silence_pillow() -> None:
     """Pillow warns of sizes that the caps refuse anyway, and of odd metadata. Once a process: filters are global."""
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
 
 
 def _reason(body: bytes, ext: str, message: str) -> str:

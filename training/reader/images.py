@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 
 from pipeline.contract.pairs import EXTS
 from pipeline.draws import keyed_uniform
-from pipeline.images.decoder import BACKGROUNDS, MAX_PIXELS, PILLOW_MAX_PIXELS, Picture
+from pipeline.images.background import BACKGROUNDS
+from pipeline.images.decoder import MAX_PIXELS, PILLOW_MAX_PIXELS, Picture
 from pipeline.settings import Settings
 
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))  # of keyed crops; the range of Inception's (Szegedy et al. 2015)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.images.decoder import FORMATS, MAX_SCANS, Picture, Refused, decode
+from pipeline.images.costs import MAX_SCANS
+from pipeline.images.decoder import FORMATS, Picture, Refused, decode
 from tests.helpers.places import ROOT
 
 
