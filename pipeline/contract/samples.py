@@ -22,6 +22,7 @@ REFUSED_SUFFIXES = {"pkl", "pickle", "pyd", "pth", "pt"}  # decoders of these ca
 FOLDERS = "a folder"  # how `ignored` counts them
 _NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
 _MAX_NAME = 255
+_MOST_ASIDE = 10_000  # odd members that may still find their sample
 _LOST: frozenset[str] = frozenset()  # the roles seen of a key that damage took members from
 
 
@@ -53,6 +54,7 @@ class SampleTar:
         self.gaps: list[Gap] = []
         self.lost = 0
         self._seen: dict[str, frozenset[str]] = {}  # the roles of every key
+        self._aside: dict[str, Sample] = {}  # odd members whose sample has not begun, or never will
         self._beside = False  # whether the next sample touches damage
 
     def __iter__(self) -> Iterator[Sample]:
@@ -65,12 +67,25 @@ class SampleTar:
             key, role, problem = self._place(item)
             if not role:
                 continue
+            if problem and (sample is None or key != sample.key):
+                self._take(self._aside.setdefault(key, Sample(key, item.header, problem=problem)), role, item)
+                if len(self._aside) >= _MOST_ASIDE:
+                    yield from self._given_up()
+                continue  # it may lie in the midst of another sample
             if sample is None or key != sample.key:
                 yield from self._closed(sample)
                 sample = self._opened(key, item)
             twice = self._take(sample, role, item)
             sample.problem = sample.problem or problem or twice
         yield from self._closed(sample)
+        yield from self._given_up()
+
+    def _given_up(self) -> Iterator[Sample]:
+        """The samples known by odd members alone; what follows of their keys is lost."""
+        for sample in self._aside.values():
+            self._seen.setdefault(sample.key, _LOST)
+            yield sample
+        self._aside.clear()
 
     def _place(self, member: Member) -> tuple[str, str, str]:
         """(key, role, problem): the name cut at the first dot after its folders. Role "" for what is not read."""
@@ -104,7 +119,8 @@ class SampleTar:
             raise damage(
                 self.window.where, member.header, f"key {key!r} again", "each key once, its members side by side"
             )
-        sample, self._beside = Sample(key, member.header, beside_damage=self._beside), False
+        sample = self._aside.pop(key, None) or Sample(key, member.header)
+        sample.beside_damage, self._beside = self._beside, False
         return sample
 
     def _take(self, sample: Sample, role: str, member: Member) -> str:
@@ -121,6 +137,9 @@ class SampleTar:
         of_another = bool(key and suffix in self.roles and (sample is None or key != sample.key))
         if sample is not None:
             sample.beside_damage = sample.beside_damage or not of_another
+            if gap.start < sample.end:  # headers lie in the payload of its last member: it is not as long as it says
+                sample.members.popitem()
+                sample.end = gap.start
         yield from self._closed(sample)
         if of_another:
             self._seen.setdefault(key, _LOST)
@@ -140,7 +159,7 @@ class SampleTar:
             # The name of a lone member may have stood in an extended header that is gone: doubt the next sample, too.
             self._beside = self._beside or (before is None and sample.beside_damage and len(roles) == 1)
             return
-        if before is not None and not roles & before:
+        if before is not None and not roles & before and not sample.problem:
             expected = "the members of a key side by side: this tar is not in the order of its samples"
             hint = "pack it again with: tar --sort=name, or take it out of `paths`"
             where = f"{self.window.where} at byte {sample.start}"

@@ -57,7 +57,8 @@ def parquet_table(
 def parquet_batches(source: Path | pa.BufferReader, where: str, most: Most, rows: int) -> Iterator[pa.RecordBatch]:
     """Batches of up to `rows` rows whose texts are still in dictionaries (`unpacked_bytes` counts them)."""
     with _opened(source, where, None, most) as file:
-        yield from file.iter_batches(batch_size=rows, use_threads=False)
+        for group in range(file.num_row_groups):  # a list of dictionaries cannot span two
+            yield from file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False)
 
 
 @contextmanager

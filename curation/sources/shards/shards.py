@@ -95,8 +95,9 @@ class ShardsSource(Source):
             )  # fmt: skip
         counts.update({f"bad_members:{reason}": count for reason, count in tar.odd.items()})
         folders = tar.ignored.pop(FOLDERS, 0)
-        counts.update({"ignored_members": tar.ignored.total(), "ignored_folders": folders})
-        return {name: count for name, count in sorted(counts.items()) if count or name in ("records", "images")}
+        passed_by = {"ignored_members": tar.ignored.total(), "ignored_folders": folders}
+        counts.update({name: count for name, count in passed_by.items() if count})
+        return dict(sorted(counts.items()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from pipeline.contract.dataset import open_dataset, verify
-from pipeline.contract.scan import scan_tar
 from pipeline.contract.manifest import MANIFEST, Manifest
+from pipeline.contract.scan import scan_tar
 from pipeline.contract.shards import write_shard
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset, make_pair
