@@ -118,7 +118,7 @@ def _row_problem(row: dict[str, Any], key: str, at: int, block: bytes) -> tuple[
     content, _ = parse_meta(meta)
     if not content or not is_utf8(text):
         return "metadata or a caption that nobody can read", "a JSON object, and a text in UTF-8"
-    again = index_row(row["key"], content.get("uid"), row["row"], (at, len(block)), row["ext"], spans, content)
+    again = index_row(row["key"], str(content.get("uid")), row["row"], (at, len(block)), row["ext"], spans, content)
     names = [name for name in row if row[name] != again[name]]
     return (f"{names[0]} {row[names[0]]!r} in the index", f"{again[names[0]]!r} as the pair says") if names else None
 

@@ -210,8 +210,8 @@ class _Reading:
         if not own and place and place.size > MAX_META:
             self.counts["bad_texts:text_too_long"] += 1
         elif not own and place and place.size:
-            text = self.window.exactly(place.start, place.size)
-            own = [("caption", text.decode("utf-8", "replace"))]  # U+FFFD is refused below
+            words = self.window.exactly(place.start, place.size)
+            own = [("caption", words.decode("utf-8", "replace"))]  # U+FFFD is refused below
         for name, source in _CAPTION_FIELDS.items():
             if name != "captions":
                 own += _listed(meta.get(name), source)
