@@ -1,7 +1,6 @@
 """Opens a curated dataset, or plain tars, for reading: every pair in one range read, checked before it is used."""
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.contract.index import read_index, scan_tar
+from pipeline.contract.index import read_index
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
 from pipeline.contract.pairs import captions_problem, row_checksum
+from pipeline.contract.scan import scan_tar
 from pipeline.contract.verify import Problem, Report, verify
 from pipeline.errors import DataError
 
@@ -123,10 +123,21 @@ class Dataset:
             where = f"{storage.shown(self.shards[shard].url)} at byte {offset} (pair {key})"
             hint = f"see all damage with: clipmill data verify {storage.shown(self.url)}"
             raise DataError(where, f"row checksum {found:016x}", f"{expected:016x} as the index says", hint)
-        meta, words = json.loads(json_) if json_ else {}, text.decode()
+        meta, words = _opened(text, json_, f"{storage.shown(self.shards[shard].url)} at byte {offset} (pair {key})")
         if captions_problem(meta.get("captions")):
             meta["captions"] = [{"text": words, "source": "txt"}]
         return RawPair(places.uid[row].as_py(), key, image, places.ext[row].as_py(), words, meta)
+
+
+def _opened(text: bytes, json_: bytes, where: str) -> tuple[dict[str, Any], str]:
+    """Metadata and words. DataError naming the pair when a writer vouched for what is no pair."""
+    meta = storage.json_object(json_) if json_ else {}
+    if meta is None:
+        raise DataError(where, "metadata that is no JSON object", "a pair as pipeline/contract/README.md says")
+    try:
+        return meta, text.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(where, "a caption that is no UTF-8", "a pair as pipeline/contract/README.md says") from error
 
 
 def _pairwise(spans: list[int]) -> list[tuple[int, int]]:

@@ -1,24 +1,15 @@
-"""The index: where every pair of a shard lies, its checksum and its light columns. Made by the writer, or by a scan.
-
-`scan_tar` makes the same table for any plain WebDataset tar (img2dataset, clip_benchmark, ...), one tar at a time, so
-no sample can ever span two shards.
-"""
+"""The index: where every pair of a shard lies, its checksum and its light columns. Made by the writer, or by a scan."""
 
 import hashlib
-import json
-import re
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
 from pipeline.contract.manifest import ShardEntry
-from pipeline.contract.pairs import index_name, row_checksum
-from pipeline.contract.tar import Member, damage, members
+from pipeline.contract.pairs import MAX_MEMBER, MAX_PAIR, index_name, row_checksum
 from pipeline.errors import DataError
-from pipeline.storage.window import Window
 
 # Offsets are bytes from the start of the tar. A member that is absent has length 0.
 INDEX_SCHEMA = pa.schema(
@@ -45,11 +36,10 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 
-IMAGE_SUFFIXES = {"jpg": "jpg", "jpeg": "jpg", "png": "png", "webp": "webp"}
-REFUSED_SUFFIXES = {"pkl", "pickle", "pyd", "pth", "pt"}  # decoders of these can run code
-_ROLE = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), "txt": "text", "cls": "cls", "json": "json"}
-_HEX32 = re.compile(r"[0-9a-f]{32}")
-_NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
+
+_PLACES = [name for name in INDEX_SCHEMA.names if name.endswith(("offset", "length"))]
+_SLACK = 1 << 20  # bytes of a parquet file that are not its rows
+_AGAIN = "copy this file again, or make the dataset again"
 
 
 class Span(NamedTuple):
@@ -57,9 +47,6 @@ class Span(NamedTuple):
 
     offset: int
     data: bytes
-
-
-_ABSENT = Span(0, b"")
 
 
 def index_row(
@@ -88,8 +75,11 @@ def index_table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, INDEX_SCHEMA)
 
 
-def read_index(folder: str, entry: ShardEntry) -> pa.Table:
-    """The index of one shard of a finished dataset, its sha256 and shape verified. Raises DataError naming it."""
+def read_index(folder: str, entry: ShardEntry, tar_bytes: int | None = None) -> pa.Table:
+    """The index of one shard of a finished dataset, its sha256 and shape verified. Raises DataError naming it.
+
+    tar_bytes: how large the tar is, where that is not known to be what the manifest says.
+    """
     url = storage.join(folder, index_name(entry.name))
     data, where = storage.read_bytes(url), storage.shown(url)
     found = hashlib.sha256(data).hexdigest()
@@ -99,124 +89,33 @@ def read_index(folder: str, entry: ShardEntry) -> pa.Table:
             f"{where}, bytes 0 to {len(data)}",
             f"sha256 {found}",
             expected,
-            "copy this file again, or make the dataset again",
+            _AGAIN,
         )
-    table = storage.parquet_table(pa.BufferReader(data), where, INDEX_SCHEMA.names)
+    # Every string of an index stands in the tar, too, and so do a pair's headers: more rows or bytes are a bomb.
+    most = storage.Most(entry.pairs, (entry.bytes if tar_bytes is None else tar_bytes) + _SLACK)
+    table = storage.parquet_table(pa.BufferReader(data), where, INDEX_SCHEMA.names, most)
     if table.num_rows != entry.pairs:
         raise DataError(where, f"{table.num_rows} rows", f"{entry.pairs} pairs as the manifest says")
-    return table.cast(INDEX_SCHEMA)
+    return _sound(table, where, entry.bytes)
 
 
-@dataclass
-class Scan:
-    """table: the index of the complete pairs; incomplete: (key, why) of the others; ignored: members by suffix."""
-
-    table: pa.Table
-    incomplete: list[tuple[str, str]] = field(default_factory=list)
-    ignored: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass
-class _Sample:
-    """Members gathered under one key."""
-
-    key: str
-    offset: int
-    end: int = 0
-    ext: str = ""
-    spans: dict[str, Span] = field(default_factory=dict)
-
-
-def scan_tar(url: str) -> Scan:
-    """Indexes one plain tar by reading it front to back. A `.cls` member stands in for a missing `.txt`.
-
-    why is one of image_missing, text_missing, bad_text (not UTF-8) or bad_meta (no JSON object, NaN).
-    Raises DataError naming file and offset for damage (see `tar.members`), for a name that leads out of the tar, for a
-    pickle, and for a key or member that comes twice.
-    """
-    window, scan = Window(url), Scan(INDEX_SCHEMA.empty_table())
-    rows: list[dict[str, Any]] = []
-    seen: set[str] = set()
-    sample: _Sample | None = None
-    shard = storage.basename(url)
-    for member in members(window):
-        key, suffix = _split(member, window.where)
-        role = _ROLE.get(suffix)
-        if role is None:
-            scan.ignored[suffix or "no suffix"] += 1
-            continue
-        if sample is None or key != sample.key:
-            if key in seen:
-                raise damage(
-                    window.where, member.header, f"key {key!r} again", "each key once, its members side by side"
-                )
-            if sample is not None:
-                _finish(sample, shard, rows, scan)
-            seen.add(key)
-            sample = _Sample(key, member.header)
-        if role in sample.spans:
-            raise damage(
-                window.where, member.header, f"a second {role} for key {key!r}", "one image, text and json a key"
-            )
-        sample.spans[role] = Span(member.start, window.exactly(member.start, member.size))
-        sample.end = member.end
-        sample.ext = IMAGE_SUFFIXES.get(suffix, sample.ext)
-    if sample is not None:
-        _finish(sample, shard, rows, scan)
-    scan.table = index_table(rows)
-    return scan
-
-
-def _split(member: Member, where: str) -> tuple[str, str]:
-    """(key, lower-case suffix) as WebDataset cuts them: at the first dot of the file name. Suffix "" for a folder."""
-    match = _NAME.fullmatch(member.name)
-    if not match or len(member.name) > 255 or ".." in member.name.split("/"):
-        raise damage(where, member.header, f"member name {member.name[:300]!r}", "a plain relative name")
-    stem, _, suffix = match[2].partition(".")
-    if REFUSED_SUFFIXES & set(suffix.lower().split(".")):
-        raise damage(where, member.header, f"member {member.name!r}", "no pickles or other code-bearing members")
-    return (match[1] + stem, suffix.lower()) if stem and not member.is_folder else ("", "")
-
-
-def _finish(sample: _Sample, shard: str, rows: list[dict[str, Any]], scan: Scan) -> None:
-    image, json_ = sample.spans.get("image", _ABSENT), sample.spans.get("json", _ABSENT)
-    text = sample.spans.get("text") or sample.spans.get("cls")
-    meta: dict[str, Any] | None = {}
-    if "json" in sample.spans:
-        meta = _parse_meta(json_.data)
-    if not image.data:
-        scan.incomplete.append((sample.key, "image_missing"))
-    elif text is None:
-        scan.incomplete.append((sample.key, "text_missing"))
-    elif not _is_utf8(text.data):
-        scan.incomplete.append((sample.key, "bad_text"))
-    elif meta is None:
-        scan.incomplete.append((sample.key, "bad_meta"))
-    else:
-        uid = meta.get("uid")
-        if not (isinstance(uid, str) and _HEX32.fullmatch(uid)):
-            uid = hashlib.blake2b(f"{shard}/{sample.key}".encode(), digest_size=16).hexdigest()
-        place = (sample.offset, sample.end - sample.offset)
-        rows.append(index_row(sample.key, uid, len(rows), place, sample.ext, (image, text, json_), meta))
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _parse_meta(data: bytes) -> dict[str, Any] | None:
-    """The JSON object, or None when it is not one that can be written again."""
-    try:
-        meta = json.loads(data, parse_constant=_refuse)
-        json.dumps(meta, ensure_ascii=False).encode()  # lone surrogates
-    except (ValueError, RecursionError):
-        return None
-    return meta if isinstance(meta, dict) else None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+def _sound(table: pa.Table, where: str, tar_bytes: int) -> pa.Table:
+    """The table in the schema of the index, when every row names places inside the tar. Else DataError."""
+    for column in INDEX_SCHEMA:
+        found = table[column.name]
+        if found.type != column.type or (found.null_count and not column.nullable):
+            expected = f"{column.type}{'' if column.nullable else ' without nulls'}"
+            raise DataError(where, f"column {column.name} of {found.type}, {found.null_count} nulls", expected, _AGAIN)
+    table = table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+    number = {name: table[name].to_numpy() for name in _PLACES}
+    offset, length = number["offset"], number["length"]
+    bad = (offset < 0) | (length <= 0) | (length > MAX_PAIR) | (offset > tar_bytes - length)
+    for member in ("image", "text", "json"):
+        start, size = number[f"{member}_offset"], number[f"{member}_length"]
+        outside = (start < offset) | (start > offset + length - np.minimum(size, length))
+        bad |= (size < 0) | (size > np.minimum(length, MAX_MEMBER)) | ((size > 0) & outside)
+    if bad.any():
+        row = int(np.argmax(bad))
+        place = {name: int(values[row]) for name, values in number.items()}
+        raise DataError(f"{where}, row {row}", f"{place}", f"places inside a tar of {tar_bytes} bytes", _AGAIN)
+    return table

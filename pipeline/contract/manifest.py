@@ -7,10 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline import storage
-from pipeline.contract.pairs import FORMAT_VERSION, meta_bytes
+from pipeline.contract.pairs import FORMAT_VERSION, MAX_PER_NAME, meta_bytes
 from pipeline.errors import DataError
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST = 128 << 20  # bytes: half a million shards
 
 
 class _Frozen(BaseModel):
@@ -21,7 +22,7 @@ class ShardEntry(_Frozen):
     """One shard as published. bytes: of the tar; sha256, index_sha256: hex, of the tar and of its index file."""
 
     name: str = Field(pattern=r"^shard-[0-9]{6}\.tar$")
-    pairs: int = Field(ge=1)
+    pairs: int = Field(ge=1, le=MAX_PER_NAME)
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     index_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -92,15 +93,15 @@ class Manifest(_Frozen):
             raise DataError(storage.shown(folder), f"no {MANIFEST}", "a finished dataset", hint)
         where = storage.shown(url)
         try:
-            content = json.loads(storage.read_bytes(url))
+            content = json.loads(storage.read_bytes(url, most=MAX_MANIFEST))
             version, written = content.get("format_version"), content.pop("self_digest", None)
+            computed = _self_digest(content)
         except (ValueError, RecursionError, AttributeError) as error:
             raise DataError(
                 where, f"not a JSON object: {error}", "the file as written", "make the dataset again"
             ) from error
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise DataError(where, f"format version {version}", f"at most {FORMAT_VERSION}", "use a newer clipmill")
-        computed = _self_digest(content)
         if written != computed:
             raise DataError(
                 where, f"self_digest {written}", f"{computed}: it is damaged or edited", "make the dataset again"

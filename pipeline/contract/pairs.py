@@ -11,6 +11,9 @@ from pipeline.errors import DataError
 FORMAT_VERSION = 1
 EXTS = ("jpg", "png", "webp")
 MAX_PER_NAME = 1_000_000  # shards in a dataset and pairs in a shard: names have six digits, so that they sort
+MAX_MEMBER = 512 << 20  # bytes: a larger member is no picture, and no reader takes it into memory
+MAX_META = 4 << 20  # bytes of a text or .json in a tar that others wrote
+MAX_PAIR = 1 << 30  # bytes from a pair's first header to its end
 _UID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -77,6 +80,42 @@ def index_name(shard_file: str) -> str:
 def meta_bytes(meta: dict[str, Any]) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8. Raises ValueError for NaN, infinities and lone surrogates."""
     return json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+class _Twice(ValueError):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Twice
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def parse_meta(data: bytes) -> tuple[dict[str, Any], str]:
+    """(the JSON object, "") or ({}, reason): dup_field, or bad_meta when it is none that can be written again."""
+    try:
+        meta = json.loads(data, parse_constant=_refuse, object_pairs_hook=_once)
+        json.dumps(meta, ensure_ascii=False, allow_nan=False).encode()  # lone surrogates, 1e999
+    except _Twice:
+        return {}, "dup_field"
+    except (ValueError, RecursionError):
+        return {}, "bad_meta"
+    return (meta, "") if isinstance(meta, dict) else ({}, "bad_meta")
+
+
+def is_utf8(data: bytes) -> bool:
+    """Whether the bytes are a text."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def row_checksum(image: bytes, text: bytes, meta: bytes) -> int:

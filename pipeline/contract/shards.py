@@ -6,7 +6,7 @@ from typing import Any
 from pipeline import storage
 from pipeline.contract.index import Span, index_row, index_table
 from pipeline.contract.manifest import ShardEntry
-from pipeline.contract.pairs import Pair, check_pair, index_name, key_of, meta_bytes, shard_name
+from pipeline.contract.pairs import MAX_MEMBER, Pair, check_pair, index_name, key_of, meta_bytes, shard_name
 from pipeline.contract.tar import END, pack_header, padding
 from pipeline.errors import DataError
 
@@ -40,6 +40,8 @@ def _write_pair(out: storage.HashedWriter, key: str, row: int, pair: Pair, where
         members = {pair.ext: pair.image, "json": meta_bytes(pair.meta), "txt": pair.text.encode()}
     except (ValueError, TypeError) as error:  # NaN, a lone surrogate, a value JSON has no type for
         raise DataError(where, f"pair {pair.uid}: {error}", "metadata that is JSON in UTF-8") from error
+    if max(map(len, members.values())) > MAX_MEMBER:
+        raise DataError(where, f"pair {pair.uid}: a member of more than {MAX_MEMBER} bytes", "what readers take")
     at = out.position
     block, starts = pack_pair(key, members)
     out.write(block)

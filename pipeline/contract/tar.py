@@ -1,4 +1,4 @@
-"""Tar members, written and read by our own strict rules.
+"""Tar members, written and read by our own strict rules (foreign.py reads what others wrote, by tolerant ones).
 
 Python's tarfile accepts cut and bit-flipped archives in silence and, before 3.11.14, hangs on a crafted size, so no
 header of a file we did not check is ever given to it.
@@ -17,11 +17,15 @@ MAX_PAX = 64 << 10  # bytes
 _OCTAL = re.compile(rb"[0-7]+[ \0]*|\0+")
 _FILE, _FOLDER, _PAX = (b"0", b"\0"), b"5", (b"x", b"g")
 # What an extended header may say: times and owners. Never a size, a path or a sparse map, which change what is read.
+_PAX_RECORD = re.compile(rb"([0-9]{1,5}) ([^=\n]*)=")
 _PAX_FIELD = re.compile(rb"mtime|atime|ctime|uid|gid|uname|gname|comment|LIBARCHIVE\..*|SCHILY\.(?!real).*")
 
 
 class Member(NamedTuple):
-    """name as written; header: offset of the first header; start, size: of the payload; end: after its padding."""
+    """name as written; header: offset of the first header; start, size: of the payload; end: after its padding.
+
+    odd: why it is not to be used, or "" (`foreign.foreign_members`; `members` raises instead).
+    """
 
     name: str
     header: int
@@ -29,6 +33,7 @@ class Member(NamedTuple):
     size: int
     end: int
     is_folder: bool
+    odd: str = ""
 
 
 def padding(size: int) -> int:
@@ -78,15 +83,25 @@ def _header(block: bytes, where: str, offset: int) -> tuple[str, int, bytes]:
         raise damage(where, offset, f"member name {raw!r}", "UTF-8") from error
 
 
+def pax_fields(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(field, value) of an extended header's records. Raises ValueError at the first malformed one."""
+    at = 0
+    while at < len(data):
+        record = _PAX_RECORD.match(data, at)
+        end = at + int(record[1]) if record else 0
+        if not record or not record.end() < end <= len(data) or data[end - 1 : end] != b"\n":
+            raise ValueError("a malformed extended header")
+        yield record[2], data[record.end() : end - 1]
+        at = end
+
+
 def _check_pax(data: bytes, where: str, offset: int) -> None:
-    while data:
-        length, _, rest = data.partition(b" ")
-        field, equals, _ = rest.partition(b"=")
-        if not (length.isdigit() and len(length) < 6 and len(length) + 1 < int(length) <= len(data) and equals):
-            raise damage(where, offset, "a malformed extended header", "records of <length> <field>=<value>")
-        if not _PAX_FIELD.fullmatch(field):
-            raise damage(where, offset, f"an extended header setting {field!r}", "only times and owners")
-        data = data[int(length) :]
+    try:
+        for field, _ in pax_fields(data):
+            if not _PAX_FIELD.fullmatch(field):
+                raise damage(where, offset, f"an extended header setting {field!r}", "only times and owners")
+    except ValueError as error:
+        raise damage(where, offset, str(error), "records of <length> <field>=<value>") from error
 
 
 def members(window: Window) -> Iterator[Member]:
@@ -110,10 +125,10 @@ def members(window: Window) -> Iterator[Member]:
             raise damage(where, start + size, "nonzero padding", "zeros: it is damaged")
         offset = end
         first = first if kind in _PAX else end  # an extended header belongs to the member after it
-    _check_end(window, offset)
+    check_end(window, offset)
 
 
-def _check_end(window: Window, offset: int) -> None:
+def check_end(window: Window, offset: int) -> None:
     """After the first zero block: at least one more, and nothing but zeros."""
     window.exactly(offset, 2 * BLOCK)
     for at in range(offset, window.size, READ_AHEAD):

@@ -1,6 +1,5 @@
 """Checks every byte of a curated dataset, and lists every problem rather than stopping at the first."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +9,13 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.contract.index import Span, index_row, read_index
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
-from pipeline.contract.pairs import index_name, row_checksum
+from pipeline.contract.pairs import EXTS, index_name, is_utf8, key_of, parse_meta, row_checksum
 from pipeline.contract.shards import pack_pair
 from pipeline.contract.tar import END
 from pipeline.errors import ClipmillError, DataError
 from pipeline.storage.window import Window
+
+CUT_BYTES = 256 << 20  # of a cut tar's index: as much as its lost pairs may have there
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ def _check_shard(url: str, entry: ShardEntry, report: Report) -> None:
         if (size, sha256) != (entry.bytes, entry.sha256):
             expected = f"{entry.bytes} bytes, sha256 {entry.sha256} as the manifest says"
             report.add(storage.shown(tar), f"{size} bytes, sha256 {sha256}", expected)
-        _check_rows(Window(tar), read_index(url, entry), report)
+        index = read_index(url, entry, min(entry.bytes, size + CUT_BYTES))
+        _check_rows(Window(tar), int(entry.name[6:12]), index, report)
     except ClipmillError as error:
         report.note(error)
 
 
-def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
+def _check_rows(window: Window, shard: int, table: pa.Table, report: Report) -> None:
     """Every pair against its index row. What a tar holds besides the payloads is known, so all of it is compared."""
     at = 0
     for row in table.to_pylist():
@@ -90,7 +92,7 @@ def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
         except DataError as error:
             report.add(error.where, f"{error.found}: pairs {row['key']} and later are lost", "the whole shard")
             return
-        if problem := _row_problem(row, at, block):
+        if problem := _row_problem(row, key_of(shard, row["row"]), at, block):
             report.add(f"{window.where} at byte {at} (pair {row['key']})", *problem)
         at += row["length"]
     if window.size != at + len(END) or window.exactly(at, len(END)) != END:
@@ -99,8 +101,10 @@ def _check_rows(window: Window, table: pa.Table, report: Report) -> None:
         )
 
 
-def _row_problem(row: dict[str, Any], at: int, block: bytes) -> tuple[str, str] | None:
+def _row_problem(row: dict[str, Any], key: str, at: int, block: bytes) -> tuple[str, str] | None:
     """(found, expected) of the first thing wrong with one pair, or None."""
+    if row["key"] != key or row["ext"] not in EXTS:
+        return f"key {row['key']!r} and format {row['ext']!r} in the index", f"{key!r} and one of {', '.join(EXTS)}"
     spans = (_span(row, "image", at, block), _span(row, "text", at, block), _span(row, "json", at, block))
     image, text, meta = (span.data for span in spans)
     if (found := row_checksum(image, text, meta)) != row["checksum"]:
@@ -111,8 +115,10 @@ def _row_problem(row: dict[str, Any], at: int, block: bytes) -> tuple[str, str] 
             (i for i, pair in enumerate(zip(rebuilt, block, strict=False)) if pair[0] != pair[1]), len(block)
         )
         return f"a header or padding differs at byte {at + differs}", "the tar header the contract fixes"
-    content = json.loads(meta)
-    again = index_row(row["key"], content.get("uid"), row["row"], (at, len(block)), row["ext"], spans, content)
+    content, _ = parse_meta(meta)
+    if not content or not is_utf8(text):
+        return "metadata or a caption that nobody can read", "a JSON object, and a text in UTF-8"
+    again = index_row(row["key"], str(content.get("uid")), row["row"], (at, len(block)), row["ext"], spans, content)
     names = [name for name in row if row[name] != again[name]]
     return (f"{names[0]} {row[names[0]]!r} in the index", f"{again[names[0]]!r} as the pair says") if names else None
 

@@ -34,7 +34,7 @@ from pipeline.storage.files import (
 from pipeline.storage.hashed import HashedWriter, blake2b_of, sha256_of
 from pipeline.storage.json_lines import JsonLine, json_lines
 from pipeline.storage.overlap import first_meeting
-from pipeline.storage.parquet import parquet_table, publish_parquet, read_parquet
+from pipeline.storage.parquet import Most, parquet_batches, parquet_table, publish_parquet, read_parquet
 from pipeline.storage.refusals import storage_errors
 from pipeline.storage.state import Note, fault_of, faults_of, json_object, note_of, publish_state, read_state
 from pipeline.storage.window import Window
@@ -42,6 +42,7 @@ from pipeline.storage.window import Window
 __all__ = [
     "HashedWriter",
     "JsonLine",
+    "Most",
     "Note",
     "RangeReader",
     "TEMP_PREFIX",
@@ -66,6 +67,7 @@ __all__ = [
     "list_sizes",
     "local_path",
     "note_of",
+    "parquet_batches",
     "parquet_table",
     "publish",
     "publish_bytes",

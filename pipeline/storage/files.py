@@ -261,8 +261,11 @@ def _pread(fd: int, start: int, length: int) -> bytes:
     return data
 
 
-def read_bytes(url: str, start: int | None = None, end: int | None = None) -> bytes:
-    """The whole file, or bytes [start, end). Raises StorageError when absent, DataError when it ends before `end`."""
+def read_bytes(url: str, start: int | None = None, end: int | None = None, most: int | None = None) -> bytes:
+    """The whole file, or bytes [start, end). Raises StorageError when absent, DataError when it ends before `end`, or
+    when the whole file is larger than `most`: asked before it is read."""
+    if most is not None and (found := size(url)) > most:
+        raise DataError(shown(url), f"{found} bytes", f"at most {most}: it is no such file")
     if start is None and end is None and local_path(url) is None:
         with reading(url):
             return _remote(url, lambda fs, at: fs.cat_file(at))

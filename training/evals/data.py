@@ -3,7 +3,8 @@
     <path>/<split>/nshards.txt, 0.tar, 1.tar, ...     KEY.{jpg,jpeg,png,webp} with KEY.txt or KEY.cls
     <path>/classnames.txt, zeroshot_classification_templates.txt     one class, one template ("a photo of {c}.") a line
 
-Tars are read by the contract's strict reader: a cut or damaged one is named, never scored in part.
+Tars are read by the contract's strict reader: a cut or damaged one is named, never scored in part. What a set holds is
+asked for its size before it is read, and refused by name when it is larger than anything of its kind.
 """
 
 from collections.abc import Iterator
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.contract.index import IMAGE_SUFFIXES
-from pipeline.contract.tar import members
+from pipeline.contract.pairs import MAX_MEMBER
+from pipeline.contract.samples import IMAGE_SUFFIXES, SampleTar
 from pipeline.errors import DataError, RecipeError
 from pipeline.images.decoder import Refused
-from pipeline.storage.files import exists, join, read_bytes
+from pipeline.storage.files import exists, join, read_bytes, shown
 from pipeline.storage.window import Window
 from training.reader.images import ImageSettings, eval_image
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from training.ranks.peers import Peers
 
 _THREADS = 8
+_MAX_SHARDS = 1_000_000
+_NUMBER_BYTES = 64  # of nshards.txt
+_LABEL_BYTES = 1 << 20
+_LINES_BYTES = 64 << 20  # of classnames.txt or the templates
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ def open_rows(peers: "Peers", path: str, split: str, label: str) -> list[Row]:
 
 def _rows(path: str, split: str, label: str) -> Iterator[Row]:
     where = join(path, split, "nshards.txt")
-    text = read_bytes(where).decode("ascii", "replace").strip()
-    if not text.isdigit() or not 0 < int(text) < 1_000_000:
+    text = read_bytes(where, most=_NUMBER_BYTES).decode("ascii", "replace").strip()
+    if not text.isdigit() or not 0 < int(text) < _MAX_SHARDS:
         raise DataError(where, f"holds {text[:20]!r}", "the number of shards")
     for number in range(int(text)):
         yield from _shard_rows(join(path, split, f"{number}.tar"), label)
@@ -69,22 +74,20 @@ def _rows(path: str, split: str, label: str) -> Iterator[Row]:
 
 def _shard_rows(shard: str, label: str) -> Iterator[Row]:
     window = Window(shard)
-    places: dict[str, dict[str, tuple[int, int]]] = {}
-    for member in members(window):
-        key, _, suffix = member.name.rpartition(".")
-        suffix = "image" if suffix.lower() in IMAGE_SUFFIXES else suffix.lower()
-        if member.is_folder or suffix not in ("image", label):
-            continue
-        if suffix in places.setdefault(key, {}):
-            raise DataError(shard, f"{member.name} comes twice", "one image and one label for each key")
-        places[key][suffix] = (member.start, member.size)
-    if not places:
+    count = 0
+    for sample in SampleTar(window, {**dict.fromkeys(IMAGE_SUFFIXES, "image"), label: label}):
+        count += 1
+        for role, most in (("image", MAX_MEMBER), (label, _LABEL_BYTES)):
+            if role not in sample.members:
+                lacks = label if role == label else "jpg, png or webp"
+                raise DataError(shard, f"{sample.key} has no .{lacks} member", f"an image and a .{label} for each key")
+            if sample.members[role].size > most:
+                found = f"{sample.members[role].name} of {sample.members[role].size} bytes"
+                raise DataError(f"{shown(shard)} at byte {sample.start}", found, f"at most {most}")
+        image, words = sample.members["image"], sample.members[label]
+        yield Row(shard, sample.key, image.start, image.size, window.exactly(words.start, words.size))
+    if not count:
         raise DataError(shard, "holds no pair", f"members KEY.jpg and KEY.{label}")
-    for key, found in places.items():
-        if len(found) != 2:
-            lacks = label if "image" in found else "jpg, png or webp"
-            raise DataError(shard, f"{key} has no .{lacks} member", f"an image and a .{label} for each key")
-        yield Row(shard, key, *found["image"], read_bytes(shard, found[label][0], sum(found[label])))
 
 
 def load_images(rows: list[Row], image: ImageSettings, size: int) -> "Tensor":
@@ -108,7 +111,10 @@ def read_lines(path: str, name: str) -> list[str]:
     url = join(path, name)
     if not exists(url):
         raise DataError(url, "is missing", "one line each; clip_benchmark's zero-shot sets have it")
-    lines = read_bytes(url).decode("utf-8").splitlines()
+    try:
+        lines = read_bytes(url, most=_LINES_BYTES).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(url, f"byte {error.start} is no UTF-8", "one line each, in UTF-8") from error
     if not lines:
         raise DataError(url, "is empty", "one line each")
     return lines

@@ -3,8 +3,10 @@
 One part is one tar (with its NNNNN.parquet beside it, where the fields stand for samples without .json). Images come
 with their bytes; captions are all that the fields hold; fields clipmill does not know go through in `extra`.
 
-A tar cut short or damaged keeps the pairs that are complete before the damage, counted and logged; but where a
-manifest or NNNNN_stats.json says that it holds more, it is an error naming it.
+A member that is odd (a link, a device, a sparse file, a name that is no UTF-8 or leads out of the tar, a second image
+of a key, ...) costs its sample, by reason, and reading goes on with the next member. Behind damage it goes on at the
+next whole header; a sample beside damage is kept only when it has image, text and .json, and the damage and its bytes
+are counted and logged. But where a manifest or NNNNN_stats.json says that the tar holds more, it is an error naming it.
 """
 
 import hashlib
@@ -18,20 +20,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from curation.sources.html.page import visible
-from curation.sources.shards.samples import Sample, SampleTar, parse_fields, sidecar_rows
+from curation.sources.shards.sidecar import sidecar_rows
 from curation.sources.source import Part, Source
 from curation.sources.urls import resolve
 from curation.table import uids
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
+from pipeline.contract.pairs import MAX_MEMBER, MAX_META, parse_meta
+from pipeline.contract.samples import FOLDERS, IMAGE_SUFFIXES, Sample, SampleTar
+from pipeline.contract.tar import Member
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 from pipeline.log import get_logger
+from pipeline.storage.window import READ_AHEAD, Window
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
 
 _UID = re.compile(r"[0-9a-f]{32}")
+_IMAGES = (*IMAGE_SUFFIXES, "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic", "jfif", "img")
+ROLES = {**dict.fromkeys(_IMAGES, "image"), "txt": "txt", "json": "json"}
+_STATS_BYTES = 16 << 20
 
 _URL_FIELDS = ("url", "URL")
 # A caption field -> the source its texts are given; a list in it may hold texts or {text, source} objects.
@@ -47,9 +56,10 @@ class ShardsSource(Source):
     """Reads WebDataset tars."""
 
     kind: Literal["shards"] = "shards"
-    max_image_bytes: int = Field(default=20 << 20, ge=1, description="larger images are not stored")
+    max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
+    version: ClassVar[int] = 2
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
 
     def content_digest(self, path: str) -> str:
@@ -57,31 +67,36 @@ class ShardsSource(Source):
         return storage.blake2b_of(path) + (storage.blake2b_of(beside) if storage.exists(beside) else "")
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
-        """Counts: records (samples), images, and by reason bad_records, bad_bodies, bad_texts; bytes_skipped by damage.
+        """Counts: records (samples), images, and by reason bad_records, bad_members, bad_bodies, bad_texts; members and
+        folders ignored; bytes_skipped by damage.
 
-        Raises DataError naming the tar when it holds no sample at all, does not hold what its manifest says, or holds
-        members that no dataset should: a second sample of one key, a name leading out of the tar, code.
+        Raises DataError naming the tar when it holds no sample at all, does not hold what its manifest or counts say,
+        or is not in the order of its samples.
         """
         promised = _promised(part.path)
-        reading = _Reading(self, sink, part.path)
-        tar = SampleTar(part.path)
-        for sample in tar.samples():
+        tar = SampleTar(Window(part.path), ROLES, tolerant=True)
+        reading = _Reading(self, sink, part.path, tar.window)
+        for sample in tar:
             reading.sample(sample)
-        counts = reading.counts
-        if tar.damage is not None:
+        counts, damage = reading.counts, tar.gaps[0].error if tar.gaps else None
+        if damage is not None:
             if not counts["records"]:
-                raise tar.damage
-            counts["bad_records:damaged_shard"] += 1
-            counts["bytes_skipped"] += tar.skipped
-            damage = f"{tar.damage.where}: {tar.damage.found}"
-            get_logger(__name__).warning("%s; the %d samples before it are kept", damage, counts["records"])
-        if tar.images < promised.pairs:
-            found = f"{tar.images} images" + (f", then damage: {tar.damage.found}" if tar.damage else "")
+                raise damage
+            counts["bad_records:damaged_shard"] += len(tar.gaps)
+            counts["bytes_skipped"] += tar.lost
+            words = "%s: %s (damage in %d places, %d bytes lost; %d samples are read)"
+            told = get_logger(__name__)
+            told.warning(words, damage.where, damage.found, len(tar.gaps), tar.lost, counts["records"])
+        if reading.pictures < promised.pairs:
+            found = f"{reading.pictures} images" + (f", then damage: {damage.found}" if damage else "")
             raise DataError(
                 storage.shown(part.path), found, f"{promised.pairs} as {promised.by} says",
                 "copy or make this shard again, or take it out of `paths`",
             )  # fmt: skip
-        counts.update(tar.ignored)
+        counts.update({f"bad_members:{reason}": count for reason, count in tar.odd.items()})
+        folders = tar.ignored.pop(FOLDERS, 0)
+        passed_by = {"ignored_members": tar.ignored.total(), "ignored_folders": folders}
+        counts.update({name: count for name, count in passed_by.items() if count})
         return dict(sorted(counts.items()))
 
 
@@ -108,48 +123,59 @@ def _promised(path: str) -> _Promise:
             return _Promise(entry.pairs, MANIFEST)
     stats = _sidecar(path, "_stats.json")
     if storage.exists(stats):
-        try:
-            successes = json.loads(storage.read_bytes(stats)).get("successes")
-        except (ValueError, AttributeError) as error:
+        content = storage.json_object(storage.read_bytes(stats, most=_STATS_BYTES))
+        if content is None:
             where, hint = storage.shown(stats), "make the shard again"
-            raise DataError(where, "not a JSON object", "the counts of img2dataset", hint) from error
-        if isinstance(successes, int):
+            raise DataError(where, "not a JSON object", "the counts of img2dataset", hint)
+        successes = content.get("successes")
+        if type(successes) is int:
             return _Promise(successes, storage.basename(stats))
     return _Promise(0, "nothing")
 
 
 class _Reading:
-    """Turns samples into rows of the pool."""
+    """Turns samples into rows of the pool. A member's size is asked before it is read."""
 
-    def __init__(self, settings: ShardsSource, sink: "PoolSink", path: str) -> None:
-        self.settings, self.sink, self.path = settings, sink, path
+    def __init__(self, settings: ShardsSource, sink: "PoolSink", path: str, window: Window) -> None:
+        self.settings, self.sink, self.path, self.window = settings, sink, path, window
         self.counts: Counter[str] = Counter({"records": 0, "images": 0})
-        self._rows: dict[str, dict[str, Any]] | None = None
+        self.pictures = 0  # image members, whatever is in them
+        self._rows: dict[str, tuple[dict[str, Any], str]] | None = None
 
     def sample(self, sample: Sample) -> None:
         self.counts["records"] += 1
-        meta, problem = self.meta(sample)
-        image = sample.members.get("image", b"")
-        problem = problem or ("" if image else "image_missing")
-        if problem:
+        place = sample.members.get("image")
+        self.pictures += place is not None and not place.odd
+        meta, problem = ({}, sample.problem) if sample.problem else self.meta(sample)
+        problem = problem or ("" if place and place.size else "image_missing")
+        if problem or place is None:
             self.counts[f"bad_records:{problem}"] += 1
             return
         url, uid = self.identity(meta)
-        if len(image) > self.settings.max_image_bytes:
+        image = self.window.exactly(place.start, place.size) if place.size <= self.settings.max_image_bytes else None
+        if image is None:
             self.counts["bad_bodies:too_big"] += 1
         elif not image_format(image):
             self.counts["bad_bodies:not_image"] += 1
         else:
             self.counts["images"] += 1
-        extra = json.dumps(_extra(meta, image), sort_keys=True, ensure_ascii=False)
-        fits = len(image) <= self.settings.max_image_bytes
-        if not (url or uid or fits):
-            uid = uids.uid_of_image(hashlib.sha256(image).hexdigest())
-        uid = self.sink.image(url=url, uid=uid, body=image if fits else None, extra="" if extra == "{}" else extra)
+        sha256 = _text(meta, "sha256")
+        own = self.sha256(place, image) if sha256 or not (url or uid) else ""
+        extra = json.dumps(_extra(meta, own), sort_keys=True, ensure_ascii=False)
+        uid = uid if url or uid else uids.uid_of_image(own)
+        uid = self.sink.image(url=url, uid=uid, body=image, extra="" if extra == "{}" else extra)
         page_url, language = (_text(meta, name) for name in ("page_url", "language"))
         texts = list(self.captions(sample, meta))
         for source, text in dict.fromkeys(texts or [("caption", "")]):
             self.sink.occurrence(url=url, uid=uid, text=text, source=source, page_url=page_url, language=language)
+
+    def sha256(self, place: Member, image: bytes | None) -> str:
+        """Hex, of an image read or too big to be."""
+        digest = hashlib.sha256(image or b"")
+        if image is None:
+            for start in range(place.start, place.start + place.size, READ_AHEAD):
+                digest.update(self.window.exactly(start, min(READ_AHEAD, place.start + place.size - start)))
+        return digest.hexdigest()
 
     def identity(self, meta: dict[str, Any]) -> tuple[str, str]:
         written = next(filter(None, (_text(meta, name) for name in _URL_FIELDS)), "")
@@ -161,19 +187,31 @@ class _Reading:
 
     def meta(self, sample: Sample) -> tuple[dict[str, Any], str]:
         """(fields, "") or ({}, reason). Without a .json they come from the parquet beside the tar."""
-        if sample.problem:
-            return {}, sample.problem
-        if "json" in sample.members:
-            return parse_fields(sample.members["json"])
+        place = sample.members.get("json")
+        if place is not None:
+            return (
+                parse_meta(self.window.exactly(place.start, place.size)) if place.size <= MAX_META else ({}, "bad_meta")
+            )
         if self._rows is None:
-            self._rows = sidecar_rows(_sidecar(self.path, ".parquet"))
-        return self._rows.get(sample.key, {}), ""
+            self._rows = self._beside()
+        return self._rows.get(sample.key, ({}, ""))
+
+    def _beside(self) -> dict[str, tuple[dict[str, Any], str]]:
+        """Fields of the samples without a .json, from the table beside the tar: their keys are gathered first."""
+        path = _sidecar(self.path, ".parquet")
+        if not storage.exists(path):
+            return {}
+        tar = SampleTar(Window(self.path), ROLES, tolerant=True)
+        return sidecar_rows(path, {sample.key for sample in tar if "json" not in sample.members})
 
     def captions(self, sample: Sample, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(source, text) of every caption that is fit to be one; clipmill's own sources are kept as they are."""
-        own = _listed(meta.get("captions"), "caption")
-        if not own and sample.members.get("txt"):
-            own = [("caption", sample.members["txt"].decode("utf-8", "replace"))]  # U+FFFD is refused below
+        own, place = _listed(meta.get("captions"), "caption"), sample.members.get("txt")
+        if not own and place and place.size > MAX_META:
+            self.counts["bad_texts:text_too_long"] += 1
+        elif not own and place and place.size:
+            words = self.window.exactly(place.start, place.size)
+            own = [("caption", words.decode("utf-8", "replace"))]  # U+FFFD is refused below
         for name, source in _CAPTION_FIELDS.items():
             if name != "captions":
                 own += _listed(meta.get(name), source)
@@ -202,11 +240,12 @@ def _listed(value: Any, source: str) -> list[tuple[str, str]]:
     return found
 
 
-def _extra(meta: dict[str, Any], image: bytes) -> dict[str, Any]:
-    """The fields clipmill does not know. img2dataset's sha256 is of the bytes before it resized them: renamed then."""
+def _extra(meta: dict[str, Any], own: str) -> dict[str, Any]:
+    """The fields clipmill does not know. own: sha256 of the image where `meta` names one: img2dataset's is of the bytes
+    before it resized them, and is renamed then."""
     known = {*_LEFT_OUT, *_CAPTION_FIELDS, *_URL_FIELDS, "sha256"}
     extra = {name: value for name, value in meta.items() if name not in known and value is not None}
-    sha256 = meta.get("sha256")
-    if isinstance(sha256, str) and sha256 and sha256 != hashlib.sha256(image).hexdigest():
+    sha256 = _text(meta, "sha256")
+    if sha256 and sha256 != own:
         extra["original_sha256"] = sha256
     return extra
