@@ -102,7 +102,7 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     for index, (first, middle, last) in enumerate(cuts):
         used = [i for i in (first, *middle, last) if i is not None]
         digest = digest_of([digest, [settings.stages[i].digest() for i in used]])
-        asks = [_asks(settings, settings.stages[i]) for i in middle] or [(1.0, 0.0)]
+        asks = [_asks(settings, settings.stages[i]) for i in used] or [(1.0, 0.0)]
         cpus, gpus = max(a[0] for a in asks), max(a[1] for a in asks)
         segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, index == len(cuts) - 1))
     return tuple(segments)

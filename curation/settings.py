@@ -2,11 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from curation.sources import SOURCES
+from curation.stage import ImageMeasure, TextMeasure
 from curation.stages import STAGES
 from pipeline.settings import PathText, Settings, one_of
+
+_LEAST_SHARE = 0.0001  # the smallest share of a CPU or GPU that Ray counts
 
 
 class ResizeSettings(Settings):
@@ -27,11 +30,21 @@ class EmitSettings(Settings):
 
 
 class PlacementSettings(Settings):
-    """What one task of a stage of this kind asks for."""
+    """What one task of a stage of this kind asks for. Stages that share a task get the most that one asks for."""
 
     cpus: float = Field(default=1.0, ge=0)
     gpus: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between tasks")
     batch: int | None = Field(default=None, ge=1, description="images or texts a measure stage is given at once")
+
+    @field_validator("cpus", "gpus")
+    @classmethod
+    def _ray_can_give_it(cls, value: float, info: ValidationInfo) -> float:
+        # Ray would refuse these too, but only when inputs are read and the first such task is due.
+        if 0 < value < _LEAST_SHARE:
+            raise ValueError(f"expected 0, or at least {_LEAST_SHARE}")
+        if info.field_name == "gpus" and value > 1 and value != int(value):
+            raise ValueError("expected a share of one GPU up to 1, or a whole number of GPUs")
+        return value
 
 
 class RaySettings(Settings):
@@ -71,13 +84,20 @@ class CurateSettings(Settings):
             raise ValueError(f"expected a power of two, such as {1 << value.bit_length()}")
         return value
 
-    @model_validator(mode="after")
-    def _placed_stages_exist(self) -> "CurateSettings":
-        kinds = {getattr(stage, "kind", "") for stage in self.stages}
-        for kind in self.placement:
-            if kind not in kinds:
-                raise ValueError(f"placement names the stage {kind!r}, which is not in stages")
-        return self
+    @field_validator("placement")
+    @classmethod
+    def _reaches_a_stage(
+        cls, value: dict[str, PlacementSettings], info: ValidationInfo
+    ) -> dict[str, PlacementSettings]:
+        if "stages" not in info.data:  # refused already, by a better name
+            return value
+        stages = {stage.kind: stage for stage in info.data["stages"]}
+        for kind, placement in value.items():
+            if kind not in stages:
+                raise ValueError(f"the stage {kind!r} is not in stages")
+            if placement.batch is not None and not isinstance(stages[kind], (ImageMeasure, TextMeasure)):
+                raise ValueError(f"{kind} is given whole buckets, so expected no batch for it")
+        return value
 
     @property
     def pool_folder(self) -> str:

@@ -182,11 +182,15 @@ class _Driver:
         found = {bucket: counts for bucket in self._buckets if (counts := tasks.read_counts(job, here, bucket))}
         todo = [bucket for bucket in self._buckets if bucket not in found]
         if todo and here.opener is not None and not exchange.is_folded(job, here):
-            opener = job.names[here.opener]
-            settle = [Call(tasks.settle, (here.index, slot), f"stage {opener}, slot {slot}") for slot in self._buckets]
+            opener, asks = job.names[here.opener], job.placement(job.settings.stages[here.opener])
+            settle = [
+                Call(tasks.settle, (here.index, slot), f"stage {opener}, slot {slot}", asks.cpus, asks.gpus)
+                for slot in self._buckets
+            ]
             for _ in self._do(settle, f"{opener}: compare", "slots"):
                 pass
-            for _ in self._place.run([Call(tasks.fold, (here.index,), f"stage {opener}, folding")]):
+            fold = Call(tasks.fold, (here.index,), f"stage {opener}, folding", asks.cpus, asks.gpus)
+            for _ in self._place.run([fold]):
                 pass
         label = ", ".join(self._stage_names(here))
         calls = [

@@ -56,14 +56,7 @@ class _Ranges(io.RawIOBase):
         return data
 
 
-def read_range(
-    url: str,
-    column: str,
-    low: object,
-    high: object,
-    columns: list[str] | None = None,
-    dictionaries: Sequence[str] = (),
-) -> pa.Table:
+def read_range(url: str, column: str, low: object, high: object, dictionaries: Sequence[str] = ()) -> pa.Table:
     """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some.
 
     The columns `dictionaries` come as such, with each distinct text once a row group.
@@ -72,14 +65,14 @@ def read_range(
         # Statistics are by leaf: a nested column before this one has several.
         at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
         groups = [g for g in range(file.num_row_groups) if _overlaps(file.metadata.row_group(g).column(at), low, high)]
-        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+        table = file.read_row_groups(groups, use_threads=False)
     values = table.column(column)
     kind = file.schema_arrow.field(column).type
     inside = pc.and_(pc.greater_equal(values, pa.scalar(low, kind)), pc.less(values, pa.scalar(high, kind)))
     return table.filter(inside)
 
 
-def read_slice(url: str, start: int, stop: int, columns: list[str] | None = None) -> pa.Table:
+def read_slice(url: str, start: int, stop: int) -> pa.Table:
     """Rows [start, stop) of a file; reads only the row groups that hold them."""
     with _opened(url) as file:
         groups: list[int] = []
@@ -90,7 +83,7 @@ def read_slice(url: str, start: int, stop: int, columns: list[str] | None = None
                 first = end if not groups else first
                 groups.append(group)
             end += rows
-        table = file.read_row_groups(groups, columns=columns, use_threads=False)
+        table = file.read_row_groups(groups, use_threads=False)
     return table.slice(max(0, start - first), stop - start)
 
 

@@ -1,9 +1,12 @@
 """A job's names change exactly with what its results depend on."""
 
+import itertools
+
 import pytest
 
 from curation.job import make_job
 from curation.settings import CurateSettings
+from curation.stages.image_size import ImageSize
 
 PLAIN = {
     "sources": [{"kind": "warc", "paths": ["a.warc"]}],
@@ -52,7 +55,94 @@ def test_what_results_depend_on_names_a_run(change):
     assert job(**change).run_digest != job().run_digest
 
 
-def test_a_changed_stage_names_its_segment_and_those_behind_it_anew_and_none_before():
-    stages = [*PLAIN["stages"][:3], {"kind": "image_size", "min_side": 9}, PLAIN["stages"][4]]
+@pytest.mark.parametrize(
+    ("at", "change", "expected"),
+    [
+        (3, {"min_side": 9}, [True, False, False]),
+        # A stage over all pairs surveys in the segment before the one it judges in: both are made again.
+        (2, {"merge_captions": False}, [False, False, False]),
+        (4, {"max_pairs": 4}, [True, False, False]),
+    ],
+)
+def test_a_changed_stage_names_its_segments_and_those_behind_them_anew_and_none_before(at, change, expected):
+    stages = [stage | (change if number == at else {}) for number, stage in enumerate(PLAIN["stages"])]
     same = [a.digest == b.digest for a, b in zip(job().segments, job(stages=stages).segments, strict=True)]
-    assert same == [True, False, False]
+    assert same == expected
+
+
+def test_every_stage_is_done_once_and_in_order():
+    kinds = ["opt_out", "image_decode", "image_size", "caption_clean", "exact_duplicates", "caption_frequency"]
+    for count in range(5):
+        for chosen in itertools.product(kinds, repeat=count):
+            plain = [{"kind": kind} | ({"max_pairs": 3} if kind == "caption_frequency" else {}) for kind in chosen]
+            made = job(stages=plain, placement={"opt_out": {"cpus": 2}} if "opt_out" in chosen else {})
+            judged = [at for s in made.segments for at in ([s.opener] if s.opener is not None else []) + list(s.rows)]
+            assert judged == list(range(count))
+            surveyed = [s.closer for s in made.segments if s.closer is not None]
+            assert surveyed == [at for at, kind in enumerate(chosen) if kind in kinds[4:]]
+            for before, after in itertools.pairwise(made.segments):
+                assert before.closer == after.opener  # None in both where only the resources differ
+                asks = {chosen[at] == "opt_out" for at in (*before.rows[-1:], *after.rows[:1])}
+                assert after.opener is not None or len(asks) == 2
+            assert [s.index for s in made.segments] == list(range(len(made.segments)))
+            assert [s.is_last for s in made.segments] == [False] * (len(made.segments) - 1) + [True]
+
+
+def test_what_a_stage_over_all_pairs_asks_for_it_gets_where_it_surveys_and_where_it_judges():
+    placed = {"exact_duplicates": {"cpus": 3}, "image_size": {"gpus": 0.25}}
+    assert [(s.cpus, s.gpus) for s in job(placement=placed).segments] == [(3.0, 0.0), (3.0, 0.25), (1.0, 0.0)]
+    light = {"opt_out": {"cpus": 0.5}, "image_decode": {"cpus": 0.5}, "exact_duplicates": {"cpus": 0.5}}
+    assert job(placement=light).segments[0].cpus == 0.5
+
+
+def test_where_work_runs_names_nothing():
+    for change in (
+        {"ray": {"address": "inline", "num_cpus": 1}},
+        {"pool": "elsewhere"},
+        {"placement": {"image_decode": {"batch": 2}}},
+        {"fresh": True},
+    ):
+        made = job(**change)
+        assert (made.run_digest, made.segments) == (job().run_digest, job().segments), change
+
+
+def test_the_cut_into_buckets_names_files_but_not_the_run():
+    digests = {made.segments[0].digest for made in (job(), job(buckets=4), job(buckets=8))}
+    assert len(digests) == 3 and job(buckets=4).run_digest == job().run_digest
+
+
+def test_the_order_of_stages_and_the_version_of_their_code_name_a_run(monkeypatch):
+    first = job()
+    assert job(stages=[PLAIN["stages"][1], PLAIN["stages"][0], *PLAIN["stages"][2:]]).run_digest != first.run_digest
+    monkeypatch.setattr(ImageSize, "version", ImageSize.version + 1)
+    same = [a.digest == b.digest for a, b in zip(first.segments, job().segments, strict=True)]
+    assert same == [True, False, False] and job().run_digest != first.run_digest
+
+
+def test_a_list_is_named_by_its_content_not_by_its_place(tmp_path):
+    def made(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return job(stages=[{"kind": "concept_match", "entries": str(path)}]).run_digest
+
+    assert made("a.json", '["cat"]') == made("b.json", '["cat"]')
+    assert made("a.json", '["cat", "dog"]') != made("b.json", '["cat"]')
+
+
+def test_files_of_a_job_lie_apart():
+    made = job(output="out/", buckets=2)
+    names = [
+        made.file(segment, bucket, suffix)
+        for segment in made.segments
+        for bucket in range(2)
+        for suffix in (".parquet", ".ledger.parquet", ".notes.parquet", ".json")
+    ]
+    names += [made.exchange_file(segment, name) for segment in made.segments for name in ("folded.parquet", "x.json")]
+    names += [made.emit_folder, made.pool]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("out/_work/") for name in names[:-1]) and made.pool == "out/_pool"
+
+
+def test_stages_of_one_kind_have_names_of_their_own():
+    stages = [{"kind": "opt_out"}, {"kind": "image_decode"}, {"kind": "image_size"}, {"kind": "image_size"}]
+    assert job(stages=stages).names == ("opt_out", "image_decode", "image_size", "image_size-2")

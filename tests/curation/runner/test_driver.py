@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from curation.runner import driver, tasks
+from curation.runner import cluster, driver, tasks
 from curation.runner.driver import check, curate
 from curation.settings import CurateSettings
 from curation.stages.image_decode import ImageDecode
@@ -241,3 +241,21 @@ def test_a_damaged_pool_is_named_not_used(tmp_path):
     mended = curate(CurateSettings.model_validate({**again, "stages": []}), name="test", seed=3, quiet=True)
     apart = {**again, "stages": [], "output": str(tmp_path / "apart"), "pool": None}
     assert curate(CurateSettings.model_validate(apart), name="test", seed=3, quiet=True).digest() == mended.digest()
+
+
+def test_every_task_of_a_stage_over_all_pairs_gets_what_its_placement_asks_for(tmp_path, monkeypatch):
+    asked: dict[str, set[tuple[float, float]]] = {}
+    plain = cluster.Inline.run
+
+    def run(self, calls):
+        calls = list(calls)
+        for call in calls:
+            asked.setdefault(call.function.__name__, set()).add((call.cpus, call.gpus))
+        return plain(self, calls)
+
+    monkeypatch.setattr(cluster.Inline, "run", run)
+    made(tmp_path, placement={kind: {"cpus": 2, "gpus": 0.5} for kind in ("exact_duplicates", "balance")})
+    # caption_frequency, the third such stage, asks for nothing of its own; its segments share tasks with the others.
+    assert asked["settle"] == asked["fold"] == {(2.0, 0.5), (1.0, 0.0)}
+    assert asked["segment"] == {(2.0, 0.5)}
+    assert asked["ingest"] == asked["tally"] == {(1.0, 0.0)}

@@ -1,42 +1,134 @@
-"""A flat table of captions and lists of captions are the same thing, whatever lists: held against plain Python."""
+"""Captions flat and in lists say the same: every function against plain Python lists, over every cut of the table."""
+
+from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.table import captions, schemas
-from tests.helpers.pairs import pair, pairs_of
+from curation.table import captions
 
-TEXTS = st.lists(st.lists(st.text(max_size=3), max_size=4), max_size=6)
+ITEM = pa.list_(pa.struct([pa.field("text", pa.string()), pa.field("source", pa.string())]))
+Lists = list[list[dict[str, Any]] | None]
 
-
-def table(lists: list[list[str]]) -> pa.Table:
-    return pairs_of(*(pair(str(n), *texts) for n, texts in enumerate(lists)))
-
-
-@given(TEXTS)
-def test_taken_apart_and_put_together_again_nothing_has_changed(lists):
-    pairs = table(lists)
-    flat = captions.explode(pairs)
-    rows = [(n, one["text"]) for n, each in enumerate(pairs["captions"].to_pylist()) for one in each]
-    assert list(zip(flat["row"].to_pylist(), flat["text"].to_pylist(), strict=True)) == rows
-    assert captions.implode(flat, pairs.num_rows).to_pylist() == pairs["captions"].to_pylist()
-    assert captions.counts(pairs["captions"]).tolist() == [len(each) for each in pairs["captions"].to_pylist()]
+caption_lists = st.lists(
+    st.none()
+    | st.lists(
+        st.fixed_dictionaries(
+            {"text": st.none() | st.text("aé\U0001f600", max_size=3), "source": st.sampled_from(["alt", "title"])}
+        ),
+        max_size=4,
+    ),
+    max_size=8,
+)
 
 
-@given(TEXTS, st.integers(0, 5), st.integers(0, 5))
-def test_a_slice_of_a_table_is_as_good_as_a_table(lists, start, length):
-    pairs = table(lists).slice(start, length)
-    assert captions.implode(captions.explode(pairs), pairs.num_rows).to_pylist() == pairs["captions"].to_pylist()
-    firsts = [each[0]["text"] if each else None for each in pairs["captions"].to_pylist()]
-    assert captions.first(pairs).to_pylist() == firsts
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[pa.Table, Lists]:
+    """Pairs as a stage may be given them: a slice of a longer table, in chunks of any length, none at all included."""
+    rows = draw(caption_lists)
+    start = draw(st.integers(0, len(rows)))
+    stop = draw(st.integers(start, len(rows)))
+    cut = draw(st.integers(0, len(rows)))
+    chunks = [pa.array(part, ITEM) for part in (rows[:cut], rows[cut:]) if part or draw(st.booleans())]
+    column = pa.chunked_array(chunks, ITEM)
+    table = pa.table({"uid": pa.array([str(n) for n in range(len(rows))], pa.string()), "captions": column})
+    return table.slice(start, stop - start), rows[start:stop]
 
 
-@given(TEXTS)
-def test_fields_are_added_in_their_place(lists):
-    pairs = table(lists)
-    texts = captions.explode(pairs)["text"].to_pylist()
-    wider = captions.with_fields(pairs, pa.table({"length": pa.array([len(t) for t in texts], pa.int64())}))
-    for before, after in zip(pairs["captions"].to_pylist(), wider["captions"].to_pylist(), strict=True):
-        assert after == [{**one, "length": len(one["text"])} for one in before]
-    assert [f.name for f in wider.schema] == schemas.PAIRS.names
+def plain(lists: Lists) -> list[list[dict[str, Any]]]:
+    return [row or [] for row in lists]
+
+
+@settings(deadline=None)
+@given(tables())
+def test_exploded_captions_are_those_of_a_plain_loop(made):
+    table, rows = made
+    flat = captions.explode(table)
+    expected = [{"row": number, **caption} for number, row in enumerate(plain(rows)) for caption in row]
+    assert flat.to_pylist() == expected
+    assert flat.schema == pa.schema([pa.field("row", pa.int64(), nullable=False), *ITEM.value_type])
+    assert captions.counts(table.column("captions")).tolist() == [len(row) for row in plain(rows)]
+
+
+@settings(deadline=None)
+@given(tables())
+def test_the_column_is_one_array_without_an_offset(made):
+    table, rows = made
+    column = captions.column(table)
+    assert (column.to_pylist(), column.offset) == (rows, 0)
+
+
+@settings(deadline=None)
+@given(tables(), st.data())
+def test_what_a_filter_leaves_goes_back_to_its_own_pair(made, data):
+    table, rows = made
+    flat = captions.explode(table)
+    keep = data.draw(st.lists(st.booleans(), min_size=flat.num_rows, max_size=flat.num_rows))
+    lists = captions.implode(flat.filter(pa.array(keep, pa.bool_())), table.num_rows)
+    flags = iter(keep)
+    assert lists.to_pylist() == [[caption for caption in row if next(flags)] for row in plain(rows)]
+    assert lists.type.value_type == ITEM.value_type
+
+
+@settings(deadline=None)
+@given(tables())
+def test_the_first_caption_speaks_for_its_pair(made):
+    table, rows = made
+    for name in ("text", "source"):
+        assert captions.first(table, name).to_pylist() == [row[0][name] if row else None for row in plain(rows)]
+    assert captions.first(table).to_pylist() == captions.first(table, "text").to_pylist()
+
+
+@settings(deadline=None)
+@given(tables(), st.data())
+def test_fields_land_in_their_captions_and_replace_those_of_the_same_name(made, data):
+    table, rows = made
+    total = sum(len(row) for row in plain(rows))
+    length = data.draw(st.lists(st.integers(0, 9), min_size=total, max_size=total))
+    text = data.draw(st.lists(st.text("bß", max_size=2), min_size=total, max_size=total))
+    fields = pa.table({"length": pa.array(length, pa.int32()), "text": pa.array(text, pa.string())})
+    changed = captions.with_fields(table, fields)
+    numbers = iter(range(total))
+    expected = [
+        [{**caption, "text": text[n], "length": length[n]} for caption, n in zip(row, numbers, strict=False)]
+        for row in plain(rows)
+    ]
+    assert changed.column("captions").to_pylist() == expected
+    assert changed.schema.field("captions").type.value_type.names == ["text", "source", "length"]  # order stays
+    assert changed.column("uid").equals(table.column("uid"))
+
+
+@settings(deadline=None)
+@given(tables(), tables())
+def test_replaced_captions_are_the_new_ones_and_nothing_else_changes(made, other):
+    table, _ = made
+    rows = (other[1] * (table.num_rows + 1))[: table.num_rows]
+    rows = rows + [[]] * (table.num_rows - len(rows))
+    changed = captions.replace(table, pa.array(rows, ITEM))
+    assert changed.column("captions").to_pylist() == rows
+    assert changed.column_names == table.column_names
+    assert changed.column("uid").equals(table.column("uid"))
+
+
+@pytest.mark.parametrize("rows", [[1, 0], [-1, 0], [0, 2]])
+def test_a_flat_table_out_of_order_or_out_of_range_is_refused(rows):
+    flat = pa.table({"row": pa.array(rows, pa.int64()), "text": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"must be sorted and lie in \[0, 2\)"):
+        captions.implode(flat, 2)
+
+
+def test_fields_for_another_number_of_captions_are_refused():
+    table = pa.table({"captions": pa.array([[{"text": "a", "source": "alt"}], []], ITEM)})
+    with pytest.raises((ValueError, pa.ArrowInvalid)):
+        captions.with_fields(table, pa.table({"length": pa.array([1, 2], pa.int32())}))
+
+
+def test_what_lies_behind_a_null_list_is_no_caption():
+    values = pa.array([{"text": text, "source": "alt"} for text in "abc"], ITEM.value_type)
+    hidden = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), values, mask=pa.array([False, True, False]))
+    table = pa.table({"captions": hidden})
+    flat = captions.explode(table)
+    assert (flat["row"].to_pylist(), flat["text"].to_pylist()) == ([0, 2], ["a", "c"])
+    assert captions.first(table).to_pylist() == ["a", None, "c"]

@@ -1,50 +1,133 @@
-"""Ranges and slices of a file are those of the whole file, read through its row groups."""
+"""A slice of a file is what a full read and a plain loop would give, and no more of the file is read than it takes."""
 
+import io
+import itertools
+import random
+
+import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.table import parquet
-from curation.table.arrow import concat, sorted_plainly
-from pipeline.errors import DataError
+from pipeline import storage
+from pipeline.errors import DataError, StorageError
+
+NESTED = pa.list_(pa.struct([("a", pa.int32()), ("b", pa.string())]))
+KINDS = {
+    "numbers": (pa.int32(), st.integers(-5, 5)),
+    "uids": (pa.string(), st.text("0123456789abcdef", min_size=1, max_size=3)),
+    "words": (pa.string(), st.text("a\x7fé\U0001f600\uffff", max_size=2)),
+}
+serial = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    url = str(tmp_path_factory.mktemp("p") / "rows.parquet")
-    numbers = sorted([n // 3 for n in range(3 * parquet.GROUP_ROWS)])
-    table = pa.table({"nested": [[n] for n in numbers], "uid": [f"{n:08x}" for n in numbers], "n": numbers})
+def written(folder, monkeypatch, kind: str, values: list, group_rows: int) -> tuple[str, list[dict]]:
+    """A file sorted by `k`, in small row groups, with a nested column before the key; and its rows."""
+    monkeypatch.setattr(parquet, "GROUP_ROWS", group_rows)
+    column = pa.array(values, KINDS[kind][0])
+    nested = pa.array([[{"a": n, "b": "x"}] * (n % 3) for n in range(len(values))], NESTED)
+    table = pa.table({"nested": nested, "k": column, "row": pa.array(range(len(values)), pa.int64())})
+    url = str(folder / f"{next(serial)}.parquet")
     parquet.publish_rows(url, table)
-    return url, table
+    return url, pq.read_table(url).to_pylist()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(-5, 9000), st.integers(-5, 9000))
-def test_a_range_holds_the_rows_of_its_keys(rows, low, high):
-    url, table = rows
-    low, high = (f"{max(n, 0):08x}" for n in (low, high))
-    found = parquet.read_range(url, "uid", low, high)
-    assert found["uid"].to_pylist() == [uid for uid in table["uid"].to_pylist() if low <= uid < high]
+def in_order(values: list) -> list:
+    """As curation sorts them: text by its UTF-8 bytes, null last."""
+    return sorted(values, key=lambda v: (v is None, v.encode() if isinstance(v, str) else v or 0))
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 26_000), st.integers(0, 9000))
-def test_a_slice_holds_the_rows_of_its_numbers(rows, start, length):
-    url, table = rows
-    assert parquet.read_slice(url, start, start + length, ["n"])["n"] == table.slice(start, length)["n"]
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_range_holds_the_rows_whose_key_lies_in_it(tmp_path, monkeypatch, kind, data):
+    value = KINDS[kind][1]
+    values = in_order(data.draw(st.lists(value | st.none(), max_size=12)))
+    url, rows = written(tmp_path, monkeypatch, kind, values, data.draw(st.integers(1, 5)))
+    low, high = data.draw(value), data.draw(value)
+    as_bytes = (lambda v: v.encode()) if kind != "numbers" else (lambda v: v)
+    inside = [r for r in rows if r["k"] is not None and as_bytes(low) <= as_bytes(r["k"]) < as_bytes(high)]
+    made = parquet.read_range(url, "k", low, high)
+    assert made.to_pylist() == inside
+    assert made.schema.equals(pq.read_schema(url))
 
 
-def test_a_damaged_file_is_named(rows, tmp_path):
-    data = bytearray(open(rows[0], "rb").read())
-    data[len(data) // 2] ^= 1
-    bad = tmp_path / "bad.parquet"
-    bad.write_bytes(data)
-    with pytest.raises(DataError, match="bad.parquet"):
-        parquet.read_slice(str(bad), 0, 10**6)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(count=st.integers(0, 12), group_rows=st.integers(1, 5), start=st.integers(0, 14), stop=st.integers(0, 14))
+def test_a_slice_holds_the_rows_from_start_to_stop(tmp_path, monkeypatch, count, group_rows, start, stop):
+    url, rows = written(tmp_path, monkeypatch, "numbers", list(range(count)), group_rows)
+    made = parquet.read_slice(url, start, max(start, stop))
+    assert made.to_pylist() == rows[start : max(start, stop)]
+    assert made.schema.equals(pq.read_schema(url))
 
 
-def test_tables_are_joined_and_sorted_by_their_plain_columns_in_order():
-    one, two = pa.table({"b": [2, 1], "l": [[1], [2]], "a": [1, 1]}), pa.table({"b": [0], "l": [[3]], "a": [2]})
-    whole = sorted_plainly(concat([one, two, one.slice(0, 0)]), ("a",))
-    assert whole.to_pydict() == {"b": [1, 2, 0], "l": [[2], [1], [3]], "a": [1, 1, 2]}
+def test_only_the_row_groups_that_hold_the_rows_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
+    chance = random.Random(0)
+    noise = [chance.randbytes(64) for _ in range(64_000)]  # does not compress: the footer is small beside it
+    url = str(tmp_path / "x.parquet")
+    parquet.publish_rows(url, pa.table({"k": pa.array(range(64_000), pa.int64()), "noise": noise}))
+    spans = []
+    plain = storage.RangeReader.read
+    monkeypatch.setattr(storage.RangeReader, "read", lambda self, a, b: (spans.append((a, b)), plain(self, a, b))[1])
+    whole = storage.size(url)
+
+    def read_share(function, *args) -> float:
+        spans.clear()
+        function(url, *args)
+        return sum(b - a for a, b in spans) / whole
+
+    assert read_share(parquet.read_range, "k", 30_000, 31_000) < 0.1
+    assert read_share(parquet.read_slice, 30_000, 31_000) < 0.1
+    assert read_share(parquet.read_range, "k", 0, 64_000) > 0.9
+
+
+def test_equal_rows_give_equal_bytes_however_they_are_chunked(tmp_path):
+    whole = pa.table({"k": range(100)})
+    cut = pa.concat_tables([whole.slice(0, 33), whole.slice(33, 0), whole.slice(33)])
+    for name, table in (("a", whole), ("b", cut)):
+        parquet.publish_rows(str(tmp_path / name), table)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_file_in_a_store_is_read_as_one_on_disk(tmp_path):
+    table = pa.table({"k": range(100)})
+    parquet.publish_rows("memory://table-test/x.parquet", table)
+    try:
+        assert parquet.read_range("memory://table-test/x.parquet", "k", 10, 12)["k"].to_pylist() == [10, 11]
+        assert parquet.read_slice("memory://table-test/x.parquet", 98, 100)["k"].to_pylist() == [98, 99]
+    finally:
+        fsspec.filesystem("memory").rm("/table-test", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda url: parquet.read_range(url, "k", 0, 1000), lambda url: parquet.read_slice(url, 0, 1000)]
+)
+def test_damage_is_told_with_the_file_and_what_to_do(tmp_path, read):
+    path = tmp_path / "x.parquet"
+    parquet.publish_rows(str(path), pa.table({"k": range(1000)}))
+    whole = path.read_bytes()
+    page = bytearray(whole)
+    page[len(whole) // 3] ^= 0xFF  # inside the data: only the checksum of the page sees it
+    for data in (b"", b"PAR1", whole[:-1], whole[: len(whole) // 2], bytes(page), b"no parquet" * 9):
+        path.write_bytes(data)
+        with pytest.raises(DataError, match=r"x\.parquet: not readable as parquet: (.|\n)*hint: remove the folder"):
+            read(str(path))
+    path.unlink()
+    with pytest.raises(StorageError, match=r"x\.parquet: no such file"):
+        read(str(path))
+
+
+def test_a_view_of_a_file_seeks_and_reads_as_the_file_does(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(bytes(range(200)))
+    ours, plain = parquet._Ranges(str(path)), io.BytesIO(path.read_bytes())
+    assert ours.seekable() and ours.readable()
+    for step in [(0, 0), (50, 0), (-3, 1), (10, 1), (-20, 2), (500, 0), (0, 2), (0, 0)]:
+        assert ours.seek(*step) == plain.seek(*step)
+        for count in (0, 7, 300, -1):
+            assert (ours.read(count), ours.tell()) == (plain.read(count), plain.tell())
+            assert ours.seek(*step) == plain.seek(*step) or step[1] == 1
