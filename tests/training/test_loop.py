@@ -12,6 +12,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe import load
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_run import metrics, train_here, write_eval_set, write_recipe
+from training.launch.settings import LaunchSettings
 from training.output.metrics import JsonLines
 from training.settings import TrainSettings, check_training
 
@@ -181,7 +182,9 @@ def test_settings_that_cannot_work_are_refused_before_any_work(tmp_path: Path) -
 
     def refused(*overrides: str) -> str:
         with pytest.raises(RecipeError) as caught:
-            check_training(load(str(recipe), overrides).section("train", TrainSettings))
+            loaded = load(str(recipe), overrides)
+            processes = loaded.section("launch", LaunchSettings).processes
+            check_training(loaded.section("train", TrainSettings), processes)
         return str(caught.value)
 
     assert "train.output" in refused("train.output=s3://bucket/run")

@@ -238,7 +238,7 @@ def test_a_full_disk_on_one_rank_fails_all_and_costs_no_finished_work(root: Path
             save(root, an_engine(9, peers), state_at(9), 1)
         return str(caught.value)
 
-    assert all("No space left" in words and "free space" in words for words in run_simulated(try_to_save, 2))
+    assert all("no space left" in words and "hint: free space" in words for words in run_simulated(try_to_save, 2))
     assert found_step(root) == 6 and len(step_folders(root)) == 2 and not list(root.glob(".tmp*"))
     monkeypatch.undo()
     save(root, an_engine(9), state_at(9), 1)

@@ -6,7 +6,6 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from pipeline.errors import RecipeError
@@ -135,9 +134,7 @@ def test_another_image_size_is_taken_over() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "ViT-B-33"}, "open_clip knows no model 'ViT-B-33'"),
         ({"name": "coca_ViT-B-32"}, "is a CoCa model"),
-        ({"config": {"embed_dim": 4}}, "has no vision_cfg, text_cfg"),
         ({"config": {**CONFIG, "nonsense": 1}}, "open_clip cannot build it: .*nonsense"),
         (
             {"config": {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": 1000}}},
@@ -160,9 +157,3 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     torch.save(open_clip.CLIP(**{**CONFIG, "embed_dim": 16}).state_dict(), tmp_path / "other.pt")
     with pytest.raises(RecipeError, match="does not fit this model"):
         build_towers(ModelSettings(config=CONFIG, pretrained=str(tmp_path / "other.pt")))
-
-
-def test_settings_need_exactly_one_source_and_refuse_unkeyed_dropout() -> None:
-    for wrong in ({}, {"name": "ViT-B-32", "config": CONFIG}, {"config": CONFIG, "patch_dropout": 0.5}):
-        with pytest.raises(ValidationError):
-            ModelSettings(**wrong)
