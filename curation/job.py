@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
 from pipeline import storage
+from pipeline.draws import keyed_u64
 from pipeline.settings import digest_of
 
 FORMAT = 1  # raise it when the files below change their meaning
@@ -50,7 +51,7 @@ class Job:
     parts: tuple[str, ...]
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
-    run_digest: str
+    digest: str
 
     @property
     def pool(self) -> str:
@@ -62,13 +63,18 @@ class Job:
 
     @property
     def emit_folder(self) -> str:
-        return storage.join(self.work, f"emit-{self.run_digest}")
+        return storage.join(self.work, f"emit-{self.digest}")
 
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
         return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
 
     def exchange_file(self, segment: Segment, name: str) -> str:
         return storage.join(self.work, segment.folder, name)
+
+    def seed_of(self, at: int) -> int:
+        """The seed of stage `at`: that of the recipe, and another one for the second of a kind and those after it."""
+        name = self.names[at]
+        return self.seed if name == self.settings.stages[at].kind else keyed_u64(self.seed, name)
 
     def placement(self, stage: Stage) -> PlacementSettings:
         return self.settings.placement.get(stage.kind, PlacementSettings())

@@ -37,6 +37,9 @@ class Stage(Settings):
     version      raise it when the code would give other results for the same settings
     file_fields  names of settings that hold the path of a file (str, or str | None); the content of the file, not its
                  path, goes into the digest, and a missing file is a RecipeError before any work
+    exports      which of `adds` go into every pair's KEY.json (null and NaN are left out)
+    detail_is_survivor  the detail of a drop is the uid of the pair that stays for it: the report shows them as a group
+    hides_images        who is dropped here must not be shown around: the report has no thumbnail of them
     """
 
     kind: str
@@ -44,6 +47,13 @@ class Stage(Settings):
     adds: ClassVar[tuple[pa.Field, ...]] = ()
     version: ClassVar[int] = 1
     file_fields: ClassVar[tuple[str, ...]] = ()
+    exports: ClassVar[tuple[str, ...]] = ()
+    detail_is_survivor: ClassVar[bool] = False
+    hides_images: ClassVar[bool] = False
+
+    def cuts(self) -> dict[str, float]:
+        """Thresholds to draw into the report's histograms: "width", "height", "aspect" or "caption_words" -> value."""
+        return {}
 
     def check(self, where: str) -> None:
         """Faults that need a look at a file: RecipeError naming `where` (the dotted path of this stage). No work."""

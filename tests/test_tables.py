@@ -57,6 +57,18 @@ def test_the_table_of_stages_in_the_readme_is_that_of_the_code():
                 assert reason in row[3], f"curation/README.md: {kind} can give the reason {reason}"
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_a_stage_exports_only_what_it_adds(kind):
+    assert set(STAGES[kind].exports) <= {field.name for field in STAGES[kind].adds}
+
+
+def test_duplicates_and_opt_outs_say_so_themselves():
+    assert {kind for kind, stage in STAGES.items() if stage.detail_is_survivor} == {
+        "exact_duplicates", "perceptual_duplicates",
+    }  # fmt: skip
+    assert {kind for kind, stage in STAGES.items() if stage.hides_images} == {"opt_out"}
+
+
 def test_a_section_of_the_documents_says_how_to_add_each_sort_of_thing():
     curation, training = ((ROOT / half / "README.md").read_text(encoding="utf-8") for half in ("curation", "training"))
     for heading, text in (("a stage", curation), ("a source", curation), ("a loss", training), ("an eval", training),

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job
-from curation.stage import Stage
+from curation.pool.store import PLACE
 from curation.table import arrow, captions
 from pipeline import storage
 from pipeline.draws import keyed_u64
@@ -85,7 +85,7 @@ def order_of(uids: list[str], seed: int) -> np.ndarray:
 
 def examples(job: Job, table: pa.Table, most: int) -> list[dict[str, Any]]:
     """The first `most` rows in keyed order, each with `order` and what a thumbnail needs."""
-    names = ("uid", "url", "caption", "image_sha256", "image_part", "image_offset", "image_size", "reason", "detail")
+    names = ("uid", "url", "caption", *PLACE, "reason", "detail")
     order = order_of(table.column("uid").to_pylist(), job.seed)
     rows = np.argsort(order, kind="stable")[:most]
     some = table.select([n for n in names if n in table.schema.names]).take(pa.array(rows, pa.int64()))
@@ -100,14 +100,9 @@ def _drops(job: Job, gone: pa.Table) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def finds_duplicates(stage: Stage) -> bool:
-    """Stages whose detail is the uid of the survivor."""
-    return stage.kind.endswith("_duplicates")
-
-
 def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
     """survivor -> its removed copies here, of the first `GROUPS` survivors in keyed order."""
-    names = [n for n, stage in zip(job.names, job.settings.stages, strict=True) if finds_duplicates(stage)]
+    names = [n for n, stage in zip(job.names, job.settings.stages, strict=True) if stage.detail_is_survivor]
     is_uid = pc.match_substring_regex(gone.column("detail"), "^[0-9a-f]{32}$")
     is_copy = pc.is_in(gone.column("stage"), pa.array(names, pa.string()))
     removed = gone.filter(pc.and_(is_copy, pc.fill_null(is_uid, False)))

@@ -1,6 +1,6 @@
 """Whose folder it is. A small file of ours says so and lists what we wrote; nothing else is ever removed or replaced.
 
-    <output>/_clipmill.json  {"kind": "dataset", "run_digest", "manifest_digest", "remaking", "files": {name: note}}
+    <output>/_clipmill.json  {"kind": "dataset", "job_digest", "manifest_digest", "remaking", "files": {name: note}}
     <pool>/_clipmill.json    {"kind": "pool"}
 
 It is the first file in a new folder, written before any work: a folder that holds anything else and not this file is
@@ -49,7 +49,7 @@ class Owned:
     """What our file says. files: what we wrote, with notes; remaking: `curate.fresh` has begun and not ended."""
 
     kind: str
-    run_digest: str = ""
+    job_digest: str = ""
     manifest_digest: str = ""
     remaking: bool = False
     files: dict[str, Note] = field(default_factory=dict)
@@ -183,9 +183,9 @@ def _digests_before(url: str) -> dict[str, str]:
         manifest = Manifest.load(url)
     except (DataError, StorageError):
         return {}
-    if summary.get("manifest_digest") != manifest.digest() or not isinstance(summary.get("run_digest"), str):
+    if summary.get("manifest_digest") != manifest.digest() or not isinstance(summary.get("job_digest"), str):
         return {}
-    return {"run_digest": summary["run_digest"], "manifest_digest": manifest.digest()}
+    return {"job_digest": summary["job_digest"], "manifest_digest": manifest.digest()}
 
 
 def _adopted(url: str, kind: str, present: list[str]) -> Owned:

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from curation.emit.convert import convert
 from curation.emit.gate import needs_conversion
 from curation.emit.swap import target
 from curation.job import Job
-from curation.pool.store import ImageReader
+from curation.pool.store import ImagePlace, ImageReader
 from curation.table import parquet, schemas
 from pipeline import storage
 from pipeline.contract.pairs import META_COLUMNS, Pair, index_name
@@ -63,20 +62,20 @@ def emit_shard(job: Job, shard: int, parts: list[Slice]) -> dict[str, Any]:
 def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
     reader = ImageReader(job.pool)
     last = job.segments[-1]
+    exports = tuple(name for stage in job.settings.stages for name in stage.exports)
     for bucket, start, stop in parts:
         table = parquet.read_slice(job.file(last, bucket, ".parquet"), start, stop)
-        scores = [f.name for f in table.schema if f.name.endswith("score") and pa.types.is_primitive(f.type)]
-        wanted = {*schemas.PAIRS.names, "width", "height", "language", *scores}
+        wanted = {*schemas.PAIRS.names, "width", "height", "language", *exports}
         table = table.select([name for name in table.schema.names if name in wanted])
         for batch in table.to_batches(max_chunksize=1024):
             for row in batch.to_pylist():
-                pair = _pair(job, row, reader, scores)
+                pair = _pair(job, row, reader, exports)
                 columns.update(pair.meta)
                 yield pair
 
 
-def _pair(job: Job, row: dict[str, Any], reader: ImageReader, scores: list[str]) -> Pair:
-    body = reader.read(row["image_part"], row["image_offset"], row["image_size"], row["image_sha256"])
+def _pair(job: Job, row: dict[str, Any], reader: ImageReader, exports: Sequence[str]) -> Pair:
+    body = reader.read(ImagePlace.of(row))
     ext, width, height, sha256 = row["image_ext"], row["width"], row["height"], row["image_sha256"]
     meta = _passed_through(row["extra"])
     if needs_conversion(ext, job.settings.emit):
@@ -90,9 +89,13 @@ def _pair(job: Job, row: dict[str, Any], reader: ImageReader, scores: list[str])
     first = row["captions"][0]
     meta |= {"uid": row["uid"], "sha256": sha256, "width": width, "height": height, "url": row["url"]}
     meta |= {"page_url": first["page_url"], "language": row.get("language") or first["language"]}
-    meta |= {name: row[name] for name in scores if row[name] is not None and math.isfinite(row[name])}
+    meta |= {name: row[name] for name in exports if _says_something(row[name])}
     meta["captions"] = [_caption(caption) for caption in row["captions"]]
     return Pair(row["uid"], body, ext, meta)
+
+
+def _says_something(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))  # JSON has no NaN
 
 
 def _caption(caption: dict[str, Any]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
     remove_listed(output, notes)
     for folder in (output, storage.join(output, "index"), storage.join(output, VERDICTS)):
         storage.sweep_temps(folder)
-    digests = {"run_digest": job.run_digest, "manifest_digest": manifest.digest()}
+    digests = {"job_digest": job.digest, "manifest_digest": manifest.digest()}
     publish_owned(output, replace(owned(output), files=notes, remaking=False, **digests))
     manifest.save(output)
 

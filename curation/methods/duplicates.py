@@ -8,7 +8,7 @@ Members: the table between settle and fold, a row per pair that is like another 
     uid | the rank columns | same: uid of the pair it is identical to, or null | links: uids it is alike to | captions?
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,8 @@ class Duplicates(Global):
 
     Reasons: copy (detail: the survivor's uid), too_many_copies.
     """
+
+    detail_is_survivor: ClassVar[bool] = True
 
     survivor: tuple[Criterion, ...] = ("area", "num_captions", "longest_caption")
     merge_captions: bool = True

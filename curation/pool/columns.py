@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.pool.column_files import measured_columns, publish_columns
-from curation.pool.store import ImageReader
-from curation.stage import ImageMeasure, MeasureImages, MeasureTexts, TextMeasure
+from curation.pool.store import PLACE, ImagePlace, ImageReader
+from curation.stage import ImageMeasure, MeasureImages, MeasureTexts, TextMeasure, Verdicts
 from curation.table import arrow, captions
 from pipeline import storage
 
@@ -61,32 +61,31 @@ def measure_images(
     cache: ColumnCache,
     reader: ImageReader,
     batch: int | None,
-) -> tuple[pa.Table, pa.Array]:
-    """`pairs` with the stage's columns, and the reason (null keeps) of each pair."""
+) -> Verdicts:
+    """The stage's columns, and the reason (null keeps) of each pair."""
     keys = arrow.whole(pairs.column("image_sha256"))
     unknown = cache.load(pc.unique(keys))
-    places = ["image_part", "image_offset", "image_size", "image_sha256"]
-    todo = pairs.select(places).filter(pc.is_in(pairs.column("image_sha256"), unknown))
-    todo = todo.sort_by([(name, "ascending") for name in places])  # reads go forward through each tar
-    place_of: dict[str, tuple] = {}
-    for place in zip(*(column.to_pylist() for column in todo.columns), strict=True):
-        place_of.setdefault(place[3], place)
+    todo = pairs.select(PLACE).filter(pc.is_in(pairs.column("image_sha256"), unknown))
+    todo = todo.sort_by([(name, "ascending") for name in PLACE])  # reads go forward through each tar
+    place_of: dict[str, ImagePlace] = {}
+    for place in map(ImagePlace._make, zip(*(column.to_pylist() for column in todo.columns), strict=True)):
+        place_of.setdefault(place.sha256, place)
 
     def measured() -> Iterator[pa.Table]:
         function = opened()
         for some in _batches(list(place_of.values()), batch or IMAGE_BATCH):
-            bodies = [reader.read(*place) for place in some]
-            yield _keyed(cache.schema, [place[3] for place in some], function(bodies), stage.kind)
+            bodies = [reader.read(place) for place in some]
+            yield _keyed(cache.schema, [place.sha256 for place in some], function(bodies), stage.kind)
 
     _keep_all(cache, measured() if place_of else ())
     columns = cache.take(keys)
-    return arrow.with_columns(pairs, columns.drop_columns([_REASON])), arrow.whole(columns.column(_REASON))
+    return Verdicts(reason=arrow.whole(columns.column(_REASON)), columns=columns.drop_columns([_REASON]))
 
 
 def measure_texts(
     pairs: pa.Table, stage: TextMeasure, opened: Callable[[], MeasureTexts], cache: ColumnCache, batch: int | None
-) -> pa.Table:
-    """`pairs` whose captions carry the stage's fields."""
+) -> Verdicts:
+    """The captions with the stage's fields; no pair is dropped."""
     encoded = pc.dictionary_encode(arrow.whole(captions.explode(pairs).column("text")))
     words = encoded.dictionary.to_pylist()
     hashes = pa.array([hashlib.blake2b(word.encode(), digest_size=16).hexdigest() for word in words], pa.string())
@@ -101,7 +100,8 @@ def measure_texts(
 
     _keep_all(cache, measured() if todo else ())
     columns = cache.take(hashes.take(encoded.indices)).drop_columns([_REASON])
-    return captions.with_fields(pairs, columns)
+    fielded = captions.with_fields(pairs, columns).column("captions")
+    return Verdicts(reason=pa.nulls(pairs.num_rows, pa.string()), captions=fielded)
 
 
 def _keep_all(cache: ColumnCache, measured: Iterator[pa.Table] | tuple) -> None:

@@ -16,6 +16,8 @@ from curation.table.uids import bucket_range
 from pipeline import storage
 from pipeline.errors import DataError, one_line
 
+POOL = "pool"
+"""The name under which the join is reported: the first stage of every recipe."""
 _NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0}
 
 

@@ -13,9 +13,10 @@ import hashlib
 import os
 import tarfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from curation.pool.rows import Rows
 from curation.table import schemas, uids
@@ -172,6 +173,24 @@ def _clean(text: str) -> str:
     return text
 
 
+class ImagePlace(NamedTuple):
+    """Where one image lies in the pool: bytes `offset` to `offset + size` of the part's images.tar."""
+
+    part: str
+    offset: int
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "ImagePlace":
+        """That of a row of PAIRS (or of the ledger)."""
+        return cls(*(row[name] for name in PLACE))
+
+
+PLACE = ("image_part", "image_offset", "image_size", "image_sha256")
+"""The columns of PAIRS that say it, in that order."""
+
+
 class ImageReader:
     """Reads stored images of any part; keeps a few files open."""
 
@@ -179,8 +198,9 @@ class ImageReader:
         self._pool, self._most = pool, most_open
         self._open: dict[str, storage.RangeReader] = {}
 
-    def read(self, part: str, offset: int, size: int, sha256: str) -> bytes:
+    def read(self, place: ImagePlace) -> bytes:
         """The bytes of one image, checked against its sha256 (hex). DataError naming the file when damaged or cut."""
+        part, offset, size, sha256 = place
         reader = self._open.pop(part, None)
         if reader is None:
             if len(self._open) >= self._most:

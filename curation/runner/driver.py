@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.books import ledger, publish, summary, tally
+from curation.books import ledger, publish, summary, tally, thumbnails
 from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
 from curation.pool.store import part_counts
@@ -116,7 +116,7 @@ def _finished(job: Job) -> Manifest | None:
     """The manifest of this very run, when it is complete and its files are there with their sizes."""
     output = job.settings.output
     mine = ownership.owned(output)
-    if mine.run_digest != job.run_digest or mine.remaking:
+    if mine.job_digest != job.digest or mine.remaking:
         return None
     try:
         manifest = Manifest.load(output)
@@ -282,13 +282,13 @@ class _Driver:
         calls = [Call(tally.tally, (bucket,), f"summary of bucket {bucket}") for bucket in self._buckets]
         for _, part in self._do(calls, "summary", "buckets"):
             whole = tally.merge(whole, part)
-        return summary.build(self._job, manifest, whole, self._thumbs)
-
-    def _thumbs(self, batches: list[list[dict[str, Any]]]) -> Iterator[tuple[int, list[str | None]]]:
-        numbers = {id(batch): number for number, batch in enumerate(batches)}
-        calls = [Call(summary.thumbs, (batch,), "thumbnails") for batch in batches]
-        for call, made in self._do(calls, "thumbnails", "batches"):
-            yield numbers[id(call.args[0])], made
+        whole["groups"] = summary.with_survivors(self._job, whole["groups"])
+        batches = thumbnails.batches(summary.shown_rows(self._job, whole))
+        calls = [Call(thumbnails.thumbnails, (batch,), "thumbnails") for batch in batches]
+        thumbs: dict[str, str | None] = {}
+        for _, made in self._do(calls, "thumbnails", "batches"):
+            thumbs.update(made)
+        return summary.build(self._job, manifest, whole, thumbs)
 
 
 def _input(part: Part, counts: dict[str, int]) -> InputPart:

@@ -8,19 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.books import ledger
-from curation.emit.gate import EmitProbe
+from curation.emit.gate import EMIT, gate
 from curation.job import Job, Segment
 from curation.pool.columns import ColumnCache, measure_images, measure_texts
-from curation.pool.join import join_bucket
+from curation.pool.join import POOL, join_bucket
 from curation.pool.store import ImageReader, PoolSink, part_counts
 from curation.runner import exchange
 from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
-from curation.table import arrow, captions, parquet, schemas, uids
+from curation.table import captions, parquet, schemas, uids
 from pipeline import storage
-from pipeline.contract.pairs import EXTS
 from pipeline.errors import ClipmillError, DataError
 
-POOL, EMIT = "pool", "emit"  # the stages that are in every recipe: the first and the last of the funnel
 _opened: dict[str, Callable] = {}  # measure stages this worker process has loaded, by digest
 
 
@@ -47,16 +45,16 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         run.pairs = storage.read_parquet(job.file(job.segments[index - 1], bucket, ".parquet"))
     if here.opener is not None:
         folded = exchange.read_folded(job, here, bucket)
-        opener = _global(job, here)
-        run.stage(here.opener, lambda _, pairs: opener.judge(pairs, folded, job.seed))
+        opener, seed = _global(job, here), job.seed_of(here.opener)
+        run.stage(here.opener, lambda pairs: opener.judge(pairs, folded, seed))
     for at in here.rows:
-        run.stage(at, run.row_wise)
+        run.row_wise(at)
     if here.is_last:
         run.gate()
     if here.closer is not None:
         stage = job.settings.stages[here.closer]
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
-            notes = stage.survey(run.pairs, job.seed)
+            notes = stage.survey(run.pairs, job.seed_of(here.closer))
         run.files[".notes.parquet"] = exchange.publish_notes(job, here, bucket, notes)
     run.files[".ledger.parquet"] = parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
     run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
@@ -104,41 +102,33 @@ class _Run:
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
-    def stage(self, at: int, judge: Callable[[Stage, pa.Table], Verdicts]) -> None:
-        stage, name = self.job.settings.stages[at], self.job.names[at]
+    def stage(self, at: int, judge: Callable[[pa.Table], Verdicts]) -> None:
+        name, kind = self.job.names[at], self.job.settings.stages[at].kind
         with explained(f"stage {name}, bucket {self.bucket}"):
-            self._apply(name, stage.kind, self.pairs, judge(stage, self.pairs))
+            self._apply(name, kind, self.pairs, judge(self.pairs))
 
-    def row_wise(self, stage: Stage, pairs: pa.Table) -> Verdicts:
-        """A measure stage becomes verdicts too: its columns, and the reasons it gave."""
+    def row_wise(self, at: int) -> None:
+        stage, seed = self.job.settings.stages[at], self.job.seed_of(at)
         if isinstance(stage, Rule):
-            return stage.judge(pairs, self.job.seed)
+            self.stage(at, lambda pairs: stage.judge(pairs, seed))
+        else:
+            self.stage(at, lambda pairs: self._measured(stage, pairs))
+
+    def _measured(self, stage: Stage, pairs: pa.Table) -> Verdicts:
         batch = self.job.placement(stage).batch
         digest = stage.digest()
         cache = ColumnCache(self.job.pool, digest, *self.range, stage.adds)
         opened: Any = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
         if isinstance(stage, ImageMeasure):
-            measured, reason = measure_images(pairs, stage, opened, cache, self._reader, batch)
-            return Verdicts(reason=reason, columns=measured.select([f.name for f in stage.adds]))
+            return measure_images(pairs, stage, opened, cache, self._reader, batch)
         if isinstance(stage, TextMeasure):
-            measured = measure_texts(pairs, stage, opened, cache, batch)
-            return Verdicts(reason=pa.nulls(pairs.num_rows, pa.string()), captions=captions.column(measured))
+            return measure_texts(pairs, stage, opened, cache, batch)
         raise TypeError(f"{type(stage).__name__} is none of ImageMeasure, TextMeasure, Rule, Global")
 
     def gate(self) -> None:
         """The stage "emit": what is left must be writable by the contract."""
-        emit = self.job.settings.emit
         with explained(f"stage {EMIT}, bucket {self.bucket}"):
-            web = pc.is_in(self.pairs.column("image_ext"), pa.array(EXTS))
-            format_reason = pc.if_else(pc.or_(web, emit.other_formats == "png"), pa.scalar(None, pa.string()), "format")
-            silent = pc.equal(pc.list_value_length(self.pairs.column("captions")), 0)
-            reason = pc.if_else(silent, "no_caption", format_reason)
-            kept = self.pairs
-            if not {"width", "height"} <= set(kept.schema.names):
-                verdicts = self.row_wise(EmitProbe(), kept)
-                kept = arrow.with_columns(kept, verdicts.columns)
-                reason = pc.coalesce(reason, verdicts.reason)
-            self._apply(EMIT, EMIT, kept, Verdicts(reason=reason))
+            self._apply(EMIT, EMIT, self.pairs, gate(self.pairs, self._measured, self.job.settings.emit))
 
     def _apply(self, name: str, kind: str, pairs: pa.Table, verdicts: Verdicts) -> None:
         self.pairs, gone, counts = ledger.apply(name, kind, pairs, verdicts)

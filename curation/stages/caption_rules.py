@@ -39,6 +39,9 @@ class CaptionRules(Rule):
     def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         return compiled(patterns)
 
+    def cuts(self) -> dict[str, float]:
+        return {"caption_words": self.min_words} if self.min_words > 1 else {}
+
     def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
         flat = explode(pairs)
         encoded = flat.column("text").combine_chunks().dictionary_encode()

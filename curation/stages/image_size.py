@@ -26,6 +26,9 @@ class ImageSize(Rule):
     min_bytes: int = Field(0, ge=0)
     max_bytes: int | None = Field(None, ge=1)
 
+    def cuts(self) -> dict[str, float]:
+        return {"width": self.min_side, "height": self.min_side} if self.min_side > 1 else {}
+
     def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
         width, height, size = (pairs.column(name).to_numpy() for name in ("width", "height", "image_size"))
         short, long = np.minimum(width, height), np.maximum(width, height)

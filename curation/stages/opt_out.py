@@ -25,6 +25,7 @@ class OptOut(Rule):
 
     kind: Literal["opt_out"] = "opt_out"
     reads: ClassVar[tuple[str, ...]] = ("x_robots_tag", "captions.page_robots")
+    hides_images: ClassVar[bool] = True
 
     tokens: tuple[Token, ...] = ("noai", "noimageai")
     pages: bool = True

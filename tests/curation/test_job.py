@@ -37,8 +37,8 @@ def test_stages_that_ask_for_other_resources_part_a_segment():
 
 
 def test_the_order_of_parts_and_the_number_of_buckets_do_not_name_a_run():
-    assert job(("b", "a")).run_digest == job().run_digest == job(buckets=4).run_digest
-    assert job(output="elsewhere").run_digest == job().run_digest
+    assert job(("b", "a")).digest == job().digest == job(buckets=4).digest
+    assert job(output="elsewhere").digest == job().digest
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_order_of_parts_and_the_number_of_buckets_do_not_name_a_run():
     ],
 )
 def test_what_results_depend_on_names_a_run(change):
-    assert job(**change).run_digest != job().run_digest
+    assert job(**change).digest != job().digest
 
 
 @pytest.mark.parametrize(
@@ -103,27 +103,27 @@ def test_where_work_runs_names_nothing():
         {"fresh": True},
     ):
         made = job(**change)
-        assert (made.run_digest, made.segments) == (job().run_digest, job().segments), change
+        assert (made.digest, made.segments) == (job().digest, job().segments), change
 
 
 def test_the_cut_into_buckets_names_files_but_not_the_run():
     digests = {made.segments[0].digest for made in (job(), job(buckets=4), job(buckets=8))}
-    assert len(digests) == 3 and job(buckets=4).run_digest == job().run_digest
+    assert len(digests) == 3 and job(buckets=4).digest == job().digest
 
 
 def test_the_order_of_stages_and_the_version_of_their_code_name_a_run(monkeypatch):
     first = job()
-    assert job(stages=[PLAIN["stages"][1], PLAIN["stages"][0], *PLAIN["stages"][2:]]).run_digest != first.run_digest
+    assert job(stages=[PLAIN["stages"][1], PLAIN["stages"][0], *PLAIN["stages"][2:]]).digest != first.digest
     monkeypatch.setattr(ImageSize, "version", ImageSize.version + 1)
     same = [a.digest == b.digest for a, b in zip(first.segments, job().segments, strict=True)]
-    assert same == [True, False, False] and job().run_digest != first.run_digest
+    assert same == [True, False, False] and job().digest != first.digest
 
 
 def test_a_list_is_named_by_its_content_not_by_its_place(tmp_path):
     def made(name: str, text: str) -> str:
         path = tmp_path / name
         path.write_text(text)
-        return job(stages=[{"kind": "concept_match", "entries": str(path)}]).run_digest
+        return job(stages=[{"kind": "concept_match", "entries": str(path)}]).digest
 
     assert made("a.json", '["cat"]') == made("b.json", '["cat"]')
     assert made("a.json", '["cat", "dog"]') != made("b.json", '["cat"]')

@@ -197,7 +197,7 @@ def test_a_damaged_mark_is_made_again(tmp_path, junk):
     for mark in (tmp_path / "out" / "_clipmill.json", tmp_path / "out" / "_pool" / "_clipmill.json"):
         mark.write_bytes(junk)
     assert made(plain) == whole and small_crawl.outcome(tmp_path / "out") == before
-    assert owned(str(tmp_path / "out")).run_digest and owned(str(tmp_path / "out" / "_pool"), STORE).kind == STORE
+    assert owned(str(tmp_path / "out")).job_digest and owned(str(tmp_path / "out" / "_pool"), STORE).kind == STORE
     (tmp_path / "out" / "_clipmill.json").write_bytes(junk)
     (tmp_path / "out" / "thesis.txt").write_text("x")
     refused(plain, "holds thesis.txt")

@@ -60,11 +60,12 @@ def weighed(pool, pairs, seen, low="00000000", high="g", batch=2, fail_after=Non
 
 def test_equal_bytes_are_measured_once_and_a_second_run_measures_none(tmp_path, pairs):
     seen, again = [], []
-    table, reason = weighed(tmp_path, pairs, seen)
+    told = weighed(tmp_path, pairs, seen)
+    table, reason = told.columns, told.reason
     assert len(seen) == 5
     assert table.column("weight").to_pylist() == pairs.column("image_size").to_pylist()
     assert reason.to_pylist() == [None if size % 2 else "even" for size in pairs.column("image_size").to_pylist()]
-    assert weighed(tmp_path, pairs, again)[0].equals(table) and again == []
+    assert weighed(tmp_path, pairs, again).columns.equals(table) and again == []
 
 
 def test_other_buckets_find_it_and_new_pairs_are_all_that_is_measured(tmp_path, pairs):
@@ -92,9 +93,10 @@ def test_texts_are_measured_once_each_and_land_in_their_captions(tmp_path, pairs
 
     for _ in range(2):
         cache = ColumnCache(str(tmp_path), "texts", "0", "g", Length().adds)
-        table = measure_texts(pairs, Length(), lambda: function, cache, None)
+        told = measure_texts(pairs, Length(), lambda: function, cache, None)
     assert sorted(seen) == ["a", "bb", "ccc"]
-    found = [[(c["text"], c["length"]) for c in some] for some in table.column("captions").to_pylist()]
+    found = [[(c["text"], c["length"]) for c in some] for some in told.captions.to_pylist()]
+    assert told.reason.null_count == 6
     assert found == [[("a", 1), ("bb", 2)], [("a", 1)], [], [("ccc", 3)], [("bb", 2)], [("a", 1)]]
 
 

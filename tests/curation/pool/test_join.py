@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.pool.join import join_bucket
-from curation.pool.store import ImageReader, PoolSink, part_counts, part_folder
+from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_counts, part_folder
 from curation.table import uids
 from pipeline.errors import DataError
 from tests.helpers.small_crawl import picture
@@ -75,7 +75,7 @@ def test_of_several_captures_the_newest_good_one_counts_then_the_smallest_digest
     drop = ("image_part", "image_offset")
     assert {k: v for k, v in first.items() if k not in drop} == {k: v for k, v in again.items() if k not in drop}
     place = (first["image_part"], first["image_offset"], first["image_size"], first["image_sha256"])
-    body = ImageReader(str(tmp_path / "1")).read(*place)
+    body = ImageReader(str(tmp_path / "1")).read(ImagePlace(*place))
     assert body in (new, also_new) and first["fetched_at"] == "2024"
     assert first["x_robots_tag"] == "noimageai, bot: noai"  # what one robot is told goes last
 
@@ -130,7 +130,7 @@ def test_a_stored_body_is_kept_once_and_read_back_checked(tmp_path):
     same = [row for row in rows if row["url"] in (A, B)]
     assert same[0]["offset"] == same[1]["offset"] and part_counts(pool, "part0")["images_stored"] == 3
     with pytest.raises(DataError, match="images.tar at byte"):
-        ImageReader(pool).read("part0", same[0]["offset"] + 1, same[0]["size"], same[0]["sha256"])
+        ImageReader(pool).read(ImagePlace("part0", same[0]["offset"] + 1, same[0]["size"], same[0]["sha256"]))
 
 
 def test_a_part_left_half_way_is_not_there(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tarfile
 import time
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from curation.runner import cluster, driver, tasks
 from curation.runner.driver import check, curate
 from curation.settings import CurateSettings
+from curation.stages.caption_frequency import CaptionFrequency
 from curation.stages.image_decode import ImageDecode
+from curation.stages.image_size import ImageSize
 from pipeline.contract.dataset import verify
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import DataError, RecipeError
@@ -63,6 +66,43 @@ def test_the_report_shows_dropped_images_but_not_those_that_opted_out(reference)
     drops = json.loads((reference[1] / "summary.json").read_text())["drop_examples"]
     assert any(row["thumb"] for row in drops["image_size.too_small"])
     assert drops["opt_out.noai"] and not any(row["thumb"] for row in drops["opt_out.noai"])
+
+
+def test_the_report_draws_the_cuts_that_the_stages_name(reference):
+    histograms = json.loads((reference[1] / "summary.json").read_text())["histograms"]
+    cuts = {name: histogram["cut"] for name, histogram in histograms.items()}
+    assert cuts == {"width": 32, "height": 32, "aspect": None, "caption_words": None}
+
+
+def test_columns_that_a_stage_exports_stand_in_the_metadata_of_every_pair(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageDecode, "exports", ("contrast", "format"))
+    manifest, out = made(tmp_path)
+    assert {"contrast", "format"} <= set(manifest.columns)
+    with tarfile.open(out / manifest.shards[0].name) as tar:
+        metas = [json.load(tar.extractfile(name)) for name in tar.getnames() if name.endswith(".json")]
+    assert metas and all(meta["contrast"] >= 0 and meta["format"] for meta in metas)
+
+
+def test_the_second_stage_of_a_kind_draws_from_a_stream_of_its_own(tmp_path, monkeypatch):
+    """Else a pair that the first lottery kept would surely be kept by the second."""
+    seeds = {"survey": set(), "judge": set(), "rule": set()}
+
+    def noted(stage, name, of):
+        function = getattr(stage, name)
+
+        def call(self, *tables):
+            seeds[of].add(tables[-1])
+            return function(self, *tables)
+
+        monkeypatch.setattr(stage, name, call)
+
+    noted(CaptionFrequency, "survey", "survey")
+    noted(CaptionFrequency, "judge", "judge")
+    noted(ImageSize, "judge", "rule")
+    size, frequency = {"kind": "image_size"}, {"kind": "caption_frequency", "max_pairs": 30}
+    made(tmp_path, stages=[{"kind": "image_decode"}, size, frequency, size, frequency])
+    assert {name: (len(found), 3 in found) for name, found in seeds.items()} == dict.fromkeys(seeds, (2, True))
+    assert seeds["survey"] == seeds["judge"] != seeds["rule"]
 
 
 def test_entry_counts_hold_every_entry_with_its_number_of_texts(reference, tmp_path):

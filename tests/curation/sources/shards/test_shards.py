@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pool.store import ImageReader, PoolSink, part_folder
+from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_folder
 from curation.sources import SOURCES
 from curation.table.uids import uid_of_image, uid_of_url
 from pipeline import storage
@@ -83,7 +83,7 @@ class Ingested:
 
     def body(self, uid: str) -> bytes:
         row = self.images[uid]
-        return ImageReader(self.pool).read(row["part"], row["offset"], row["size"], row["sha256"])
+        return ImageReader(self.pool).read(ImagePlace(row["part"], row["offset"], row["size"], row["sha256"]))
 
 
 def test_a_tar_of_img2dataset_gives_its_pairs(tmp_path):
@@ -268,5 +268,5 @@ def test_images_of_more_parts_than_files_may_be_open_are_read(tmp_path):
     got = Ingested.of(str(tmp_path), tmp_path / "pool")
     reader = ImageReader(got.pool, most_open=2)
     rows = [row for row in got.images.values() for _ in range(2)]
-    bodies = {reader.read(row["part"], row["offset"], row["size"], row["sha256"]) for row in rows}
+    bodies = {reader.read(ImagePlace(row["part"], row["offset"], row["size"], row["sha256"])) for row in rows}
     assert bodies == {png(number) for number in range(5)}

@@ -14,7 +14,7 @@ import pytest
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from curation.pool.store import ImageReader, PoolSink, part_folder
+from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_folder
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
 from pipeline.errors import DataError, RecipeError
@@ -41,7 +41,7 @@ class Ingested:
 
     def body(self, url: str) -> bytes:
         row = self.images[url]
-        return ImageReader(self.pool).read(self.part, row["offset"], row["size"], row["sha256"])
+        return ImageReader(self.pool).read(ImagePlace(self.part, row["offset"], row["size"], row["sha256"]))
 
     def bad(self) -> dict[str, int]:
         return {name: count for name, count in self.counts.items() if name.startswith("bad_")}
