@@ -32,6 +32,7 @@ class ImageDecode(ImageMeasure):
 
     kind: Literal["image_decode"] = "image_decode"
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
+    version: ClassVar[int] = 2  # 2: transparency of grey and palette pictures with fewer than 8 bits, turned TIFFs
 
     formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
