@@ -21,7 +21,9 @@ from pipeline import storage
 from pipeline.draws import keyed_u64
 from pipeline.settings import digest_of
 
-FORMAT = 1  # raise it when the files below change their meaning
+FORMAT = 2  # raise it when the files below change their meaning
+ROWS_PER_BUCKET = 200_000  # at most, so that a task holds a few hundred MB however large the crawl
+_LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 1_000, 16, 65_536
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     digest: str
+    buckets: int
 
     @property
     def pool(self) -> str:
@@ -80,14 +83,24 @@ class Job:
         return self.settings.placement.get(stage.kind, PlacementSettings())
 
 
-def make_job(settings: CurateSettings, seed: int, parts: Sequence[str]) -> Job:
-    """`parts` are part ids; their order is no matter."""
+def buckets_for(rows: int) -> int:
+    """How many buckets hold `rows` rows of the pool: small crawls few, so that nothing is cut for its own sake, then as
+    many as keep all cores busy, and beyond that as many as memory asks for. A power of two."""
+    busy = min(rows // _LEAST_ROWS, _ENOUGH_BUCKETS)
+    wanted = max(1, busy, -(-rows // ROWS_PER_BUCKET))
+    return min(1 << (wanted - 1).bit_length(), _MOST_BUCKETS)
+
+
+def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: int = 0) -> Job:
+    """`parts` are part ids; their order is no matter. `rows`: mentions and images of all parts, once they are read;
+    until then the job has its name, and no cut into buckets that means anything."""
     parts = tuple(sorted(set(parts)))
-    start = digest_of([FORMAT, list(parts), seed, settings.buckets, settings.emit])
-    segments = _segments(settings, start)
+    buckets = settings.buckets or buckets_for(rows)
+    # How the pairs are written is the last segment's business: other shards cost no stage a second time.
+    segments = _segments(settings, digest_of([FORMAT, list(parts), seed, buckets]))
     # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
     run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run)
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, buckets)
 
 
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
@@ -107,10 +120,11 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     segments, digest = [], start
     for index, (first, middle, last) in enumerate(cuts):
         used = [i for i in (first, *middle, last) if i is not None]
-        digest = digest_of([digest, [settings.stages[i].digest() for i in used]])
+        is_last = index == len(cuts) - 1
+        digest = digest_of([digest, [settings.stages[i].digest() for i in used], settings.emit if is_last else None])
         asks = [_asks(settings, settings.stages[i]) for i in used] or [(1.0, 0.0)]
         cpus, gpus = max(a[0] for a in asks), max(a[1] for a in asks)
-        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, index == len(cuts) - 1))
+        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, is_last))
     return tuple(segments)
 
 

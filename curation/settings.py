@@ -68,7 +68,12 @@ class CurateSettings(Settings):
     pool: PathText | None = Field(
         default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"
     )
-    buckets: int = Field(default=16, ge=1, le=65536, description="units of parallel work; never changes the result")
+    buckets: int | None = Field(
+        default=None,
+        ge=1,
+        le=65536,
+        description="units of parallel work; never changes the result; default: as many as the crawl needs",
+    )
     fresh: bool = Field(
         default=False,
         description="makes the output again from the pool even when it is finished: repairs what `data verify` names",
@@ -79,8 +84,8 @@ class CurateSettings(Settings):
 
     @field_validator("buckets")
     @classmethod
-    def _power_of_two(cls, value: int) -> int:
-        if value & (value - 1):
+    def _power_of_two(cls, value: int | None) -> int | None:
+        if value and value & (value - 1):
             raise ValueError(f"expected a power of two, such as {1 << value.bit_length()}")
         return value
 

@@ -20,10 +20,10 @@ def publish_books(job: Job, folder: str, rows: Sequence[int]) -> None:
         with open(path, "wb") as file:
             header = {"descr": kind.descr, "fortran_order": False, "shape": (sum(rows),)}
             np.lib.format.write_array_header_1_0(file, header)
-            for bucket in range(job.settings.buckets):
+            for bucket in range(job.buckets):
                 uids = storage.read_parquet(job.file(last, bucket, ".parquet"), ["uid"]).column("uid").to_pylist()
                 file.write(np.frombuffer(bytes.fromhex("".join(uids)), ">u8").astype("<u8").tobytes())
-    for bucket in range(job.settings.buckets):
+    for bucket in range(job.buckets):
         found = [storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments]
         table = pa.concat_tables([ledger.LEDGER.empty_table(), *found]).select(list(ledger.PUBLIC))
         name = f"bucket-{bucket:05d}.parquet"

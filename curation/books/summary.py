@@ -93,7 +93,7 @@ def with_survivors(job: Job, groups: dict[str, dict[str, Any]]) -> list[dict[str
     """Each group with the row of its survivor, wherever that ended."""
     found = []
     for uid, group in groups.items():
-        bucket = int(uid[:8], 16) // (2**32 // job.settings.buckets)
+        bucket = int(uid[:8], 16) // (2**32 // job.buckets)
         survivor: dict[str, Any] = {"uid": uid, "url": "", "caption": "", "image_part": ""}
         for segment in job.segments:
             for suffix in (".ledger.parquet", ".parquet"):

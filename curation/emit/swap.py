@@ -77,7 +77,7 @@ def finish_swap(job: Job) -> Manifest | None:
 def file_names(job: Job, shards: int) -> list[str]:
     """What a dataset of this job consists of, besides its manifest."""
     names = [shard_name(number) for number in range(shards)]
-    books = [f"{VERDICTS}/bucket-{bucket:05d}.parquet" for bucket in range(job.settings.buckets)]
+    books = [f"{VERDICTS}/bucket-{bucket:05d}.parquet" for bucket in range(job.buckets)]
     counts = [ENTRY_COUNTS] if is_counted(job) else []
     return [*names, *(index_name(name) for name in names), *books, *counts, SUBSET, SUMMARY]
 

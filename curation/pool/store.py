@@ -24,6 +24,8 @@ from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
+ROWS = ("occurrences", "images_stored", "images_bad")
+"""The counts of a part that say how many rows its tables have."""
 _BLOCK = 512
 
 

@@ -33,8 +33,12 @@ class Call:
 class Inline:
     """Runs every task here, one after the other: for debugging and small tests."""
 
-    def __init__(self, job: Any, signals: StopSignals) -> None:
-        self._job, self._signals = job, signals
+    def __init__(self, signals: StopSignals) -> None:
+        self._job, self._signals = None, signals
+
+    def give(self, job: Any) -> None:
+        """What every task is given from now on."""
+        self._job = job
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         for call in calls:
@@ -45,13 +49,17 @@ class Inline:
 class OnRay:
     """Runs tasks on Ray, a bounded number in flight; yields results as they come."""
 
-    def __init__(self, job: Any, signals: StopSignals, session: OwnRay | JoinedRay) -> None:
+    def __init__(self, signals: StopSignals, session: OwnRay | JoinedRay) -> None:
         import ray
 
         self._ray, self._signals, self._session = ray, signals, session
-        self._job = ray.put(job)
+        self._job: Any = None
         # max_calls=0: Ray would else end a GPU worker after each task, and with it the loaded model.
         self._task = ray.remote(max_retries=3, max_calls=0)(_guarded)
+
+    def give(self, job: Any) -> None:
+        """What every task is given from now on: shipped once, not with each task."""
+        self._job = self._ray.put(job)
 
     def run(self, calls: Iterable[Call]) -> Iterator[tuple[Call, Any]]:
         """(call, result) in the order of completion. Raises the first error; what runs then is cancelled."""
@@ -114,15 +122,15 @@ def _guarded(function: Callable[..., Any], job: Any, *args: Any) -> tuple[Any, E
 
 
 @contextmanager
-def cluster(settings: RaySettings, job: Any, signals: StopSignals) -> Iterator[Inline | OnRay]:
+def cluster(settings: RaySettings, signals: StopSignals) -> Iterator[Inline | OnRay]:
     """A place to run tasks; a Ray we started is gone at the end, one we joined is left as it was."""
     address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
     if address == "inline":
-        yield Inline(job, signals)
+        yield Inline(signals)
         return
     ray = imported_ray(address)
     if ray.is_initialized():  # a notebook, or a test that shares one Ray
-        yield OnRay(job, signals, JoinedRay(ray.get_runtime_context().gcs_address))
+        yield OnRay(signals, JoinedRay(ray.get_runtime_context().gcs_address))
         return
     with ExitStack() as stack:
         try:
@@ -134,4 +142,4 @@ def cluster(settings: RaySettings, job: Any, signals: StopSignals) -> Iterator[I
             raise
         signals.arm()
         signals.check("curate")
-        yield OnRay(job, signals, session)
+        yield OnRay(signals, session)

@@ -12,7 +12,7 @@ from typing import Any
 from curation.books import ledger, publish, summary, tally, thumbnails
 from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
-from curation.pool.store import part_counts
+from curation.pool.store import ROWS, part_counts
 from curation.runner import exchange, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
@@ -77,7 +77,7 @@ def curate(
         manifest = swap.finish_swap(job)
         if manifest is None:
             signals = stack.enter_context(StopSignals())
-            place = stack.enter_context(cluster(settings.ray, job, signals))
+            place = stack.enter_context(cluster(settings.ray, signals))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             manifest = _Driver(job, place, quiet).run(inputs, name, digest)
@@ -131,13 +131,19 @@ def _finished(job: Job) -> Manifest | None:
 
 class _Driver:
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
-        self._job, self._place, self._quiet = job, place, quiet
-        self._buckets = range(job.settings.buckets)
+        self._place, self._quiet = place, quiet
+        self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        self._job, self._buckets = job, range(job.buckets)
+        self._place.give(job)
 
     def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
-        resume.recheck_segments(self._job, self._do)
         counts = self._ingest(inputs)
+        rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
+        self._begin(make_job(self._job.settings, self._job.seed, self._job.parts, rows_read))
+        resume.recheck_segments(self._job, self._do)
         resume.reopen(self._job)
         stages = [each for segment in self._job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)

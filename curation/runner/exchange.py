@@ -31,7 +31,7 @@ def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> stor
     if here.closer is not None and (GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64()):
         name = job.names[here.closer]
         raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
-    slots = pa.array(slots_of(notes.column(GROUP), job.settings.buckets), pa.int32())
+    slots = pa.array(slots_of(notes.column(GROUP), job.buckets), pa.int32())
     notes = notes.append_column(SLOT, slots)
     order = pc.sort_indices(notes.select([SLOT]), [(SLOT, "ascending")])
     return parquet.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
@@ -42,7 +42,7 @@ def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
     if _is_done(job, here, f"{name}.json"):
         return
     before = job.segments[here.index - 1]
-    urls = [job.file(before, bucket, ".notes.parquet") for bucket in range(job.settings.buckets)]
+    urls = [job.file(before, bucket, ".notes.parquet") for bucket in range(job.buckets)]
     notes = arrow.concat([parquet.read_range(each, SLOT, slot, slot + 1) for each in urls]).drop_columns([SLOT])
     settled = stage.settle(arrow.sorted_plainly(notes, (GROUP, "uid")))
     note = parquet.publish_rows(job.exchange_file(here, f"{name}.parquet"), settled)
@@ -52,7 +52,7 @@ def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
 def fold(job: Job, here: Segment, stage: Global) -> None:
     if is_folded(job, here):
         return
-    urls = [job.exchange_file(here, f"settled-{slot:05d}.parquet") for slot in range(job.settings.buckets)]
+    urls = [job.exchange_file(here, f"settled-{slot:05d}.parquet") for slot in range(job.buckets)]
     settled = arrow.sorted_plainly(arrow.concat([storage.read_parquet(url) for url in urls]))
     folded = stage.fold(settled)
     by_uid = "uid" in folded.schema.names
@@ -70,7 +70,7 @@ def read_folded(job: Job, here: Segment, bucket: int) -> pa.Table:
             storage.shown(url), "is not vouched for", "what `fold` has published", "run the same command again"
         )
     if state["by_uid"]:
-        return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.settings.buckets))
+        return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.buckets))
     return storage.read_parquet(url)
 
 

@@ -45,7 +45,7 @@ def reopen(job: Job) -> None:
     That is so when a recipe was changed in the middle of a run (the next segment then has another name), and when
     something of the next one was damaged.
     """
-    buckets = range(job.settings.buckets)
+    buckets = range(job.buckets)
     done = [all(tasks.read_counts(job, segment, bucket) for bucket in buckets) for segment in job.segments]
     first = done.index(False) if False in done else 0
     while first > 0 and not _has_input(job, job.segments[first - 1], job.segments[first]):
@@ -58,7 +58,7 @@ def _has_input(job: Job, before: Segment, segment: Segment) -> bool:
     needed = (
         [".parquet"] if segment.opener is None or exchange.is_folded(job, segment) else [".parquet", ".notes.parquet"]
     )
-    urls = [job.file(before, bucket, suffix) for bucket in range(job.settings.buckets) for suffix in needed]
+    urls = [job.file(before, bucket, suffix) for bucket in range(job.buckets) for suffix in needed]
     return all(storage.exists(url) for url in urls)
 
 

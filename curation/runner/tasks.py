@@ -85,7 +85,7 @@ class _Run:
 
     def __init__(self, job: Job, bucket: int) -> None:
         self.job, self.bucket = job, bucket
-        self.range = uids.bucket_range(bucket, job.settings.buckets)
+        self.range = uids.bucket_range(bucket, job.buckets)
         self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
         self.files: dict[str, storage.Note] = {}  # by suffix
@@ -98,7 +98,7 @@ class _Run:
 
     def join(self, before_url: str) -> None:
         """The pairs of this bucket, from what all parts say."""
-        pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.settings.buckets)
+        pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.buckets)
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 

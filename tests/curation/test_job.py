@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from curation.job import make_job
+from curation.job import ROWS_PER_BUCKET, buckets_for, make_job
 from curation.settings import CurateSettings
 from curation.stages.image_size import ImageSize
 
@@ -107,8 +107,32 @@ def test_where_work_runs_names_nothing():
 
 
 def test_the_cut_into_buckets_names_files_but_not_the_run():
-    digests = {made.segments[0].digest for made in (job(), job(buckets=4), job(buckets=8))}
+    digests = {made.segments[0].digest for made in (job(buckets=1), job(buckets=4), job(buckets=8))}
     assert len(digests) == 3 and job(buckets=4).digest == job().digest
+
+
+def test_buckets_are_few_for_a_small_crawl_and_bounded_in_rows_for_a_large_one():
+    assert [buckets_for(rows) for rows in (0, 1, 999, 2_000, 5_000, 100_000)] == [1, 1, 1, 2, 8, 16]
+    for rows in (10**exponent for exponent in range(6, 11)):
+        buckets = buckets_for(rows)
+        assert buckets & (buckets - 1) == 0 and 16 <= buckets <= 65536
+        assert rows / buckets <= ROWS_PER_BUCKET and rows / buckets > ROWS_PER_BUCKET / 4 or buckets == 16
+    assert buckets_for(10**12) == 65536
+
+
+def test_buckets_are_chosen_when_the_parts_are_read_unless_the_recipe_says_them():
+    settings = CurateSettings.model_validate(PLAIN)
+    assert [make_job(settings, 0, ["a"], rows).buckets for rows in (0, 3_000, 10**7)] == [1, 4, 64]
+    assert make_job(settings.model_copy(update={"buckets": 8}), 0, ["a"], 10**7).buckets == 8
+    assert make_job(settings, 0, ["a"], 10**7).digest == job(("a",)).digest
+
+
+def test_how_pairs_are_written_is_the_last_segments_business():
+    """Else another shard size would run every stage a second time."""
+    same = [
+        a.digest == b.digest for a, b in zip(job().segments, job(emit={"pairs_per_shard": 7}).segments, strict=True)
+    ]
+    assert same == [True, True, False] and job(emit={"pairs_per_shard": 7}).digest != job().digest
 
 
 def test_the_order_of_stages_and_the_version_of_their_code_name_a_run(monkeypatch):

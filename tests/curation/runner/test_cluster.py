@@ -37,7 +37,8 @@ def die(job, note):
 
 
 def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
-    with StopSignals() as signals, cluster(RaySettings(num_cpus=2), {"factor": 2}, signals) as place:
+    with StopSignals() as signals, cluster(RaySettings(num_cpus=2), signals) as place:
+        place.give({"factor": 2})
         done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
         assert done == {n: 2 * n for n in range(20)}
 
@@ -64,18 +65,19 @@ def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
 def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipmillError, match="curate.ray(.|\n)*hint: "):
-        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), {}, StopSignals()):
+        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), StopSignals()):
             pass
 
 
 def test_an_address_where_nobody_listens_is_an_error_at_once():
     began = time.monotonic()
     with pytest.raises(ClipmillError, match=r"curate.ray.address: no Ray at 127.0.0.1:9: (.|\n)*hint: check"):
-        with cluster(RaySettings(address="127.0.0.1:9"), {}, StopSignals()):
+        with cluster(RaySettings(address="127.0.0.1:9"), StopSignals()):
             pass
     assert time.monotonic() - began < 10
 
 
 def test_inline_runs_in_order_in_this_process():
-    with cluster(RaySettings(address="inline"), {"factor": 3}, StopSignals()) as place:
+    with cluster(RaySettings(address="inline"), StopSignals()) as place:
+        place.give({"factor": 3})
         assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
