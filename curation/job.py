@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
 from pipeline import storage
+from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
 FORMAT = 1  # raise it when the files below change their meaning
@@ -58,7 +59,7 @@ class Job:
 
     @property
     def work(self) -> str:
-        return storage.join(self.settings.output, "_work")
+        return storage.join(self.settings.output, WORK)
 
     @property
     def emit_folder(self) -> str:
