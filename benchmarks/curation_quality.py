@@ -19,6 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract.pairs import INDEX
+from pipeline.outputs import VERDICTS
+
 COPIES = ("exact_dup", "near_dup")
 _MERGED = ("exact_duplicates", "perceptual_duplicates")
 
@@ -29,8 +32,8 @@ def main() -> None:
     parser.add_argument("truth", type=Path, help="JSON lines with url, kind and source")
     args = parser.parse_args()
     truth = {row["url"]: row for row in map(json.loads, args.truth.read_text(encoding="utf-8").splitlines())}
-    kept = {row["url"]: row["uid"] for row in _rows(args.data / "index", ["uid", "url"])}
-    dropped = {row["url"]: row for row in _rows(args.data / "verdicts", ["uid", "url", "stage", "reason", "detail"])}
+    kept = {row["url"]: row["uid"] for row in _rows(args.data / INDEX, ["uid", "url"])}
+    dropped = {row["url"]: row for row in _rows(args.data / VERDICTS, ["uid", "url", "stage", "reason", "detail"])}
     print_kinds(truth, kept, dropped)
     print_copies(truth, kept)
     print_reasons(truth, kept, dropped)

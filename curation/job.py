@@ -19,6 +19,7 @@ from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
 from pipeline import storage
 from pipeline.draws import keyed_u64
+from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
 FORMAT = 2  # raise it when the files below change their meaning
@@ -62,7 +63,7 @@ class Job:
 
     @property
     def work(self) -> str:
-        return storage.join(self.settings.output, "_work")
+        return storage.join(self.settings.output, WORK)
 
     @property
     def emit_folder(self) -> str:

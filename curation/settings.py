@@ -7,6 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from curation.sources import SOURCES
 from curation.stage import ImageMeasure, TextMeasure
 from curation.stages import STAGES
+from pipeline.outputs import POOL
 from pipeline.settings import PathText, Settings, one_of
 
 _LEAST_SHARE = 0.0001  # the smallest share of a CPU or GPU that Ray counts
@@ -66,7 +67,8 @@ class CurateSettings(Settings):
     stages: list[one_of(STAGES)] = []  # type: ignore[valid-type]
     output: PathText = Field(description="folder or URL of the finished dataset")
     pool: PathText | None = Field(
-        default=None, description="folder or URL of what was read and measured, shared by runs; default: <output>/_pool"
+        default=None,
+        description=f"folder or URL of what was read and measured, shared by jobs; default: <output>/{POOL}",
     )
     buckets: int | None = Field(
         default=None,
@@ -106,4 +108,4 @@ class CurateSettings(Settings):
 
     @property
     def pool_folder(self) -> str:
-        return self.pool or f"{self.output.rstrip('/')}/_pool"
+        return self.pool or f"{self.output.rstrip('/')}/{POOL}"

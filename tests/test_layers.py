@@ -1,6 +1,7 @@
 """The house rules that can be read off the imports and the names of files."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import outputs
+from pipeline.contract.manifest import MANIFEST
+from pipeline.contract.pairs import INDEX
 from tests.helpers.places import ROOT
 
 OURS = ("pipeline", "curation", "training")
@@ -47,6 +51,10 @@ DOORWAYS = {
 }
 # No kind of a literal table imports another one.
 TABLES = ("curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions")
+
+# What the outputs consist of, each name said once: there, and elsewhere by the constant.
+NAMES = {INDEX, MANIFEST, *(name for key, name in vars(outputs).items() if key.isupper())}
+NAMERS = ("pipeline/outputs.py", "pipeline/contract/manifest.py", "pipeline/contract/pairs.py")
 
 
 def module_of(path: Path, root: Path) -> str:
@@ -124,6 +132,18 @@ def circles(files: list[Path], root: Path) -> list[str]:
     return sorted(name for name in known if name in reach[name])
 
 
+def spelt(path: Path) -> list[str]:
+    """Names of output files in a file's strings, docstrings apart: alone, in a path, or (with a suffix) in a text."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    aside = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    sought = "|".join(
+        rf"\b{re.escape(name)}(?!\.?\w)" if "." in name else rf"(^|/){name}($|/)" for name in sorted(NAMES)
+    )
+    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return [f"{path}:{node.lineno}" for node in texts if id(node) not in aside and re.search(sought, node.value)]
+
+
 def test_no_import_crosses_a_wall():
     assert breaches(FILES, ROOT) == []
 
@@ -189,6 +209,19 @@ def test_a_planted_circle_is_found(tmp_path):
         (folder / f"{name}.py").write_text(f"from curation.table import {other}")
     found = circles(sorted(folder.glob("*.py")), tmp_path)
     assert found == ["curation.table.a", "curation.table.b", "curation.table.c"]
+
+
+def test_names_of_outputs_are_said_once():
+    others = (path for folder in ("benchmarks", "examples") for path in (ROOT / folder).glob("*.py"))
+    files = [path for path in (*FILES, *others) if path.relative_to(ROOT).as_posix() not in NAMERS]
+    assert [hit for path in files for hit in spelt(path)] == []
+
+
+@pytest.mark.parametrize("line", ['a = "index"', 'f"{b}/_pool"', 'f"no summary.json in {b}"', 'f("verdicts/x")'])
+def test_a_planted_name_is_found(tmp_path, line):
+    path = tmp_path / "x.py"
+    path.write_text(f'"""It writes index/ and summary.json."""\n{line}\n')
+    assert len(spelt(path)) == 1
 
 
 @pytest.mark.parametrize("folder", TABLES)

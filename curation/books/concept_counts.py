@@ -9,8 +9,8 @@ from curation.methods.concepts import entry_counts, read_entries
 from curation.stages.balance import Balance
 from curation.stages.concept_match import ConceptMatch
 from pipeline import storage
+from pipeline.outputs import ENTRY_COUNTS
 
-ENTRY_COUNTS = "entry_counts.json"
 _TOP, _CURVE_POINTS = 40, 60
 
 

@@ -9,13 +9,14 @@ from curation.books import ledger
 from curation.books.concept_counts import publish_counts
 from curation.job import Job
 from pipeline import storage
+from pipeline.outputs import SUBSET, VERDICTS
 
 
 def publish_books(job: Job, folder: str, rows: Sequence[int]) -> None:
     """subset.npy (DataComp: sorted uint64 pairs), verdicts/ (dropped pairs, by bucket), entry_counts.json."""
     publish_counts(job, folder)
     last = job.segments[-1]
-    with storage.publish(storage.join(folder, "subset.npy")) as path:
+    with storage.publish(storage.join(folder, SUBSET)) as path:
         kind = np.dtype([("f0", "u8"), ("f1", "u8")])
         with open(path, "wb") as file:
             header = {"descr": kind.descr, "fortran_order": False, "shape": (sum(rows),)}
@@ -27,4 +28,4 @@ def publish_books(job: Job, folder: str, rows: Sequence[int]) -> None:
         found = [storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments]
         table = pa.concat_tables([ledger.LEDGER.empty_table(), *found]).select(list(ledger.PUBLIC))
         name = f"bucket-{bucket:05d}.parquet"
-        storage.publish_parquet(storage.join(folder, "verdicts", name), table.sort_by("uid"))
+        storage.publish_parquet(storage.join(folder, VERDICTS, name), table.sort_by("uid"))

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
+from pipeline.contract.pairs import INDEX
 from pipeline.errors import DataError, RecipeError, StorageError
 from pipeline.outputs import ENTRY_COUNTS, FINISHED, OWNER, POOL, RECIPE, REPORT, SUBSET, SUMMARY, VERDICTS, WORK
 from pipeline.storage import Note
@@ -26,7 +27,7 @@ from pipeline.storage.lock import LOCK
 DATASET, STORE = "dataset", "pool"
 # What a list may hold: a name that is none of these is never touched, whatever a list says.
 _LISTED = re.compile(
-    rf"shard-\d{{6}}\.tar|index/shard-\d{{6}}\.parquet|{VERDICTS}/bucket-\d{{5}}\.parquet"
+    rf"shard-\d{{6}}\.tar|{INDEX}/shard-\d{{6}}\.parquet|{VERDICTS}/bucket-\d{{5}}\.parquet"
     rf"|{re.escape(SUBSET)}|{re.escape(SUMMARY)}|{re.escape(ENTRY_COUNTS)}"
 )
 _BESIDE = {
@@ -38,7 +39,7 @@ _BESIDE = {
     LOCK,
     "_lock",
 }  # written over at any time; `_lock` by versions before
-_FOLDERS = {DATASET: {"index", VERDICTS, POOL, WORK}, STORE: {"parts", "columns"}}
+_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns"}}
 _WORK_FOLDER = re.compile(r"(\d+|emit)-[0-9a-f]{16}")
 _PART = re.compile(r"[0-9a-f]{16}")
 _SHOWN = 3
@@ -149,7 +150,7 @@ def _present(url: str, kind: str) -> list[str]:
     for name in storage.list_folders(url):
         inside = storage.join(url, name)
         found.append(f"{name}/")
-        if kind == DATASET and name in ("index", VERDICTS):
+        if kind == DATASET and name in (INDEX, VERDICTS):
             found += [f"{name}/{file}" for file in storage.list_sizes(inside)]
             found += [f"{name}/{folder}/" for folder in storage.list_folders(inside)]
         pattern = {WORK: _WORK_FOLDER, "parts": _PART}.get(name)

@@ -17,7 +17,7 @@ from curation.emit.ownership import Owned, owned, publish_owned, remove_listed, 
 from curation.job import Job
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
-from pipeline.contract.pairs import index_name, shard_name
+from pipeline.contract.pairs import INDEX, index_name, shard_name
 from pipeline.log import get_logger
 from pipeline.outputs import ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
 from pipeline.storage import Note
@@ -85,7 +85,7 @@ def file_names(job: Job, shards: int) -> list[str]:
 def _notes(job: Job, manifest: Manifest) -> dict[str, Note]:
     """Sizes and hashes of the files just made; of shards they are known."""
     made = target(job)
-    sizes = storage.list_sizes(storage.join(made, "index"))
+    sizes = storage.list_sizes(storage.join(made, INDEX))
     notes: dict[str, Note] = {}
     for entry in manifest.shards:
         index = index_name(entry.name)
@@ -116,7 +116,7 @@ def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(made, place)
     remove_listed(output, notes)
-    for folder in (output, storage.join(output, "index"), storage.join(output, VERDICTS)):
+    for folder in (output, storage.join(output, INDEX), storage.join(output, VERDICTS)):
         storage.sweep_temps(folder)
     digests = {"job_digest": job.digest, "manifest_digest": manifest.digest()}
     publish_owned(output, replace(owned(output), files=notes, remaking=False, **digests))
@@ -127,7 +127,7 @@ def faults(output: str, mine: Owned) -> list[str]:
     """What can be seen without reading shards: files that are missing or of another size, a summary of other bytes."""
     sizes = {
         f"{folder}/{name}" if folder else name: size
-        for folder in ("", "index", VERDICTS)
+        for folder in ("", INDEX, VERDICTS)
         for name, size in storage.list_sizes(storage.join(output, folder) if folder else output).items()
     }
     found = [f"{name}: missing" for name in mine.files if name not in sizes]

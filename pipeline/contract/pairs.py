@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from pipeline.errors import DataError
 
 FORMAT_VERSION = 1
+INDEX = "index"  # the folder of the index files, beside the shards
 EXTS = ("jpg", "png", "webp")
 MAX_PER_NAME = 1_000_000  # shards in a dataset and pairs in a shard: names have six digits, so that they sort
 MAX_MEMBER = 512 << 20  # bytes: a larger member is no picture, and no reader takes it into memory
@@ -74,7 +75,7 @@ def shard_name(shard: int) -> str:
 
 def index_name(shard_file: str) -> str:
     """Where a shard's index lies, relative to the dataset: `shard-000000.tar` -> `index/shard-000000.parquet`."""
-    return f"index/{shard_file.removesuffix('.tar')}.parquet"
+    return f"{INDEX}/{shard_file.removesuffix('.tar')}.parquet"
 
 
 def meta_bytes(meta: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline import storage
 from pipeline.contract.index import Span, index_row, read_index
 from pipeline.contract.manifest import MANIFEST, Manifest, ShardEntry
-from pipeline.contract.pairs import EXTS, index_name, is_utf8, key_of, parse_meta, row_checksum
+from pipeline.contract.pairs import EXTS, INDEX, index_name, is_utf8, key_of, parse_meta, row_checksum
 from pipeline.contract.shards import pack_pair
 from pipeline.contract.tar import END
 from pipeline.errors import ClipmillError, DataError
@@ -132,7 +132,7 @@ def _span(row: dict[str, Any], member: str, at: int, block: bytes) -> Span:
 def _check_strangers(url: str, manifest: Manifest, report: Report) -> None:
     """Shards and index files that the manifest does not name, and temporary files left by a kill."""
     known = {entry.name for entry in manifest.shards} | {index_name(entry.name) for entry in manifest.shards}
-    inside = [f"index/{name}" for name in storage.list_sizes(storage.join(url, "index"))]
+    inside = [f"{INDEX}/{name}" for name in storage.list_sizes(storage.join(url, INDEX))]
     for name in [*storage.list_sizes(url), *inside]:
         ours = name.endswith((".tar", ".parquet")) or storage.basename(name).startswith(storage.TEMP_PREFIX)
         if ours and name not in known:

@@ -100,7 +100,7 @@ def inputs(summary: Summary) -> Inputs:
         for key, n in item.counts.items():
             whole[key] = whole.get(key, 0) + n
     names = sorted((key for key, n in whole.items() if n and not _is_bad(key)), key=_column_order)
-    total = InputPart(part="", path="", bytes=sum(item.bytes for item in ordered), counts=whole)
+    total = InputPart(part="", path="", digest="", bytes=sum(item.bytes for item in ordered), counts=whole)
     rows = tuple(_input_row(item, names) for item in ordered[:MAX_INPUTS])
     labels = tuple(_LABELS.get(name, words_of(name)) for name in names)
     return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), labels)

@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline import storage
+from pipeline.contract.manifest import MANIFEST
 from pipeline.errors import DataError
+from pipeline.outputs import EVAL, EVALS, METRICS, RECIPE, SUMMARY
 from pipeline.report.curves import Steps, read_steps
 from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
 
@@ -53,33 +55,33 @@ def load_run(*, curate_output: str | None, train_output: str | None, eval_output
         raise DataError(
             f"report of {name}",
             "nothing has run yet (looked in " + (", ".join(looked) or "no folder at all") + ")",
-            "summary.json, metrics.jsonl or eval.json in one of the run's output folders",
+            f"{SUMMARY}, {METRICS} or {EVAL} in one of the run's output folders",
             hint="run `clipmill curate <recipe>` or `clipmill run <recipe>` first, or check the `output` paths",
         )
     return data
 
 
 def _curated(folder: str | None) -> Curated | None:
-    if not folder or not storage.exists(url := storage.join(folder, "summary.json")):
+    if not folder or not storage.exists(url := storage.join(folder, SUMMARY)):
         return None
-    manifest_url = storage.join(folder, "manifest.json")
+    manifest_url = storage.join(folder, MANIFEST)
     manifest = _read(manifest_url, ManifestCounts) if storage.exists(manifest_url) else None
-    return Curated(_read(url, Summary), manifest, folder, storage.exists(storage.join(folder, "recipe.yaml")))
+    return Curated(_read(url, Summary), manifest, folder, storage.exists(storage.join(folder, RECIPE)))
 
 
 def _trained(folder: str | None) -> Trained | None:
-    if not folder or not storage.exists(url := storage.join(folder, "metrics.jsonl")):
+    if not folder or not storage.exists(url := storage.join(folder, METRICS)):
         return None
     steps = read_steps(url)
     if not len(steps):
         return None
-    evals_url = storage.join(folder, "evals.jsonl")
+    evals_url = storage.join(folder, EVALS)
     evals = _eval_points(evals_url) if storage.exists(evals_url) else []
-    return Trained(steps, evals, folder, storage.exists(storage.join(folder, "recipe.yaml")))
+    return Trained(steps, evals, folder, storage.exists(storage.join(folder, RECIPE)))
 
 
 def _evaluated(folder: str | None) -> Evaluated | None:
-    if not folder or not storage.exists(url := storage.join(folder, "eval.json")):
+    if not folder or not storage.exists(url := storage.join(folder, EVAL)):
         return None
     return Evaluated(_read(url, EvalResults), folder)
 

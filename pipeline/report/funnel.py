@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.contract.manifest import MANIFEST
+from pipeline.outputs import SUMMARY
 from pipeline.report.data import Curated
 from pipeline.report.figures import count_text, plain, words_of
 from pipeline.report.schemas import Example, StageCounts, Summary
@@ -133,6 +135,6 @@ def _problems(curated: Curated) -> Iterable[str]:
         return
     listed, in_shards = count_text(manifest.num_pairs), sum(shard.pairs for shard in manifest.shards)
     if manifest.num_pairs != summary.pairs_kept:
-        yield f"manifest.json holds {listed} pairs, summary.json {count_text(summary.pairs_kept)}"
+        yield f"{MANIFEST} holds {listed} pairs, {SUMMARY} {count_text(summary.pairs_kept)}"
     if in_shards != manifest.num_pairs:
-        yield f"the shards hold {count_text(in_shards)} pairs, manifest.json says {listed}"
+        yield f"the shards hold {count_text(in_shards)} pairs, {MANIFEST} says {listed}"

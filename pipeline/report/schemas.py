@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.contract import manifest
+
 
 class _Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -28,24 +30,13 @@ class DuplicateGroup(_Shape):
     removed: list[Example] = []
 
 
-class StageCounts(_Shape):
-    """One stage of the funnel: `pairs_in - pairs_out` has to equal the sum of `drops`."""
-
-    name: str
-    kind: str
-    pairs_in: int
-    pairs_out: int
-    captions_in: int = 0
-    captions_out: int = 0
-    drops: dict[str, int] = {}
-    caption_drops: dict[str, int] = {}
+# The manifest's own rows: summary.json repeats them. The contract forbids keys it does not know, here they are ignored.
+class StageCounts(manifest.StageCounts, _Shape):
+    pass
 
 
-class InputPart(_Shape):
-    part: str
-    path: str
-    bytes: int = 0
-    counts: dict[str, int] = {}
+class InputPart(manifest.InputPart, _Shape):
+    pass
 
 
 class EntryCount(_Shape):

@@ -132,6 +132,7 @@ def summary(seed: int = 7) -> dict:
             {
                 "part": f"{rng.getrandbits(64):016x}",
                 "path": f"crawl-{i:05d}.warc.gz",
+                "digest": f"{i:032x}",
                 "bytes": 31_000_000 + 977 * i,
                 "counts": {
                     "records": 4100 + i,

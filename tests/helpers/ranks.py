@@ -11,6 +11,7 @@ import pickle
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -72,6 +73,8 @@ def _rank_main(job: bytes, rank: int, world: int, folder: str, end: Connection) 
     os.environ.update(OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo", DS_ACCELERATOR="cpu")
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         os.environ.pop(name, None)  # ranks meet through a file, and nothing may lean on a launcher's variables
+    # As pytest's own filter in pyproject.toml, which a process of its own does not have.
+    warnings.filterwarnings("error", module=r"(pipeline|curation|training|tests|benchmarks)\b")
     try:
         import torch
 

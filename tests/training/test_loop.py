@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,21 @@ import torch
 
 from pipeline.errors import RecipeError
 from pipeline.recipe import load
+from tests.helpers.places import ROOT
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_run import metrics, train_here, write_eval_set, write_recipe
 from training.launch.settings import LaunchSettings
+from training.losses import LOSSES
 from training.output.metrics import JsonLines
+from training.ranks.peers import Peers
 from training.settings import TrainSettings, check_training
 
+README = (ROOT / "training/README.md").read_text(encoding="utf-8")
 FIELDS = {
-    "step", "samples", "loss", "digest", "logit_scale", "lr", "samples_per_s", "grad_norm", "acc_i2t", "acc_t2i",
-    "time_fetch_s", "time_pass1_s", "time_loss_s", "time_pass2_s", "time_optimizer_s", "memory_mb", "epoch",
-}  # fmt: skip
+    name
+    for line in README.split("| field | unit | meaning |\n")[1].split("\n\n")[0].splitlines()
+    for name in re.findall(r"`(\w+)`", line.split("|")[1])
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +43,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_step_has_one_line_with_every_field(finished: Path) -> None:
+def test_every_step_has_one_line_with_every_field_of_the_readme(finished: Path) -> None:
     rows = metrics(finished / "train")
     assert [row["step"] for row in rows] == list(range(12))
-    assert all(row.keys() >= FIELDS and all(row[name] is not None for name in FIELDS) for row in rows)
+    assert all(row.keys() == FIELDS and all(row[name] is not None for name in FIELDS) for row in rows)
     assert [row["samples"] for row in rows] == [16 * (step + 1) for step in range(12)]
     assert rows[-1]["epoch"] == pytest.approx(11 * 16 / 96)
     assert rows[0]["lr"] < rows[2]["lr"] and rows[2]["lr"] > rows[-1]["lr"]
     for row in rows:
         parts = sum(row[f"time_{name}_s"] for name in ("fetch", "pass1", "loss", "pass2", "optimizer"))
         assert 0 < parts <= 16 / row["samples_per_s"] * 1.01
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_what_a_loss_logs_is_in_the_readme(kind: str) -> None:
+    rows_ND = torch.nn.functional.normalize(torch.eye(4) + 0.1, dim=1)
+    output = LOSSES[kind]()(rows_ND, rows_ND, torch.ones(1), torch.ones(1), None, Peers.alone())
+    assert output.metrics.keys() < FIELDS
 
 
 def test_the_loss_falls(finished: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,29 +21,15 @@ class FileEntry:
         return asdict(self)
 
 
-class HashedFile:
-    """A file written once from start to end; its hash is of the bytes handed to the system, not of a second read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._file = path, open(path, "wb")  # closed in `close`
-        self._out = storage.HashedWriter(self._file)
-
-    def write(self, data: bytes | memoryview) -> None:
-        self._out.write(data)
-
-    def close(self) -> FileEntry:
-        """On disk for good once this returns."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return FileEntry(self.path.name, self._out.position, self._out.sha256())
-
-
-def write_hashed(path: Path, data: bytes) -> FileEntry:
-    """One small file, fsynced and hashed."""
-    file = HashedFile(path)
-    file.write(data)
-    return file.close()
+def write_hashed(path: Path, blocks: Iterable[bytes | memoryview]) -> FileEntry:
+    """One file from start to end, on disk for good; the hash is of the bytes handed to the system, not read again."""
+    with open(path, "wb") as file:
+        out = storage.HashedWriter(file)
+        for block in blocks:
+            out.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(path.name, out.position, out.sha256())
 
 
 def sync_folder(folder: Path) -> None:

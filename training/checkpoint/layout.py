@@ -90,14 +90,14 @@ def commit(temp: Path, step: int, world: int, files: list[FileEntry]) -> Path:
     """Makes the step's folder appear, whole. Called by one rank, after every rank's files are on disk."""
     target = temp.parent / step_name(step)
     with storage_errors(temp):
-        write_hashed(temp / COMPLETE, _complete_bytes(step, world, files))
+        write_hashed(temp / COMPLETE, [_complete_bytes(step, world, files)])
         sync_folder(temp)
         if target.exists():  # only a rejected one can be there: the caller never saves a step twice
             discard(target)
         os.rename(temp, target)
         sync_folder(target.parent)
         hint = target.parent / f"{TEMP}{LATEST}"
-        write_hashed(hint, f"{target.name}\n".encode())
+        write_hashed(hint, [f"{target.name}\n".encode()])
         os.replace(hint, target.parent / LATEST)
     return target
 

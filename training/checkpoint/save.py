@@ -97,7 +97,7 @@ def _finish(temp: Path, world: int, state: TrainState, reports: list[tuple[int, 
         raise DataError(str(temp), f"the ranks are at different steps: {steps}", "one step", "this is a bug; report it")
     files = [file for _, listed in reports for file in listed]
     with storage_errors(temp):
-        files.append(write_hashed(temp / STATE, state.as_bytes()))
+        files.append(write_hashed(temp / STATE, [state.as_bytes()]))
     commit(temp, state.step, world, files)
 
 

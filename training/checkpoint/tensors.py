@@ -4,6 +4,7 @@ Only numbers and JSON are ever written or read here: no pickle, so a checkpoint 
 Format: 8 bytes header length (little endian), JSON header {name: {dtype, shape, data_offsets}}, raw values.
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from pipeline.errors import DataError
 from pipeline.storage.refusals import storage_errors
-from training.checkpoint.files import FileEntry, HashedFile
+from training.checkpoint.files import FileEntry, write_hashed
 
 BUFFER_BYTES = 512 << 20
 """Tensors are collected up to this size, then written as one file: it bounds the memory of a save."""
@@ -71,13 +72,8 @@ def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> FileEntry:
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # values start on 8 bytes, as the format asks
-    file = HashedFile(path)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for tensor in tensors.values():
-        if tensor.numel():
-            values: Any = tensor.reshape(-1).view(torch.uint8).numpy()
-            file.write(memoryview(values))
-    return file.close()
+    values: Iterator[Any] = (one.reshape(-1).view(torch.uint8).numpy() for one in tensors.values() if one.numel())
+    return write_hashed(path, itertools.chain([len(text).to_bytes(8, "little") + text], map(memoryview, values)))
 
 
 class TensorReader:

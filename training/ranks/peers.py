@@ -7,6 +7,7 @@ Every method is collective: all ranks call it in the same order, with tensors of
 
 import datetime
 import os
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -103,12 +104,12 @@ class GroupPeers(Peers):
         rows_ND = rows_ND.detach().contiguous()
         count = torch.tensor([rows_ND.shape[0]], dtype=torch.int64, device=rows_ND.device)
         every = torch.empty(self.world, dtype=torch.int64, device=rows_ND.device)
-        dist.all_gather_into_tensor(every, count)
+        _all_gather()(every, count)
         counts = every.tolist()
         most = max(counts)
         blocks = rows_ND.new_empty((self.world * most, *rows_ND.shape[1:]))
         if most:
-            dist.all_gather_into_tensor(blocks, _padded(rows_ND, most))
+            _all_gather()(blocks, _padded(rows_ND, most))
         if min(counts) == most:
             return blocks, counts
         kept = [blocks[rank * most : rank * most + n] for rank, n in enumerate(counts)]
@@ -122,7 +123,7 @@ class GroupPeers(Peers):
             return own_ND
         if min(counts) < most:
             rows_GD = torch.cat([_padded(block, most) for block in rows_GD.split(counts)])
-        dist.reduce_scatter_tensor(own_ND, rows_GD, dist.ReduceOp.SUM)
+        _reduce_scatter()(own_ND, rows_GD, dist.ReduceOp.SUM)
         return own_ND[: counts[self.rank]]
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
@@ -142,6 +143,15 @@ class GroupPeers(Peers):
     def barrier(self) -> None:
         # A barrier on a one-element sum: dist.barrier() with nccl guesses the device and warns.
         self.all_sum(torch.zeros(1, device=self.device)).cpu()
+
+
+# Newer torch renamed both, and warns where the old name is used.
+def _all_gather() -> Callable[..., Any]:
+    return getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
+def _reduce_scatter() -> Callable[..., Any]:
+    return getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def _padded(rows_ND: Tensor, to: int) -> Tensor:

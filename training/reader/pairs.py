@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.contract.dataset import Dataset, RawPair, open_dataset
 from pipeline.errors import DataError
+from pipeline.outputs import REPORT
 from pipeline.settings import digest_of
 
 _BYTES_A_PAIR = 130  # of an index held in memory
@@ -79,7 +80,7 @@ def open_pairs(paths: Sequence[str], cache: str | None = None) -> Pairs:
     for path, dataset in zip(paths, datasets, strict=True):
         if dataset.num_pairs == 0:
             raise DataError(
-                path, "holds no pairs", "expected at least one", "check what the curation dropped: report.html"
+                path, "holds no pairs", "expected at least one", f"check what the curation dropped: {REPORT}"
             )
     return Pairs(datasets)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from tests.helpers.simulated import run_simulated
 from tests.helpers.tiny_towers import TinyTowers
@@ -223,14 +224,14 @@ def test_ranks_at_different_steps_are_an_error_with_both(tmp_path: Path) -> None
 
 
 def test_a_full_disk_on_one_rank_fails_all_and_costs_no_finished_work(root: Path, monkeypatch) -> None:
-    write = files.HashedFile.write
+    write = storage.HashedWriter.write
 
     def full(self, data) -> None:
-        if self.path.name == "rank-001.safetensors":
+        if self._out.name.endswith("rank-001.safetensors"):
             raise OSError(28, "No space left on device")
         write(self, data)
 
-    monkeypatch.setattr(files.HashedFile, "write", full)
+    monkeypatch.setattr(storage.HashedWriter, "write", full)
     monkeypatch.setattr(tensors, "BUFFER_BYTES", 64)  # the disk is full long before the state is through
 
     def try_to_save(peers: Peers) -> str:
@@ -267,7 +268,7 @@ def test_killed_at_any_file_operation_a_whole_checkpoint_remains(root: Path, mon
     for name in ("fsync", "rename", "replace"):
         dying(os, name)
     dying(shutil, "rmtree")
-    dying(files.HashedFile, "write")
+    dying(storage.HashedWriter, "write")
     operations, steps = 0, set()
     while True:
         operations += 1

@@ -1,6 +1,7 @@
 """Peers: what every collective gives on one rank and on many, with ragged rows."""
 
 import time
+import warnings
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ def _rows(rank: int, count: int) -> torch.Tensor:
 
 
 def _exercise(peers: Peers, counts: list[int]) -> dict:
+    warnings.filterwarnings("error", message="`torch.distributed")  # said on behalf of torch's own wrappers
     rows, every = peers.gather_rows(_rows(peers.rank, counts[peers.rank]))
     mine = peers.scatter_sum_rows(rows * (peers.rank + 1), every)
     peers.barrier()
