@@ -64,7 +64,8 @@ def _starts(*columns: pa.ChunkedArray) -> np.ndarray:
 
 
 def _best_images(images: pa.Table) -> pa.Table:
-    """One row per uid: stored bytes before errors, then the newest capture, then the smallest sha256."""
+    """One row per uid: stored bytes before errors, then the newest capture, then by content: the smallest sha256 and
+    so on. Of rows that say all the same it is no matter which lends its place in the pool."""
     missing = pc.is_null(images.column("size"))
     keyed = images.append_column("missing", pc.cast(missing, pa.int8()))
     order = [
@@ -74,9 +75,10 @@ def _best_images(images: pa.Table) -> pa.Table:
         ("sha256", "ascending"),
         ("status", "ascending"),
         ("content_type", "ascending"),
+        ("ext", "ascending"),
+        ("extra", "ascending"),
         ("part", "ascending"),
         ("offset", "ascending"),
-        ("extra", "ascending"),
     ]
     keyed = keyed.sort_by(order)
     return keyed.filter(pa.array(_starts(keyed.column("uid")))).drop_columns(["missing"])
