@@ -18,15 +18,15 @@ from pipeline.errors import DataError, one_line
 
 POOL = "pool"
 """The name under which the join is reported: the first stage of every recipe."""
-_NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0}
+_NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0, "problem": ""}
 
 
 def join_bucket(pool: str, parts: list[str], bucket: int, buckets: int) -> tuple[pa.Table, Verdicts]:
     """PAIRS of one bucket sorted by uid, and the verdicts of the stage "pool" on them:
 
     image_missing  no answer to the image's url is in the input
-    http_error     an answer, but not a 2xx
-    not_image      a 2xx whose body does not start like an image (or is empty)
+    http_error     an answer, but not a 2xx (detail: the status)
+    <problem>      a 2xx whose body is of no use: one of schemas.PROBLEMS (detail: the content type)
     no_caption     an image that no text speaks of
     """
     low, high = bucket_range(bucket, buckets)
@@ -36,12 +36,13 @@ def join_bucket(pool: str, parts: list[str], bucket: int, buckets: int) -> tuple
     stored = best.filter(pc.is_valid(best.column("size"))).column("uid")
     uids = pc.unique(pa.chunked_array([*occurrences.table.column("uid").chunks, *stored.chunks], pa.string()))
     uids = uids.take(pc.sort_indices(uids))
+    chosen = best.take(pc.index_in(uids, best.column("uid")))
     try:
-        pairs = _assemble(uids, best, images, occurrences)
+        pairs = _assemble(uids, chosen, images, occurrences)
     except pa.ArrowInvalid as error:  # 32-bit offsets
         found, hint = f"more than 2 GiB of captions: {one_line(error)}", "give `curate.buckets` a larger power of two"
         raise DataError(f"bucket {bucket} of {buckets}", found, "at most 2 GiB a bucket", hint) from error
-    return pairs, _verdicts(pairs)
+    return pairs, _verdicts(pairs, chosen, images)
 
 
 def _rows(pool: str, parts: list[str], name: str, schema: pa.Schema, low: str, high: str) -> Coded:
@@ -74,6 +75,7 @@ def _best_images(images: pa.Table) -> pa.Table:
         ("fetched_at", "descending"),
         ("sha256", "ascending"),
         ("status", "ascending"),
+        ("problem", "ascending"),
         ("content_type", "ascending"),
         ("ext", "ascending"),
         ("extra", "ascending"),
@@ -126,11 +128,14 @@ def _smaller(one: pa.Array, other: pa.Array) -> pa.Array:
     return pc.if_else(use_other, other, one)
 
 
-def _assemble(uids: pa.Array, best: pa.Table, images: Coded, occurrences: Coded) -> pa.Table:
-    chosen = best.take(pc.index_in(uids, best.column("uid")))
+def _of_image(name: str, chosen: pa.Table, images: Coded) -> pa.Array:
+    """A column of IMAGES for every pair; no image, no value."""
+    return pc.fill_null(images.text(name, chosen), _NO_IMAGE.get(name, "")).cast(schemas.IMAGES.field(name).type)
 
+
+def _assemble(uids: pa.Array, chosen: pa.Table, images: Coded, occurrences: Coded) -> pa.Table:
     def image(name: str) -> pa.Array:
-        return pc.fill_null(images.text(name, chosen), _NO_IMAGE.get(name, "")).cast(schemas.IMAGES.field(name).type)
+        return _of_image(name, chosen, images)
 
     tags = _robots(images, ["uid"], "x_robots_tag")
     extra = image("extra")
@@ -153,17 +158,17 @@ def _assemble(uids: pa.Array, best: pa.Table, images: Coded, occurrences: Coded)
     return pa.table([columns[name] for name in schemas.PAIRS.names], schema=schemas.PAIRS).combine_chunks()
 
 
-def _verdicts(pairs: pa.Table) -> Verdicts:
-    status = pairs.column("status")
-    none = pa.scalar(None, pa.string())
-    missing = pc.equal(status, 0)
+def _verdicts(pairs: pa.Table, chosen: pa.Table, images: Coded) -> Verdicts:
+    status, none = pairs.column("status"), pa.scalar(None, pa.string())
+    problem = _of_image("problem", chosen, images)
+    missing = pc.is_null(chosen.column("uid"))
+    unfit = pc.not_equal(problem, "")
     refused = pc.or_(pc.less(status, 200), pc.greater_equal(status, 300))
-    bare = pc.equal(pairs.column("image_sha256"), "")
     silent = pc.equal(pc.list_value_length(pairs.column("captions")), 0)
     reason = pc.case_when(
-        pc.make_struct(missing, refused, bare, silent), "image_missing", "http_error", "not_image", "no_caption"
+        pc.make_struct(missing, unfit, refused, silent), "image_missing", problem, "http_error", "no_caption"
     )
     detail = pc.case_when(
-        pc.make_struct(missing, refused, bare), none, pc.cast(status, pa.string()), pairs.column("content_type")
+        pc.make_struct(missing, unfit, refused), none, pairs.column("content_type"), pc.cast(status, pa.string())
     )
     return Verdicts(reason=reason, detail=detail)

@@ -34,7 +34,7 @@ IMAGES = pa.schema(
     [
         _text("url"),
         _text("uid"),
-        pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard
+        pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard; 0: not known
         _text("content_type"),  # as the server said
         _text("ext"),  # by magic bytes (pipeline/images/formats.py); "" when the body is no image
         pa.field("sha256", _TEXT),  # 64 hex of the body; null when no bytes are kept
@@ -44,8 +44,17 @@ IMAGES = pa.schema(
         _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
         _text("fetched_at"),  # ISO 8601 as the record says, or ""
         _text("extra"),
+        _text(
+            "problem"
+        ),  # one of PROBLEMS: why the body of a good answer is not kept; "" when it is, or for the status
     ]
 )
+
+# What a source finds wrong with an answer; the words under which its part counts bad bodies and bad records.
+PROBLEMS = (
+    "empty", "not_image", "truncated", "short_body", "partial", "too_big", "bad_encoding", "unknown_encoding",
+    "bad_http", "damaged_record",
+)  # fmt: skip
 
 # One caption inside PAIRS.captions; a TextMeasure appends fields of its own behind these.
 CAPTION_FIELDS = (
