@@ -25,6 +25,8 @@ from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
 _BLOCK = 512
+REDIRECTS = "redirects"
+"""The count of a part's redirects in `part_counts`; absent when it has none."""
 
 
 def part_folder(pool: str, part: str) -> str:
@@ -92,6 +94,7 @@ class PoolSink:
         x_robots_tag: str = "",
         fetched_at: str = "",
         extra: str = "",
+        location: str = "",
         problem: str = "",
     ) -> str:
         """One answer to an image url, good or bad; returns its uid.
@@ -100,7 +103,8 @@ class PoolSink:
         `problem`: one of schemas.PROBLEMS that the source has found, such as bytes that are missing at the end.
 
         `body` is None (or b"") for an error without one. `uid` only when the input names one; else it comes from the
-        url, or for a stored image without url from the bytes. `status` is 0 when it is not known.
+        url, or for a stored image without url from the bytes. `status` is 0 when it is not known. `location` is the
+        canonical url that a redirect names: the join gives its image to the mentions of `url`.
         """
         if problem and problem not in schemas.PROBLEMS:
             raise ValueError(f"problem {problem!r}; expected one of {', '.join(schemas.PROBLEMS)}")
@@ -130,10 +134,13 @@ class PoolSink:
             _clean(x_robots_tag),
             _clean(fetched_at),
             _clean(extra),
+            "" if keep else _clean(location),
             problem,
         )
         self._images.add(row)
         self._own["images_stored" if keep else "images_bad"] += 1
+        if location and not keep:
+            self._own[REDIRECTS] += 1
         return uid
 
     def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, int]:

@@ -20,8 +20,8 @@ Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]  # runs calls 
 def recheck_segments(job: Job, do: Do) -> None:
     """Every finished bucket, slot and fold of the working folder is as it was written, or undone."""
     calls = []
-    for segment in job.segments:
-        folder = job.exchange_file(segment, "").rstrip("/")
+    folders = [job.exchange_file(segment, "").rstrip("/") for segment in job.segments]
+    for folder in [job.redirects_folder, *folders]:
         for name in storage.list_names(folder):
             if name.endswith(".json"):
                 stem = name.removesuffix(".json")

@@ -4,6 +4,8 @@ OCCURRENCES  one row per mention of an image: an <img> in a page, a row of a url
 IMAGES       one row per answer to an image url (or per stored image of a shard); its bytes lie in the pool
 PAIRS        one row per uid after the join; stages add columns to it, or fields to its captions
 
+A redirected mention is a pair of its own uid and url with the image of its target (curation/README.md, Redirects).
+
 A text column is never null: unknown is "". Uids decide everything about place: a bucket is a contiguous range of
 uids, so sorted buckets laid end to end are the whole in uid order, whatever the number of buckets.
 """
@@ -44,9 +46,8 @@ IMAGES = pa.schema(
         _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
         _text("fetched_at"),  # ISO 8601 as the record says, or ""
         _text("extra"),
-        _text(
-            "problem"
-        ),  # one of PROBLEMS: why the body of a good answer is not kept; "" when it is, or for the status
+        _text("location"),  # the canonical url that the answer redirects to, or ""
+        _text("problem"),  # of PROBLEMS, why the body of a 2xx is not kept; "" when it is kept, or not a 2xx
     ]
 )
 
@@ -70,7 +71,7 @@ CAPTIONS = pa.list_(pa.field("item", CAPTION))
 PAIRS = pa.schema(
     [
         _text("uid"),
-        _text("url"),
+        _text("url"),  # as it was mentioned
         _text("image_sha256"),
         _text("image_part"),
         pa.field("image_offset", pa.int64(), nullable=False),
@@ -78,7 +79,7 @@ PAIRS = pa.schema(
         _text("image_ext"),
         pa.field("status", pa.int32(), nullable=False),
         _text("content_type"),
-        _text("x_robots_tag"),  # the union over every capture of the image url, sorted
+        _text("x_robots_tag"),  # the union over every capture of the image url and of those it redirects to, sorted
         _text("fetched_at"),
         pa.field("captions", CAPTIONS, nullable=False),
         _text("extra"),

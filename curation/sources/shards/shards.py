@@ -59,7 +59,7 @@ class ShardsSource(Source):
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
 
     def content_digest(self, path: str) -> str:

@@ -3,7 +3,6 @@
 Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,6 +30,7 @@ _HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a
 # text: honest pages make fewer than 12 times their own length, and a page of 3 KB can be written that makes 34 MB.
 _ROOM_CHARS, _ROOM_FACTOR, _PAGE_CHARS = 64 << 10, 32, 4 << 20
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+_REDIRECTS = (301, 302, 303, 307, 308)  # that a client follows (WHATWG Fetch); 300, 304 and 305 it does not
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 
@@ -44,7 +44,7 @@ class WarcSource(Source):
     max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
@@ -132,7 +132,7 @@ class _Reading:
             problem = self.limits(len(body), ext, is_page, bool(cut), response.status)
         if problem:
             self.counts[f"bad_bodies:{problem}"] += 1
-        location = resolve(url, response.first("location"))[0] if 300 <= response.status < 400 else ""
+        location = resolve(url, response.first("location"))[0] if response.status in _REDIRECTS else ""
         self.sink.image(
             url=url,
             body=body if ext and not problem else None,
@@ -141,7 +141,7 @@ class _Reading:
             content_type=content_type[:200],
             x_robots_tag=tags,
             fetched_at=_date(record),
-            extra=json.dumps({"location": location}) if location else "",
+            location=location,
         )
         self.counts["images"] += bool(ext and not problem)
         if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever

@@ -30,6 +30,7 @@ ANSWER = {
     "url": texts(URLS), "body": st.sampled_from(BODIES), "status": st.sampled_from([200, 203, 404, 500, 0]),
     "content_type": texts(), "x_robots_tag": texts(["", "noai", "bot: x"]), "fetched_at": texts(), "extra": texts(),
     "uid": texts(["", "0" * 32]), "problem": texts(["", "too_big", "truncated"]),
+    "location": texts(["", *URLS[1:]]),
 }  # fmt: skip
 
 

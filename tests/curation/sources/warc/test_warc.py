@@ -154,8 +154,31 @@ def test_a_body_that_is_no_use_is_counted_and_its_answer_known(tmp_path, name):
     page = name.startswith("page")  # whatever else is wrong with it
     problem = "not_image" if page and reason != "too_big" else "" if reason.startswith("status") else reason
     assert row["problem"] == problem
-    assert row["extra"] == ('{"location": "http://e.org/1.png"}' if name == "redirect" else "")
+    assert row["extra"] == "" and row["location"] == ("http://e.org/1.png" if name == "redirect" else "")
     assert got.body("http://e.org/1.png") == png(1), "what follows is read"
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "led"),
+    [(status, "/b%7E.png#top", "http://e.org/b~.png") for status in (301, 302, 303, 307, 308)]
+    + [(status, "/b.png", "") for status in (200, 300, 304, 305, 404)]
+    + [
+        (302, "b.png", "http://e.org/a/b.png"),
+        (302, "?size=big", "http://e.org/a/0.png?size=big"),
+        (302, "../b.png", "http://e.org/b.png"),
+        (302, "//CDN.e.org:80/b.png", "http://cdn.e.org/b.png"),
+        (302, "https://user:word@e.org", "https://e.org/"),
+        (302, "/b\u00fc.png", "http://e.org/b%C3%BC.png"),
+        (302, "data:image/png;base64,AAAA", ""),
+        (302, "file:///etc/passwd", ""),
+        (302, "http://[/", ""),
+        (302, "", ""),
+    ],
+)
+def test_where_an_answer_leads_is_an_address_like_any_other(tmp_path, status, location, led):
+    block = http(b"", "text/html", f"Location: {location}", status=f"{status} X")
+    got = Ingested(tmp_path, zipped(record("http://e.org/a/0.png", block)))
+    assert got.images["http://e.org/a/0.png"]["location"] == led
 
 
 def test_a_bomb_costs_no_more_memory_than_the_cap(tmp_path):
