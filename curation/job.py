@@ -10,6 +10,7 @@ named by the digest of everything it depends on, so that a rerun finds what is d
                                /bucket-00000.before.parquet   (first segment) default captions and their counts
                                /bucket-00000.json             counts; written last: done
                   /<k>-<digest>/settled-00000.parquet, folded...  the exchange that opens segment k
+                  /redirects-<digest>/...                         what redirects lead to, for the join
 """
 
 from collections.abc import Sequence
@@ -68,6 +69,10 @@ class Job:
     @property
     def emit_folder(self) -> str:
         return storage.join(self.work, f"emit-{self.digest}")
+
+    @property
+    def redirects_folder(self) -> str:
+        return storage.join(self.work, f"redirects-{digest_of([FORMAT, list(self.parts), self.settings.buckets])}")
 
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
         return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")

@@ -40,7 +40,7 @@ _BESIDE = {
     "_lock",
 }  # written over at any time; `_lock` by versions before
 _FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns"}}
-_WORK_FOLDER = re.compile(r"(\d+|emit)-[0-9a-f]{16}")
+_WORK_FOLDER = re.compile(r"(\d+|emit|redirects)-[0-9a-f]{16}")
 _PART = re.compile(r"[0-9a-f]{16}")
 _SHOWN = 3
 

@@ -1,95 +1,68 @@
 """The join: what all parts say about the uids of one bucket, as one row of PAIRS per uid.
 
-The universe is every uid that some page mentions or whose image bytes are stored. Nothing here depends on how the
-input was cut into parts: of several captures of one url one is chosen by content, captions are a sorted set.
+The universe is every uid that some page mentions, and every other one whose image bytes are stored, but for those that
+are the image of a mention which was redirected to them. Nothing here depends on how the input was cut into parts: of
+several captures of one url one is chosen by content, captions are a sorted set.
 """
 
-import numpy as np
+from dataclasses import dataclass
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.pool import captures
+from curation.pool.redirects import LOOP, LOST, NONE, Followed
 from curation.pool.store import part_folder
 from curation.stage import Verdicts
 from curation.table import captions, parquet, robots, schemas
-from curation.table.coded import WORDS, Coded
+from curation.table.arrow import whole
+from curation.table.coded import Coded
 from curation.table.uids import bucket_range
 from pipeline import storage
 from pipeline.errors import DataError, one_line
 
 POOL = "pool"
 """The name under which the join is reported: the first stage of every recipe."""
-_NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0}
+_NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0, "problem": ""}
 
 
-def join_bucket(pool: str, parts: list[str], bucket: int, buckets: int) -> tuple[pa.Table, Verdicts]:
+def join_bucket(
+    pool: str, parts: list[str], bucket: int, buckets: int, followed: Followed = NONE
+) -> tuple[pa.Table, Verdicts]:
     """PAIRS of one bucket sorted by uid, and the verdicts of the stage "pool" on them:
 
     image_missing  no answer to the image's url is in the input
-    http_error     an answer, but not a 2xx
-    not_image      a 2xx whose body does not start like an image (or is empty)
+    redirect_lost  it was redirected to where no answer is in the input (detail: the address)
+    redirect_loop  it was redirected more than HOPS times (detail: the last address)
+    http_error     an answer, but not a 2xx (detail: the status)
+    <problem>      a 2xx whose body is of no use: one of schemas.PROBLEMS (detail: the content type)
     no_caption     an image that no text speaks of
+
+    A redirected mention is the pair of its own uid and url, with what the last address answered; the two last reasons
+    speak of that then. An image that only redirects lead to is no pair besides.
     """
     low, high = bucket_range(bucket, buckets)
     occurrences = _rows(pool, parts, "occurrences.parquet", schemas.OCCURRENCES, low, high)
     images = _rows(pool, parts, "images.parquet", schemas.IMAGES, low, high)
-    best = _best_images(images.table)
+    best = captures.best_images(images)
     stored = best.filter(pc.is_valid(best.column("size"))).column("uid")
+    stored = stored.filter(pc.invert(pc.is_in(stored, followed.reached)))
     uids = pc.unique(pa.chunked_array([*occurrences.table.column("uid").chunks, *stored.chunks], pa.string()))
     uids = uids.take(pc.sort_indices(uids))
+    answers = _Answers.of(uids, images, best, followed)
     try:
-        pairs = _assemble(uids, best, images, occurrences)
+        pairs = _assemble(uids, answers, occurrences)
     except pa.ArrowInvalid as error:  # 32-bit offsets
         found, hint = f"more than 2 GiB of captions: {one_line(error)}", "give `curate.buckets` a larger power of two"
         raise DataError(f"bucket {bucket} of {buckets}", found, "at most 2 GiB a bucket", hint) from error
-    return pairs, _verdicts(pairs)
+    return pairs, _verdicts(pairs, answers)
 
 
 def _rows(pool: str, parts: list[str], name: str, schema: pa.Schema, low: str, high: str) -> Coded:
-    """What all parts say, with ranks for texts: a page's address and robots stand in many rows. Uids stay texts."""
-    texts = [f.name for f in schema if pa.types.is_string(f.type) and f.name != "uid"]
+    """What all parts say."""
+    texts = captures.texts_of(schema)
     urls = [storage.join(part_folder(pool, part), name) for part in parts]
-    found = [parquet.read_range(url, "uid", low, high, dictionaries=texts) for url in urls]
-    kinds = [pa.field(f.name, WORDS if f.name in texts else f.type) for f in schema]
-    return Coded.of(pa.concat_tables([table.cast(pa.schema(kinds)) for table in found or [schema.empty_table()]]))
-
-
-def _starts(*columns: pa.ChunkedArray) -> np.ndarray:
-    """True where a row of sorted columns differs from the row before it."""
-    length = len(columns[0])
-    new = np.zeros(length, bool)
-    new[:1] = True
-    for column in columns:
-        new[1:] |= pc.not_equal(column.slice(1), column.slice(0, max(length - 1, 0))).to_numpy(zero_copy_only=False)
-    return new
-
-
-def _best_images(images: pa.Table) -> pa.Table:
-    """One row per uid: stored bytes before errors, then the newest capture, then the smallest sha256."""
-    missing = pc.is_null(images.column("size"))
-    keyed = images.append_column("missing", pc.cast(missing, pa.int8()))
-    order = [
-        ("uid", "ascending"),
-        ("missing", "ascending"),
-        ("fetched_at", "descending"),
-        ("sha256", "ascending"),
-        ("status", "ascending"),
-        ("content_type", "ascending"),
-        ("part", "ascending"),
-        ("offset", "ascending"),
-        ("extra", "ascending"),
-    ]
-    keyed = keyed.sort_by(order)
-    return keyed.filter(pa.array(_starts(keyed.column("uid")))).drop_columns(["missing"])
-
-
-def _robots(coded: Coded, keys: list[str], column: str) -> dict[tuple[object, ...], str]:
-    """key (ranks, but for uids) -> the union of the non-empty values of `column`."""
-    table, words = coded.table, coded.words[column].to_pylist()
-    spoken = table.filter(coded.where(column, pc.not_equal(coded.words[column], "")))
-    found: dict[tuple[object, ...], set[int]] = {}
-    for *key, value in zip(*(spoken.column(name).to_pylist() for name in [*keys, column]), strict=True):
-        found.setdefault(tuple(key), set()).add(value)
-    return {key: robots.joined((words[rank] for rank in ranks), sort=True)[0] for key, ranks in found.items()}
+    return captures.coded([parquet.read_range(url, "uid", low, high, dictionaries=texts) for url in urls], schema)
 
 
 def _captions(occurrences: Coded, uids: pa.Array) -> pa.ListArray:
@@ -99,8 +72,8 @@ def _captions(occurrences: Coded, uids: pa.Array) -> pa.ListArray:
     order = pc.index_in(said.words["source"], pa.array(schemas.SOURCE_ORDER, pa.large_string()))
     table = said.table.append_column("rank", said.where("source", pc.fill_null(order, len(schemas.SOURCE_ORDER))))
     table = table.sort_by([(name, "ascending") for name in ("uid", "rank", "source", "text", "page_url", "language")])
-    heard = _robots(said, ["uid", "text", "source"], "page_robots")
-    table = table.filter(pa.array(_starts(*(table.column(name) for name in ("uid", "source", "text")))))
+    heard = captures.united(said, ["uid", "text", "source"], "page_robots")
+    table = table.filter(pa.array(captures.starts(*(table.column(name) for name in ("uid", "source", "text")))))
     keys = zip(*(table.column(name).to_pylist() for name in ("uid", "text", "source")), strict=True)
     union = pa.array([heard.get(key, "") for key in keys], pa.string())
     flat = pa.table({captions.ROW: pc.cast(pc.index_in(table.column("uid"), uids), pa.int64())})
@@ -124,26 +97,56 @@ def _smaller(one: pa.Array, other: pa.Array) -> pa.Array:
     return pc.if_else(use_other, other, one)
 
 
-def _assemble(uids: pa.Array, best: pa.Table, images: Coded, occurrences: Coded) -> pa.Table:
-    chosen = best.take(pc.index_in(uids, best.column("uid")))
+@dataclass(frozen=True)
+class _Answers:
+    """Row by row what is known of the image of a uid: the best capture of its url, or what that redirects to."""
 
-    def image(name: str) -> pa.Array:
-        return pc.fill_null(images.text(name, chosen), _NO_IMAGE.get(name, "")).cast(schemas.IMAGES.field(name).type)
+    own: pa.Table  # rows of `images` (ranks), all null where there is none
+    images: Coded
+    led: pa.Table  # rows of FOUND, all null where there was no redirect
 
-    tags = _robots(images, ["uid"], "x_robots_tag")
-    extra = image("extra")
+    @classmethod
+    def of(cls, uids: pa.Array, images: Coded, best: pa.Table, followed: Followed) -> "_Answers":
+        led = followed.found.take(pc.index_in(uids, followed.found.column("origin")))
+        return cls(best.take(pc.index_in(uids, best.column("uid"))), images, led.combine_chunks())
+
+    def column(self, name: str) -> pa.Array:
+        """A column of IMAGES; no image, no value."""
+        kind, none = schemas.IMAGES.field(name).type, _NO_IMAGE.get(name, "")
+        own = pc.fill_null(self.images.text(name, self.own), none).cast(kind)
+        return pc.if_else(self.is_led(), pc.fill_null(whole(self.led.column(name)), none), own)
+
+    def is_led(self) -> pa.Array:
+        return whole(pc.is_valid(self.led.column("origin")))
+
+    def is_missing(self) -> pa.Array:
+        return whole(pc.is_null(self.own.column("uid")))
+
+    def robots(self, uids: pa.Array) -> pa.Array:
+        """What all captures of the url ask for, and those of every url that it redirects to."""
+        tags = captures.united(self.images, ["uid"], "x_robots_tag")
+        hops = self.led.column("x_robots_tags").to_pylist()
+        return pa.array(
+            [tags.get((uid,), "") if led is None else robots.joined(led, sort=True)[0]
+             for uid, led in zip(uids.to_pylist(), hops, strict=True)], pa.string(),
+        )  # fmt: skip
+
+
+def _assemble(uids: pa.Array, answers: _Answers, occurrences: Coded) -> pa.Table:
+    image = answers.column
+    extra, sha256 = image("extra"), image("sha256")
     mentioned = _first_text(uids, occurrences, "extra")
     columns = {
         "uid": uids,
-        "url": _smaller(_first_text(uids, occurrences, "url"), _first_text(uids, images, "url")),
-        "image_sha256": image("sha256"),
-        "image_part": pc.if_else(pc.is_valid(chosen.column("size")), image("part"), ""),
+        "url": _smaller(_first_text(uids, occurrences, "url"), _first_text(uids, answers.images, "url")),
+        "image_sha256": sha256,
+        "image_part": pc.if_else(pc.equal(sha256, ""), "", image("part")),
         "image_offset": image("offset"),
         "image_size": image("size"),
         "image_ext": image("ext"),
         "status": image("status"),
         "content_type": image("content_type"),
-        "x_robots_tag": pa.array([tags.get((uid,), "") for uid in uids.to_pylist()], pa.string()),
+        "x_robots_tag": answers.robots(uids),
         "fetched_at": image("fetched_at"),
         "captions": _captions(occurrences, uids),
         "extra": pc.if_else(pc.equal(extra, ""), mentioned, extra),
@@ -151,17 +154,24 @@ def _assemble(uids: pa.Array, best: pa.Table, images: Coded, occurrences: Coded)
     return pa.table([columns[name] for name in schemas.PAIRS.names], schema=schemas.PAIRS).combine_chunks()
 
 
-def _verdicts(pairs: pa.Table) -> Verdicts:
-    status = pairs.column("status")
-    none = pa.scalar(None, pa.string())
-    missing = pc.equal(status, 0)
+def _verdicts(pairs: pa.Table, answers: _Answers) -> Verdicts:
+    status, problem = pairs.column("status"), answers.column("problem")
+    adrift = pc.is_in(problem, pa.array([LOST, LOOP]))
+    unfit = pc.not_equal(problem, "")
     refused = pc.or_(pc.less(status, 200), pc.greater_equal(status, 300))
-    bare = pc.equal(pairs.column("image_sha256"), "")
     silent = pc.equal(pc.list_value_length(pairs.column("captions")), 0)
     reason = pc.case_when(
-        pc.make_struct(missing, refused, bare, silent), "image_missing", "http_error", "not_image", "no_caption"
+        pc.make_struct(answers.is_missing(), unfit, refused, silent),
+        "image_missing",
+        problem,
+        "http_error",
+        "no_caption",
     )
     detail = pc.case_when(
-        pc.make_struct(missing, refused, bare), none, pc.cast(status, pa.string()), pairs.column("content_type")
+        pc.make_struct(answers.is_missing(), adrift, unfit, refused),
+        pa.scalar(None, pa.string()),
+        answers.led.column("url"),
+        pairs.column("content_type"),
+        pc.cast(status, pa.string()),
     )
     return Verdicts(reason=reason, detail=detail)

@@ -27,6 +27,8 @@ from pipeline.images.formats import image_format
 ROWS = ("occurrences", "images_stored", "images_bad")
 """The counts of a part that say how many rows its tables have."""
 _BLOCK = 512
+REDIRECTS = "redirects"
+"""The count of a part's redirects in `part_counts`; absent when it has none."""
 
 
 def part_folder(pool: str, part: str) -> str:
@@ -94,16 +96,27 @@ class PoolSink:
         x_robots_tag: str = "",
         fetched_at: str = "",
         extra: str = "",
+        location: str = "",
+        problem: str = "",
     ) -> str:
         """One answer to an image url, good or bad; returns its uid.
 
-        The bytes are kept when status is 2xx and they start like an image (pipeline/images/formats.py).
+        The bytes are kept when status is 2xx, they start like an image (pipeline/images/formats.py) and there is no
+        `problem`: one of schemas.PROBLEMS that the source has found, such as bytes that are missing at the end.
 
         `body` is None (or b"") for an error without one. `uid` only when the input names one; else it comes from the
-        url, or for a stored image without url from the bytes.
+        url, or for a stored image without url from the bytes. `status` is 0 when it is not known. `location` is the
+        canonical url that a redirect names: the join gives its image to the mentions of `url`.
         """
+        if problem and problem not in schemas.PROBLEMS:
+            raise ValueError(f"problem {problem!r}; expected one of {', '.join(schemas.PROBLEMS)}")
         ext = image_format(body) if body else ""
-        keep = bool(ext) and 200 <= status < 300
+        good = 200 <= status < 300
+        keep = bool(ext) and good and not problem
+        if keep or not (good or status == 0):
+            problem = ""
+        else:
+            problem = problem or ("not_image" if body else "empty")
         sha256 = hashlib.sha256(body).hexdigest() if body and (keep or not url) else None
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
@@ -123,9 +136,13 @@ class PoolSink:
             _clean(x_robots_tag),
             _clean(fetched_at),
             _clean(extra),
+            "" if keep else _clean(location),
+            problem,
         )
         self._images.add(row)
         self._own["images_stored" if keep else "images_bad"] += 1
+        if location and not keep:
+            self._own[REDIRECTS] += 1
         return uid
 
     def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from curation.books import ledger, publish, summary, tally, thumbnails
 from curation.emit import ownership, shards, swap
 from curation.job import Job, Segment, make_job
 from curation.pool.store import ROWS, part_counts
-from curation.runner import exchange, resume, tasks
+from curation.runner import exchange, redirects, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
 from curation.settings import CurateSettings
@@ -144,6 +144,7 @@ class _Driver:
         rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
         self._begin(make_job(self._job.settings, self._job.seed, self._job.parts, rows_read))
         resume.recheck_segments(self._job, self._do)
+        redirects.follow(self._job, counts, self._do)
         resume.reopen(self._job)
         stages = [each for segment in self._job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)

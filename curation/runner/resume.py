@@ -20,8 +20,8 @@ Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]  # runs calls 
 def recheck_segments(job: Job, do: Do) -> None:
     """Every finished bucket, slot and fold of the working folder is as it was written, or undone."""
     calls = []
-    for segment in job.segments:
-        folder = job.exchange_file(segment, "").rstrip("/")
+    folders = [job.exchange_file(segment, "").rstrip("/") for segment in job.segments]
+    for folder in [job.redirects_folder, *folders]:
         for name in storage.list_names(folder):
             if name.endswith(".json"):
                 stem = name.removesuffix(".json")
@@ -40,26 +40,29 @@ def recheck_parts(job: Job, parts: Iterable[str], do: Do) -> None:
 
 
 def reopen(job: Job) -> None:
-    """A finished segment whose pairs or notes are freed is done again when the one after it must be.
+    """A bucket whose pairs or notes are gone is done again when the segment after it must be.
 
-    That is so when a recipe was changed in the middle of a run (the next segment then has another name), and when
-    something of the next one was damaged.
+    They are freed when that one is done; it must be done again when a recipe was changed in the middle of a run (the
+    next segment then has another name), and when something of it was damaged. Or somebody removed them.
     """
     buckets = range(job.buckets)
-    done = [all(tasks.read_counts(job, segment, bucket) for bucket in buckets) for segment in job.segments]
-    first = done.index(False) if False in done else 0
-    while first > 0 and not _has_input(job, job.segments[first - 1], job.segments[first]):
-        first -= 1
-        for bucket in buckets:
-            storage.remove(job.file(job.segments[first], bucket, ".json"))
+    must = True  # what follows the last segment is made from its pairs
+    for at in range(len(job.segments) - 1, -1, -1):
+        here, following = job.segments[at], job.segments[at + 1] if at + 1 < len(job.segments) else None
+        done = [bucket for bucket in buckets if tasks.read_counts(job, here, bucket)]
+        if must:
+            needed = _needed(job, following)
+            gone = [b for b in done if not all(storage.exists(job.file(here, b, suffix)) for suffix in needed)]
+            for bucket in gone:
+                storage.remove(job.file(here, bucket, ".json"))
+            done = [bucket for bucket in done if bucket not in gone]
+        must = len(done) < len(buckets)
 
 
-def _has_input(job: Job, before: Segment, segment: Segment) -> bool:
-    needed = (
-        [".parquet"] if segment.opener is None or exchange.is_folded(job, segment) else [".parquet", ".notes.parquet"]
-    )
-    urls = [job.file(before, bucket, suffix) for bucket in range(job.buckets) for suffix in needed]
-    return all(storage.exists(url) for url in urls)
+def _needed(job: Job, segment: Segment | None) -> list[str]:
+    """The files of the segment before that `segment` is made from."""
+    surveyed = segment is not None and segment.opener is not None and not exchange.is_folded(job, segment)
+    return [".parquet", ".notes.parquet"] if surveyed else [".parquet"]
 
 
 def _report(results: Iterator[tuple[Call, Any]]) -> None:

@@ -13,7 +13,7 @@ from curation.job import Job, Segment
 from curation.pool.columns import ColumnCache, measure_images, measure_texts
 from curation.pool.join import POOL, join_bucket
 from curation.pool.store import ImageReader, PoolSink, part_counts
-from curation.runner import exchange
+from curation.runner import exchange, redirects
 from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
 from curation.table import captions, parquet, schemas, uids
 from pipeline import storage
@@ -98,7 +98,9 @@ class _Run:
 
     def join(self, before_url: str) -> None:
         """The pairs of this bucket, from what all parts say."""
-        pairs, verdicts = join_bucket(self.job.pool, list(self.job.parts), self.bucket, self.job.buckets)
+        followed = redirects.followed(self.job, self.bucket)
+        parts, buckets = list(self.job.parts), self.job.buckets
+        pairs, verdicts = join_bucket(self.job.pool, parts, self.bucket, buckets, followed)
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 

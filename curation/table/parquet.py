@@ -1,6 +1,7 @@
 """Parquet files read in slices: sorted on writing, cut into small row groups, read by range, local or remote."""
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -56,20 +57,44 @@ class _Ranges(io.RawIOBase):
         return data
 
 
-def read_range(url: str, column: str, low: object, high: object, dictionaries: Sequence[str] = ()) -> pa.Table:
+def read_range(
+    url: str,
+    column: str,
+    low: object,
+    high: object,
+    dictionaries: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
     """The rows with low <= `column` < high of a file sorted by it; reads only the row groups that can hold some.
 
-    The columns `dictionaries` come as such, with each distinct text once a row group.
+    The columns `dictionaries` come as such, with each distinct text once a row group. `columns` (with `column` among
+    them): only these are read.
     """
     with _opened(url, dictionaries) as file:
-        # Statistics are by leaf: a nested column before this one has several.
-        at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
-        groups = [g for g in range(file.num_row_groups) if _overlaps(file.metadata.row_group(g).column(at), low, high)]
-        table = file.read_row_groups(groups, use_threads=False)
+        chunks = _chunks(file, column)
+        groups = [g for g, chunk in enumerate(chunks) if _overlaps(chunk, low, high)]
+        table = file.read_row_groups(groups, columns, use_threads=False)
     values = table.column(column)
     kind = file.schema_arrow.field(column).type
     inside = pc.and_(pc.greater_equal(values, pa.scalar(low, kind)), pc.less(values, pa.scalar(high, kind)))
     return table.filter(inside)
+
+
+def read_matching(
+    url: str, column: str, keys: pa.Array, dictionaries: Sequence[str] = (), columns: Sequence[str] | None = None
+) -> pa.Table:
+    """The rows whose text `column` is one of `keys`, as `read_range` reads them."""
+    ordered = sorted(keys.to_pylist())  # ASCII, as uids are: Python's order is that of the statistics
+    with _opened(url, dictionaries) as file:
+        groups = [g for g, chunk in enumerate(_chunks(file, column)) if _may_hold(chunk, ordered)]
+        table = file.read_row_groups(groups, columns, use_threads=False)
+    return table.filter(pc.is_in(table.column(column), keys))
+
+
+def _chunks(file: pq.ParquetFile, column: str) -> list[pq.ColumnChunkMetaData]:
+    """Of every row group. Statistics are by leaf: a nested column before this one has several."""
+    at = next(leaf for leaf in range(file.metadata.num_columns) if file.schema.column(leaf).path == column)
+    return [file.metadata.row_group(group).column(at) for group in range(file.num_row_groups)]
 
 
 def read_slice(url: str, start: int, stop: int) -> pa.Table:
@@ -117,3 +142,11 @@ def _overlaps(chunk: pq.ColumnChunkMetaData, low: object, high: object) -> bool:
     if stats is None or not stats.has_min_max:
         return True
     return stats.max >= low and stats.min < high
+
+
+def _may_hold(chunk: pq.ColumnChunkMetaData, ordered: list[str]) -> bool:
+    stats = chunk.statistics
+    if stats is None or not stats.has_min_max:
+        return True
+    at = bisect_left(ordered, stats.min)
+    return at < len(ordered) and ordered[at] <= stats.max

@@ -4,6 +4,8 @@ OCCURRENCES  one row per mention of an image: an <img> in a page, a row of a url
 IMAGES       one row per answer to an image url (or per stored image of a shard); its bytes lie in the pool
 PAIRS        one row per uid after the join; stages add columns to it, or fields to its captions
 
+A redirected mention is a pair of its own uid and url with the image of its target (curation/README.md, Redirects).
+
 A text column is never null: unknown is "". Uids decide everything about place: a bucket is a contiguous range of
 uids, so sorted buckets laid end to end are the whole in uid order, whatever the number of buckets.
 """
@@ -34,7 +36,7 @@ IMAGES = pa.schema(
     [
         _text("url"),
         _text("uid"),
-        pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard
+        pa.field("status", pa.int32(), nullable=False),  # HTTP status; 200 for an image stored in a shard; 0: not known
         _text("content_type"),  # as the server said
         _text("ext"),  # by magic bytes (pipeline/images/formats.py); "" when the body is no image
         pa.field("sha256", _TEXT),  # 64 hex of the body; null when no bytes are kept
@@ -44,8 +46,16 @@ IMAGES = pa.schema(
         _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
         _text("fetched_at"),  # ISO 8601 as the record says, or ""
         _text("extra"),
+        _text("location"),  # the canonical url that the answer redirects to, or ""
+        _text("problem"),  # of PROBLEMS, why the body of a 2xx is not kept; "" when it is kept, or not a 2xx
     ]
 )
+
+# What a source finds wrong with an answer; the words under which its part counts bad bodies and bad records.
+PROBLEMS = (
+    "empty", "not_image", "truncated", "short_body", "partial", "too_big", "bad_encoding", "unknown_encoding",
+    "bad_http", "damaged_record",
+)  # fmt: skip
 
 # One caption inside PAIRS.captions; a TextMeasure appends fields of its own behind these.
 CAPTION_FIELDS = (
@@ -61,7 +71,7 @@ CAPTIONS = pa.list_(pa.field("item", CAPTION))
 PAIRS = pa.schema(
     [
         _text("uid"),
-        _text("url"),
+        _text("url"),  # as it was mentioned
         _text("image_sha256"),
         _text("image_part"),
         pa.field("image_offset", pa.int64(), nullable=False),
@@ -69,7 +79,7 @@ PAIRS = pa.schema(
         _text("image_ext"),
         pa.field("status", pa.int32(), nullable=False),
         _text("content_type"),
-        _text("x_robots_tag"),  # the union over every capture of the image url, sorted
+        _text("x_robots_tag"),  # the union over every capture of the image url and of those it redirects to, sorted
         _text("fetched_at"),
         pa.field("captions", CAPTIONS, nullable=False),
         _text("extra"),

@@ -59,7 +59,7 @@ class ShardsSource(Source):
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
 
     def content_digest(self, path: str) -> str:
@@ -153,17 +153,13 @@ class _Reading:
             return
         url, uid = self.identity(meta)
         image = self.window.exactly(place.start, place.size) if place.size <= self.settings.max_image_bytes else None
-        if image is None:
-            self.counts["bad_bodies:too_big"] += 1
-        elif not image_format(image):
-            self.counts["bad_bodies:not_image"] += 1
-        else:
-            self.counts["images"] += 1
+        problem = "too_big" if image is None else "" if image_format(image) else "not_image"
+        self.counts[f"bad_bodies:{problem}" if problem else "images"] += 1
         sha256 = _text(meta, "sha256")
         own = self.sha256(place, image) if sha256 or not (url or uid) else ""
         extra = json.dumps(_extra(meta, own), sort_keys=True, ensure_ascii=False)
         uid = uid if url or uid else uids.uid_of_image(own)
-        uid = self.sink.image(url=url, uid=uid, body=image, extra="" if extra == "{}" else extra)
+        uid = self.sink.image(url=url, uid=uid, body=image, extra="" if extra == "{}" else extra, problem=problem)
         page_url, language = (_text(meta, name) for name in ("page_url", "language"))
         texts = list(self.captions(sample, meta))
         for source, text in dict.fromkeys(texts or [("caption", "")]):

@@ -3,7 +3,6 @@
 Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,6 +30,7 @@ _HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a
 # text: honest pages make fewer than 12 times their own length, and a page of 3 KB can be written that makes 34 MB.
 _ROOM_CHARS, _ROOM_FACTOR, _PAGE_CHARS = 64 << 10, 32, 4 << 20
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
+_REDIRECTS = (301, 302, 303, 307, 308)  # that a client follows (WHATWG Fetch); 300, 304 and 305 it does not
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 
@@ -44,6 +44,7 @@ class WarcSource(Source):
     max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
+    version: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
@@ -92,9 +93,10 @@ class _Reading:
             reason = "damaged_record"
         response = None if reason else self.response(record, kind)
         if response is None:
-            self.counts[f"bad_records:{reason or 'bad_http'}"] += 1
-            if reason == "too_big" and url:
-                self.sink.image(url=url, body=None)
+            reason = reason or "bad_http"
+            self.counts[f"bad_records:{reason}"] += 1
+            if url:
+                self.sink.image(url=url, body=None, status=0, fetched_at=_date(record), problem=reason)
             return
         self.answer(url, response, record)
 
@@ -113,8 +115,11 @@ class _Reading:
             problem = error.reason
         # What the digest was taken over differs between crawlers: the body as sent, without chunks, or decoded.
         payload = record.headers.get("warc-payload-digest", "")
+        tags = self.robots(response.all("x-robots-tag"))
         if not problem and digest_matches(payload, forms) is False:
             self.counts["bad_records:damaged_record"] += 1
+            known = {"x_robots_tag": tags, "fetched_at": _date(record)}
+            self.sink.image(url=url, body=None, status=0, problem="damaged_record", **known)
             return
         self.counts["responses"] += 1
         body, content_type = forms[-1], response.first("content-type")
@@ -127,17 +132,16 @@ class _Reading:
             problem = self.limits(len(body), ext, is_page, bool(cut), response.status)
         if problem:
             self.counts[f"bad_bodies:{problem}"] += 1
-        tags = self.robots(response.all("x-robots-tag"))
-        date = record.headers.get("warc-date", "")
-        location = resolve(url, response.first("location"))[0] if 300 <= response.status < 400 else ""
+        location = resolve(url, response.first("location"))[0] if response.status in _REDIRECTS else ""
         self.sink.image(
             url=url,
             body=body if ext and not problem else None,
+            problem="not_image" if is_page else "" if problem.startswith("status_") else problem,
             status=response.status,
             content_type=content_type[:200],
             x_robots_tag=tags,
-            fetched_at=date if _DATE.fullmatch(date) else "",
-            extra=json.dumps({"location": location}) if location else "",
+            fetched_at=_date(record),
+            location=location,
         )
         self.counts["images"] += bool(ext and not problem)
         if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever
@@ -146,11 +150,11 @@ class _Reading:
     def limits(self, size: int, ext: str, is_page: bool, cut: bool, status: int) -> str:
         if status == 206:
             return "partial"
-        if cut and (ext or is_page):
+        if cut and (ext or is_page or not size):
             return "truncated"
         if ext and size > self.settings.max_image_bytes or is_page and size > self.settings.max_page_bytes:
             return "too_big"
-        return "" if ext or is_page else "not_image"
+        return "" if ext or is_page else "not_image" if size else "empty"
 
     def page(self, url: str, text: str, tags: str) -> None:
         settings = self.settings
@@ -174,6 +178,12 @@ class _Reading:
         if cut:
             self.counts["robots_cut"] += cut
         return text
+
+
+def _date(record: Record) -> str:
+    """When it was fetched, where that is as the standard wants it (so that dates compare as texts)."""
+    date = record.headers.get("warc-date", "")
+    return date if _DATE.fullmatch(date) else ""
 
 
 def _is_page(body: bytes, content_type: str) -> bool:

@@ -5,7 +5,7 @@ import pytest
 
 from curation.pool.join import join_bucket
 from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_counts, part_folder
-from curation.table import uids
+from curation.table import schemas, uids
 from pipeline.errors import DataError
 from tests.helpers.small_crawl import picture
 
@@ -97,6 +97,11 @@ def test_what_many_pages_say_of_one_image_is_bounded_and_no_opt_out_is_lost(tmp_
         ([said(A, "x")], "image_missing", None),
         ([said(A, "x"), got(A, b"no", status=404)], "http_error", "404"),
         ([said(A, "x"), got(A, b"<html>", content_type="image/png")], "not_image", "image/png"),
+        ([said(A, "x"), got(A, b"", content_type="image/gif")], "empty", "image/gif"),
+        ([said(A, "x"), got(A, b"", status=204)], "empty", ""),
+        ([said(A, "x"), got(A, b"", status=500, problem="truncated")], "http_error", "500"),
+        *[([said(A, " "), got(A, picture(1), problem=word)], word, "") for word in schemas.PROBLEMS],
+        *[([said(A, "x"), got(A, None, status=0, problem=word)], word, "") for word in schemas.PROBLEMS],
         ([said(A, " "), got(A, picture(1))], "no_caption", None),
         ([got(A, picture(1))], "no_caption", None),
         ([said(A, "x"), got(A, picture(1))], None, None),
@@ -131,6 +136,11 @@ def test_a_stored_body_is_kept_once_and_read_back_checked(tmp_path):
     assert same[0]["offset"] == same[1]["offset"] and part_counts(pool, "part0")["images_stored"] == 3
     with pytest.raises(DataError, match="images.tar at byte"):
         ImageReader(pool).read(ImagePlace("part0", same[0]["offset"] + 1, same[0]["size"], same[0]["sha256"]))
+
+
+def test_a_problem_that_is_no_reason_of_the_pool_is_a_mistake_of_the_source(tmp_path):
+    with pytest.raises(ValueError, match="problem 'odd'; expected one of empty, "):
+        pool_of(tmp_path, [got(A, None, problem="odd")])
 
 
 def test_a_part_left_half_way_is_not_there(tmp_path):

@@ -55,10 +55,10 @@ def test_rows_come_out_sorted_as_python_sorts_them_by_code_point_with_nulls_last
     rows = Rows(schemas.IMAGES)
     made = []
     for _ in range(count):
-        text = [rng.choice(words) for _ in range(7)]
+        text = [rng.choice(words) for _ in range(8)]
         stored = rng.random() < 0.5
         sha, place = (rng.choice(words), rng.randrange(3)) if stored else (None, None)
-        made.append((text[0], rng.choice("0f"), rng.randrange(2), text[1], text[2], sha, "p", place, place, *text[3:6]))
+        made.append((text[0], rng.choice("0f"), rng.randrange(2), text[1], text[2], sha, "p", place, place, *text[3:]))
         rows.add(made[-1])
     rows.publish(str(tmp_path / "rows.parquet"))
 

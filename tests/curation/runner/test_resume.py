@@ -93,6 +93,16 @@ def test_damage_between_a_kill_and_the_resume_is_never_published(reference, tmp_
         assert small_crawl.outcome(tmp_path / "out") == reference, said
 
 
+@pytest.mark.parametrize("calls", [1, 3, 6])
+def test_pairs_that_are_gone_from_a_segment_half_done_are_made_again(reference, tmp_path, monkeypatch, calls):
+    small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
+    cut_off(tmp_path, monkeypatch, tasks, "segment", calls)
+    for path in (tmp_path / "out" / "_work").rglob("bucket-*[0-9].parquet"):
+        path.unlink()
+    run(tmp_path)
+    assert small_crawl.outcome(tmp_path / "out") == reference
+
+
 @pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_a_damaged_state_file_of_any_kind_is_one_line_and_made_again(reference, tmp_path, monkeypatch, caplog, junk):
     caplog.set_level(logging.WARNING, "clipmill")

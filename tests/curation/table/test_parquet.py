@@ -56,6 +56,19 @@ def test_a_range_holds_the_rows_whose_key_lies_in_it(tmp_path, monkeypatch, kind
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_the_rows_of_some_keys_are_found_and_only_the_columns_asked_for(tmp_path, monkeypatch, data):
+    value = KINDS["uids"][1]
+    values = in_order(data.draw(st.lists(value | st.none(), max_size=12)))
+    url, rows = written(tmp_path, monkeypatch, "uids", values, data.draw(st.integers(1, 5)))
+    keys = data.draw(st.lists(value | st.sampled_from([v for v in values if v] or ["a"]), max_size=5))
+    made = parquet.read_matching(url, "k", pa.array(keys, pa.string()), columns=["k", "row"])
+    assert made.to_pylist() == [{"k": r["k"], "row": r["row"]} for r in rows if r["k"] in keys]
+    ranged = parquet.read_range(url, "k", "1", "c", columns=["k"])
+    assert ranged.to_pylist() == [{"k": r["k"]} for r in rows if r["k"] is not None and "1" <= r["k"] < "c"]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 12), group_rows=st.integers(1, 5), start=st.integers(0, 14), stop=st.integers(0, 14))
 def test_a_slice_holds_the_rows_from_start_to_stop(tmp_path, monkeypatch, count, group_rows, start, stop):
     url, rows = written(tmp_path, monkeypatch, "numbers", list(range(count)), group_rows)

@@ -206,6 +206,7 @@ def test_what_is_missing_or_unfit_in_a_sample_is_counted(tmp_path):
         "bad_texts:bad_unicode": 1, "bad_texts:text_too_long": 1, "bad_mentions:bad_scheme": 1, "ignored_members": 1,
     }  # fmt: skip
     assert {text for captions in got.captions.values() for _, text in captions} == {"", "a page", "big"}
+    assert sorted(row["problem"] for row in got.images.values()) == ["", "", "", "not_image", "too_big"]
 
 
 def test_what_is_no_tar_is_an_error_naming_it(tmp_path):

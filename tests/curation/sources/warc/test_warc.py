@@ -28,6 +28,7 @@ class Ingested:
 
     def __init__(self, tmp_path: Path, data: bytes, name: str = "a.warc.gz", **settings: int) -> None:
         path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
         source = SOURCES["warc"](paths=[str(path)], **settings)
         (part,) = source.parts()
@@ -134,7 +135,8 @@ BAD_BODIES = {
     "unknown coding": (http(png(), "image/png", "Content-Encoding: zpaq"), "unknown_encoding"),
     "part of it": (http(png(), status="206 Partial Content"), "partial"),
     "page for an image": (http(b"<html>removed</html>", "image/jpeg"), "not_image"),
-    "empty": (http(b""), "not_image"),
+    "empty": (http(b""), "empty"),
+    "nothing to say": (http(b"", status="204 No Content"), "empty"),
     "error": (http(png(), status="404 Not Found"), "status_4xx"),
     "redirect": (http(b"", "text/html", "Location: /1.png", status="301 Moved"), "status_3xx"),
 }
@@ -149,8 +151,34 @@ def test_a_body_that_is_no_use_is_counted_and_its_answer_known(tmp_path, name):
     counted = "bad_records:too_big" if len(block) > 2.5 * MIB else f"bad_bodies:{reason}"
     assert got.bad() == {counted: 1}
     assert row["sha256"] is None and row["offset"] is None
-    assert row["extra"] == ('{"location": "http://e.org/1.png"}' if name == "redirect" else "")
+    page = name.startswith("page")  # whatever else is wrong with it
+    problem = "not_image" if page and reason != "too_big" else "" if reason.startswith("status") else reason
+    assert row["problem"] == problem
+    assert row["extra"] == "" and row["location"] == ("http://e.org/1.png" if name == "redirect" else "")
     assert got.body("http://e.org/1.png") == png(1), "what follows is read"
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "led"),
+    [(status, "/b%7E.png#top", "http://e.org/b~.png") for status in (301, 302, 303, 307, 308)]
+    + [(status, "/b.png", "") for status in (200, 300, 304, 305, 404)]
+    + [
+        (302, "b.png", "http://e.org/a/b.png"),
+        (302, "?size=big", "http://e.org/a/0.png?size=big"),
+        (302, "../b.png", "http://e.org/b.png"),
+        (302, "//CDN.e.org:80/b.png", "http://cdn.e.org/b.png"),
+        (302, "https://user:word@e.org", "https://e.org/"),
+        (302, "/b\u00fc.png", "http://e.org/b%C3%BC.png"),
+        (302, "data:image/png;base64,AAAA", ""),
+        (302, "file:///etc/passwd", ""),
+        (302, "http://[/", ""),
+        (302, "", ""),
+    ],
+)
+def test_where_an_answer_leads_is_an_address_like_any_other(tmp_path, status, location, led):
+    block = http(b"", "text/html", f"Location: {location}", status=f"{status} X")
+    got = Ingested(tmp_path, zipped(record("http://e.org/a/0.png", block)))
+    assert got.images["http://e.org/a/0.png"]["location"] == led
 
 
 def test_a_bomb_costs_no_more_memory_than_the_cap(tmp_path):
@@ -196,6 +224,14 @@ def test_a_bad_record_is_counted_and_reading_goes_on_behind_it(tmp_path, name, p
     got = Ingested(tmp_path, pack(before, bad, *after))
     assert {url for url, row in got.images.items() if row["size"]} == {f"http://e.org/{i}.png" for i in range(4)}
     assert got.bad() == {f"bad_records:{reason}": 1}
+    known = {"no http": "bad_http", "endless head": "bad_http"} | dict.fromkeys(
+        ["block digest", "payload digest"], reason
+    )
+    twin = Ingested(tmp_path / "twin", pack(bad, images(2)[1])) if name in known else None
+    if twin:
+        row = twin.images["http://e.org/0.png"]
+        assert (row["problem"], row["status"], row["size"]) == (known[name], 0, None), "an answer, if of no use"
+        assert row["fetched_at"] == "2026-01-02T03:04:05Z"
 
 
 def test_a_cut_image_is_not_used_and_a_cut_page_is_read(tmp_path):
@@ -205,6 +241,7 @@ def test_a_cut_image_is_not_used_and_a_cut_page_is_read(tmp_path):
     ))  # fmt: skip
     assert got.counts["bad_bodies:truncated"] == 2 and got.counts["pages"] == 1 and got.counts["images"] == 0
     assert [row["text"] for row in got.occurrences] == ["a cat"]
+    assert [got.images[f"http://e.org/{name}"]["problem"] for name in ("", "0.png")] == ["not_image", "truncated"]
 
 
 def test_a_text_too_long_leaves_the_mention_without_it(tmp_path):

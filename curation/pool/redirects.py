@@ -1,0 +1,122 @@
+"""Redirects inside the input: an image url whose answer was 3xx gets the image that its `Location` leads to.
+
+    ask(pool, parts, redirecting, low, high)   where the mentioned uids of a range are led to, as ASKED
+    step(pool, parts, asked, hop)              what is there: FOUND, or ASKED again
+
+A redirect leads from one range of uids into another, so every hop is an exchange by uid: each row goes to where the
+uid that it asks for lies, and what was found goes back to where the mention lies (curation/runner/redirects.py moves
+them). Rows are as many as mentions were redirected; no range reads more of a part than the row groups that can hold
+what it was asked for.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.pool import captures
+from curation.pool.store import part_folder
+from curation.table import parquet, schemas
+from curation.table.uids import uid_of_url
+from pipeline import storage
+
+HOPS = 5
+"""Redirects followed for one image; more are a loop, or as bad as one."""
+LOST, LOOP = "redirect_lost", "redirect_loop"
+
+_ROBOTS = pa.field("x_robots_tags", pa.list_(pa.string()))  # of every hop so far, the mentioned url's first
+_ANSWER = ("status", "content_type", "ext", "sha256", "part", "offset", "size", "fetched_at", "extra", "problem")
+# at: the uid asked for; url: its address; origin: the uid that was mentioned.
+ASKED = pa.schema([pa.field(name, pa.string()) for name in ("at", "url", "origin")]).append(_ROBOTS)
+FOUND = pa.schema([*ASKED, *(pa.field(name, schemas.IMAGES.field(name).type) for name in _ANSWER)])
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a bucket's join needs to know of redirects."""
+
+    found: pa.Table  # FOUND: one row per mentioned uid of the bucket that was redirected
+    reached: pa.Array  # uids of the bucket whose stored image is that of such a mention, in whatever bucket
+
+    @classmethod
+    def of(cls, found: list[pa.Table], reached: list[pa.Table]) -> "Followed":
+        column = pa.concat_tables([_UIDS.empty_table(), *reached]).column("uid")
+        return cls(pa.concat_tables([FOUND.empty_table(), *found]).combine_chunks(), pc.unique(column))
+
+
+_UIDS = pa.schema([pa.field("uid", pa.string())])
+NONE = Followed.of([], [])
+
+
+def ask(pool: str, parts: list[str], redirecting: list[str], low: str, high: str) -> pa.Table:
+    """ASKED: where the mentioned uids of [low, high) that have a redirect and no stored image are led to.
+
+    `redirecting`: those of `parts` that hold redirects at all.
+    """
+    moved = [
+        parquet.read_range(_file(pool, part, "images"), "uid", low, high, columns=["uid", "location"])
+        for part in redirecting
+    ]
+    uids = pa.concat_tables([_UIDS.empty_table(), *(_uids(table.filter(_moved(table))) for table in moved)])
+    candidates = pc.unique(uids.column("uid")).sort()
+    mentions = [
+        _uids(parquet.read_matching(_file(pool, part, "occurrences"), "uid", candidates, columns=["uid"]))
+        for part in parts
+    ]
+    origins = pc.unique(pa.concat_tables([_UIDS.empty_table(), *mentions]).column("uid")).sort()
+    texts = [pa.array([""] * len(origins), pa.string()), origins, pa.array([[]] * len(origins), _ROBOTS.type)]
+    return step(pool, parts, pa.table([origins, *texts], schema=ASKED), 0)["asked"]
+
+
+def _uids(table: pa.Table) -> pa.Table:
+    return pa.table([pc.unique(table.column("uid"))], schema=_UIDS)
+
+
+def _moved(images: pa.Table) -> pa.ChunkedArray:
+    return pc.not_equal(images.column("location"), "")
+
+
+def _file(pool: str, part: str, name: str) -> str:
+    return storage.join(part_folder(pool, part), f"{name}.parquet")
+
+
+def together(asked: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables([ASKED.empty_table(), *asked])
+
+
+def step(pool: str, parts: list[str], asked: pa.Table, hop: int) -> dict[str, pa.Table]:
+    """`asked` for the next hop, `found` at this one, where the rows of `asked` are led by `hop` redirects, and the uids
+    `reached`, whose stored image was found.
+
+    Found is what is no redirect, what no answer is known of (problem LOST), and what is one redirect too many (LOOP).
+    """
+    answers = _looked_up(pool, parts, pc.unique(asked.column("at")))
+    rows = answers.take(pc.index_in(asked.column("at"), answers.column("uid"))).combine_chunks()
+    told = zip(asked.column("x_robots_tags").to_pylist(), rows.column("tags").to_pylist(), strict=True)
+    heard = pa.array([[*before, here] if here else before for before, here in told], _ROBOTS.type)
+    moved = pc.fill_null(pc.and_(pc.is_null(rows.column("size")), _moved(rows)), False)
+    lost = pc.is_null(rows.column("uid"))
+
+    onward = pc.and_(moved, hop < HOPS)
+    urls = rows.column("location").filter(onward)
+    uids = pa.array(map(uid_of_url, urls.to_pylist()), pa.string())
+    following = [uids, urls, asked.column("origin").filter(onward), heard.filter(onward)]
+
+    columns = {name: rows.column(name) for name in _ANSWER}
+    columns["problem"] = pc.case_when(pc.make_struct(lost, moved), LOST, LOOP, columns["problem"])
+    ended = [asked.column("at"), asked.column("url"), asked.column("origin"), heard, *columns.values()]
+    found = pa.table(ended, schema=FOUND).filter(pc.invert(onward))
+    stored = found.filter(pc.is_valid(found.column("size"))).column("at")
+    reached = pa.table([pc.unique(stored)], schema=_UIDS)
+    return {"asked": pa.table(following, schema=ASKED), "found": found, "reached": reached}
+
+
+def _looked_up(pool: str, parts: list[str], uids: pa.Array) -> pa.Table:
+    """IMAGES of the captures that count, one row per known uid, and `tags`: what all captures of it ask for."""
+    texts = captures.texts_of(schemas.IMAGES)
+    rows = [parquet.read_matching(_file(pool, part, "images"), "uid", uids, dictionaries=texts) for part in parts]
+    images = captures.coded(rows, schemas.IMAGES)
+    best = images.plain(captures.best_images(images), schemas.IMAGES)
+    tags = captures.united(images, ["uid"], "x_robots_tag")
+    heard = pa.array([tags.get((uid,), "") for uid in best.column("uid").to_pylist()], pa.string())
+    return best.append_column("tags", heard)
