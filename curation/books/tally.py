@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job
+from curation.methods.mentions import entry_totals, mentions
 from curation.pool.store import PLACE
 from curation.table import arrow, captions
 from pipeline import storage
@@ -117,11 +118,10 @@ def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _entries(kept: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
-    """(entry, number of texts that mention it) over the kept pairs; None without matched concepts."""
-    flat = captions.explode(kept)
-    if "concepts" not in flat.schema.names:
+    """(entry, number of distinct texts that mention it) over the kept pairs; None without matched concepts."""
+    if "concepts" not in captions.explode(kept).schema.names:
         return None
-    return np.unique(arrow.whole(flat.column("concepts")).flatten().to_numpy(), return_counts=True)
+    return entry_totals(mentions(kept))
 
 
 def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

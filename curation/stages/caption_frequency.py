@@ -11,14 +11,15 @@ from curation.methods.reasons import sift
 from curation.stage import Global, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
-from pipeline.draws import hashed_u64, keyed_uniforms
+from pipeline.draws import hashed_u64, keyed_uniform
 
 
 class CaptionFrequency(Global):
     """Counts pairs per text (case-folded, spaces collapsed) and acts on texts shared by more than `max_pairs` pairs.
 
     keep_sample  the caption stays on `max_pairs` of its pairs, those with the smallest keyed draws (ties by uid): a
-                 larger `max_pairs` only adds captions
+                 larger `max_pairs` only adds captions. A pair draws for each of its texts anew: texts that stand under
+                 the same pairs do not all end on the same few
     drop_all     the caption goes everywhere
 
     Reason (of captions, and of pairs left without one): frequent; detail: the caption.
@@ -26,6 +27,7 @@ class CaptionFrequency(Global):
 
     kind: Literal["caption_frequency"] = "caption_frequency"
     reads: ClassVar[tuple[str, ...]] = ("captions.text",)
+    version: ClassVar[int] = 2
 
     max_pairs: int = Field(ge=1)
     excess: Literal["keep_sample", "drop_all"] = "keep_sample"
@@ -63,13 +65,13 @@ class CaptionFrequency(Global):
 
 
 def _keyed(pairs: pa.Table, seed: int) -> pa.Table:
-    """Per caption, in the order of explode: text (as counted), uid, draw of the pair."""
+    """Per caption, in the order of explode: text (as counted), uid, and the draw of the two together."""
     flat = explode(pairs)
     folded = _folded(whole(flat.column("text")))
-    draws = keyed_uniforms(seed, "caption_frequency", pairs.column("uid").to_pylist())
-    rows = flat.column(ROW).to_numpy()
-    uids = whole(pairs.column("uid")).take(pa.array(rows))
-    return pa.table({"text": folded, "uid": uids, "draw": draws[rows]})
+    uids = whole(pairs.column("uid")).take(flat.column(ROW).combine_chunks())
+    both = zip(uids.to_pylist(), folded.to_pylist(), strict=True)
+    draws = (keyed_uniform(seed, "caption_frequency", uid, text) for uid, text in both)
+    return pa.table({"text": folded, "uid": uids, "draw": np.fromiter(draws, np.float64, flat.num_rows)})
 
 
 def _folded(texts: pa.Array) -> pa.Array:

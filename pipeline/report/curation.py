@@ -45,14 +45,14 @@ class Inputs:
 
 
 def rank_curve(concepts: Concepts) -> Chart | None:
-    """Pairs per concept against the concept's rank, both logarithmic: balancing bends the head down to t."""
+    """Texts per concept against the concept's rank, both logarithmic: balancing bends the head down to t."""
     lines = [
         Line("before", concepts.curve.rank, concepts.curve.before, "before"),
         Line("after", concepts.curve.rank, concepts.curve.after, "after"),
     ]
     levels = [(f"t = {concepts.t:,.4g}", concepts.t)] if concepts.t else []
     return line_chart(
-        "Pairs per concept, by rank", lines, x_label="concepts by rank", y_label="pairs", log_x=True, log_y=True,
+        "Texts per concept, by rank", lines, x_label="concepts by rank", y_label="texts", log_x=True, log_y=True,
         levels=levels, height=330, ends=False,
     )  # fmt: skip
 

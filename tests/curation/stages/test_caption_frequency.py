@@ -53,6 +53,29 @@ def test_a_larger_bound_only_adds_captions():
     assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
 
 
+@pytest.mark.parametrize("captions", [1, 3, 10])
+def test_every_shared_text_stays_on_so_many_pairs_however_many_captions_a_pair_has(captions):
+    pairs = pairs_of(*[pair(f"p{i}", *(f"shared {(i + k) % 10}" for k in range(captions))) for i in range(200)])
+    verdicts = run_global(CaptionFrequency(max_pairs=7), pairs)
+    times = Counter(text for texts in texts_of(pairs, verdicts).values() for text in texts)
+    assert times == {f"shared {k}": 7 for k in range(10)}
+
+
+def test_texts_under_the_same_pairs_stay_on_samples_of_their_own():
+    """Else the same half of the pairs would keep both, and the other half would go."""
+    pairs = pairs_of(*[pair(f"p{i}", "one", "Two") for i in range(2000)])
+    both = Counter(
+        len(texts) for texts in texts_of(pairs, run_global(CaptionFrequency(max_pairs=1000), pairs)).values()
+    )
+    assert both[1] + 2 * both[2] == 2000 and abs(both[2] - 500) < 5 * (2000 / 16) ** 0.5
+
+
+def test_one_text_in_several_spellings_has_one_fate_in_a_pair():
+    pairs = pairs_of(*[pair(f"p{i}", "one  text", "One Text") for i in range(60)])
+    left = [len(texts) for texts in texts_of(pairs, run_global(CaptionFrequency(max_pairs=20), pairs)).values()]
+    assert Counter(left) == {2: 20, 0: 40}
+
+
 def test_another_seed_keeps_others():
     pairs = crowd()
     stage = CaptionFrequency(max_pairs=10)

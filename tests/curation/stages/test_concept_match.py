@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from curation.methods.concepts import entry_counts
-from curation.stages.balance import count_entries
+from curation.methods.mentions import entry_totals, mentions
 from curation.stages.concept_match import ConceptMatch
 from pipeline.errors import RecipeError
 from tests.helpers.pairs import by_url, measured, pair, pairs_of
@@ -35,9 +35,7 @@ def test_each_caption_gets_its_own_list(entries):
 
 def test_counts_are_written_for_the_whole_list_in_its_order(entries):
     _, pairs = matched(entries, "word")
-    counts = count_entries(pairs, 5)
-    numbers = counts.nonzero()[0]
-    written = entry_counts(json.loads(open(entries).read()), numbers, counts[numbers])
+    written = entry_counts(json.loads(open(entries).read()), *entry_totals(mentions(pairs)))
     assert list(written.items()) == [("dog", 2), ("St. Louis", 0), ("red", 1), ("ice cream", 1), ("zebra", 0)]
 
 
