@@ -2,10 +2,11 @@
 
 Used by the stages exact_duplicates and perceptual_duplicates. They say which pairs are alike (`settle`); from there on
 all is common: groups are the connected components of "alike", or each removed pair is alike to its own survivor; one
-survivor a group by a stated order; captions of removed copies go to the survivor.
+survivor a group by a stated order; captions of removed copies go to the survivor where `shows_the_same` vouches for it.
 
 Members: the table between settle and fold, a row per pair that is like another one:
-    uid | the rank columns | same: uid of the pair it is identical to, or null | links: uids it is alike to | captions?
+    uid | the rank columns | what shows_the_same needs | same: uid of the pair it is identical to, or null | links: uids
+    it is alike to | captions?
 """
 
 from typing import ClassVar, Literal
@@ -29,7 +30,8 @@ class Duplicates(Global):
 
     survivor        who stays, by the first criterion that differs, the greater the better: area (width x height),
                     num_captions, longest_caption (in characters); at last the smaller uid
-    merge_captions  append the captions of the removed to those of the survivor, in order of rank, equal texts once
+    merge_captions  append the captions of the removed to those of the survivor, in order of rank, equal texts once;
+                    those of pairs that are alike but not surely the same picture go with their pair
     max_captions    a survivor takes over captions only up to this many in all
     drop_over       a group of more pairs than this is dropped whole (an "image removed" placeholder on a thousand urls)
 
@@ -58,8 +60,14 @@ class Duplicates(Global):
         uids = whole(members.column("uid"))
         folded = pa.table({"uid": uids, "survivor": uids.take(pa.array(survivor)), "size": size})
         if "captions" in members.column_names:
-            folded = folded.append_column("captions", self._merged(members, order, survivor))
+            gives = self.shows_the_same(members, survivor) | (survivor == np.arange(len(survivor)))
+            folded = folded.append_column("captions", self._merged(members, order[gives[order]], survivor))
         return folded
+
+    def shows_the_same(self, members: pa.Table, survivor: np.ndarray) -> np.ndarray:
+        """Whether what is said of each member holds for the member at row survivor[i] too, bool. Asked of the two
+        themselves: that both are alike to a third one says nothing."""
+        return np.ones(len(survivor), bool)
 
     def ranked(self, members: pa.Table) -> np.ndarray:
         """Row numbers, best first."""
@@ -80,6 +88,7 @@ class Duplicates(Global):
         return Verdicts(reason=reason, detail=detail, captions=_with_merged(pairs, folded, at, reason))
 
     def _merged(self, members: pa.Table, order: np.ndarray, survivor: np.ndarray) -> pa.Array:
+        """The captions of the members at rows `order`, at the rows of their survivors."""
         # Captions in the order they should stand: group by group, the survivor's own first, then by rank.
         standing = order[np.argsort(survivor[order], kind="stable")]
         flat = captions.explode(members.select(["captions"]).take(pa.array(standing)))

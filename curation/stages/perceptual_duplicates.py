@@ -13,6 +13,10 @@ from curation.methods.duplicates import Duplicates, components, graph, member_ro
 from curation.table.arrow import whole
 from pipeline.draws import mixed
 
+_SEEN = ("phash", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
+_MERGE_RATIO = (
+    1.03  # how far the ratios of the sides of two files of one picture may be apart: rounding, a cropped edge
+)
 _CHUNK = 512  # rows compared with all others at once
 
 
@@ -21,9 +25,14 @@ class PerceptualDuplicates(Duplicates):
     most `max_colour_distance` levels on average. The hash sees no colour: without the second test a red button and a
     blue one are copies. Every pair of images within the radius is found, none is guessed (see `num_bands`).
 
-    grouping     components: all that hang together by likeness are one group. near_survivor: going through the pairs
-                 from the best down, each takes away those alike to itself, so that none is removed for the sake of one
-                 it does not resemble; on clip art and text signs, where likeness forms chains, fewer are lost
+    Alike is not the same: a card and its sibling, two stars of which one has a ray more. So captions of a removed pair
+    go to its survivor only when these two, compared with each other, differ in at most `merge_radius` bits of the hash,
+    by at most `merge_colour_distance` levels on average and `merge_largest_difference` anywhere in the thumbnails, and
+    by at most 3% in the ratio of their sides.
+
+    grouping     near_survivor: going through the pairs from the best down, each takes away those alike to itself, so
+                 that none is removed for the sake of one it does not resemble. components: all that hang together by
+                 likeness are one group; on clip art and text signs, where likeness forms chains, more are lost
     min_contrast images flatter than this (standard deviation of grey levels) are left alone: their hash is noise
     num_bands    hashes are cut into this many runs of bits; two alike hashes share at least num_bands - radius of them.
                  More bands make smaller groups to compare and more notes to write; default radius + 1
@@ -35,7 +44,10 @@ class PerceptualDuplicates(Duplicates):
     radius: int = Field(4, ge=0, le=16)
     max_colour_distance: float | None = Field(10.0, ge=0, le=255)
     min_contrast: float = Field(4.0, ge=0)
-    grouping: Literal["components", "near_survivor"] = "components"
+    merge_radius: int = Field(2, ge=0, le=16)
+    merge_colour_distance: float = Field(2.0, ge=0, le=255)
+    merge_largest_difference: int = Field(16, ge=0, le=255)
+    grouping: Literal["components", "near_survivor"] = "near_survivor"
     num_bands: int | None = Field(None, ge=1, le=24)
 
     @model_validator(mode="after")
@@ -48,7 +60,7 @@ class PerceptualDuplicates(Duplicates):
         """A note per image and choice of bands that all alike hashes might share."""
         pairs = pairs.filter(pc.greater_equal(pairs.column("contrast"), self.min_contrast))
         ranks = rank_columns(pairs, self.merge_captions)
-        for name in ("phash", "tiny_rgb"):
+        for name in _SEEN:
             ranks = ranks.append_column(name, pairs.column(name))
         groups = self.keys(whole(pairs.column("phash")).to_numpy())
         notes = [ranks.append_column("group", pa.array(key)) for key in groups]
@@ -82,8 +94,7 @@ class PerceptualDuplicates(Duplicates):
         uids = whole(ordered.column("uid")).to_pylist()
         at = np.array(sorted({*np.flatnonzero(same >= 0), *same[same >= 0], *links}), np.int64)
         linked = [[uids[other] for other in links.get(row, ())] for row in at]
-        ranks = ordered.drop_columns(["group", "phash", "tiny_rgb"])
-        return member_rows(ranks, at, same[at], linked)
+        return member_rows(ordered.drop_columns(["group"]), at, same[at], linked)
 
     def _compare(
         self, hashes: np.ndarray, tiny: np.ndarray, start: int, same: np.ndarray, links: dict[int, list[int]]
@@ -130,6 +141,19 @@ class PerceptualDuplicates(Duplicates):
         leader[same[:, 0]] = leader[same[:, 1]]  # a copy is alike to whatever the one it is identical to is alike to
         return self.elect(members, np.unique(leader, return_inverse=True)[1])
 
+    def shows_the_same(self, members: pa.Table, survivor: np.ndarray) -> np.ndarray:
+        pairs = np.stack([np.arange(len(survivor)), survivor], axis=1)
+        hashes, tiny = members.column("phash").to_numpy(), _tiny(members)
+        wide, high = (members.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
+        ratio = np.maximum(wide, 1) / np.maximum(high, 1)
+        ratio /= ratio[survivor]
+        return (
+            (hamming(hashes, hashes[survivor]) <= self.merge_radius)
+            & (colour_distance(tiny, pairs) <= self.merge_colour_distance)
+            & (largest_difference(tiny, pairs) <= self.merge_largest_difference)
+            & (np.maximum(ratio, 1 / ratio) <= _MERGE_RATIO)
+        )
+
 
 def colour_distance(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Mean difference in levels between thumbnails, uint8 [image, value], of each of `pairs` [pair, 2]."""
@@ -137,6 +161,15 @@ def colour_distance(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     for at in range(0, len(pairs), 16_384):
         left, right = tiny[pairs[at : at + 16_384].T].astype(np.int32)
         parts.append(np.abs(left - right).sum(axis=1) / tiny.shape[1])
+    return np.concatenate(parts)
+
+
+def largest_difference(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """As colour_distance, the greatest difference instead of the mean."""
+    parts = [np.zeros(0, np.int32)]
+    for at in range(0, len(pairs), 16_384):
+        left, right = tiny[pairs[at : at + 16_384].T].astype(np.int32)
+        parts.append(np.abs(left - right).max(axis=1, initial=0))
     return np.concatenate(parts)
 
 

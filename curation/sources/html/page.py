@@ -2,7 +2,8 @@
 
 An <img> is looked for in the page as written: plain, lazily loaded, in <picture>, in <noscript>. Its address is its
 `src` (or what a lazy loader would put there) and the best candidate of its `srcset`s; its texts are its own attributes
-and the caption of the figure around it. Content of <template> is no part of a page.
+and the caption of the innermost figure around it: the first <figcaption> of that figure with a text, less what stands
+in scripts, styles and figures inside it. Content of <template> is no part of a page, nor are elements of svg and math.
 
 Nothing a page holds raises or takes more than linear time; what is left out is counted by reason.
 """
@@ -11,7 +12,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from curation.sources.html.tags import attributes, tags, unescape
+from curation.sources.html.attributes import attributes, unescape
+from curation.sources.html.tags import nesting_for, tags
 from curation.sources.urls import resolve
 
 # Caption source -> attributes, in the order in which captions are passed on.
@@ -19,7 +21,7 @@ TEXT_ATTRIBUTES = ("alt", "title", "data-image-title", "aria-label")
 _LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-img-src")  # `src` is then a placeholder
 _SETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
 _IMAGES = ("img", "image", "amp-img")  # HTML reads <image> as <img>
-_WATCHED = frozenset([*_IMAGES, "source", "picture", "figure", "figcaption", "base", "meta", "html", "template"])
+_WATCHED = frozenset([*_IMAGES, "source", "picture", "/picture", "figure", "figcaption", "base", "meta", "html"])
 _INLINE = frozenset("a abbr b bdi bdo cite code em font i kbd mark q s small span strong sub sup time u wbr".split())
 
 _ROBOT = re.compile(r"robots|[a-z0-9-]*bot|googlebot-[a-z]+|slurp")
@@ -53,6 +55,9 @@ class Page:
 class _Figure:
     images: list[int] = field(default_factory=list)  # positions in _Reading.images
     caption: str = ""
+    open_captions: int = 0  # <figcaption>s inside each other
+    written: list[str] = field(default_factory=list)  # texts of the open ones
+    chars: int = 0
 
 
 @dataclass(slots=True)
@@ -107,37 +112,42 @@ class _Reading:
         self.max_images, self.max_text_chars = max_images, max_text_chars
         self.images: list[_Image] = []
         self.figures: list[_Figure] = []
-        self.caption: list[str] | None = None  # texts of the open figcaption
-        self.caption_chars = 0
+        self.captions: list[_Figure | None] = []  # whose each open <figcaption> is
         self.picture = False
         self.best_source = ("", 0.0)  # of the <source>s of the open picture: they belong to its first <img>
-        self.templates = 0
         self.robots: dict[str, None] = {}
         self.based = False
 
     def read(self, text: str) -> None:
-        at = 0
-        for start, end, name, written in tags(text):
-            if self.caption is not None:
-                self.add_caption(text[at:start])
+        at, nesting = 0, nesting_for(text)
+        is_hidden = False
+        for start, end, name, written in tags(text, nesting):
+            here = self.figures[-1] if self.figures and self.figures[-1].open_captions and not is_hidden else None
+            if here is not None:
+                self.add_caption(here, text[at:start])
                 if name and name.lstrip("/") not in _INLINE:
-                    self.caption.append(" ")
+                    here.written.append(" ")
             at = end
-            if name.lstrip("/") in _WATCHED:
+            if nesting is not None:
+                if nesting.closed:
+                    for closed in nesting.closed:
+                        self.close(closed)
+                    nesting.closed.clear()
+                is_hidden = nesting.is_template or nesting.num_unseen > 0
+                if nesting.is_template:
+                    continue
+            if name in _WATCHED:
                 self.tag(name, written)
-        if self.caption is not None:
-            self.add_caption(text[at:])
-            self.close_caption()
+        if self.figures and self.figures[-1].open_captions and not is_hidden:
+            self.add_caption(self.figures[-1], text[at:])
+        while self.captions:
+            self.close("figcaption")
         while self.figures:
-            self.close_figure()
+            self.close("figure")
         self.finish()
 
     def tag(self, name: str, written: str) -> None:
-        if name.endswith("template"):
-            self.templates = max(0, self.templates + (-1 if name[0] == "/" else 1))
-        elif self.templates:
-            return
-        elif name in _IMAGES:
+        if name in _IMAGES:
             self.image(attributes(written))
         elif name == "picture":
             self.picture, self.best_source = True, ("", 0.0)
@@ -147,13 +157,10 @@ class _Reading:
             self.best_source = max(self.best_source, best_of_sets(attributes(written)), key=lambda one: one[1])
         elif name == "figure":
             self.figures.append(_Figure())
-        elif name == "/figure":
-            self.close_caption()
-            self.close_figure()
-        elif name == "figcaption" and self.figures and self.caption is None:
-            self.caption, self.caption_chars = [], 0
-        elif name == "/figcaption":
-            self.close_caption()
+        elif name == "figcaption":
+            self.captions.append(self.figures[-1] if self.figures else None)
+            if self.figures:
+                self.figures[-1].open_captions += 1
         elif name == "base" and not self.based:
             self.set_base(attributes(written))
         elif name == "meta":
@@ -203,23 +210,22 @@ class _Reading:
 
     # -- figures
 
-    def add_caption(self, text: str) -> None:
-        if text and self.caption_chars <= 8 * self.max_text_chars:  # white space may still shrink it below the limit
-            self.caption_chars += len(text)
-            self.caption.append(text)  # type: ignore[union-attr]
+    def add_caption(self, figure: _Figure, text: str) -> None:
+        if text and figure.chars <= 8 * self.max_text_chars:  # white space may still shrink it below the limit
+            figure.chars += len(text)
+            figure.written.append(text)
 
-    def close_caption(self) -> None:
-        if self.caption is not None and self.figures and not self.figures[-1].caption:
-            self.figures[-1].caption = " ".join(unescape("".join(self.caption)).split())
-        self.caption = None
-
-    def close_figure(self) -> None:
-        if not self.figures:
-            return
-        figure = self.figures.pop()
-        if figure.caption:
-            for position in figure.images:
+    def close(self, name: str) -> None:
+        """The innermost open figure or figcaption ends."""
+        if name == "figure":
+            figure = self.figures.pop()
+            for position in figure.images if figure.caption else ():
                 self.add_text(self.images[position], "figcaption", figure.caption)
+        elif (owner := self.captions.pop()) is not None:
+            owner.open_captions -= 1
+            if not owner.open_captions:
+                owner.caption = owner.caption or " ".join(unescape("".join(owner.written)).split())
+                owner.written, owner.chars = [], 0
 
     # -- the page
 

@@ -1,100 +1,102 @@
 """The tags of an HTML text, in one pass and in time linear in its length, whatever the text.
 
-Follows the WHATWG tokenizer (attributes, quotes, comments, raw text) without building a tree: a tree builder can be
-made to take hours by a megabyte of nested elements (measured: 200,000 open <div>, 88 s in lexbor), and nothing can
-stop native code half way. What is lost is only the repair of misnested elements, which mentions of images do not need.
+Follows the WHATWG tokenizer (attributes, quotes, comments, raw text, escaped scripts, CDATA) without building a tree: a
+tree builder can be made to take hours by a megabyte of nested elements (measured: 200,000 open <div>, 88 s in lexbor),
+and nothing can stop native code half way. What the tree decides (is this tag of svg? does this end tag close the
+figure?) is asked of the open elements (nesting.py), and only of texts that hold a tag for which it matters.
 """
 
-import html
 import re
 from collections.abc import Iterator
-from html.entities import html5
 
-_WS = r" \t\n\f\r"
-_NAME = re.compile(rf"<(/?[A-Za-z][^{_WS}/>]*+)")
-# One attribute: a name (a leading "=" belongs to it), then perhaps a value. A quote left open runs to the end of text.
-_KEY, _EQUALS, _BARE = rf"[^{_WS}/>][^{_WS}/>=]*+", rf"[{_WS}]*+=[{_WS}]*+", rf"[^{_WS}>\"'][^{_WS}>]*+"
-_ATTRIBUTE = re.compile(rf"({_KEY})(?:{_EQUALS}(?:\"([^\"]*+)\"?+|'([^']*+)'?+|({_BARE})|))?+")
-_ATTRIBUTES = re.compile(rf"(?:[{_WS}/]++|{_KEY}(?:{_EQUALS}(?:\"[^\"]*+\"?+|'[^']*+'?+|{_BARE}|))?+)*+")
+from curation.sources.html.attributes import ATTRIBUTES, WS
+from curation.sources.html.elements import RAW
+from curation.sources.html.nesting import Nesting
+
+_NAME = re.compile(rf"<(/?[A-Za-z][^{WS}/>]*+)")
 _OPEN = re.compile(r"<[A-Za-z/!?]")
 _COMMENT_END = re.compile(r"--!?>")
-_REFERENCE = re.compile(r"&(?:#[0-9]++;?|#[xX][0-9A-Fa-f]++;?|[A-Za-z][A-Za-z0-9]*+;?)")
-_REFERENCE_CHARS = 40  # no name is longer, and no number that stands for a character
-
-# Elements whose content is text, not tags, up to their own end tag. <noscript> is read as elements on purpose.
-_RAW = ("script", "style", "xmp", "iframe", "noembed", "noframes", "textarea", "title")
-_RAW_END = {name: re.compile(rf"</{name}(?=[{_WS}/>])", re.IGNORECASE) for name in _RAW}
-_FOREIGN = ("svg", "math")  # in these, <title/> and <style/> may close themselves
-_LEAVES_FOREIGN = frozenset("body center div h1 h2 h3 h4 h5 h6 head hr img li ol p pre table ul".split())
+_RAW_END = {name: re.compile(rf"</{name}(?=[{WS}/>])", re.IGNORECASE) for name in RAW}
+_SCRIPT_STEP = re.compile(rf"<!--|-->|</?script(?=[{WS}/>])", re.IGNORECASE)
+_NESTS = re.compile(r"<(?:svg|math|template|figure)", re.IGNORECASE)
 
 
-def tags(text: str) -> Iterator[tuple[int, int, str, str]]:
-    """(start, end, name, attributes as written) of every tag; the name is lower-case, with "/" before an end tag's.
+def nesting_for(text: str) -> Nesting | None:
+    """The (empty) open elements to read `text` with; None where they could decide nothing, to save the time."""
+    return Nesting() if _NESTS.search(text) else None
+
+
+def tags(text: str, nesting: Nesting | None = None) -> Iterator[tuple[int, int, str, str]]:
+    """(start, end, name, attributes as written) of every tag; the name is lower-case, with "/" before an end tag's and
+    "svg:" or "math:" before that of a start tag of these.
 
     A comment, a declaration and the content of a raw text element come as one item named "". A tag that the text ends
-    in is no tag.
+    in is no tag. `nesting` (see nesting_for) holds the elements open behind the tag last given.
     """
-    at, foreign = 0, 0
+    at, raw_end = 0, -1
     while opening := _OPEN.search(text, at):
-        at = opening.start()
-        match = _NAME.match(text, at)
+        start = opening.start()
+        if nesting is not None and start > at:
+            nesting.text(is_blank=not text[at:start].strip(" \t\n\f\r"))
+        match = _NAME.match(text, start)
         if match is None:
-            end = _declaration_end(text, at)
-            yield at, end, "", ""
-            at = end
+            at = _declaration_end(text, start, nesting is not None and nesting.is_foreign)
+            yield start, at, "", ""
             continue
         name = match[1].lower()
-        stop = _ATTRIBUTES.match(text, match.end()).end()  # type: ignore[union-attr]  # it matches the empty text too
+        stop = ATTRIBUTES.match(text, match.end()).end()  # type: ignore[union-attr]  # it matches the empty text too
         if stop >= len(text):
             return
-        yield at, stop + 1, name, text[match.end() : stop]
-        at = stop + 1
-        if name in _FOREIGN:
-            foreign += text[stop - 1] != "/"
-        elif foreign:
-            foreign = 0 if name in _LEAVES_FOREIGN else foreign - (name[1:] in _FOREIGN)
-        elif name in _RAW_END:
-            ending = _RAW_END[name].search(text, at)
-            end = ending.start() if ending else len(text)
-            yield at, end, "", ""
-            at = end
+        written, at = text[match.end() : stop], stop + 1
+        if nesting is not None:
+            if name[0] != "/":
+                name = nesting.start(name, written)
+            elif start != raw_end:  # raw text and its end tag have been dealt with
+                nesting.end(name[1:])
+        yield start, at, name, written
+        if name in _RAW_END:
+            raw_end = _raw_end(text, at, name)
+            yield at, raw_end, "", ""
+            at = raw_end
         elif name == "plaintext":
+            yield at, len(text), "", ""
             return
 
 
-def _declaration_end(text: str, at: int) -> int:
+def _raw_end(text: str, at: int, name: str) -> int:
+    """Where the end tag of a raw text element opened before `at` begins, or where the text ends."""
+    if name == "script":
+        return _script_end(text, at)
+    ending = _RAW_END[name].search(text, at)
+    return ending.start() if ending else len(text)
+
+
+def _script_end(text: str, at: int) -> int:
+    """As _raw_end, of a script: between <!-- and -->, a <script> takes an end tag for itself ("double escaped")."""
+    is_escaped = is_double = False
+    while step := _SCRIPT_STEP.search(text, at):
+        found, at = step[0].lower(), step.end()
+        if found == "<!--":
+            is_escaped, at = True, at - 2  # its dashes may begin the -->
+        elif found == "-->":
+            is_escaped = is_double = False
+        elif found == "<script":
+            is_double = is_escaped
+        elif is_double:
+            is_double = False
+        else:
+            return step.start()
+    return len(text)
+
+
+def _declaration_end(text: str, at: int, is_foreign: bool) -> int:
     """Where the comment, declaration or nameless end tag at `at` ends: behind its ">", or where the text ends."""
+    if is_foreign and text.startswith("<![CDATA[", at):
+        end = text.find("]]>", at)
+        return end + 3 if end >= 0 else len(text)
     if not text.startswith("<!--", at):
         return text.find(">", at) + 1 or len(text)
     if text.startswith((">", "->"), at + 4):
         return text.index(">", at) + 1
     ending = _COMMENT_END.search(text, at + 4)
     return ending.end() if ending else len(text)
-
-
-def attributes(written: str) -> dict[str, str]:
-    """Lower-case name -> value, still with its character references; of a repeated name the first counts."""
-    found: dict[str, str] = {}
-    for match in _ATTRIBUTE.finditer(written):
-        name, double, single, bare = match.groups()
-        found.setdefault(name.lower(), double or single or bare or "")
-    return found
-
-
-def unescape(text: str, attribute: bool = False) -> str:
-    """Character references replaced. In an attribute `&copy=1` stays as it is, or urls would break."""
-    if "&" not in text:
-        return text
-
-    def replace(match: re.Match[str]) -> str:
-        written = match[0]
-        if len(written) > _REFERENCE_CHARS:
-            return "\ufffd" if written[1] == "#" else written
-        if attribute and written[1] != "#":
-            name = written[1:]
-            if not name.endswith(";") and text[match.end() : match.end() + 1] == "=":
-                return written
-            return html5.get(name, written)
-        return html.unescape(written)
-
-    return _REFERENCE.sub(replace, text)

@@ -47,7 +47,8 @@ def test_groups_are_those_of_comparing_all_with_all(radius, num_bands):
     pairs = hashed(hashes)
     near = np.array([[(a ^ b).bit_count() <= radius for b in hashes] for a in hashes])
     groups = connected_components(coo_array(near), directed=False)[0]
-    verdicts = run_global(PerceptualDuplicates(radius=radius, num_bands=num_bands), pairs, slots=3)
+    stage = PerceptualDuplicates(radius=radius, num_bands=num_bands, grouping="components")
+    verdicts = run_global(stage, pairs, slots=3)
     assert 1 < groups < 200 and verdicts.reason.null_count == groups
 
 
@@ -65,7 +66,7 @@ def test_near_survivor_removes_only_what_lies_within_the_radius_of_its_survivor(
             assert survivor in kept and area_of[survivor] >= area_of[uid]
     apart = [(hash_of[a] ^ hash_of[b]).bit_count() > radius for a in kept for b in kept if a < b]
     assert all(apart)
-    chained = run_global(PerceptualDuplicates(radius=radius), pairs)
+    chained = run_global(PerceptualDuplicates(radius=radius, grouping="components"), pairs)
     assert verdicts.reason.null_count >= chained.reason.null_count
 
 
@@ -113,6 +114,67 @@ def test_real_copies_are_found_and_their_captions_merged():
         assert kept & {f"big{seed}", f"jpg{seed}", f"small{seed}"} == {survivor}
         assert sorted(texts[survivor]) == sorted([f"big {seed}", f"jpg {seed}", f"small {seed}"])
     assert len({Image.open(io.BytesIO(body)).size for body in bodies.values()}) == 2
+
+
+def thumbnail(level: int, **cells: int) -> bytes:
+    """8 x 8 of one grey level; `cells` c5=80 sets cell 5 to 80."""
+    grey = [level] * 64
+    for name, value in cells.items():
+        grey[int(name[1:])] = value
+    return bytes(value for value in grey for _ in range(3))
+
+
+# (hash, thumbnail, width, height) beside (0, grey 100, 400, 300), which survives: alike all, the same picture some
+OTHERS = [
+    ("two bits", (0b11, thumbnail(100), 200, 150), True),
+    ("three bits", (0b111, thumbnail(100), 200, 150), False),
+    ("two levels", (0, thumbnail(102), 200, 150), True),
+    ("three levels", (0, thumbnail(103), 200, 150), False),
+    ("one spot", (0, thumbnail(100, c5=116), 200, 150), True),
+    ("one clear spot", (0, thumbnail(100, c5=117), 200, 150), False),  # 0.27 levels on average
+    ("cut to the pixel", (0, thumbnail(100), 200, 146), True),
+    ("another shape", (0, thumbnail(100), 200, 145), False),
+]
+
+
+def seen(*rows: tuple[int, bytes, int, int]) -> pa.Table:
+    hashes, tiny, wide, high = (list(column) for column in zip(*rows, strict=True))
+    return pairs_of(
+        *[pair(f"n{i}", f"caption {i}") for i in range(len(rows))],
+        phash=(pa.uint64(), hashes),
+        tiny_rgb=(pa.binary(192), tiny),
+        contrast=(pa.float32(), [50.0] * len(rows)),
+        width=(pa.int32(), wide),
+        height=(pa.int32(), high),
+    )
+
+
+@pytest.mark.parametrize("grouping", ["components", "near_survivor"])
+@pytest.mark.parametrize(("name", "other", "gives"), OTHERS)
+def test_only_a_picture_that_is_surely_the_same_gives_its_caption(grouping, name, other, gives):
+    pairs = seen((0, thumbnail(100), 400, 300), other)
+    verdicts = run_global(PerceptualDuplicates(grouping=grouping), pairs)
+    assert by_url(pairs, verdicts.reason) == {"n0": None, "n1": "copy"}
+    assert texts_of(pairs, verdicts)["n0"] == (["caption 0", "caption 1"] if gives else ["caption 0"])
+
+
+def test_no_caption_comes_through_a_chain():
+    grey = thumbnail(100)
+    pairs = seen((0, grey, 400, 300), (0b11, grey, 200, 150), (0b1111, grey, 100, 75), (0b111111, grey, 50, 38))
+    chained = run_global(PerceptualDuplicates(grouping="components"), pairs, slots=3)
+    assert list(by_url(pairs, chained.reason).values()).count("copy") == 3
+    assert texts_of(pairs, chained)["n0"] == ["caption 0", "caption 1"]
+    near = run_global(PerceptualDuplicates(), pairs, slots=3)
+    assert by_url(pairs, near.reason) == {"n0": None, "n1": "copy", "n2": "copy", "n3": None}  # six bits away
+
+
+def test_the_bounds_of_the_same_picture_are_settings():
+    pairs = seen((0, thumbnail(100), 400, 300), (0b111, thumbnail(103, c5=120), 200, 150))
+    wide = PerceptualDuplicates(merge_radius=3, merge_colour_distance=4, merge_largest_difference=20)
+    assert texts_of(pairs, run_global(wide, pairs))["n0"] == ["caption 0", "caption 1"]
+    for name in ("merge_radius", "merge_colour_distance", "merge_largest_difference"):
+        strict = wide.model_copy(update={name: 2})
+        assert texts_of(pairs, run_global(strict, pairs))["n0"] == ["caption 0"], name
 
 
 def test_bands_that_could_miss_a_pair_are_refused():

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
+from curation.sources.html.attributes import attributes, unescape
 from curation.sources.html.charset import codec_of, decode_page
 from curation.sources.html.page import best_candidate, read_page
-from curation.sources.html.tags import attributes, tags, unescape
+from curation.sources.html.tags import tags
 from curation.sources.urls import resolve
 from tests.helpers.places import SHARED
 
@@ -184,6 +185,18 @@ HOSTILE = {
     "titles": "<title></title" * N,
     "spaces": "<img" + " " * 3 * N + "=" + " " * 3 * N,
     "number": "<img src=a alt='&#" + "9" * N + ";'>",
+    "svg": "<svg>" * (N // 2) + "</div>" * (N // 2),
+    "svg titles": "<svg><title>" * (N // 4) + "</svg>" * (N // 2),
+    "templates": "<template>" * (N // 2) + "</template>" * (N // 2),
+    "cdata": "<svg>" + "<![CDATA[" * N,
+    "escaped scripts": "<script><!--" + "<script>" * N + "-->" * N,
+    "misnested": "<figure>" + "<b><p>" * (N // 4) + "</b>" * (N // 4),
+    "links": "<figure>" + "<a><div>" * (N // 4),
+    "items": "<figure><li><ul>" + "<div>" * (N // 4) + "<li></li>" * (N // 4),
+    "tables": "<figure>" + "<table><td>" * (N // 4) + "</table>" * (N // 4),
+    "forms": "<figure><form>" + "<div>" * (N // 4) + "</form><form>" * (N // 4),
+    "not to be closed": "<figure><y><div>" + "<x>" * (N // 4) + "</y>" * (N // 4),
+    "objects": "<figure>" + "<object><b>" * (N // 4) + "</b></p>" * (N // 4),
 }
 
 
