@@ -52,6 +52,7 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     digest: str
+    turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
     def pool(self) -> str:
