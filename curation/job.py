@@ -14,7 +14,7 @@ named by the digest of everything it depends on, so that a rerun finds what is d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
@@ -57,6 +57,7 @@ class Job:
     names: tuple[str, ...]
     digest: str
     buckets: int
+    turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
     def pool(self) -> str:
@@ -107,6 +108,11 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: in
     # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
     run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
     return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, buckets)
+
+
+def cut_for(job: Job, rows: int) -> Job:
+    """The same job, cut into as many buckets as `rows` rows of the pool ask for."""
+    return replace(make_job(job.settings, job.seed, job.parts, rows), turn=job.turn)
 
 
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from curation.books import concept_counts, ledger, tally
+from curation.books import concept_counts, ledger, tally, words
 from curation.job import Job
 from curation.table import parquet
 from pipeline.contract.manifest import Manifest
 
-_TOP_CAPTIONS = 25
 Rows = list[dict[str, Any]]
 
 
@@ -22,7 +21,9 @@ def shown_rows(job: Job, tally: dict[str, Any]) -> Rows:
     return rows + [row for group in tally["groups"] for row in (group["survivor"], *group["removed"])]
 
 
-def build(job: Job, manifest: Manifest, tally: dict[str, Any], thumbs: Mapping[str, str | None]) -> dict[str, Any]:
+def build(
+    job: Job, manifest: Manifest, tally: dict[str, Any], tops: words.Tops, thumbs: Mapping[str, str | None]
+) -> dict[str, Any]:
     """The content of summary.json; `thumbs`: sha256 -> data URI."""
     for row in shown_rows(job, tally):
         row["thumb"] = thumbs.get(row.get("image_sha256") or "")
@@ -54,21 +55,16 @@ def build(job: Job, manifest: Manifest, tally: dict[str, Any], thumbs: Mapping[s
             for group in groups
         ],
         "concepts": concept_counts.summary(job, tally["entries"]),
-        "languages": _ranked(tally["languages"]),
-        "caption_sources": _ranked(tally["caption_sources"]),
-        "top_captions_before": _top(tally["texts"]["before"]),
-        "top_captions_after": _top(tally["texts"]["after"]),
+        "languages": dict(tops[words.LANGUAGE]),
+        "caption_sources": dict(tops[words.SOURCE]),
+        "top_captions_before": _top(tops[words.BEFORE]),
+        "top_captions_after": _top(tops[words.AFTER]),
         "histograms": _histograms(job, tally["histograms"]),
     }
 
 
-def _ranked(counts: dict[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _top(texts: dict[str, int]) -> list[dict[str, Any]]:
-    ranked = sorted(texts.items(), key=lambda item: (-item[1], item[0]))[:_TOP_CAPTIONS]
-    return [{"text": text, "pairs": pairs} for text, pairs in ranked]
+def _top(texts: list[tuple[str, int]]) -> list[dict[str, Any]]:
+    return [{"text": text, "pairs": pairs} for text, pairs in texts]
 
 
 def _shown(row: dict[str, Any], with_detail: bool = False) -> dict[str, Any]:

@@ -1,12 +1,16 @@
-"""What one bucket adds to the summary: counts, histograms and the examples that may be shown. All small."""
+"""What a group of buckets adds to the summary: counts, histograms and the examples that may be shown. All small.
 
-from collections import Counter
+`merge` gives the same whatever the order: an example has its place in a keyed order, a group the first of its stages.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.books import words
 from curation.job import Job
 from curation.methods.mentions import entry_totals, mentions
 from curation.pool.store import PLACE
@@ -24,32 +28,48 @@ EDGES: dict[str, list[float]] = {
 }
 
 
-def tally(job: Job, bucket: int) -> dict[str, Any]:
-    """The share of one bucket; `merge` adds them up."""
+_MOST_TASKS = 256  # so many tallies, of some megabytes each when there are many concepts, meet on the driver
+
+
+def groups_of(buckets: int) -> list[range]:
+    """The buckets of each task."""
+    size = -(-buckets // _MOST_TASKS)
+    return [range(first, min(first + size, buckets)) for first in range(0, buckets, size)]
+
+
+def tally(job: Job, buckets: Sequence[int], slots: int) -> dict[str, Any]:
+    """The share of some buckets; `merge` adds such up. Their words go to a file of `slots` slots (words.py)."""
+    whole: dict[str, Any] = {}
+    tables: list[pa.Table] = []
+    for bucket in buckets:
+        part, found = _bucket(job, bucket)
+        whole = merge(whole, part)
+        tables += found
+    words.publish(job, buckets[0], slots, tables)
+    return whole
+
+
+def _bucket(job: Job, bucket: int) -> tuple[dict[str, Any], list[pa.Table]]:
     kept = storage.read_parquet(job.file(job.segments[-1], bucket, ".parquet"))
     gone = pa.concat_tables(storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments)
     before = storage.read_parquet(job.file(job.segments[0], bucket, ".before.parquet"))
     after = pc.value_counts(pc.drop_null(captions.first(kept)))
     after = pa.table({"text": after.field("values"), "pairs": after.field("counts")})
     measured = gone.filter(pc.is_valid(gone.column("width")))
-    return {
-        "languages": _values(captions.first(kept, "language")),
-        "caption_sources": _values(captions.first(kept, "source")),
-        "texts": {"before": _pairs_of(before), "after": _pairs_of(after)},
+    found = [
+        words.rows_of(words.BEFORE, before.column("text"), before.column("pairs")),
+        words.rows_of(words.AFTER, after.column("text"), after.column("pairs")),
+        words.counted(words.LANGUAGE, pc.fill_null(captions.first(kept, "language"), "")),
+        words.counted(words.SOURCE, pc.fill_null(captions.first(kept, "source"), "")),
+    ]
+    part = {
         "histograms": _histograms(kept, measured, before, after),
         "kept": examples(job, kept.append_column("caption", captions.first(kept)), KEPT_EXAMPLES),
         "drops": _drops(job, gone),
         "groups": _groups(job, gone),
         "entries": _entries(kept),
     }
-
-
-def _values(column: pa.Array) -> dict[str, int]:
-    return {v["values"]: v["counts"] for v in pc.value_counts(pc.fill_null(column, "")).to_pylist()}
-
-
-def _pairs_of(table: pa.Table) -> dict[str, int]:
-    return dict(zip(table.column("text").to_pylist(), table.column("pairs").to_pylist(), strict=True))
+    return part, found
 
 
 def _histograms(kept: pa.Table, gone: pa.Table, before: pa.Table, after: pa.Table) -> dict[str, dict[str, np.ndarray]]:
@@ -113,7 +133,13 @@ def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
     for at in np.argsort(order, kind="stable")[:GROUPS]:
         rows = removed.filter(pc.equal(removed.column("detail"), survivors[at]))
         reason = f"{rows.column('stage')[0]}.{rows.column('reason')[0]}"
-        found[survivors[at]] = {"order": int(order[at]), "reason": reason, "removed": examples(job, rows, REMOVED)}
+        stage = job.names.index(rows.column("stage")[0].as_py())  # copies may go by two stages: the first is named
+        found[survivors[at]] = {
+            "order": int(order[at]),
+            "stage": stage,
+            "reason": reason,
+            "removed": examples(job, rows, REMOVED),
+        }
     return found
 
 
@@ -125,13 +151,10 @@ def _entries(kept: pa.Table) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """Adds the tally of one more bucket; `whole` starts as {}."""
+    """Adds one more tally; `whole` starts as {}."""
     if not whole:
         return part
-    for name in ("languages", "caption_sources"):
-        whole[name] = dict(Counter(whole[name]) + Counter(part[name]))
     for when in ("before", "after"):
-        _add_texts(whole["texts"][when], part["texts"][when])
         for name in EDGES:
             whole["histograms"][name][when] = whole["histograms"][name][when] + part["histograms"][name][when]
     whole["kept"] = _first(whole["kept"] + part["kept"], KEPT_EXAMPLES)
@@ -140,6 +163,7 @@ def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     for survivor, group in part["groups"].items():
         mine = whole["groups"].setdefault(survivor, {**group, "removed": []})
         mine["removed"] = _first(mine["removed"] + group["removed"], REMOVED)
+        mine["stage"], mine["reason"] = min((mine["stage"], mine["reason"]), (group["stage"], group["reason"]))
     ranked = sorted(whole["groups"].items(), key=lambda item: (item[1]["order"], item[0]))
     whole["groups"] = dict(ranked[:GROUPS])
     if part["entries"] is not None:
@@ -147,17 +171,6 @@ def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
         entry, at = np.unique(np.concatenate([e for e, _ in both]), return_inverse=True)
         whole["entries"] = entry, np.bincount(at, np.concatenate([n for _, n in both]), len(entry)).astype(np.int64)
     return whole
-
-
-_MOST_TEXTS = 2_000_000
-
-
-def _add_texts(mine: dict[str, int], theirs: dict[str, int]) -> None:
-    for text, pairs in theirs.items():
-        mine[text] = mine.get(text, 0) + pairs
-    if len(mine) > _MOST_TEXTS:  # only the top is shown: on a huge set the rarest texts may be forgotten
-        for text in [text for text, pairs in mine.items() if pairs == 1]:
-            del mine[text]
 
 
 def _first(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:

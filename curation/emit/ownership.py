@@ -23,6 +23,7 @@ from pipeline.errors import DataError, RecipeError, StorageError
 from pipeline.outputs import ENTRY_COUNTS, FINISHED, OWNER, POOL, RECIPE, REPORT, SUBSET, SUMMARY, VERDICTS, WORK
 from pipeline.storage import Note
 from pipeline.storage.lock import LOCK
+from pipeline.storage.turn import TURN
 
 DATASET, STORE = "dataset", "pool"
 # What a list may hold: a name that is none of these is never touched, whatever a list says.
@@ -37,6 +38,7 @@ _BESIDE = {
     RECIPE,
     FINISHED,
     LOCK,
+    TURN,
     "_lock",
 }  # written over at any time; `_lock` by versions before
 _FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns"}}
@@ -73,13 +75,28 @@ def owned(url: str, kind: str = DATASET) -> Owned:
         mine = _adopted(url, kind, present)
         strange = [name for name in present if not _is_ours(name, kind)]
     else:
-        mine, strange = Owned(kind), [name for name in present if name != LOCK and not storage.is_temp(name, OWNER)]
+        first = (LOCK, TURN)  # made before our mark
+        mine, strange = (
+            Owned(kind),
+            [name for name in present if name not in first and not storage.is_temp(name, OWNER)],
+        )
     if strange:
         more = f" and {len(strange) - _SHOWN} more" if len(strange) > _SHOWN else ""
         found = f"{storage.shown(url)} holds {', '.join(strange[:_SHOWN])}{more}, which no curation has written"
         hint = f"give another {where}, or move what is yours out of this folder"
         raise RecipeError(where, found, f"a new or empty folder, or a {kind} of clipmill", hint)
     return mine
+
+
+def owned_plainly(url: str) -> Owned:
+    """What the mark of an output says, whatever else lies there."""
+    state = storage.read_state(storage.join(url, OWNER), quiet=True) or {}
+    return Owned(DATASET, **{name: state[name] for name in asdict(Owned(DATASET)) if name in state and name != "kind"})
+
+
+def listed(url: str) -> list[str]:
+    """Names in an output that are of the kind we list."""
+    return [name for name in _present(url, DATASET) if _LISTED.fullmatch(name)]
 
 
 def publish_owned(url: str, mine: Owned) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 from curation.emit.convert import convert
 from curation.emit.gate import needs_conversion
 from curation.emit.swap import target
+from curation.emit.turns import check, in_turn
 from curation.job import Job
 from curation.pool.store import ImagePlace, ImageReader
 from curation.table import parquet, schemas
 from pipeline import storage
-from pipeline.contract.pairs import META_COLUMNS, Pair, index_name
+from pipeline.contract.pairs import META_COLUMNS, Pair, index_name, shard_name
 from pipeline.contract.shards import write_shard
 from pipeline.errors import DataError
 from pipeline.images.decoder import Refused
@@ -44,19 +45,27 @@ def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
 
 
 def emit_shard(job: Job, shard: int, parts: list[Slice]) -> dict[str, Any]:
-    """Writes one shard, unless it is written; returns its manifest entry and the metadata fields used."""
+    """Writes one shard, unless it is written; returns its manifest entry, the metadata fields used and the notes of
+    its files."""
     done = storage.join(job.emit_folder, "entries", f"{shard:06d}.json")
     state = storage.read_state(done)
     if state is not None and not storage.faults_of(target(job), state["files"]):
         return state
     columns: set[str] = set()
-    entry = write_shard(target(job), shard, _pairs(job, parts, columns))
+    tar = shard_name(shard)
+    with in_turn(job, tar, index_name(tar)):
+        entry = write_shard(target(job), shard, _pairs(job, parts, columns))
     told = {"entry": entry.model_dump(mode="json"), "columns": sorted(columns)}
     index = index_name(entry.name)
     index_note = {"bytes": storage.size(storage.join(target(job), index)), "sha256": entry.index_sha256}
     notes = {entry.name: {"bytes": entry.bytes, "sha256": entry.sha256}, index: index_note}
+    if job.turn:  # a file of this stamp has these bytes: nobody else has had the turn up to now
+        notes = {
+            name: {**note, "stamp": storage.stamp(storage.join(target(job), name))} for name, note in notes.items()
+        }
+        check(job)
     storage.publish_state(done, told, notes)
-    return told
+    return {**told, "files": notes}
 
 
 def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:

@@ -2,7 +2,8 @@
 
 Locally everything is made under <output>/_work and moved at the end, so an older dataset at the same place stays whole
 until the new one is complete. An object store cannot rename: there the old manifest goes first and shards are written
-in place, which leaves no manifest until the end.
+in place, which leaves no manifest until the end. It cannot be locked either: every write is made in turn (turns.py),
+and before the manifest every file is looked at once more.
 """
 
 import os
@@ -13,11 +14,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from curation.books.concept_counts import is_counted
+from curation.books.publish import verdicts_name
 from curation.emit.ownership import Owned, owned, publish_owned, remove_listed, reserve
+from curation.emit.turns import check, in_turn
 from curation.job import Job
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import INDEX, index_name, shard_name
+from pipeline.errors import StorageError
 from pipeline.log import get_logger
 from pipeline.outputs import ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
 from pipeline.storage import Note
@@ -39,17 +43,20 @@ def target(job: Job) -> str:
 def begin(job: Job, shards: int) -> None:
     """Before the first file of `shards` shards is made. In an object store that is where the old dataset ends."""
     if not is_local(job):
-        reserve(job.settings.output, file_names(job, shards))
-        storage.remove(storage.join(job.settings.output, MANIFEST))
+        with in_turn(job):
+            reserve(job.settings.output, file_names(job, shards))
+        with in_turn(job):
+            storage.remove(storage.join(job.settings.output, MANIFEST))
 
 
-def publish(job: Job, manifest: Manifest) -> None:
+def publish(job: Job, manifest: Manifest, notes: dict[str, Note]) -> None:
     """Puts the finished dataset in its place: old manifest away, new files in, stale files out, manifest last.
 
-    Cut off anywhere, `finish_swap` of the next run goes on from the note left in the working folder.
+    `notes` of all its files, as they were written. Cut off anywhere, `finish_swap` of the next run goes on from the
+    note left in the working folder.
     """
-    notes = _notes(job, manifest)
-    reserve(job.settings.output, notes)
+    with in_turn(job):
+        reserve(job.settings.output, notes)
     storage.publish_state(storage.join(job.emit_folder, _SWAP), {"manifest": manifest.model_dump(mode="json")}, notes)
     _swap(job, notes, manifest)
 
@@ -64,8 +71,7 @@ def finish_swap(job: Job) -> Manifest | None:
         manifest = Manifest.model_validate(state.get("manifest"))
     except ValidationError:
         return None
-    with ThreadPoolExecutor(_READERS) as pool:
-        faults = [fault for fault in pool.map(lambda item: _fault(job, *item), state["files"].items()) if fault]
+    faults = _faults(job, state["files"])
     if faults:
         log.warning("%s; it is made again", faults[0])
         storage.remove(url)
@@ -77,50 +83,64 @@ def finish_swap(job: Job) -> Manifest | None:
 def file_names(job: Job, shards: int) -> list[str]:
     """What a dataset of this job consists of, besides its manifest."""
     names = [shard_name(number) for number in range(shards)]
-    books = [f"{VERDICTS}/bucket-{bucket:05d}.parquet" for bucket in range(job.buckets)]
+    return [*names, *(index_name(name) for name in names), *book_names(job), SUMMARY]
+
+
+def book_names(job: Job) -> list[str]:
     counts = [ENTRY_COUNTS] if is_counted(job) else []
-    return [*names, *(index_name(name) for name in names), *books, *counts, SUBSET, SUMMARY]
-
-
-def _notes(job: Job, manifest: Manifest) -> dict[str, Note]:
-    """Sizes and hashes of the files just made; of shards they are known."""
-    made = target(job)
-    sizes = storage.list_sizes(storage.join(made, INDEX))
-    notes: dict[str, Note] = {}
-    for entry in manifest.shards:
-        index = index_name(entry.name)
-        notes[entry.name] = {"bytes": entry.bytes, "sha256": entry.sha256}
-        notes[index] = {"bytes": sizes[storage.basename(index)], "sha256": entry.index_sha256}
-    for name in file_names(job, len(manifest.shards)):
-        if name not in notes:
-            notes[name] = storage.note_of(storage.join(made, name))
-    return notes
+    return [*(verdicts_name(bucket) for bucket in range(job.buckets)), *counts, SUBSET]
 
 
 def _fault(job: Job, name: str, note: Note) -> str:
-    """What is wrong with one file of a swap that was cut off, wherever the file is by now."""
+    """What is wrong with one file of the new dataset, wherever the file is by now."""
     made, place = storage.join(target(job), name), storage.join(job.settings.output, name)
     url = made if storage.exists(made) else place
+    if "stamp" in note and storage.exists(url) and storage.stamp(url) == note["stamp"]:
+        return ""  # not written to since it was made: so it need not be read again
     fault = storage.fault_of(url, note)
     return f"{storage.shown(url)}: {fault}" if fault else ""
+
+
+def _faults(job: Job, notes: dict[str, Note]) -> list[str]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        return [fault for fault in pool.map(lambda item: _fault(job, *item), notes.items()) if fault]
 
 
 def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
     output = job.settings.output
     for name in (MANIFEST, REPORT):
-        storage.remove(storage.join(output, name))
+        with in_turn(job):
+            storage.remove(storage.join(output, name))
     if is_local(job):
         for name in notes:
             made, place = Path(job.emit_folder, name), Path(output, name)
             if made.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(made, place)
-    remove_listed(output, notes)
+                with in_turn(job, name):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(made, place)
+    with in_turn(job, *owned(output).files):
+        remove_listed(output, notes)
     for folder in (output, storage.join(output, INDEX), storage.join(output, VERDICTS)):
         storage.sweep_temps(folder)
     digests = {"job_digest": job.digest, "manifest_digest": manifest.digest()}
-    publish_owned(output, replace(owned(output), files=notes, remaking=False, **digests))
-    manifest.save(output)
+    plain = {name: {what: note[what] for what in note if what != "stamp"} for name, note in notes.items()}
+    with in_turn(job):
+        publish_owned(output, replace(owned(output), files=plain, remaking=False, **digests))
+    _look_again(job, notes)
+    with in_turn(job, MANIFEST):
+        manifest.save(output)
+
+
+def _look_again(job: Job, notes: dict[str, Note]) -> None:
+    """Nothing has been written over the new files by a run that was late to see that its turn was over."""
+    if not job.turn:  # locked
+        return
+    faults = _faults(job, notes)
+    check(job)
+    if faults:
+        storage.remove(storage.join(job.emit_folder, _SWAP))
+        hint = "run the same command again when no other run is at work here: what is damaged is made again"
+        raise StorageError(faults[0].partition(": ")[0], faults[0].partition(": ")[2], "what this run wrote", hint)
 
 
 def faults(output: str, mine: Owned) -> list[str]:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.books import ledger, publish, summary, tally, thumbnails
-from curation.emit import ownership, shards, swap
-from curation.job import Job, Segment, make_job
+from curation.books import ledger, summary, tally, thumbnails, words
+from curation.emit import books, ownership, shards, swap, turns
+from curation.job import Job, Segment, cut_for, make_job
 from curation.pool.store import ROWS, part_counts
 from curation.runner import exchange, redirects, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
@@ -24,10 +24,11 @@ from pipeline import storage
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
 from pipeline.errors import ClipmillError, DataError, StorageError
 from pipeline.log import get_logger
-from pipeline.outputs import SUMMARY
+from pipeline.outputs import SUBSET, SUMMARY
 from pipeline.progress import progress
 from pipeline.settings import digest_of
 from pipeline.signals import StopSignals
+from pipeline.storage import Note, turn
 from pipeline.storage.lock import locked
 
 log = get_logger("curation")
@@ -71,9 +72,7 @@ def curate(
         log.info("%s: finished before, nothing to do (%d pairs)", settings.output, whole.num_pairs)
         return whole
     with ExitStack() as stack:
-        if swap.is_local(job):
-            stack.enter_context(locked(Path(settings.output)))
-        _claim(job)
+        job = _entered(stack, job)
         manifest = swap.finish_swap(job)
         if manifest is None:
             signals = stack.enter_context(StopSignals())
@@ -81,8 +80,27 @@ def curate(
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             manifest = _Driver(job, place, quiet).run(inputs, name, digest)
-        ownership.remove_work(job.work, job.emit_folder)
+        _leave(job)
     return manifest
+
+
+def _entered(stack: ExitStack, job: Job) -> Job:
+    """The job with the output ours alone: locked while the stack is open, or where there are no locks, in turn."""
+    held = swap.is_local(job) and stack.enter_context(locked(Path(job.settings.output)))
+    if not held:
+        ownership.owned(job.settings.output)  # nobody else's: nothing has been put there yet
+        job = replace(job, turn=turn.take(job.settings.output))
+        stack.enter_context(turns.explained(job))
+    with turns.in_turn(job):
+        _claim(job)
+    return job
+
+
+def _leave(job: Job) -> None:
+    """Removes what only the run itself needed, the folder that says that it has not ended as the last."""
+    if job.turn:
+        turn.end(job.settings.output, job.turn)
+    ownership.remove_work(job.work, job.emit_folder)
 
 
 def _claim(job: Job) -> None:
@@ -99,9 +117,7 @@ def _end_removal(job: Job) -> None:
     """A run killed while it removed its working folder left some of it."""
     if storage.exists(job.emit_folder):
         with ExitStack() as stack:
-            if swap.is_local(job):
-                stack.enter_context(locked(Path(job.settings.output)))
-            ownership.remove_work(job.work, job.emit_folder)
+            _leave(_entered(stack, job))
 
 
 def _inputs(settings: CurateSettings) -> Inputs:
@@ -142,7 +158,7 @@ class _Driver:
         self._sweep()
         counts = self._ingest(inputs)
         rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
-        self._begin(make_job(self._job.settings, self._job.seed, self._job.parts, rows_read))
+        self._begin(cut_for(self._job, rows_read))
         resume.recheck_segments(self._job, self._do)
         redirects.follow(self._job, counts, self._do)
         resume.reopen(self._job)
@@ -267,9 +283,11 @@ class _Driver:
         calls = [Call(shards.emit_shard, (shard, parts), f"shard {shard}") for shard, parts in enumerate(cuts)]
         entries: dict[int, ShardEntry] = {}
         columns: set[str] = set()
+        notes: dict[str, Note] = {}
         for call, told in self._do(calls, "writing shards", "shards"):
             entries[call.args[0]] = ShardEntry.model_validate(told["entry"])
             columns.update(told["columns"])
+            notes.update(told["files"])
         manifest = Manifest(
             name=name,
             num_pairs=sum(rows),
@@ -279,23 +297,31 @@ class _Driver:
             recipe_digest=recipe_digest,
             columns=sorted(columns),
         )
-        publish.publish_books(job, swap.target(job), rows)
-        storage.publish_json(storage.join(swap.target(job), SUMMARY), self._summary(manifest))
-        swap.publish(job, manifest)
+        calls = [Call(books.emit_book, (book, rows if book == SUBSET else ()), book) for book in swap.book_names(job)]
+        for call, note in self._do(calls, "writing books", "files"):
+            notes[call.args[0]] = note
+        notes[SUMMARY] = books.emit_summary(job, self._summary(manifest))
+        swap.publish(job, manifest, notes)
         return manifest
 
     def _summary(self, manifest: Manifest) -> dict[str, Any]:
-        whole: dict[str, Any] = {}
-        calls = [Call(tally.tally, (bucket,), f"summary of bucket {bucket}") for bucket in self._buckets]
+        job, whole = self._job, dict[str, Any]()
+        groups, slots = tally.groups_of(job.buckets), words.slots_for(manifest.stages[0].pairs_out)
+        calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
         for _, part in self._do(calls, "summary", "buckets"):
             whole = tally.merge(whole, part)
-        whole["groups"] = summary.with_survivors(self._job, whole["groups"])
-        batches = thumbnails.batches(summary.shown_rows(self._job, whole))
+        firsts = [group[0] for group in groups]
+        calls = [
+            Call(words.tops, (slot, firsts), f"summary, most frequent words, slot {slot}") for slot in range(slots)
+        ]
+        tops = words.merged([part for _, part in self._do(calls, "frequent words", "slots")])
+        whole["groups"] = summary.with_survivors(job, whole["groups"])
+        batches = thumbnails.batches(summary.shown_rows(job, whole))
         calls = [Call(thumbnails.thumbnails, (batch,), "thumbnails") for batch in batches]
         thumbs: dict[str, str | None] = {}
         for _, made in self._do(calls, "thumbnails", "batches"):
             thumbs.update(made)
-        return summary.build(self._job, manifest, whole, thumbs)
+        return summary.build(job, manifest, whole, tops, thumbs)
 
 
 def _input(part: Part, counts: dict[str, int]) -> InputPart:

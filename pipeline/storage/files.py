@@ -108,13 +108,18 @@ def size(url: str) -> int:
 
 
 def stamp(url: str) -> str:
-    """Changes when the file does (size and time, or the store's own tag): the key of a cache, never of a result."""
+    """Changes when the file does (size and time, or the store's own tag). Of a store it is asked, never remembered."""
     path = local_path(url)
     with reading(url):
         if path is None:
-            return str(_remote(url, lambda fs, at: fs.ukey(at)))
+            return str(_remote(url, _tag))
         status = path.stat()
         return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _tag(fs: Any, path: str) -> Any:
+    fs.invalidate_cache()  # of listings, which another process may have made untrue
+    return fs.ukey(path)
 
 
 def list_sizes(folder: str) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """A dataset at a place is replaced whole or not at all, wherever the swap is cut off."""
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from curation.books import publish
-from curation.emit import swap
+from curation.emit import books, swap
 from curation.job import make_job
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
@@ -56,7 +57,7 @@ def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch
 def test_the_old_dataset_stays_whole_until_the_new_one_is_complete(tmp_path, monkeypatch):
     before = curate(settings_of(tmp_path, 2), name="t", seed=0, quiet=True)
     files = small_crawl.outcome(tmp_path / "out")
-    monkeypatch.setattr(publish, "publish_books", _fail)
+    monkeypatch.setattr(books, "publish_book", _fail)
     with pytest.raises(DataError, match="stop here"):
         curate(settings_of(tmp_path, 3), name="t", seed=0, quiet=True)
     assert small_crawl.outcome(tmp_path / "out") == files
@@ -94,3 +95,26 @@ def test_an_object_store_takes_the_dataset_too(tmp_path):
         made = curate(CurateSettings.model_validate(remote), name="t", seed=0, quiet=True)
         assert (made.digest() == local.digest()) == same
     assert verify(remote["output"]).problems == []
+
+
+def test_where_the_file_system_has_no_locks_the_last_to_come_has_the_turn(tmp_path, monkeypatch, caplog):
+    def flock(handle, how):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    first, second = settings_of(tmp_path, 3), settings_of(tmp_path, 2)
+    replace, moved = os.replace, []
+
+    def late(source, target):
+        if not moved and str(target).endswith("shard-000001.tar") and "out/shard" in str(target):
+            moved.append(target)
+            curate(second, name="t", seed=0, quiet=True)
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", late)
+        with pytest.raises(StorageError, match="has taken over"):
+            curate(first, name="t", seed=0, quiet=True)
+    assert moved and "has no locks" in caplog.text and not verify(str(tmp_path / "out")).problems
+    curate(first, name="t", seed=0, quiet=True)
+    assert verify(str(tmp_path / "out")).problems == [] and not (tmp_path / "out" / "_run.json").exists()
