@@ -45,7 +45,7 @@ def test_every_file_that_could_be_a_kind_is_in_the_table(folder):
 
 def test_the_table_of_stages_in_the_readme_is_that_of_the_code():
     text = (ROOT / "curation/README.md").read_text(encoding="utf-8")
-    section = text.split("## The stages")[1].split("\n## ")[0]
+    section = text.split("## The stages")[1].split("\n##")[0]
     rows = {
         row[1].strip("` "): row for row in (line.split("|") for line in section.splitlines() if line.startswith("| `"))
     }
