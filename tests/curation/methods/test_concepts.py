@@ -188,6 +188,7 @@ def test_many_texts_give_one_list_array():
 @example(["cat", "dog", "cat dog"], ["a cat", "dog", "", "\u0301x"], "metaclip", "")
 @example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "metaclip", "")
 @example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "word", "")
+@example(["dog"], ["a dog and a dog"], "word", "")
 def test_texts_matched_together_give_what_each_gives_alone(entries, many, mode, odd):
     matcher = ConceptMatcher(list(dict.fromkeys(entries)), mode)
     many = [text + odd for text in many[:1]] + many[1:]

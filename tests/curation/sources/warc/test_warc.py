@@ -237,11 +237,13 @@ def test_a_bad_record_is_counted_and_reading_goes_on_behind_it(tmp_path, name, p
 def test_a_cut_image_is_not_used_and_a_cut_page_is_read(tmp_path):
     cut = {"WARC_Truncated": "length"}
     got = Ingested(tmp_path, zipped(
-        record("http://e.org/", http(HTML, "text/html"), **cut), record("http://e.org/0.png", http(png()), **cut)
+        record("http://e.org/", http(HTML, "text/html"), **cut), record("http://e.org/0.png", http(png()), **cut),
+        record("http://e.org/1.png", http(b""), **cut),
     ))  # fmt: skip
-    assert got.counts["bad_bodies:truncated"] == 2 and got.counts["pages"] == 1 and got.counts["images"] == 0
+    assert got.counts["bad_bodies:truncated"] == 3 and got.counts["pages"] == 1 and got.counts["images"] == 0
     assert [row["text"] for row in got.occurrences] == ["a cat"]
-    assert [got.images[f"http://e.org/{name}"]["problem"] for name in ("", "0.png")] == ["not_image", "truncated"]
+    problems = {url[13:]: row["problem"] for url, row in got.images.items()}
+    assert problems == {"": "not_image", "0.png": "truncated", "1.png": "truncated"}
 
 
 def test_a_text_too_long_leaves_the_mention_without_it(tmp_path):
