@@ -12,13 +12,15 @@ named by the digest of everything it depends on, so that a rerun finds what is d
                   /<k>-<digest>/settled-00000.parquet, folded...  the exchange that opens segment k
 """
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
 from pipeline import storage
 from pipeline.draws import keyed_u64
+from pipeline.errors import DataError, RecipeError
 from pipeline.settings import digest_of
 
 FORMAT = 1  # raise it when the files below change their meaning
@@ -43,6 +45,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class StageFile:
+    """A file that the stage `stage` reads, named by its setting; `digest` of its content."""
+
+    stage: int
+    setting: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Job:
     """All a task has to know. Shipped to the workers once."""
 
@@ -52,6 +64,7 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     digest: str
+    files: tuple["StageFile", ...] = ()  # that stages read, as they were where the run was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
@@ -88,7 +101,32 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str]) -> Job:
     segments = _segments(settings, start)
     # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
     run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run)
+    files = tuple(
+        StageFile(at, setting, *found)
+        for at, stage in enumerate(settings.stages)
+        for setting, found in stage.file_digests().items()
+    )
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, files)
+
+
+def check_files(job: Job, stages: Iterable[int | None]) -> None:
+    """Every file that these stages read is here what it was where the run was started; else DataError naming this node.
+
+    A worker reads it from its own disk: another file there would be measured under the name of the first.
+    """
+    wanted = set(stages)
+    for file in job.files:
+        if file.stage not in wanted:
+            continue
+        node, where = socket.gethostname(), f"curate.stages.{file.stage}.{file.setting}"
+        hint = "put the same file on every node, or name it by a path that all nodes share"
+        expected = f"the digest {file.digest}, as where the run was started"
+        try:
+            _, digest = job.settings.stages[file.stage].file_digests()[file.setting]
+        except RecipeError as error:
+            raise DataError(where, f"node {node}: {error.found}", expected, hint) from None
+        if digest != file.digest:
+            raise DataError(where, f"node {node}: {file.path} has the digest {digest}", expected, hint)
 
 
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
