@@ -13,13 +13,15 @@ named by the digest of everything it depends on, so that a rerun finds what is d
                   /redirects-<digest>/...                         what redirects lead to, for the join
 """
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
 from pipeline import storage
 from pipeline.draws import keyed_u64
+from pipeline.errors import DataError, RecipeError
 from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
@@ -47,6 +49,16 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class StageFile:
+    """A file that the stage `stage` reads, named by its setting; `digest` of its content."""
+
+    stage: int
+    setting: str
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Job:
     """All a task has to know. Shipped to the workers once."""
 
@@ -57,6 +69,7 @@ class Job:
     names: tuple[str, ...]
     digest: str
     buckets: int
+    files: tuple["StageFile", ...] = ()  # that stages read, as they were where the run was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
@@ -107,12 +120,37 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: in
     segments = _segments(settings, digest_of([FORMAT, list(parts), seed, buckets]))
     # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
     run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, buckets)
+    files = tuple(
+        StageFile(at, setting, *found)
+        for at, stage in enumerate(settings.stages)
+        for setting, found in stage.file_digests().items()
+    )
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, buckets, files)
 
 
 def cut_for(job: Job, rows: int) -> Job:
     """The same job, cut into as many buckets as `rows` rows of the pool ask for."""
-    return replace(make_job(job.settings, job.seed, job.parts, rows), turn=job.turn)
+    return replace(make_job(job.settings, job.seed, job.parts, rows), files=job.files, turn=job.turn)
+
+
+def check_files(job: Job, stages: Iterable[int | None]) -> None:
+    """Every file that these stages read is here what it was where the run was started; else DataError naming this node.
+
+    A worker reads it from its own disk: another file there would be measured under the name of the first.
+    """
+    wanted = set(stages)
+    for file in job.files:
+        if file.stage not in wanted:
+            continue
+        node, where = socket.gethostname(), f"curate.stages.{file.stage}.{file.setting}"
+        hint = "put the same file on every node, or name it by a path that all nodes share"
+        expected = f"the digest {file.digest}, as where the run was started"
+        try:
+            _, digest = job.settings.stages[file.stage].file_digests()[file.setting]
+        except RecipeError as error:
+            raise DataError(where, f"node {node}: {error.found}", expected, hint) from None
+        if digest != file.digest:
+            raise DataError(where, f"node {node}: {file.path} has the digest {digest}", expected, hint)
 
 
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:

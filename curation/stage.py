@@ -62,6 +62,14 @@ class Stage(Settings):
             if path is not None:
                 _file_digest(path, f"{where}.{name}")
 
+    def file_digests(self) -> dict[str, tuple[str, str]]:
+        """(path, digest of its content here) of every file that this stage reads, by the name of its setting. What a
+        run depends on: each node checks that its own file is the one that the run was started with."""
+        paths = {name: getattr(self, name) for name in self.file_fields}
+        return {
+            name: (path, _file_digest(path, f"{self.kind}.{name}")) for name, path in paths.items() if path is not None
+        }
+
     def digest(self) -> str:
         """16 hex naming everything the results of this stage depend on, besides its inputs and the seed."""
         plain = self.model_dump(mode="json")

@@ -5,18 +5,23 @@ A task is a function of curation/runner/tasks.py; what it returns is small, ever
 
 import os
 import signal
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from curation.runner.ray_session import JoinedRay, OwnRay, imported_ray, joined_ray, line_of, own_ray
+from curation.runner.preflight import Node
+from curation.runner.ray_session import JoinedRay, OwnRay, imported_ray, joined_ray, line_of, may_grow, own_ray
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, StorageError
+from pipeline.log import get_logger
 from pipeline.signals import StopSignals
 
+log = get_logger("curation")
 _POLL_S = 0.5  # how soon a request to stop, or a dead Ray, is seen
+_ANSWER_S = 120.0  # for a worker to start on a busy node
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,15 @@ class Inline:
         for call in calls:
             self._signals.check("curate")
             yield call, call.function(self._job, *call.args)
+
+    def nodes(self) -> list[Node]:
+        return []
+
+    def autoscales(self) -> bool:
+        return False
+
+    def on_each(self, nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:
+        yield from ()
 
 
 class OnRay:
@@ -79,6 +93,50 @@ class OnRay:
                 for ref in done:
                     call = flying.pop(ref)
                     yield call, self._get(ref, call)
+        finally:
+            self._cancel(flying)
+
+    def nodes(self) -> list[Node]:
+        """The living nodes, by name."""
+        self._session.check()
+        found = []
+        for node in self._ray.nodes():
+            if node["Alive"]:
+                has, name = node["Resources"], f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+                found.append(Node(node["NodeID"], name, has.get("CPU", 0.0), has.get("GPU", 0.0)))
+        return sorted(found, key=lambda node: (node.name, node.id))
+
+    def autoscales(self) -> bool:
+        """Whether nodes may come by themselves. True when Ray does not say, so that nothing is refused for it."""
+        if isinstance(self._session, OwnRay):
+            return False
+        try:
+            return bool(self._ray.get(self._ray.remote(num_cpus=0)(may_grow).remote(), timeout=_ANSWER_S))
+        except Exception as error:
+            log.debug("Ray does not say whether the cluster grows: %s", line_of(error))
+            return True
+
+    def on_each(self, nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:
+        """(node, function(job, node id, *args) run on it), all at a time."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
+
+        flying = {}
+        for node in nodes:
+            options = self._task.options(num_cpus=0, scheduling_strategy=on(node.id, soft=False), name="preflight")
+            flying[options.remote(function, self._job, node.id, *args)] = node
+        end = time.monotonic() + _ANSWER_S
+        try:
+            while flying:
+                done, _ = self._ray.wait(list(flying), num_returns=1, timeout=_POLL_S)
+                self._signals.check("curate")
+                self._session.check()
+                for ref in done:
+                    node = flying.pop(ref)
+                    yield node, self._get(ref, Call(function, args, f"node {node.name}"))
+                if flying and time.monotonic() > end:
+                    silent = ", ".join(node.name for node in flying.values())
+                    hint = "see that clipmill and Ray work there, or take it out of the cluster"
+                    raise ClipmillError(f"node {silent}", f"no answer in {_ANSWER_S:.0f} s", "a node that works", hint)
         finally:
             self._cancel(flying)
 

@@ -16,6 +16,7 @@ from curation.pool.store import ROWS, part_counts
 from curation.runner import exchange, redirects, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
+from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
 from curation.sources.source import Part
 from curation.stage import check_stages
@@ -77,6 +78,8 @@ def curate(
         if manifest is None:
             signals = stack.enter_context(StopSignals())
             place = stack.enter_context(cluster(settings.ray, signals))
+            place.give(job)
+            preflight(place, job, _one_each(inputs))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             manifest = _Driver(job, place, quiet).run(inputs, name, digest)
@@ -126,6 +129,12 @@ def _inputs(settings: CurateSettings) -> Inputs:
         for part in source.parts(f"curate.sources.{number}"):
             found.setdefault(part.id, (number, part))
     return [found[part] for part in sorted(found)]
+
+
+def _one_each(inputs: Inputs) -> list[Input]:
+    """One part of each source."""
+    first = {source: part for source, part in reversed(inputs)}
+    return [Input(f"curate.sources.{source}.paths", part.path, part.bytes) for source, part in sorted(first.items())]
 
 
 def _finished(job: Job) -> Manifest | None:

@@ -1,5 +1,6 @@
 """A Ray to run on: one of our own, of which nothing is left afterwards, or a cluster that is left as it was."""
 
+import json
 import os
 import secrets
 import shutil
@@ -143,6 +144,23 @@ def imported_ray(address: str) -> Any:
     except ImportError:
         raise RecipeError("curate.ray", "ray is not installed", "", "pip install 'clipmill[curate]'") from None
     return ray
+
+
+def may_grow() -> bool:
+    """In a task: whether the cluster has an autoscaler that may start nodes. Ray has no public word for it.
+
+    An autoscaler of today reports the groups that it may start (KubeRay; Ray Data asks the same way); that of `ray up`
+    reports the types of its nodes, which are called node_<id> where nodes are started by hand.
+    """
+    import ray._private.state
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    groups = getattr(ray._private.state.state.get_cluster_config(), "node_group_configs", ())
+    if any(group.max_count == -1 or group.max_count > group.min_count for group in groups):
+        return True
+    report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    types = [*report.get("active_nodes", ()), *(each[1] for each in report.get("pending_nodes", ()))]
+    return any(not str(name).startswith(("node_", "local.cluster.node")) for name in types)
 
 
 def line_of(error: BaseException) -> str:

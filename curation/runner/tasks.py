@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.books import ledger
 from curation.emit.gate import EMIT, gate
-from curation.job import Job, Segment
+from curation.job import Job, Segment, check_files
 from curation.pool.columns import ColumnCache, measure_images, measure_texts
 from curation.pool.join import POOL, join_bucket
 from curation.pool.store import ImageReader, PoolSink, part_counts
@@ -38,6 +38,7 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
     done = read_counts(job, here, bucket)
     if done is not None:
         return done
+    check_files(job, (here.opener, *here.rows, here.closer))
     run = _Run(job, bucket)
     if index == 0:
         run.join(job.file(here, bucket, ".before.parquet"))
@@ -177,12 +178,14 @@ class explained:
 def settle(job: Job, index: int, slot: int) -> None:
     """One slot of the exchange that opens segment `index`."""
     here = job.segments[index]
+    check_files(job, [here.opener])
     with explained(f"stage {_opener_name(job, here)}, settling slot {slot}"):
         exchange.settle(job, here, slot, _global(job, here))
 
 
 def fold(job: Job, index: int) -> None:
     here = job.segments[index]
+    check_files(job, [here.opener])
     with explained(f"stage {_opener_name(job, here)}, folding"):
         exchange.fold(job, here, _global(job, here))
 

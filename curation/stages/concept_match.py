@@ -42,6 +42,9 @@ class ConceptMatch(TextMeasure):
                 some,
             )
 
+    def file_digests(self) -> dict[str, tuple[str, str]]:
+        return {"entries": (self.entries, entries_digest(self.entries, f"{self.kind}.entries"))}
+
     def digest(self) -> str:
         plain = self.model_dump(mode="json") | {"entries": entries_digest(self.entries, f"{self.kind}.entries")}
         return digest_of([self.version, plain])

@@ -20,6 +20,7 @@ from tests.helpers.object_store import Cut, lie, restore, snapshot, watched
 
 OUTPUT = "two-runs/out"
 NEVER = 10**9
+PARTS = 8
 
 
 class Runs:
@@ -87,8 +88,9 @@ def runs(tmp_path_factory) -> Iterator[Runs]:
     restore(before)
 
 
-def cut_after_each_other(runs: Runs, every: int) -> None:
-    for a in range(runs.writes["A"] + 1):
+def cut_after_each_other(runs: Runs, places: range, every: int) -> None:
+    """A is cut off before each of the writes `places`, B then before every so manieth."""
+    for a in places:
         restore(runs.start)
         runs.cut("A", a)
         between = snapshot()
@@ -117,12 +119,13 @@ def held_up(runs: Runs, a: int, b: int) -> None:
 
 
 def test_cut_off_one_after_the_other_neither_publishes_what_the_other_wrote(runs):
-    cut_after_each_other(runs, 11)
+    cut_after_each_other(runs, range(runs.writes["A"] + 1), runs.writes["B"])
 
 
 @pytest.mark.slow
-def test_cut_off_anywhere_neither_publishes_what_the_other_wrote(runs):
-    cut_after_each_other(runs, 1)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_cut_off_anywhere_neither_publishes_what_the_other_wrote(runs, part):
+    cut_after_each_other(runs, range(part, runs.writes["A"] + 1, PARTS), 1)
 
 
 def test_a_run_held_up_while_another_came_and_ended_gives_way(runs):
@@ -132,8 +135,9 @@ def test_a_run_held_up_while_another_came_and_ended_gives_way(runs):
 
 
 @pytest.mark.slow
-def test_a_run_held_up_while_another_came_and_was_cut_off_gives_way(runs):
-    for a in range(runs.writes["A"]):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_run_held_up_while_another_came_and_was_cut_off_gives_way(runs, part):
+    for a in range(part, runs.writes["A"], PARTS):
         for b in range(runs.writes["B"]):
             held_up(runs, a, b)
         runs.ends_well("A")

@@ -1,0 +1,183 @@
+"""What can only be known once the cluster is there, looked at before any work: tasks fit on a node, and every node sees
+the same places and the same files.
+
+Every node must find under output and pool what this process wrote there, and this process what every node wrote: by
+name, since a listing may be remembered by a network file system. Only then is it one place for all.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from curation.job import Job, check_files
+from pipeline import storage
+from pipeline.errors import ClipmillError, RecipeError, StorageError
+from pipeline.log import get_logger
+from pipeline.storage.files import TEMP_PREFIX
+
+log = get_logger("curation")
+_PATIENCE_S = 5.0  # a network file system may be late
+_PAUSE_S = 0.25
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node of the cluster; its resources as it has registered them."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+
+
+class Nodes(Protocol):
+    """The part of a place to run tasks that is asked here."""
+
+    def nodes(self) -> list[Node]: ...
+
+    def autoscales(self) -> bool: ...
+
+    def on_each(self, nodes: Sequence[Node], function: Any, *args: Any) -> Iterable[tuple[Node, Any]]:
+        """function(job, node id, *args) on each node."""
+        ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file of each source stands for all."""
+
+    where: str
+    path: str
+    bytes: int
+
+
+def preflight(place: Nodes, job: Job, inputs: Sequence[Input]) -> None:
+    """RecipeError naming node and path, or the placement that no node can give; DataError for a file of a stage that
+    differs. Nothing to do without a cluster."""
+    nodes = place.nodes()
+    if nodes:
+        check_placement(job, nodes, place)
+        check_nodes(place, job, nodes, inputs)
+
+
+def check_placement(job: Job, nodes: Sequence[Node], place: Nodes) -> None:
+    """Ray would wait for ever for a node that can run what no node can."""
+    for where, cpus, gpus in _asks(job):
+        if any(node.cpus >= cpus and node.gpus >= gpus for node in nodes):
+            continue
+        largest = max(nodes, key=lambda node: (min(node.gpus, gpus), min(node.cpus, cpus), node.gpus, node.cpus))
+        found = f"a task asks for {_words(cpus, gpus)}; the largest node, {largest.name}, has "
+        found += _words(largest.cpus, largest.gpus)
+        if place.autoscales():
+            log.warning("%s: %s; waiting for the cluster to start one that is large enough", where, found)
+            continue
+        hint = f"lower {where}, or add such a node to the cluster (a Ray of our own: curate.ray.num_cpus)"
+        raise RecipeError(where, found, "at most what one node has: a task runs on one", hint)
+
+
+def _asks(job: Job) -> list[tuple[str, float, float]]:
+    """(dotted path, CPUs, GPUs) of every sort of task, once."""
+    found = {(1.0, 0.0): "curate.ray"}
+    for stage in job.settings.stages:
+        asks = job.placement(stage)
+        found.setdefault((asks.cpus, asks.gpus), f"curate.placement.{stage.kind}")
+    for segment in job.segments:  # stages that share a task: the most that one asks for
+        used = [
+            job.settings.stages[at].kind for at in (segment.opener, *segment.rows, segment.closer) if at is not None
+        ]
+        kinds = [kind for kind in dict.fromkeys(used) if kind in job.settings.placement]
+        found.setdefault((segment.cpus, segment.gpus), " and ".join(f"curate.placement.{kind}" for kind in kinds))
+    return [(where, cpus, gpus) for (cpus, gpus), where in found.items()]
+
+
+def _words(cpus: float, gpus: float) -> str:
+    return f"{cpus:g} CPUs and {gpus:g} GPUs"
+
+
+def check_nodes(place: Nodes, job: Job, nodes: Sequence[Node], inputs: Sequence[Input]) -> None:
+    """Every node and this process see the same output and pool, the inputs, and the files that stages name."""
+    token = secrets.token_hex(6)
+    folders = {"curate.output": job.settings.output, "curate.pool": job.pool}
+    written = [storage.join(folder, _name(token, "driver")) for folder in folders.values()]
+    try:
+        for url in written:
+            storage.publish_bytes(url, token.encode())
+        for node, faults in place.on_each(nodes, look, token, list(inputs)):
+            _raise_first(node, faults)
+            for where, folder in folders.items():
+                url = storage.join(folder, _name(token, node.id))
+                written.append(url)
+                if not _reads(url, token):
+                    raise _not_shared(node, where, folder, "what it writes there is not seen here")
+    finally:
+        for url in written:
+            storage.remove(url)
+
+
+def look(job: Job, node: str, token: str, inputs: Sequence[Input]) -> list[tuple[str, str, str] | ClipmillError]:
+    """On a node: (dotted path, path, what is wrong) of what it does not see as the driver does. Writes only into places
+    where it has found what the driver wrote."""
+    faults: list[tuple[str, str, str] | ClipmillError] = []
+    for where, folder in (("curate.output", job.settings.output), ("curate.pool", job.pool)):
+        if not _reads(storage.join(folder, _name(token, "driver")), token):
+            faults.append((where, folder, f"what {_DRIVER} has written there is not seen"))
+            continue
+        try:
+            storage.publish_bytes(storage.join(folder, _name(token, node)), token.encode())
+        except (StorageError, OSError) as error:
+            faults.append((where, folder, f"it cannot be written to: {getattr(error, 'found', error)}"))
+    for each in inputs:
+        try:
+            size = storage.size(each.path)
+        except StorageError as error:
+            faults.append((each.where, each.path, error.found))
+            continue
+        if size != each.bytes:
+            faults.append(
+                (each.where, each.path, f"it has {size} bytes there and {each.bytes} where the run was started")
+            )
+    try:
+        check_files(job, range(len(job.settings.stages)))
+    except ClipmillError as error:
+        faults.append(error)
+    return faults
+
+
+_DRIVER = "the process that was started"
+
+
+def _raise_first(node: Node, faults: Sequence[tuple[str, str, str] | ClipmillError]) -> None:
+    for fault in faults:
+        raise fault if isinstance(fault, ClipmillError) else _not_shared(node, *fault)
+
+
+def _not_shared(node: Node, where: str, path: str, found: str) -> RecipeError:
+    local = storage.local_path(path)
+    if local is not None and not local.is_absolute():
+        hint = f"type the whole path, {where}={local.absolute()}, and see that every node mounts it"
+    elif local is not None:
+        hint = f"give {where} a path on a file system that every node mounts, or a URL such as s3://bucket/folder"
+    else:
+        hint = f"give {where} a place that every node reaches, and every node what it needs to reach it"
+    said = f"node {node.name}, {storage.shown(path)}: {found}"
+    return RecipeError(where, said, f"the same place on every node as on {socket.gethostname()}", hint)
+
+
+def _name(token: str, who: str) -> str:
+    return f"{TEMP_PREFIX}{token}-probe-{who}"
+
+
+def _reads(url: str, token: str) -> bool:
+    end = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            if storage.read_bytes(url) == token.encode():
+                return True
+        except ClipmillError:  # not there, or not whole
+            pass
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE_S)
