@@ -1,5 +1,5 @@
-"""Distrusts all captions of a site whose captions are boilerplate too often: who writes "Picture 34" under one image
-does not describe the next one."""
+"""Distrusts the captions of parts of sites that are boilerplate too often (who writes "Picture 34" under one image does
+not describe the next one), and single captions that stand on most of a site."""
 
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
@@ -11,61 +11,168 @@ from pydantic import Field
 
 from curation.methods.boilerplate import Boilerplate, boilerplate
 from curation.methods.reasons import sift
+from curation.methods.site_shares import section_shares, shrunken
 from curation.stage import Global, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
 from pipeline.draws import hashed_u64
 
+_SETTLED = pa.schema(
+    [
+        ("site", pa.string()),  # null: the totals of some sites, for the mean of the crawl
+        ("section", pa.string()),  # null: the row is of a caption
+        ("text", pa.uint64()),  # of a caption, null: the row is of a section
+        ("bad", pa.int64()),
+        ("pairs", pa.int64()),
+    ]
+)
+
 
 class SiteBoilerplate(Global):
-    """Counts the pairs of each site, and those with a caption that `kinds` of curation/methods/boilerplate.py refuse.
+    """A site is the host of the page a caption was read from, or of the image when there is no page; its sections are
+    the first folders of the paths that hold at least `min_pairs` pairs, and the rest. Sites of fewer pairs are left
+    alone. It has to stand before caption_rules, which takes the evidence away.
 
-    A site is the host of the page a caption was read from, or of the image when there is no page. Captions of sites
-    with at least `min_pairs` pairs, of which more than `max_share` are boilerplate, go; a pair goes with its last
-    caption. It has to stand before caption_rules, which takes the evidence away. File names and navigation are no
-    evidence by default: good sites have them too.
+    site      captions of a section go when more than `max_share` of its pairs are boilerplate of the named `kinds`. The
+              share is the believed one: the site's is drawn to the mean of the crawl (at most max_share / 2) as if
+              `prior_pairs` more had been seen, each section's to the site's, the more the less the sections of the site
+              differ. Camera and file names and navigation are no evidence by default: good sites have them too.
+    template  a caption goes where it stands under more than `max_caption_share` of the site's pairs, or on more than
+              that of its pages (of at least `min_pairs`), as if `prior_pairs` more without it had been seen.
 
-    Reason: site; detail: the site.
+    Both counts are of pairs, however many captions they have. A pair goes with its last caption.
+
+    Reasons: site, template; detail: the host, with the section behind it where it is not the rest.
     """
 
     kind: Literal["site_boilerplate"] = "site_boilerplate"
     reads: ClassVar[tuple[str, ...]] = ("url", "captions.text", "captions.page_url")
+    version: ClassVar[int] = 2  # 2: by section, believed shares, templates
 
     max_share: float = Field(0.2, ge=0, le=1)
+    max_caption_share: float = Field(0.5, ge=0, le=1)
     min_pairs: int = Field(100, ge=1, description="smaller sites are left alone: a share of few pairs says little")
-    kinds: tuple[Boilerplate, ...] = ("camera_name", "number", "hex", "generic", "click", "social", "advert")
+    prior_pairs: float = Field(50, ge=0, description="how many pairs of the crawl's mean share a site is given")
+    kinds: tuple[Boilerplate, ...] = ("number", "hex", "generic", "click", "social", "advert")
 
     def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        """One note per (pair, site): group, uid, site, bad (any caption of the pair from there is boilerplate)."""
+        """One note per caption: group, uid, site, section, page, text, bad (it is boilerplate)."""
         flat = explode(pairs)
         uids = whole(pairs.column("uid")).take(flat.column(ROW))
-        found = [boilerplate(text, self.kinds) is not None for text in flat.column("text").to_pylist()]
-        bad = pa.array(found, pa.bool_())
-        notes = pa.table({"uid": uids, "site": sites(pairs, flat), "bad": bad})
-        notes = notes.group_by(["uid", "site"]).aggregate([("bad", "max")]).rename_columns(["uid", "site", "bad"])
-        return notes.append_column("group", pa.array(hashed_u64(notes.column("site").to_pylist())))
+        texts = whole(flat.column("text")).dictionary_encode()
+        found = [boilerplate(text, self.kinds) is not None for text in texts.dictionary.to_pylist()]
+        site, section, page = places(pairs, flat)
+        notes = {"uid": uids, "site": site, "section": section, "page": page, "text": hashed_texts(flat)}
+        notes["bad"] = pa.array(found, pa.bool_()).take(texts.indices)
+        return pa.table(notes | {"group": pa.array(hashed_u64(site.to_pylist()))})
 
     def settle(self, notes: pa.Table) -> pa.Table:
-        """The sites that go, each with its share."""
-        counted = notes.append_column("one", pc.cast(notes.column("bad"), pa.int64()))
-        counted = counted.group_by("site").aggregate([("one", "sum"), ("one", "count")])
-        share = pc.divide(pc.cast(counted.column("one_sum"), pa.float64()), counted.column("one_count"))
-        gone = pc.and_(pc.greater(share, self.max_share), pc.greater_equal(counted.column("one_count"), self.min_pairs))
-        return pa.table({"site": counted.column("site"), "share": share}).filter(gone)
+        """Counts of the sections and captions that may have to go, and of all sites of the notes together."""
+        by_pair = notes.group_by(["site", "section", "uid"]).aggregate([("bad", "max")])
+        by_pair = by_pair.append_column("one", pc.cast(by_pair.column("bad_max"), pa.int64()))
+        counted = by_pair.group_by(["site", "section"]).aggregate([("one", "sum"), ("one", "count")])
+        sections = [(row["site"], row["section"], row["one_sum"], row["one_count"]) for row in counted.to_pylist()]
+        rows: list[tuple[str | None, str | None, int | None, int, int]]
+        rows = [(None, None, None, sum(row[2] for row in sections), sum(row[3] for row in sections))]
+        for site, found in _by_site(sections).items():
+            pooled = _pooled(found, self.min_pairs)
+            bad, num = (sum(column) for column in zip(*pooled.values(), strict=True))
+            if num >= self.min_pairs and any(b > self.max_share * n for b, n in [*pooled.values(), (bad, num)]):
+                rows += [(site, section, None, b, n) for section, (b, n) in pooled.items()]
+        rows += [(site, None, text, 0, 0) for site, text in self._templates(notes)]
+        columns = zip(*sorted(rows, key=str), strict=True)
+        return pa.table([pa.array(c, f.type) for c, f in zip(columns, _SETTLED, strict=True)], schema=_SETTLED)
+
+    def _templates(self, notes: pa.Table) -> list[tuple[str, int]]:
+        """(site, text) of each caption that stands on most of a site, by its pairs or by its pages."""
+        found: set[tuple[str, int]] = set()
+        for unit in ("uid", "page"):
+            of_site = _distinct(notes, ["site"], unit)
+            of_text = _distinct(notes, ["site", "text"], unit).join(of_site, "site", right_suffix="_of_site")
+            num = of_text.column("num_of_site").to_numpy()
+            share = shrunken(of_text.column("num").to_numpy(), num, 0.0, self.prior_pairs)
+            gone = of_text.filter(pa.array((num >= self.min_pairs) & (share > self.max_caption_share)))
+            found |= set(zip(gone.column("site").to_pylist(), gone.column("text").to_pylist(), strict=True))
+        return sorted(found)
+
+    def fold(self, settled: pa.Table) -> pa.Table:
+        """The rows of what goes: sections by the mean of the whole crawl, captions as they are."""
+        rows = settled.to_pylist()
+        bad, num = (sum(row[name] for row in rows if row["site"] is None) for name in ("bad", "pairs"))
+        mean = min(bad / max(num, 1), self.max_share / 2)
+        kept = [row for row in rows if row["text"] is not None]
+        sections = [(r["site"], r["section"], r["bad"], r["pairs"]) for r in rows if r["section"] is not None]
+        for site, found in _by_site(sections).items():
+            names = sorted(found)
+            counts = np.array([found[name] for name in names], np.float64)
+            shares = section_shares(counts[:, 0], counts[:, 1], mean, self.prior_pairs)
+            gone = [name for name, share in zip(names, shares, strict=True) if share > self.max_share]
+            kept += [{"site": site, "section": name, "text": None, "bad": 0, "pairs": 0} for name in gone]
+            # A section too small for a judgement of its own goes with the rest: the names of the others are needed.
+            if "" in gone:
+                kept += [{"site": site, "section": name, "text": None, "bad": -1, "pairs": 0}
+                         for name in names if name not in gone]  # fmt: skip
+        return pa.Table.from_pylist(kept, schema=_SETTLED)
 
     def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
         flat = explode(pairs)
-        site = sites(pairs, flat)
-        gone = pc.is_in(site, value_set=whole(folded.column("site")))
-        reasons = pc.if_else(gone, pa.scalar("site"), pa.scalar(None, pa.string()))
-        return sift(flat, whole(reasons), pairs.num_rows, site)
+        site, section, _ = (column.to_pylist() for column in places(pairs, flat))
+        texts = hashed_texts(flat).to_pylist()
+        rows = folded.to_pylist()
+        templates = {(row["site"], row["text"]) for row in rows if row["text"] is not None}
+        sections = {(row["site"], row["section"]): row["bad"] == 0 for row in rows if row["text"] is None}
+        reasons: list[str | None] = []
+        details: list[str] = []
+        for here, part, text in zip(site, section, texts, strict=True):
+            own = sections.get((here, part))
+            gone = sections.get((here, ""), False) if own is None else own
+            reasons.append("site" if gone else "template" if (here, text) in templates else None)
+            details.append(here + part if gone and own else here)
+        return sift(flat, pa.array(reasons, pa.string()), pairs.num_rows, pa.array(details, pa.string()))
 
 
-def sites(pairs: pa.Table, flat: pa.Table) -> pa.Array:
-    """The site of each caption of `flat`, which is exploded from `pairs`."""
+def _distinct(notes: pa.Table, by: list[str], unit: str) -> pa.Table:
+    """Per `by`, in `num`, how many different values of `unit`."""
+    counted = notes.group_by([*by, unit]).aggregate([]).group_by(by).aggregate([(unit, "count")])
+    return counted.rename_columns([*by, "num"])
+
+
+def _by_site(rows: list[tuple[str, str, int, int]]) -> dict[str, dict[str, tuple[int, int]]]:
+    """From (site, section, bad, pairs): site -> section -> (bad, pairs)."""
+    found: dict[str, dict[str, tuple[int, int]]] = {}
+    for site, section, bad, num in rows:
+        found.setdefault(site, {})[section] = (bad, num)
+    return found
+
+
+def _pooled(sections: dict[str, tuple[int, int]], min_pairs: int) -> dict[str, tuple[int, int]]:
+    """The sections of a site, those of few pairs together as section ""."""
+    pooled: dict[str, tuple[int, int]] = {}
+    for name, (bad, num) in sections.items():
+        key = name if num >= min_pairs else ""
+        before = pooled.get(key, (0, 0))
+        pooled[key] = (before[0] + bad, before[1] + num)
+    return pooled
+
+
+def hashed_texts(flat: pa.Table) -> pa.Array:
+    """A number for each caption, equal for texts that differ only in case and spaces."""
+    texts = whole(flat.column("text")).dictionary_encode()
+    folded = [" ".join(text.casefold().split()) for text in texts.dictionary.to_pylist()]
+    return pa.array(hashed_u64(folded), pa.uint64()).take(texts.indices)
+
+
+def places(pairs: pa.Table, flat: pa.Table) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Of each caption of `flat`, which is exploded from `pairs`: the host it stands on, the first folder of the path
+    ("/photos", or "" for a page at the top), and a number for the page."""
     images = whole(pairs.column("url")).take(flat.column(ROW))
     pages = whole(flat.column("page_url"))
     has_page = pc.fill_null(pc.not_equal(pages, ""), False)
     encoded = whole(pc.if_else(has_page, pages, images)).dictionary_encode()
-    hosts = pa.array([urlsplit(url).hostname or "" for url in encoded.dictionary.to_pylist()], pa.string())
-    return hosts.take(encoded.indices) if len(encoded) else pa.array(np.array([], object), pa.string())
+    urls = encoded.dictionary.to_pylist()
+    split = [urlsplit(url) for url in urls]
+    hosts = pa.array([each.hostname or "" for each in split], pa.string())
+    folders = [each.path.split("/")[1:-1][:1] for each in split]
+    sections = pa.array([f"/{folder[0]}" if folder and folder[0] else "" for folder in folders], pa.string())
+    numbers = pa.array(hashed_u64(urls), pa.uint64())
+    return hosts.take(encoded.indices), sections.take(encoded.indices), numbers.take(encoded.indices)
