@@ -15,8 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from curation.stage import Global, Verdicts
 from curation.table import captions
@@ -155,6 +153,9 @@ def _plain_edges(edges: np.ndarray) -> np.ndarray:
 
 def components(edges: np.ndarray, num: int) -> np.ndarray:
     """Group number of each of `num` nodes under the edges [edge, 2]."""
+    from scipy.sparse import coo_array  # half a second, which settings must not cost
+    from scipy.sparse.csgraph import connected_components
+
     ones = np.ones(len(edges), np.int8)
     joined = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(num, num))
     return connected_components(joined, directed=False)[1].astype(np.int64)

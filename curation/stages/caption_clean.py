@@ -5,7 +5,6 @@ import re
 import unicodedata
 from typing import ClassVar, Literal
 
-import ftfy
 import numpy as np
 import pyarrow as pa
 from pydantic import field_validator
@@ -90,4 +89,8 @@ def _fixed(text: str) -> str:
             break
         text = plain
     # ftfy is a hundred times slower than all the rest, and has nothing to mend in plain ASCII.
-    return text if text.isascii() else ftfy.fix_text(text, uncurl_quotes=False, normalization=None)
+    if text.isascii():
+        return text
+    import ftfy  # slow to import, too
+
+    return ftfy.fix_text(text, uncurl_quotes=False, normalization=None)
