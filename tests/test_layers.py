@@ -237,7 +237,7 @@ def test_no_kind_of_a_table_imports_another(folder):
 
 @pytest.mark.parametrize("module", ["training.settings", "curation.settings", "pipeline.jobs"])
 def test_settings_are_read_without_torch_or_ray(module):
-    heavy = ("torch", "ray", "open_clip", "deepspeed", "transformers", "scipy", "ftfy")
+    heavy = ("torch", "ray", "open_clip", "deepspeed", "transformers", "pandas", "scipy", "ftfy")
     code = f"import {module}, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -25,6 +25,7 @@ from pipeline.errors import RecipeError
 Mode = Literal["metaclip", "word"]
 
 SPACED_CHARACTERS = ",.;:?!`"
+_PLAIN = re.compile(r"[0-9A-Za-z]")
 # An entry that can match has at least one space between one of the seven characters and any other character of its own,
 # two between two of the seven, and no tab or line end: see `can_match`.
 _CROWDED = re.compile(r"[^ ][,.;:?!`]|[,.;:?!`][^ ]|[,.;:?!`] [,.;:?!`]|[\t\n\r]")
@@ -125,7 +126,10 @@ def _word_pattern() -> re.Pattern[str]:
 
 def can_match(entry: str, mode: Mode) -> bool:
     """Whether any text at all can match this entry."""
-    return bool(word_form(entry)) if mode == "word" else not _CROWDED.search(entry)
+    if mode == "metaclip":
+        return not _CROWDED.search(entry)
+    # Nearly every entry holds a plain letter or digit, which is part of a word in every form of the text.
+    return bool(_PLAIN.search(entry) or word_form(entry))
 
 
 class ConceptMatcher:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.pool import captures
-from curation.pool.redirects import LOOP, LOST, NONE, Followed
+from curation.pool.redirects import LOOP, LOST, Followed
 from curation.pool.store import part_folder
 from curation.stage import Verdicts
 from curation.table import captions, parquet, robots, schemas
@@ -27,7 +27,7 @@ _NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "statu
 
 
 def join_bucket(
-    pool: str, parts: list[str], bucket: int, buckets: int, followed: Followed = NONE
+    pool: str, parts: list[str], bucket: int, buckets: int, followed: Followed | None = None
 ) -> tuple[pa.Table, Verdicts]:
     """PAIRS of one bucket sorted by uid, and the verdicts of the stage "pool" on them:
 
@@ -42,6 +42,7 @@ def join_bucket(
     speak of that then. An image that only redirects lead to is no pair besides.
     """
     low, high = bucket_range(bucket, buckets)
+    followed = followed or Followed.of([], [])
     occurrences = _rows(pool, parts, "occurrences.parquet", schemas.OCCURRENCES, low, high)
     images = _rows(pool, parts, "images.parquet", schemas.IMAGES, low, high)
     best = captures.best_images(images)

@@ -45,7 +45,6 @@ class Followed:
 
 
 _UIDS = pa.schema([pa.field("uid", pa.string())])
-NONE = Followed.of([], [])
 
 
 def ask(pool: str, parts: list[str], redirecting: list[str], low: str, high: str) -> pa.Table:
