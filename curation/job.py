@@ -69,7 +69,7 @@ class Job:
     names: tuple[str, ...]
     digest: str
     buckets: int
-    files: tuple["StageFile", ...] = ()  # that stages read, as they were where the run was started
+    files: tuple["StageFile", ...] = ()  # that stages read, as they were where the job was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
@@ -118,14 +118,14 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: in
     buckets = settings.buckets or buckets_for(rows)
     # How the pairs are written is the last segment's business: other shards cost no stage a second time.
     segments = _segments(settings, digest_of([FORMAT, list(parts), seed, buckets]))
-    # The number of buckets is left out: it never changes the result, so it must not make a finished run unfinished.
-    run = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
+    # The number of buckets is left out: it never changes the result, so it must not make a finished job unfinished.
+    digest = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
     files = tuple(
         StageFile(at, setting, *found)
         for at, stage in enumerate(settings.stages)
         for setting, found in stage.file_digests().items()
     )
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), run, buckets, files)
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), digest, buckets, files)
 
 
 def cut_for(job: Job, rows: int) -> Job:

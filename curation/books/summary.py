@@ -1,4 +1,4 @@
-"""summary.json: what the report shows of a curation run. Numbers reconcile: every pair ends in exactly one outcome."""
+"""summary.json: what the report shows of a curation job. Numbers reconcile: every pair ends in exactly one outcome."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -52,7 +52,7 @@ def begin(job: Job, shards: int) -> None:
 def publish(job: Job, manifest: Manifest, notes: dict[str, Note]) -> None:
     """Puts the finished dataset in its place: old manifest away, new files in, stale files out, manifest last.
 
-    `notes` of all its files, as they were written. Cut off anywhere, `finish_swap` of the next run goes on from the
+    `notes` of all its files, as they were written. Cut off anywhere, `finish_swap` of the next start goes on from the
     note left in the working folder.
     """
     with in_turn(job):
@@ -62,7 +62,7 @@ def publish(job: Job, manifest: Manifest, notes: dict[str, Note]) -> None:
 
 
 def finish_swap(job: Job) -> Manifest | None:
-    """Completes a swap that was cut off; None when there is none for this very run, or what it left is damaged."""
+    """Completes a swap that was cut off; None when there is none for this very job, or what it left is damaged."""
     url = storage.join(job.emit_folder, _SWAP)
     state = storage.read_state(url)
     if state is None:

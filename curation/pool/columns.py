@@ -1,9 +1,9 @@
-"""Runs measure stages over the pairs of a bucket, computing only what no earlier run has computed.
+"""Runs measure stages over the pairs of a bucket, computing only what no earlier job has computed.
 
     <pool>/columns/<stage digest>/<low>-<high>-<hash>.parquet   key | the stage's columns | reason
 
 A key is the sha256 of an image or the hash of a text. Files are only ever added, each whole; <low>-<high> is the
-range of uids whose bucket computed it, so that a run with other buckets finds it too. Removing <pool>/columns is safe.
+range of uids whose bucket computed it, so that a job with other buckets finds it too. Removing <pool>/columns is safe.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The pool: what was read from the inputs, once, for every later run. One folder per part:
+"""The pool: what was read from the inputs, once, for every later job. One folder per part:
 
     <pool>/parts/<part id>/images.tar           image bodies, each distinct body once, named by its sha256
     <pool>/parts/<part id>/images.parquet       schemas.IMAGES sorted by uid

@@ -117,7 +117,7 @@ def _claim(job: Job) -> None:
 
 
 def _end_removal(job: Job) -> None:
-    """A run killed while it removed its working folder left some of it."""
+    """A job killed while it removed its working folder left some of it."""
     if storage.exists(job.emit_folder):
         with ExitStack() as stack:
             _leave(_entered(stack, job))
@@ -138,7 +138,7 @@ def _one_each(inputs: Inputs) -> list[Input]:
 
 
 def _finished(job: Job) -> Manifest | None:
-    """The manifest of this very run, when it is complete and its files are there with their sizes."""
+    """The manifest of this very job, when it is complete and its files are there with their sizes."""
     output = job.settings.output
     mine = ownership.owned(output)
     if mine.job_digest != job.digest or mine.remaking:
@@ -186,7 +186,7 @@ class _Driver:
                 yield call, result
 
     def _sweep(self) -> None:
-        """Temporary files that a killed run left; only in a pool that is ours alone."""
+        """Temporary files that a killed job left; only in a pool that is ours alone."""
         if self._job.settings.pool is None and swap.is_local(self._job):
             for folder in (*Path(self._job.pool, "parts").glob("*"), *Path(self._job.pool, "columns").glob("*")):
                 storage.sweep_temps(str(folder))

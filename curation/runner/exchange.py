@@ -79,6 +79,6 @@ def is_folded(job: Job, here: Segment) -> bool:
 
 
 def _is_done(job: Job, here: Segment, name: str) -> bool:
-    """Whether a state is there, with its files. Their bytes are checked once a run, by `tasks.recheck`."""
+    """Whether a state is there, with its files. Their bytes are checked once a start, by `tasks.recheck`."""
     state = storage.read_state(job.exchange_file(here, name))
     return state is not None and all(storage.exists(job.exchange_file(here, file)) for file in state["files"])

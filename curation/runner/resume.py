@@ -1,4 +1,4 @@
-"""What an earlier run left, looked at before it is built upon: what is damaged is made undone, with one line each.
+"""What an earlier start left, looked at before it is built upon: what is damaged is made undone, with one line each.
 
 A unit of work is a state file that vouches for its files. Each is hashed once, by tasks, before anything reads it.
 """
@@ -42,7 +42,7 @@ def recheck_parts(job: Job, parts: Iterable[str], do: Do) -> None:
 def reopen(job: Job) -> None:
     """A bucket whose pairs or notes are gone is done again when the segment after it must be.
 
-    They are freed when that one is done; it must be done again when a recipe was changed in the middle of a run (the
+    They are freed when that one is done; it must be done again when a recipe was changed in the middle of a job (the
     next segment then has another name), and when something of it was damaged. Or somebody removed them.
     """
     buckets = range(job.buckets)

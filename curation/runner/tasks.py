@@ -72,7 +72,7 @@ def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
 def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) -> str:
     """Makes a unit undone whose state, or a file that it vouches for, is not as it was written; returns what is wrong.
 
-    Done once for everything that a run finds done: what it goes on from is checked as what it publishes.
+    Done once for everything that a start finds done: what it goes on from is checked as what it publishes.
     """
     state = storage.read_state(storage.join(folder, name), quiet=True)
     faults = storage.faults_of(folder, state["files"], may_lack) if state is not None else [f"{name}: damaged"]

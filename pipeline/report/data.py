@@ -39,7 +39,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class RunData:
-    """Everything the report shows. Each part is None until its stage has written its output."""
+    """Everything the report shows. Each section is None until its command has written its output."""
 
     name: str
     curated: Curated | None
@@ -110,4 +110,4 @@ def _read(url: str, model: type[Model]) -> Model:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         found = f"{place}: {first['msg']}" if content is not None else "not JSON, or no object"
-    raise DataError(url, found, "the file as clipmill writes it", hint="run the stage that writes it again") from None
+    raise DataError(url, found, "the file as clipmill writes it", hint="run the command that writes it again") from None
