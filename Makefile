@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick lint setup clean
+.PHONY: demo test quick exhaustive lint setup clean
 
 demo: $(READY)
 	@$(BIN)/clipmill run demo
@@ -15,7 +15,10 @@ test: lint
 	$(BIN)/python -m pytest
 
 quick: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not exhaustive"
+
+exhaustive: $(READY)
+	$(BIN)/python -m pytest -m exhaustive
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "error: not formatted; hint: $(BIN)/ruff format ."; exit 1; }

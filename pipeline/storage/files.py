@@ -41,6 +41,11 @@ _PERMANENT = (*_WRONG_PLACE, ImportError, ValueError, TypeError)  # another try 
 T = TypeVar("T")
 
 
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try might do better. A Ctrl-C or the end of the process is no error of the store."""
+    return isinstance(error, Exception) and not isinstance(error, _PERMANENT)
+
+
 def _remote(url: str, action: Callable[[Any, str], T]) -> T:
     """`action(file system, path)`, tried again after errors that may pass. FileNotFoundError goes through."""
 
@@ -50,7 +55,7 @@ def _remote(url: str, action: Callable[[Any, str], T]) -> T:
         return action(fs, path)
 
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_not_exception_type(_PERMANENT),
+        retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_attempt(ATTEMPTS),
         wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
         reraise=True,

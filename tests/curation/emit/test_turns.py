@@ -122,7 +122,7 @@ def test_cut_off_one_after_the_other_neither_publishes_what_the_other_wrote(runs
     cut_after_each_other(runs, range(runs.writes["A"] + 1), runs.writes["B"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(PARTS))
 def test_cut_off_anywhere_neither_publishes_what_the_other_wrote(runs, part):
     cut_after_each_other(runs, range(part, runs.writes["A"] + 1, PARTS), 1)
@@ -134,7 +134,7 @@ def test_a_run_held_up_while_another_came_and_ended_gives_way(runs):
         runs.ends_well("B")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("part", range(PARTS))
 def test_a_run_held_up_while_another_came_and_was_cut_off_gives_way(runs, part):
     for a in range(part, runs.writes["A"], PARTS):

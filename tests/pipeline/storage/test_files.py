@@ -206,11 +206,12 @@ class Flaky(MemoryFileSystem):
     """Fails a number of times before it answers."""
 
     failures = 0
+    error: BaseException = ConnectionResetError("peer secret-token gone")
 
     def cat_file(self, *args, **options):
         if Flaky.failures:
             Flaky.failures -= 1
-            raise ConnectionResetError("peer secret-token gone")
+            raise Flaky.error
         return super().cat_file(*args, **options)
 
 
@@ -224,6 +225,16 @@ def test_a_remote_error_that_passes_is_retried_and_one_that_stays_is_named(monke
     with pytest.raises(StorageError, match="memory://flaky/a: ConnectionResetError"):
         storage.read_bytes("memory://flaky/a", 1, 3)
     Flaky.failures = 0
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(1)])
+def test_the_end_of_the_process_is_no_error_that_passes(monkeypatch, end):
+    storage.publish_bytes("memory://flaky/a", b"data")
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (Flaky(), "/flaky/a"))
+    monkeypatch.setattr(Flaky, "error", end)
+    monkeypatch.setattr(Flaky, "failures", 1)
+    with pytest.raises(type(end)):
+        storage.read_bytes("memory://flaky/a", 1, 3)
 
 
 def footer_start(parquet: bytes) -> int:
