@@ -115,7 +115,7 @@ def test_the_recipe_is_kept_beside_the_run(finished: Path) -> None:
 
 def _first_weights(peers: Any, recipe: str) -> float:
     towers = load(recipe).section("train", TrainSettings).towers(7)
-    return sum(float(parameter.double().sum()) for parameter in towers.parameters())
+    return sum(float(parameter.detach().double().sum()) for parameter in towers.parameters())
 
 
 def test_weights_begin_the_same_on_every_rank_and_world(finished: Path) -> None:
