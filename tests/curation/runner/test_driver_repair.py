@@ -18,7 +18,7 @@ from tests.helpers import small_crawl
 def settings_of(folder: Path) -> CurateSettings:
     paths = small_crawl.write(folder / "in", small_crawl.records(24))
     emit = {"pairs_per_shard": 3}
-    return CurateSettings.model_validate(small_crawl.recipe(paths, folder / "out", folder / "e.json", emit=emit))
+    return CurateSettings.model_validate(small_crawl.recipe(paths, folder / "out", folder / "e.json", emit=emit, buckets=1))
 
 
 def made(settings: CurateSettings):
@@ -31,7 +31,7 @@ def everything(out: Path) -> dict[str, bytes]:
 
 
 FILES = [
-    "shard-000000.tar", "index/shard-000001.parquet", "verdicts/bucket-00002.parquet", "subset.npy", "summary.json",
+    "shard-000000.tar", "index/shard-000001.parquet", "verdicts/bucket-00000.parquet", "subset.npy", "summary.json",
     "entry_counts.json", "manifest.json",
 ]  # fmt: skip
 
