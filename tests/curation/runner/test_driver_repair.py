@@ -18,7 +18,9 @@ from tests.helpers import small_crawl
 def settings_of(folder: Path) -> CurateSettings:
     paths = small_crawl.write(folder / "in", small_crawl.records(24))
     emit = {"pairs_per_shard": 3}
-    return CurateSettings.model_validate(small_crawl.recipe(paths, folder / "out", folder / "e.json", emit=emit, buckets=1))
+    return CurateSettings.model_validate(
+        small_crawl.recipe(paths, folder / "out", folder / "e.json", emit=emit, buckets=1)
+    )
 
 
 def made(settings: CurateSettings):
