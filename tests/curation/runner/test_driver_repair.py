@@ -44,7 +44,8 @@ def test_a_file_that_is_missing_or_of_another_size_is_made_again_by_the_same_com
     settings = settings_of(tmp_path)
     whole = made(settings)
     before = everything(tmp_path / "out")
-    for content in (None, b"", before[name][:-2], before[name] + b"x"):
+    more = (b"", before[name] + b"x") if name == FILES[0] else ()  # one look at sizes serves all files
+    for content in (None, before[name][:-2], *more):
         caplog.clear()
         path = tmp_path / "out" / name
         path.unlink() if content is None else path.write_bytes(content)
