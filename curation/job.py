@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
+from curation.table.uids import power_of_two
 from pipeline import storage
 from pipeline.draws import keyed_u64
 from pipeline.errors import DataError, RecipeError
@@ -107,8 +108,7 @@ def buckets_for(rows: int) -> int:
     """How many buckets hold `rows` rows of the pool: small crawls few, so that nothing is cut for its own sake, then as
     many as keep all cores busy, and beyond that as many as memory asks for. A power of two."""
     busy = min(rows // _LEAST_ROWS, _ENOUGH_BUCKETS)
-    wanted = max(1, busy, -(-rows // ROWS_PER_BUCKET))
-    return min(1 << (wanted - 1).bit_length(), _MOST_BUCKETS)
+    return min(power_of_two(max(busy, -(-rows // ROWS_PER_BUCKET))), _MOST_BUCKETS)
 
 
 def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: int = 0) -> Job:
@@ -134,7 +134,7 @@ def cut_for(job: Job, rows: int) -> Job:
 
 
 def check_files(job: Job, stages: Iterable[int | None]) -> None:
-    """Every file that these stages read is here what it was where the run was started; else DataError naming this node.
+    """Every file that these stages read is here what it was where the job was started; else DataError naming this node.
 
     A worker reads it from its own disk: another file there would be measured under the name of the first.
     """
@@ -144,7 +144,7 @@ def check_files(job: Job, stages: Iterable[int | None]) -> None:
             continue
         node, where = socket.gethostname(), f"curate.stages.{file.stage}.{file.setting}"
         hint = "put the same file on every node, or name it by a path that all nodes share"
-        expected = f"the digest {file.digest}, as where the run was started"
+        expected = f"the digest {file.digest}, as where the job was started"
         try:
             _, digest = job.settings.stages[file.stage].file_digests()[file.setting]
         except RecipeError as error:

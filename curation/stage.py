@@ -64,7 +64,7 @@ class Stage(Settings):
 
     def file_digests(self) -> dict[str, tuple[str, str]]:
         """(path, digest of its content here) of every file that this stage reads, by the name of its setting. What a
-        run depends on: each node checks that its own file is the one that the run was started with."""
+        run depends on: each node checks that its own file is the one that the job was started with."""
         paths = {name: getattr(self, name) for name in self.file_fields}
         return {
             name: (path, _file_digest(path, f"{self.kind}.{name}")) for name, path in paths.items() if path is not None

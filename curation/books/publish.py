@@ -16,6 +16,10 @@ def verdicts_name(bucket: int) -> str:
     return f"{VERDICTS}/bucket-{bucket:05d}.parquet"
 
 
+def _bucket_of(name: str) -> int:
+    return int(name.removeprefix(f"{VERDICTS}/bucket-").removesuffix(".parquet"))
+
+
 def publish_book(job: Job, folder: str, name: str, rows: Sequence[int]) -> None:
     """Makes the book `name`; `rows`: the kept pairs of each bucket."""
     url = storage.join(folder, name)
@@ -24,7 +28,7 @@ def publish_book(job: Job, folder: str, name: str, rows: Sequence[int]) -> None:
     elif name == ENTRY_COUNTS:
         publish_counts(job, folder)
     else:
-        _publish_verdicts(job, url, int(name[-13:-8]))
+        _publish_verdicts(job, url, _bucket_of(name))
 
 
 def _publish_subset(job: Job, url: str, rows: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.books import concept_counts, ledger, tally, words
+from curation.books import concept_counts, frequencies, ledger, tally
 from curation.job import Job
 from curation.table import parquet
 from pipeline.contract.manifest import Manifest
@@ -22,7 +22,7 @@ def shown_rows(job: Job, tally: dict[str, Any]) -> Rows:
 
 
 def build(
-    job: Job, manifest: Manifest, tally: dict[str, Any], tops: words.Tops, thumbs: Mapping[str, str | None]
+    job: Job, manifest: Manifest, tally: dict[str, Any], tops: frequencies.Tops, thumbs: Mapping[str, str | None]
 ) -> dict[str, Any]:
     """The content of summary.json; `thumbs`: sha256 -> data URI."""
     for row in shown_rows(job, tally):
@@ -55,10 +55,10 @@ def build(
             for group in groups
         ],
         "concepts": concept_counts.summary(job, tally["entries"]),
-        "languages": dict(tops[words.LANGUAGE]),
-        "caption_sources": dict(tops[words.SOURCE]),
-        "top_captions_before": _top(tops[words.BEFORE]),
-        "top_captions_after": _top(tops[words.AFTER]),
+        "languages": dict(tops[frequencies.LANGUAGE]),
+        "caption_sources": dict(tops[frequencies.SOURCE]),
+        "top_captions_before": _top(tops[frequencies.BEFORE]),
+        "top_captions_after": _top(tops[frequencies.AFTER]),
         "histograms": _histograms(job, tally["histograms"]),
     }
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.books import words
+from curation.books import frequencies
 from curation.job import Job
 from curation.methods.mentions import entry_totals, mentions
 from curation.pool.store import PLACE
@@ -38,14 +38,14 @@ def groups_of(buckets: int) -> list[range]:
 
 
 def tally(job: Job, buckets: Sequence[int], slots: int) -> dict[str, Any]:
-    """The share of some buckets; `merge` adds such up. Their words go to a file of `slots` slots (words.py)."""
+    """The share of some buckets; `merge` adds such up. Their words go to a file of `slots` slots (frequencies.py)."""
     whole: dict[str, Any] = {}
     tables: list[pa.Table] = []
     for bucket in buckets:
         part, found = _bucket(job, bucket)
         whole = merge(whole, part)
         tables += found
-    words.publish(job, buckets[0], slots, tables)
+    frequencies.publish(job, buckets[0], slots, tables)
     return whole
 
 
@@ -57,10 +57,10 @@ def _bucket(job: Job, bucket: int) -> tuple[dict[str, Any], list[pa.Table]]:
     after = pa.table({"text": after.field("values"), "pairs": after.field("counts")})
     measured = gone.filter(pc.is_valid(gone.column("width")))
     found = [
-        words.rows_of(words.BEFORE, before.column("text"), before.column("pairs")),
-        words.rows_of(words.AFTER, after.column("text"), after.column("pairs")),
-        words.counted(words.LANGUAGE, pc.fill_null(captions.first(kept, "language"), "")),
-        words.counted(words.SOURCE, pc.fill_null(captions.first(kept, "source"), "")),
+        frequencies.rows_of(frequencies.BEFORE, before.column("text"), before.column("pairs")),
+        frequencies.rows_of(frequencies.AFTER, after.column("text"), after.column("pairs")),
+        frequencies.counted(frequencies.LANGUAGE, pc.fill_null(captions.first(kept, "language"), "")),
+        frequencies.counted(frequencies.SOURCE, pc.fill_null(captions.first(kept, "source"), "")),
     ]
     part = {
         "histograms": _histograms(kept, measured, before, after),

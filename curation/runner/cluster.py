@@ -35,6 +35,10 @@ class Call:
     gpus: float = 0.0
 
 
+Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
+"""Runs calls under a label, counting units; gives results as they come."""
+
+
 class Inline:
     """Runs every task here, one after the other: for debugging and small tests."""
 

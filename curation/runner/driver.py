@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from curation.books import ledger, summary, tally, thumbnails, words
-from curation.emit import books, ownership, shards, swap, turns
+from curation.books import frequencies, ledger, summary, tally, thumbnails
+from curation.emit import book_tasks, ownership, shards, swap, turns
+from curation.emit.gate import EMIT
 from curation.job import Job, Segment, cut_for, make_job
+from curation.pool.join import POOL
 from curation.pool.store import ROWS, part_counts
 from curation.runner import exchange, redirects, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
@@ -78,11 +80,11 @@ def curate(
         if manifest is None:
             signals = stack.enter_context(StopSignals())
             place = stack.enter_context(cluster(settings.ray, signals))
-            place.give(job)
+            work = _Driver(job, place, quiet)
             preflight(place, job, _one_each(inputs))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
-            manifest = _Driver(job, place, quiet).run(inputs, name, digest)
+            manifest = work.run(inputs, name, digest)
         _leave(job)
     return manifest
 
@@ -241,9 +243,9 @@ class _Driver:
         return totals
 
     def _stage_names(self, here: Segment) -> list[str]:
-        first = ["pool"] if here.index == 0 else []
+        first = [POOL] if here.index == 0 else []
         used = [at for at in (here.opener, *here.rows) if at is not None]
-        return [*first, *(self._job.names[at] for at in used)] or ["emit"]
+        return [*first, *(self._job.names[at] for at in used)] or [EMIT]
 
     def _free_before(self, here: Segment) -> None:
         """Pairs and notes of the segment before are needed no more: disk is bounded by two segments."""
@@ -306,24 +308,27 @@ class _Driver:
             recipe_digest=recipe_digest,
             columns=sorted(columns),
         )
-        calls = [Call(books.emit_book, (book, rows if book == SUBSET else ()), book) for book in swap.book_names(job)]
+        calls = [
+            Call(book_tasks.emit_book, (book, rows if book == SUBSET else ()), book) for book in swap.book_names(job)
+        ]
         for call, note in self._do(calls, "writing books", "files"):
             notes[call.args[0]] = note
-        notes[SUMMARY] = books.emit_summary(job, self._summary(manifest))
+        notes[SUMMARY] = book_tasks.emit_summary(job, self._summary(manifest))
         swap.publish(job, manifest, notes)
         return manifest
 
     def _summary(self, manifest: Manifest) -> dict[str, Any]:
         job, whole = self._job, dict[str, Any]()
-        groups, slots = tally.groups_of(job.buckets), words.slots_for(manifest.stages[0].pairs_out)
+        groups, slots = tally.groups_of(job.buckets), frequencies.slots_for(manifest.stages[0].pairs_out)
         calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
         for _, part in self._do(calls, "summary", "buckets"):
             whole = tally.merge(whole, part)
         firsts = [group[0] for group in groups]
         calls = [
-            Call(words.tops, (slot, firsts), f"summary, most frequent words, slot {slot}") for slot in range(slots)
+            Call(frequencies.tops, (slot, firsts), f"summary, most frequent words, slot {slot}")
+            for slot in range(slots)
         ]
-        tops = words.merged([part for _, part in self._do(calls, "frequent words", "slots")])
+        tops = frequencies.merged([part for _, part in self._do(calls, "frequent words", "slots")])
         whole["groups"] = summary.with_survivors(job, whole["groups"])
         batches = thumbnails.batches(summary.shown_rows(job, whole))
         calls = [Call(thumbnails.thumbnails, (batch,), "thumbnails") for batch in batches]

@@ -100,7 +100,7 @@ def _words(cpus: float, gpus: float) -> str:
 def check_nodes(place: Nodes, job: Job, nodes: Sequence[Node], inputs: Sequence[Input]) -> None:
     """Every node and this process see the same output and pool, the inputs, and the files that stages name."""
     token = secrets.token_hex(6)
-    folders = {"curate.output": job.settings.output, "curate.pool": job.pool}
+    folders = _folders(job)
     written = [storage.join(folder, _name(token, "driver")) for folder in folders.values()]
     try:
         for url in written:
@@ -121,9 +121,9 @@ def look(job: Job, node: str, token: str, inputs: Sequence[Input]) -> list[tuple
     """On a node: (dotted path, path, what is wrong) of what it does not see as the driver does. Writes only into places
     where it has found what the driver wrote."""
     faults: list[tuple[str, str, str] | ClipmillError] = []
-    for where, folder in (("curate.output", job.settings.output), ("curate.pool", job.pool)):
+    for where, folder in _folders(job).items():
         if not _reads(storage.join(folder, _name(token, "driver")), token):
-            faults.append((where, folder, f"what {_DRIVER} has written there is not seen"))
+            faults.append((where, folder, "what the process that was started has written there is not seen"))
             continue
         try:
             storage.publish_bytes(storage.join(folder, _name(token, node)), token.encode())
@@ -137,7 +137,7 @@ def look(job: Job, node: str, token: str, inputs: Sequence[Input]) -> list[tuple
             continue
         if size != each.bytes:
             faults.append(
-                (each.where, each.path, f"it has {size} bytes there and {each.bytes} where the run was started")
+                (each.where, each.path, f"it has {size} bytes there and {each.bytes} where the job was started")
             )
     try:
         check_files(job, range(len(job.settings.stages)))
@@ -146,7 +146,9 @@ def look(job: Job, node: str, token: str, inputs: Sequence[Input]) -> list[tuple
     return faults
 
 
-_DRIVER = "the process that was started"
+def _folders(job: Job) -> dict[str, str]:
+    """Dotted path -> what all nodes write to."""
+    return {"curate.output": job.settings.output, "curate.pool": job.pool}
 
 
 def _raise_first(node: Node, faults: Sequence[tuple[str, str, str] | ClipmillError]) -> None:

@@ -10,14 +10,14 @@ A slot is a range of uids, as a bucket is, but of as many uids as hold SLOT_ROWS
 slots mean fewer and larger reads. How many there are never changes the result.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from curation.job import Job
 from curation.pool import redirects
 from curation.pool.redirects import HOPS, Followed
 from curation.pool.store import REDIRECTS
-from curation.runner.cluster import Call
+from curation.runner.cluster import Call, Do
 from curation.table import parquet, uids
 from pipeline import storage
 from pipeline.errors import DataError
@@ -25,7 +25,6 @@ from pipeline.errors import DataError
 SLOT_ROWS = 200_000
 _FOLLOWED = "followed.json"
 _SORTED = {"asked": "at", "found": "origin", "reached": "uid"}
-Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
 
 
 def follow(job: Job, counts: Mapping[str, Mapping[str, int]], do: Do) -> None:
@@ -54,8 +53,7 @@ def follow(job: Job, counts: Mapping[str, Mapping[str, int]], do: Do) -> None:
 
 def _slots(rows: int, buckets: int) -> int:
     """A power of two of at most `buckets`."""
-    wanted = max(1, -(-rows // SLOT_ROWS))
-    return min(buckets, 1 << (wanted - 1).bit_length())
+    return min(buckets, uids.power_of_two(-(-rows // SLOT_ROWS)))
 
 
 def _file(job: Job, name: str) -> str:

@@ -3,18 +3,17 @@
 A unit of work is a state file that vouches for its files. Each is hashed once, by tasks, before anything reads it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from curation.job import Job, Segment
 from curation.pool.store import part_folder
 from curation.runner import exchange, tasks
-from curation.runner.cluster import Call
+from curation.runner.cluster import Call, Do
 from pipeline import storage
 from pipeline.log import get_logger
 
 log = get_logger("curation")
-Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]  # runs calls under a label, counting units
 
 
 def recheck_segments(job: Job, do: Do) -> None:

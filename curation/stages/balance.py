@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.balancing import keep_probability, threshold_t
-from curation.methods.lots import NONE, Lots, Unit, lots_of
+from curation.methods.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
 from curation.stage import Global, Verdicts

@@ -26,6 +26,14 @@ _SETTLED = pa.schema(
         ("pairs", pa.int64()),
     ]
 )
+_FOLDED = pa.schema(
+    [
+        ("site", pa.string()),
+        ("section", pa.string()),
+        ("text", pa.uint64()),  # of a template, null: the row is of a section that was judged
+        ("goes", pa.bool_()),
+    ]
+)
 
 
 class SiteBoilerplate(Global):
@@ -96,23 +104,21 @@ class SiteBoilerplate(Global):
         return sorted(found)
 
     def fold(self, settled: pa.Table) -> pa.Table:
-        """The rows of what goes: sections by the mean of the whole crawl, captions as they are."""
+        """Templates, and the judged sections of every site that loses one: a section too small for a judgement of its
+        own goes with the rest, so the names of those that stay are needed, too."""
         rows = settled.to_pylist()
         bad, num = (sum(row[name] for row in rows if row["site"] is None) for name in ("bad", "pairs"))
         mean = min(bad / max(num, 1), self.max_share / 2)
-        kept = [row for row in rows if row["text"] is not None]
+        folded = [{**row, "goes": True} for row in rows if row["text"] is not None]
         sections = [(r["site"], r["section"], r["bad"], r["pairs"]) for r in rows if r["section"] is not None]
         for site, found in _by_site(sections).items():
             names = sorted(found)
             counts = np.array([found[name] for name in names], np.float64)
             shares = section_shares(counts[:, 0], counts[:, 1], mean, self.prior_pairs)
-            gone = [name for name, share in zip(names, shares, strict=True) if share > self.max_share]
-            kept += [{"site": site, "section": name, "text": None, "bad": 0, "pairs": 0} for name in gone]
-            # A section too small for a judgement of its own goes with the rest: the names of the others are needed.
-            if "" in gone:
-                kept += [{"site": site, "section": name, "text": None, "bad": -1, "pairs": 0}
-                         for name in names if name not in gone]  # fmt: skip
-        return pa.Table.from_pylist(kept, schema=_SETTLED)
+            goes = (shares > self.max_share).tolist()
+            judged = zip(names, goes, strict=True) if any(goes) else ()
+            folded += [{"site": site, "section": name, "goes": each} for name, each in judged]
+        return pa.Table.from_pylist(folded, schema=_FOLDED)
 
     def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
         flat = explode(pairs)
@@ -120,7 +126,7 @@ class SiteBoilerplate(Global):
         texts = hashed_texts(flat).to_pylist()
         rows = folded.to_pylist()
         templates = {(row["site"], row["text"]) for row in rows if row["text"] is not None}
-        sections = {(row["site"], row["section"]): row["bad"] == 0 for row in rows if row["text"] is None}
+        sections = {(row["site"], row["section"]): row["goes"] for row in rows if row["text"] is None}
         reasons: list[str | None] = []
         details: list[str] = []
         for here, part, text in zip(site, section, texts, strict=True):

@@ -13,6 +13,11 @@ def uid_of_image(sha256: str) -> str:
     return hashlib.blake2b(bytes.fromhex(sha256), digest_size=16).hexdigest()
 
 
+def power_of_two(least: int) -> int:
+    """The smallest that is at least `least` (and 1): ranges of uids are cut into that many."""
+    return 1 << max(least - 1, 0).bit_length()
+
+
 def bucket_range(bucket: int, buckets: int) -> tuple[str, str]:
     """The half-open range [low, high) of uid text of one of `buckets` (a power of two up to 65,536) buckets."""
     step = 2**32 // buckets

@@ -1,6 +1,26 @@
 """Where things lie, for tests at any depth."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
-SHARED = ROOT.parent / "shared"  # development data beside the checkout; tests that use it skip where it is absent
+_DATA = ROOT.parent / "shared/data"  # of the developers, beside the checkout
+
+
+def shared_files(pattern: str) -> list[Path]:
+    """The development data of that pattern; the test is skipped, saying so, where there are none."""
+    found = sorted(_DATA.glob(pattern))
+    if not found:
+        pytest.skip(_needs(pattern))
+    return found
+
+
+def shared_params(pattern: str) -> list[Any]:
+    """As `shared_files`, to parametrise by."""
+    return sorted(_DATA.glob(pattern)) or [pytest.param(Path(pattern), marks=pytest.mark.skip(_needs(pattern)))]
+
+
+def _needs(pattern: str) -> str:
+    return f"needs ../shared/data/{pattern} beside the repository"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.emit import books, swap
+from curation.emit import book_tasks, swap
 from curation.job import make_job
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
@@ -57,7 +57,7 @@ def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch
 def test_the_old_dataset_stays_whole_until_the_new_one_is_complete(tmp_path, monkeypatch):
     before = curate(settings_of(tmp_path, 2), name="t", seed=0, quiet=True)
     files = small_crawl.outcome(tmp_path / "out")
-    monkeypatch.setattr(books, "publish_book", _fail)
+    monkeypatch.setattr(book_tasks, "publish_book", _fail)
     with pytest.raises(DataError, match="stop here"):
         curate(settings_of(tmp_path, 3), name="t", seed=0, quiet=True)
     assert small_crawl.outcome(tmp_path / "out") == files

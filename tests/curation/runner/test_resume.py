@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.emit import books, shards, swap
+from curation.emit import book_tasks, shards, swap
 from curation.runner import exchange, tasks
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
@@ -17,7 +17,7 @@ from tests.helpers import small_crawl
 # Where a run is cut off, and before which call of that function.
 CUTS = [
     (tasks, "ingest", 1), (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1), (exchange, "fold", 0),
-    (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1), (books, "publish_book", 0),
+    (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1), (book_tasks, "publish_book", 0),
     (swap, "_swap", 0),
 ]  # fmt: skip
 JUNK = [b"", b"{", b"null", b"[" * 50_000, b"\xff\xfe\x00", b'{"files": {}, "check": "0"}', b'{"counts": 3}']
@@ -124,7 +124,7 @@ def test_a_damaged_state_file_of_any_kind_is_one_line_and_made_again(reference, 
 
 def test_what_is_undamaged_is_not_done_again(tmp_path, monkeypatch):
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
-    cut_off(tmp_path, monkeypatch, books, "publish_book", 0)
+    cut_off(tmp_path, monkeypatch, book_tasks, "publish_book", 0)
     done = []
     for home, name in ((tasks._Run, "__init__"), (exchange.parquet, "publish_rows"), (shards, "write_shard")):
         real = getattr(home, name)

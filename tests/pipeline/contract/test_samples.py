@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from pipeline.contract.samples import SampleTar, split_name
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
-from tests.helpers.places import SHARED
+from tests.helpers.places import shared_params
 from tests.helpers.tars import header, packed, special, summed, tar_bytes
 
 ROLES = {"jpg": "image", "txt": "text", "json": "json"}
-EVAL = sorted((SHARED / "data/eval").glob("*/test/*.tar"))
 
 
 def read(path, data: bytes, tolerant: bool = False, roles=ROLES):
@@ -128,7 +127,7 @@ def test_names_are_cut_at_the_first_dot_of_the_file():
     assert {name: split_name(name) for name in cases} == cases
 
 
-@pytest.mark.parametrize("path", EVAL, ids=lambda path: "/".join(path.parts[-3:]))
+@pytest.mark.parametrize("path", shared_params("eval/*/test/*.tar"), ids=lambda path: "/".join(path.parts[-3:]))
 def test_a_real_tar_is_cut_alike_by_both_and_as_tarfile_would(tmp_path, path):
     data = path.read_bytes()
     with tarfile.open(path) as archive:

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from tests.helpers.places import SHARED
+from tests.helpers.places import shared_params
 from tests.helpers.tars import header, packed, special, summed, tar_bytes
 from tests.helpers.tiny_run import write_eval_set
 from training.evals.data import open_rows, read_lines
 from training.ranks.peers import Peers
-
-EVAL = sorted((SHARED / "data/eval").glob("*/test/nshards.txt"))
 
 
 def made(tmp_path: Path, content: bytes) -> str:
@@ -69,7 +67,7 @@ def test_rows_are_places_of_the_bytes_in_the_tar(tmp_path: Path) -> None:
     check_rows(path, "txt", 12)
 
 
-@pytest.mark.parametrize("number", EVAL, ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("number", shared_params("eval/*/test/nshards.txt"), ids=lambda path: path.parts[-3])
 def test_rows_of_real_sets_are_what_tarfile_reads(number: Path) -> None:
     label = "cls" if (number.parents[1] / "classnames.txt").exists() else "txt"
     check_rows(number.parents[1], label, None)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import ClipmillError, DataError, RecipeError
-from tests.helpers.places import SHARED
+from tests.helpers.places import shared_files
 from tests.helpers.simulated import run_simulated
 from tests.helpers.tiny_run import write_eval_set
 from training.evals import EVALS, ranking, zero_shot
@@ -158,13 +158,10 @@ def test_an_undecodable_image_is_named_and_not_left_out(tmp_path: Path, monkeypa
         load_images(rows[5:6], ImageSettings(), 8)
 
 
-EVAL_SETS = SHARED / "data/eval"
-
-
-@pytest.mark.skipif(not EVAL_SETS.is_dir(), reason="the development data is not beside this checkout")
 def test_the_development_sets_are_read_whole() -> None:
-    pairs = open_rows(Peers.alone(), str(EVAL_SETS / "clipart-retrieval"), "test", "txt")
-    images = open_rows(Peers.alone(), str(EVAL_SETS / "clipart-classes"), "test", "cls")
+    pairs_of, classes_of = (shared_files(f"eval/clipart-{name}")[0] for name in ("retrieval", "classes"))
+    pairs = open_rows(Peers.alone(), str(pairs_of), "test", "txt")
+    images = open_rows(Peers.alone(), str(classes_of), "test", "cls")
     assert (len(pairs), len(images)) == (476, 411)
     assert load_images(pairs[:32], ImageSettings(), 32).shape == (32, 3, 32, 32)
-    assert zero_shot.read_lines(str(EVAL_SETS / "clipart-classes"), "classnames.txt")[0] == "an animal"
+    assert zero_shot.read_lines(str(classes_of), "classnames.txt")[0] == "an animal"

@@ -12,9 +12,8 @@ from curation.sources.html.charset import codec_of, decode_page
 from curation.sources.html.page import best_candidate, read_page
 from curation.sources.html.tags import tags
 from curation.sources.urls import resolve
-from tests.helpers.places import SHARED
+from tests.helpers.places import shared_files
 
-CRAWL = SHARED / "data/crawl"
 PAGE = "http://e.org/dir/page.html"
 
 
@@ -262,9 +261,7 @@ def test_every_image_of_the_real_crawl_is_found_as_a_tree_builder_finds_it():
     from curation.sources.warc.http_message import parse_response
     from curation.sources.warc.records import read_records
 
-    file = CRAWL / "crawl-00003.warc.gz"
-    if not file.exists():
-        pytest.skip("needs ../shared/data/crawl beside the repository")
+    (file,) = shared_files("crawl/crawl-00003.warc.gz")
     pages = images = 0
     for item in read_records(str(file), 20 << 20):
         response = parse_response(item.block) if item.headers["warc-type"] == "response" else None

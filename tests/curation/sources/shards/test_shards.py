@@ -21,10 +21,8 @@ from pipeline.contract.dataset import open_dataset
 from pipeline.contract.pairs import parse_meta
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset
-from tests.helpers.places import SHARED
+from tests.helpers.places import shared_files
 from tests.helpers.warcs import png
-
-EVAL = SHARED / "data/eval/clipart-retrieval/test/0.tar"
 
 
 def tar(*members: tuple[str, bytes]) -> bytes:
@@ -237,10 +235,9 @@ def test_a_remote_tar_reads_as_a_local_one(tmp_path):
 
 
 def test_a_real_evaluation_tar_reads_whole(tmp_path):
-    if not EVAL.exists():
-        pytest.skip("needs ../shared/data/eval beside the repository")
-    got = Ingested.of(str(EVAL), tmp_path / "pool")
-    with tarfile.open(EVAL) as archive:
+    (path,) = shared_files("eval/clipart-retrieval/test/0.tar")
+    got = Ingested.of(str(path), tmp_path / "pool")
+    with tarfile.open(path) as archive:
         images = sum(name.endswith((".jpg", ".png", ".webp")) for name in archive.getnames())
     assert got.counts["images"] == images > 100
 

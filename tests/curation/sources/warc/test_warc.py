@@ -1,55 +1,23 @@
 """The WARC source into a real pool: what is kept, what is counted, and how it lives through damage."""
 
 import gzip
-import hashlib
 import io
 import random
 import time
-import zlib
 from pathlib import Path
 
-import brotli
-import pyarrow.parquet as pq
 import pytest
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
-from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_folder
+from curation.pool.store import PoolSink
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
 from pipeline.errors import DataError, RecipeError
+from tests.helpers.ingested import Ingested, images
 from tests.helpers.warcs import http, png, record, sha1, zipped
 
 HTML = b"<html lang=en><img src=/0.png alt='a cat'></html>"
-
-
-class Ingested:
-    """The rows and counts of one file read into a pool."""
-
-    def __init__(self, tmp_path: Path, data: bytes, name: str = "a.warc.gz", **settings: int) -> None:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-        source = SOURCES["warc"](paths=[str(path)], **settings)
-        (part,) = source.parts()
-        self.pool, self.part = str(tmp_path / "pool"), part.id
-        with PoolSink(self.pool, part.id) as sink:
-            self.counts = source.ingest(part, sink)
-            sink.finish(self.counts)
-        folder = part_folder(self.pool, part.id)
-        self.images = {row["url"]: row for row in pq.read_table(f"{folder}/images.parquet").to_pylist()}
-        self.occurrences = pq.read_table(f"{folder}/occurrences.parquet").to_pylist()
-
-    def body(self, url: str) -> bytes:
-        row = self.images[url]
-        return ImageReader(self.pool).read(ImagePlace(self.part, row["offset"], row["size"], row["sha256"]))
-
-    def bad(self) -> dict[str, int]:
-        return {name: count for name, count in self.counts.items() if name.startswith("bad_")}
-
-
-def images(count: int) -> list[bytes]:
-    return [record(f"http://e.org/{i}.png", http(png(i))) for i in range(count)]
 
 
 @pytest.mark.parametrize("pack", [zipped, lambda *all: b"".join(all), lambda *all: gzip.compress(b"".join(all))])
@@ -82,118 +50,6 @@ def test_files_of_another_writer_read_the_same(tmp_path):
     got = Ingested(tmp_path, file.getvalue())
     assert got.body("http://e.org/0.png") == png() and got.body("http://e.org/2.png") == png(2)
     assert got.bad() == {"bad_records:revisit": 1}
-
-
-def chunked(body: bytes, size: int = 7) -> bytes:
-    pieces = [body[i : i + size] for i in range(0, len(body), size)]
-    return b"".join(b"%x;ext=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\nTrailer: x\r\n\r\n"
-
-
-def raw_deflate(body: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-15)
-    return packer.compress(body) + packer.flush()
-
-
-CODED = {
-    "chunked": (chunked, ["Transfer-Encoding: chunked"]),
-    "gzip": (gzip.compress, ["Content-Encoding: gzip"]),
-    "gzip in two members": (lambda b: gzip.compress(b[:9]) + gzip.compress(b[9:]), ["Content-Encoding: gzip"]),
-    "deflate": (zlib.compress, ["Content-Encoding: deflate"]),
-    "raw deflate": (raw_deflate, ["Content-Encoding: deflate"]),
-    "br": (brotli.compress, ["Content-Encoding: br"]),
-    "both": (lambda b: chunked(gzip.compress(b)), ["Transfer-Encoding: chunked", "Content-Encoding: gzip"]),
-    "twice": (lambda b: gzip.compress(zlib.compress(b)), ["Content-Encoding: deflate", "Content-Encoding: gzip"]),
-    "undone by the crawler": (lambda b: b, ["Content-Encoding: gzip", "Transfer-Encoding: chunked"]),
-}
-
-
-@pytest.mark.parametrize("name", CODED)
-def test_codings_of_a_body_are_undone(tmp_path, name):
-    code, fields = CODED[name]
-    sent = code(png(3))
-    block = http(sent, "image/png", *fields)
-    for number, digest in enumerate([sha1(png(3)), sha1(sent), "sha256:" + hashlib.sha256(sent).hexdigest()]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        got = Ingested(folder, zipped(record("http://e.org/3.png", block, WARC_Payload_Digest=digest)))
-        assert got.body("http://e.org/3.png") == png(3)
-        assert got.bad() == {}
-
-
-MIB = 1 << 20
-BOMB = gzip.compress(gzip.compress(bytes(64 * MIB), 1))
-BAD_BODIES = {
-    "bomb": (http(gzip.compress(bytes(64 * MIB)), "image/png", "Content-Encoding: gzip"), "too_big"),
-    "nested bomb": (http(BOMB, "text/html", "Content-Encoding: gzip, gzip"), "too_big"),
-    "over the cap": (http(png() + bytes(3 * MIB)), "too_big"),
-    "page over the cap": (http(b"<html>" + b" " * 3 * MIB, "text/html"), "too_big"),
-    "lying chunks": (http(b"ff\r\nshort\r\n0\r\n\r\n", "image/png", "Transfer-Encoding: chunked"), "bad_http"),
-    "chunks without end": (http(chunked(png())[:-20], "image/png", "Transfer-Encoding: chunked"), "bad_http"),
-    "cut gzip": (http(gzip.compress(png())[:-9], "image/png", "Content-Encoding: gzip"), "short_body"),
-    "broken gzip": (http(b"\x1f\x8b\x08garbage", "image/png", "Content-Encoding: gzip"), "bad_encoding"),
-    "short": (http(png(), "image/png", "Content-Length: 999"), "short_body"),
-    "unknown coding": (http(png(), "image/png", "Content-Encoding: zpaq"), "unknown_encoding"),
-    "part of it": (http(png(), status="206 Partial Content"), "partial"),
-    "page for an image": (http(b"<html>removed</html>", "image/jpeg"), "not_image"),
-    "empty": (http(b""), "empty"),
-    "nothing to say": (http(b"", status="204 No Content"), "empty"),
-    "error": (http(png(), status="404 Not Found"), "status_4xx"),
-    "redirect": (http(b"", "text/html", "Location: /1.png", status="301 Moved"), "status_3xx"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_BODIES)
-def test_a_body_that_is_no_use_is_counted_and_its_answer_known(tmp_path, name):
-    block, reason = BAD_BODIES[name]
-    limits = {"max_image_bytes": 2 * MIB, "max_page_bytes": 2 * MIB}
-    got = Ingested(tmp_path, zipped(record("http://e.org/0.png", block), *images(2)[1:]), **limits)
-    row = got.images["http://e.org/0.png"]
-    counted = "bad_records:too_big" if len(block) > 2.5 * MIB else f"bad_bodies:{reason}"
-    assert got.bad() == {counted: 1}
-    assert row["sha256"] is None and row["offset"] is None
-    page = name.startswith("page")  # whatever else is wrong with it
-    problem = "not_image" if page and reason != "too_big" else "" if reason.startswith("status") else reason
-    assert row["problem"] == problem
-    assert row["extra"] == "" and row["location"] == ("http://e.org/1.png" if name == "redirect" else "")
-    assert got.body("http://e.org/1.png") == png(1), "what follows is read"
-
-
-@pytest.mark.parametrize(
-    ("status", "location", "led"),
-    [(status, "/b%7E.png#top", "http://e.org/b~.png") for status in (301, 302, 303, 307, 308)]
-    + [(status, "/b.png", "") for status in (200, 300, 304, 305, 404)]
-    + [
-        (302, "b.png", "http://e.org/a/b.png"),
-        (302, "?size=big", "http://e.org/a/0.png?size=big"),
-        (302, "../b.png", "http://e.org/b.png"),
-        (302, "//CDN.e.org:80/b.png", "http://cdn.e.org/b.png"),
-        (302, "https://user:word@e.org", "https://e.org/"),
-        (302, "/b\u00fc.png", "http://e.org/b%C3%BC.png"),
-        (302, "data:image/png;base64,AAAA", ""),
-        (302, "file:///etc/passwd", ""),
-        (302, "http://[/", ""),
-        (302, "", ""),
-    ],
-)
-def test_where_an_answer_leads_is_an_address_like_any_other(tmp_path, status, location, led):
-    block = http(b"", "text/html", f"Location: {location}", status=f"{status} X")
-    got = Ingested(tmp_path, zipped(record("http://e.org/a/0.png", block)))
-    assert got.images["http://e.org/a/0.png"]["location"] == led
-
-
-def test_a_bomb_costs_no_more_memory_than_the_cap(tmp_path):
-    resource = pytest.importorskip("resource")
-    Ingested(tmp_path, zipped(*images(1)))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (tmp_path / "bomb").mkdir()
-    bombs = zipped(
-        record("http://e.org/a", http(gzip.compress(bytes(300 * MIB), 1), "image/png", "Content-Encoding: gzip")),
-        record("http://e.org/b", http(bytes(100 * MIB))),
-    )
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # making them took the memory, reading must not
-    got = Ingested(tmp_path / "bomb", bombs, max_image_bytes=MIB)
-    assert got.bad() == {"bad_records:too_big": 1, "bad_bodies:too_big": 1}
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - max(held, before) < 100 * 1024  # KiB
 
 
 BAD_RECORDS = {

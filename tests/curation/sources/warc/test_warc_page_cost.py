@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.curation.sources.warc.test_warc import Ingested, images
+from tests.helpers.ingested import Ingested, images
 from tests.helpers.warcs import http, png, record, zipped
 
 

@@ -6,22 +6,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
-import pytest
 from fastwarc import ArchiveIterator
 
 from curation.pool.store import PoolSink
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
-from tests.helpers.places import SHARED
-
-CRAWL = SHARED / "data/crawl"
+from tests.helpers.places import shared_files
 
 
 def real_files() -> list[Path]:
-    files = sorted(CRAWL.glob("*.warc.gz"))
-    if not files:
-        pytest.skip("needs ../shared/data/crawl beside the repository")
-    return files
+    return shared_files("crawl/*.warc.gz")
 
 
 def test_records_of_the_real_crawl_are_those_that_fastwarc_reads():
@@ -53,7 +47,7 @@ def test_every_image_of_the_real_crawl_has_its_answer_and_its_text(tmp_path):
     assert total["records"] == 28130 and total["responses"] == 14061 and total["pages"] == 3756
     assert not any(name.startswith("bad_records") for name in total)
     outcome: dict[str, Counter] = {}
-    for line in (CRAWL / "truth.jsonl").open():
+    for line in shared_files("crawl/truth.jsonl")[0].open():
         row = json.loads(line)
         answer = found[row["url"]]
         state = "bytes" if answer["size"] else f"status {answer['status']}"

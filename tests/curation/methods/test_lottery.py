@@ -2,7 +2,7 @@
 
 import pytest
 
-from curation.methods.lots import NONE, lots_of
+from curation.methods.lottery import NONE, lots_of
 from curation.methods.mentions import mentions
 from pipeline.draws import keyed_uniform
 from tests.helpers.concepts import mentioning

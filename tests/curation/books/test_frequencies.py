@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pytest
 
-from curation.books import tally, words
+from curation.books import frequencies, tally
 
 
 def told(folder, buckets: list[list[str]], slots: int, seed: int = 0, size: int = 1) -> dict[str, list]:
@@ -17,10 +17,10 @@ def told(folder, buckets: list[list[str]], slots: int, seed: int = 0, size: int 
     for first in order.sample(firsts, len(firsts)):
         groups = buckets[first : first + size]
         tables = [
-            words.counted(what, pa.array(some, pa.string())) for some in groups for what in ("before", "language")
+            frequencies.counted(what, pa.array(some, pa.string())) for some in groups for what in ("before", "language")
         ]
-        words.publish(job, first, slots, tables)
-    return words.merged([words.tops(job, slot, firsts) for slot in order.sample(range(slots), slots)])
+        frequencies.publish(job, first, slots, tables)
+    return frequencies.merged([frequencies.tops(job, slot, firsts) for slot in order.sample(range(slots), slots)])
 
 
 def expected(buckets: list[list[str]], most: int) -> list[tuple[str, int]]:
@@ -50,11 +50,11 @@ def test_a_crawl_of_made_up_languages_ends_in_a_sum(tmp_path):
     buckets = [[f"x-{bucket}-{n}" for n in range(300)] + ["en"] * 9 for bucket in range(5)]
     found = told(tmp_path, buckets, 3)["language"]
     assert len(found) == 1001 and found[0] == ("en", 45) and sum(pairs for _, pairs in found) == 5 * 309
-    assert found[-1] == (words.OTHERS, 5 * 309 - 45 - 999)
+    assert found[-1] == (frequencies.OTHERS, 5 * 309 - 45 - 999)
 
 
 def test_slots_grow_with_the_pairs():
-    assert [words.slots_for(pairs) for pairs in (0, 1, 10**6, 10**9)] == [1, 1, 1, 250]
+    assert [frequencies.slots_for(pairs) for pairs in (0, 1, 10**6, 10**9)] == [1, 1, 1, 250]
 
 
 @pytest.mark.parametrize("buckets", [1, 16, 256, 512, 8192])
