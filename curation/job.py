@@ -1,24 +1,30 @@
 """What will be done and where it will lie, as pure data: segments, their digests, their files.
 
-Row-wise stages that follow each other and ask for the same resources form one segment, done by one task per bucket.
-A Global stage ends a segment (its survey) and opens the next (its judge); between them lies the exchange. A segment is
-named by the digest of everything it depends on, so that a rerun finds what is done and never what is stale.
+Stages that look at one pair at a time and ask for the same resources form one segment, done by one task per bucket. A
+stage that needs more (a Reduce, a Group, a Measure whose columns are kept) ends a segment, is settled between all
+buckets, and opens the next segment with its verdicts. A segment is named by the digest of everything it depends on, so
+that a rerun finds what is done and never what is stale.
 
     <output>/_work/<k>-<digest>/bucket-00000.parquet          pairs left after the segment
                                /bucket-00000.ledger.parquet   pairs it dropped
-                               /bucket-00000.notes.parquet    notes of the Global stage that ends it
+                               /bucket-00000.closing.pack     (or .parquet) what the stage that ends it asks for
                                /bucket-00000.before.parquet   (first segment) default captions and their counts
                                /bucket-00000.json             counts; written last: done
-                  /<k>-<digest>/settled-00000.parquet, folded...  the exchange that opens segment k
-                  /redirects-<digest>/...                         what redirects lead to, for the join
+                  /<k>-<closing digest>/...                   between segment k and the next (runner/closing.py)
+                  /redirects-<digest>/...                     what redirects lead to, for the join
 """
 
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pyarrow as pa
+
+from curation.images.probe import Probe
 from curation.settings import CurateSettings, PlacementSettings
-from curation.stage import Global, Stage, names_of
+from curation.stage import Context, Group, Measure, Reduce, Stage
+from curation.stage_order import names_of
 from curation.table.uids import power_of_two
 from pipeline import storage
 from pipeline.draws import keyed_u64
@@ -26,14 +32,17 @@ from pipeline.errors import DataError, RecipeError
 from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
-FORMAT = 2  # raise it when the files below change their meaning
+FORMAT = 3  # raise it when the files below change their meaning
 ROWS_PER_BUCKET = 200_000  # at most, so that a task holds a few hundred MB however large the crawl
+EMIT = "emit"
+"""The name under which the gate before the shards is reported, the last of every recipe."""
 _LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 1_000, 16, 65_536
 
 
 @dataclass(frozen=True)
 class Segment:
-    """opener, closer: index in settings.stages of the Global stage judged first, surveyed last; rows: row-wise ones."""
+    """opener, closer: number of the stage whose verdicts come first, that is asked for last; rows: those between.
+    digest: of all up to what is asked for; closing: of all up to what is answered."""
 
     index: int
     opener: int | None
@@ -42,11 +51,16 @@ class Segment:
     cpus: float
     gpus: float
     digest: str
+    closing: str
     is_last: bool
 
     @property
     def folder(self) -> str:
         return f"{self.index}-{self.digest}"
+
+    @property
+    def closing_folder(self) -> str:
+        return f"{self.index}-{self.closing}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class Job:
     names: tuple[str, ...]
     digest: str
     buckets: int
+    rows: int = 0  # mentions and images of all parts
     files: tuple["StageFile", ...] = ()  # that stages read, as they were where the job was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
@@ -92,13 +107,23 @@ class Job:
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
         return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
 
-    def exchange_file(self, segment: Segment, name: str) -> str:
-        return storage.join(self.work, segment.folder, name)
+    def closing_file(self, segment: Segment, name: str) -> str:
+        return storage.join(self.work, segment.closing_folder, name)
 
-    def seed_of(self, at: int) -> int:
-        """The seed of stage `at`: that of the recipe, and another one for the second of a kind and those after it."""
-        name = self.names[at]
-        return self.seed if name == self.settings.stages[at].kind else keyed_u64(self.seed, name)
+    def stage(self, at: int) -> Stage:
+        """Stage `at` of the recipe; behind the last of them the probe, where nothing else measures images."""
+        return self.settings.stages[at] if at < len(self.settings.stages) else Probe()
+
+    def context(self, at: int) -> Context:
+        """What stage `at` is told: its seed is that of the recipe, another one for the second of a kind and on."""
+        stage, name = self.stage(at), self.names[at]
+        seed = self.seed if name == stage.kind else keyed_u64(self.seed, name)
+        return Context(seed, self.rows, self.placement(stage).batch)
+
+    def buckets_of(self, uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """The bucket of each uid, int64."""
+        heads = np.fromiter((int(uid[:8], 16) for uid in uids.to_pylist()), np.int64, len(uids))
+        return heads * self.buckets >> 32
 
     def placement(self, stage: Stage) -> PlacementSettings:
         return self.settings.placement.get(stage.kind, PlacementSettings())
@@ -125,7 +150,8 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: in
         for at, stage in enumerate(settings.stages)
         for setting, found in stage.file_digests().items()
     )
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), digest, buckets, files)
+    names = (*names_of(settings.stages), EMIT)
+    return Job(settings, seed, parts, segments, names, digest, buckets, rows, files)
 
 
 def cut_for(job: Job, rows: int) -> Job:
@@ -146,35 +172,47 @@ def check_files(job: Job, stages: Iterable[int | None]) -> None:
         hint = "put the same file on every node, or name it by a path that all nodes share"
         expected = f"the digest {file.digest}, as where the job was started"
         try:
-            _, digest = job.settings.stages[file.stage].file_digests()[file.setting]
+            _, digest = job.stage(file.stage).file_digests()[file.setting]
         except RecipeError as error:
             raise DataError(where, f"node {node}: {error.found}", expected, hint) from None
         if digest != file.digest:
             raise DataError(where, f"node {node}: {file.path} has the digest {digest}", expected, hint)
 
 
+def asks_around(stage: Stage) -> bool:
+    """Whether it takes more than the pairs of one bucket, or columns that others may have measured."""
+    return isinstance(stage, (Reduce, Group)) or (isinstance(stage, Measure) and stage.store != "inline")
+
+
+def needs_probe(stages: Sequence[Stage]) -> bool:
+    """Whether no stage measures what the contract must know of an image."""
+    return not any(f.name == "width" for stage in stages if isinstance(stage.adds, tuple) for f in stage.adds)
+
+
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
+    stages = [*settings.stages, *([Probe()] if needs_probe(settings.stages) else [])]
     cuts: list[tuple[int | None, list[int], int | None]] = []  # opener, rows, closer
     opener: int | None = None
     rows: list[int] = []
-    for at, stage in enumerate(settings.stages):
-        if isinstance(stage, Global):
+    for at, stage in enumerate(stages):
+        if asks_around(stage):
             cuts.append((opener, rows, at))
             opener, rows = at, []
-        elif rows and _asks(settings, stage) != _asks(settings, settings.stages[rows[-1]]):
+        elif rows and _asks(settings, stage) != _asks(settings, stages[rows[-1]]):
             cuts.append((opener, rows, None))
             opener, rows = None, [at]
         else:
             rows.append(at)
     cuts.append((opener, rows, None))
-    segments, digest = [], start
+    segments, closing = [], start
     for index, (first, middle, last) in enumerate(cuts):
-        used = [i for i in (first, *middle, last) if i is not None]
         is_last = index == len(cuts) - 1
-        digest = digest_of([digest, [settings.stages[i].digest() for i in used], settings.emit if is_last else None])
-        asks = [_asks(settings, settings.stages[i]) for i in used] or [(1.0, 0.0)]
+        named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
+        digest = digest_of([closing, named, settings.emit if is_last else None])
+        closing = digest if last is None else digest_of([digest, stages[last].digest()])
+        asks = [_asks(settings, stages[i]) for i in middle] or [(1.0, 0.0)]
         cpus, gpus = max(a[0] for a in asks), max(a[1] for a in asks)
-        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, is_last))
+        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, closing, is_last))
     return tuple(segments)
 
 

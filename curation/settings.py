@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from curation.sources import SOURCES
-from curation.stage import ImageMeasure, TextMeasure
+from curation.stage import Measure
 from curation.stages import STAGES
 from pipeline.outputs import POOL
 from pipeline.settings import PathText, Settings, one_of
@@ -102,7 +102,7 @@ class CurateSettings(Settings):
         for kind, placement in value.items():
             if kind not in stages:
                 raise ValueError(f"the stage {kind!r} is not in stages")
-            if placement.batch is not None and not isinstance(stages[kind], (ImageMeasure, TextMeasure)):
+            if placement.batch is not None and not isinstance(stages[kind], Measure):
                 raise ValueError(f"{kind} is given whole buckets, so expected no batch for it")
         return value
 

@@ -8,6 +8,7 @@ from curation.job import Job
 from curation.methods.concepts import entry_counts, read_entries
 from curation.stages.balance import Balance
 from curation.stages.concept_match import ConceptMatch
+from curation.states import last_state
 from pipeline import storage
 from pipeline.outputs import ENTRY_COUNTS
 
@@ -34,8 +35,8 @@ def counted(job: Job) -> Counted | None:
     if not is_counted(job):
         return None
     match = [stage for stage in job.settings.stages if isinstance(stage, ConceptMatch)][-1]
-    opened = [s for s in job.segments if s.opener is not None and isinstance(job.settings.stages[s.opener], Balance)]
-    folded = storage.read_parquet(job.exchange_file(opened[-1], "folded.parquet"))
+    closed = [s for s in job.segments if s.closer is not None and isinstance(job.stage(s.closer), Balance)]
+    folded = last_state(job, closed[-1])
     entry, before = folded.column("entry").to_numpy(), folded.column("count").to_numpy()
     t = folded.column("t")[0].as_py() if folded.num_rows else float("inf")
     return Counted(match.mode, read_entries(match.entries), entry[entry >= 0], before[entry >= 0], t)

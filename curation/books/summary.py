@@ -15,7 +15,7 @@ Rows = list[dict[str, Any]]
 
 def shown_rows(job: Job, tally: dict[str, Any]) -> Rows:
     """The rows that have a picture in the report. Who opted out did so from being shown around, too: not those."""
-    hidden = {name for name, stage in zip(job.names, job.settings.stages, strict=True) if stage.hides_images}
+    hidden = {name for name, stage in zip(job.names, job.settings.stages, strict=False) if stage.hides_images}
     shown = [some for label, some in tally["drops"].items() if label.split(".")[0] not in hidden]
     rows = [*tally["kept"], *(row for some in shown for row in some)]
     return rows + [row for group in tally["groups"] for row in (group["survivor"], *group["removed"])]

@@ -123,7 +123,7 @@ def _drops(job: Job, gone: pa.Table) -> dict[str, list[dict[str, Any]]]:
 
 def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
     """survivor -> its removed copies here, of the first `GROUPS` survivors in keyed order."""
-    names = [n for n, stage in zip(job.names, job.settings.stages, strict=True) if stage.detail_is_survivor]
+    names = [n for n, stage in zip(job.names, job.settings.stages, strict=False) if stage.detail_is_survivor]
     is_uid = pc.match_substring_regex(gone.column("detail"), "^[0-9a-f]{32}$")
     is_copy = pc.is_in(gone.column("stage"), pa.array(names, pa.string()))
     removed = gone.filter(pc.and_(is_copy, pc.fill_null(is_uid, False)))

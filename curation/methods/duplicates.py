@@ -1,14 +1,14 @@
 """Groups of pairs that show the same picture: who survives, and what becomes of the captions of the others.
 
-Used by the stages exact_duplicates and perceptual_duplicates. They say which pairs are alike (`settle`); from there on
-all is common: groups are the connected components of "alike", or each removed pair is alike to its own survivor; one
-survivor a group by a stated order; captions of removed copies go to the survivor where `shows_the_same` vouches for it.
+Used by the stages exact_duplicates and perceptual_duplicates. They say which pairs are alike; what is common is here:
+the order in which pairs survive, finding the best of all that share a key, and handing the captions of removed copies
+to the survivor where `shows_the_same` vouches for it. Nothing is gathered in one place: a pair is told its survivor, a
+survivor is told its new captions.
 
-Members: the table between settle and fold, a row per pair that is like another one:
-    uid | the rank columns | what shows_the_same needs | same: uid of the pair it is identical to, or null | links: uids
-    it is alike to | captions?
+A pair is named by its rank, a text that sorts the better the sooner and ends in the uid.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,14 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import Global, Verdicts
+from curation.stage import GROUP, NO_NOTES, Context, Group, Told, Verdicts
 from curation.table import captions
 from curation.table.arrow import whole
+from pipeline.draws import hashed_u64
 
 Criterion = Literal["area", "num_captions", "longest_caption"]
 
+SAME, SIZES, CAPTIONS = "same", "sizes", "captions"
+_UID = 32  # digits
+_DIGITS, _MOST = 12, 16**12 - 1
+BEST = pa.schema([("key", pa.string()), ("rank", pa.string()), ("size", pa.int64())])
 
-class Duplicates(Global):
+
+class Duplicates(Group):
     """What both duplicate stages let a recipe say.
 
     survivor        who stays, by the first criterion that differs, the greater the better: area (width x height),
@@ -37,136 +43,153 @@ class Duplicates(Global):
     """
 
     detail_is_survivor: ClassVar[bool] = True
+    after_first: ClassVar[tuple[str, ...]] = ("merge_captions", "max_captions", "drop_over")
 
     survivor: tuple[Criterion, ...] = ("area", "num_captions", "longest_caption")
     merge_captions: bool = True
     max_captions: int = Field(20, ge=1)
     drop_over: int | None = Field(None, ge=2)
 
-    def fold(self, settled: pa.Table) -> pa.Table:
-        members, same, links = graph(settled)
-        return self.elect(members, components(np.concatenate([same, links]), members.num_rows))
+    def ranks(self, pairs: pa.Table) -> pa.Array:
+        """The rank of each pair."""
+        values = [np.minimum(_criterion(name, pairs), _MOST).tolist() for name in self.survivor]
+        uids = pairs.column("uid").to_pylist()
+        if not values:
+            return pa.array(uids, pa.string())
+        keys = ("".join(f"{_MOST - value:0{_DIGITS}x}" for value in row) for row in zip(*values, strict=True))
+        return pa.array([key + uid for key, uid in zip(keys, uids, strict=True)], pa.string())
 
-    def elect(self, members: pa.Table, group: np.ndarray) -> pa.Table:
-        """From members (a row per uid) and their group numbers: uid, survivor, size of the group, and captions, which
-        hold the merged list in the survivor's row."""
-        order = self.ranked(members)
-        head = np.full(group.max(initial=-1) + 1, -1)
-        head[group[order[::-1]]] = order[::-1]  # the last write is the best of the group
-        survivor = head[group]
-        size = np.bincount(group, minlength=len(head))[group]
-        uids = whole(members.column("uid"))
-        folded = pa.table({"uid": uids, "survivor": uids.take(pa.array(survivor)), "size": size})
-        if "captions" in members.column_names:
-            gives = self.shows_the_same(members, survivor) | (survivor == np.arange(len(survivor)))
-            folded = folded.append_column("captions", self._merged(members, order[gives[order]], survivor))
-        return folded
+    def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
+        """The rank of the pair that each is alike to and stays for it, its own if it stays; null if it is not judged."""
+        raise NotImplementedError
 
-    def shows_the_same(self, members: pa.Table, survivor: np.ndarray) -> np.ndarray:
-        """Whether what is said of each member holds for the member at row survivor[i] too, bool. Asked of the two
+    def sizes(self, pairs: pa.Table, told: Told, survivors: pa.Array) -> pa.Array:
+        """How many pairs have the survivor of each; null: one."""
+        counted = told.of(SIZES, BEST)
+        return counted.column("size").take(pc.index_in(survivors, whole(counted.column("key")))).combine_chunks()
+
+    def size_notes(self, survivors: pa.Array) -> pa.Table:
+        """One for each pair: how many there are of a survivor is told to all who have it."""
+        known = pc.drop_null(survivors)
+        return best_notes(known, known)
+
+    def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
+        """What `shows_the_same` needs of each pair."""
+        return {}
+
+    def shows_the_same(self, copies: pa.Table, survivors: pa.Table) -> np.ndarray:
+        """Whether what is said of each copy holds for the survivor in the same row too, bool. Asked of the two
         themselves: that both are alike to a third one says nothing."""
-        return np.ones(len(survivor), bool)
+        return np.ones(copies.num_rows, bool)
 
-    def ranked(self, members: pa.Table) -> np.ndarray:
-        """Row numbers, best first."""
-        keys = [(criterion, "descending") for criterion in self.survivor]
-        return pc.sort_indices(members, [*keys, ("uid", "ascending")]).to_numpy()
+    def caption_notes(self, pairs: pa.Table, told: Told) -> pa.Table:
+        """A note of each pair in a group of several, to its survivor: the rank, what is seen of it, its captions."""
+        survivors, ranks = self.survivors(pairs, told), self.ranks(pairs)
+        several = pc.fill_null(pc.not_equal(survivors, ranks), False)
+        heads = pc.fill_null(pc.and_(pc.equal(survivors, ranks), self.leads(pairs, told)), False)
+        rows = pa.array(np.flatnonzero(pc.or_(several, heads).to_numpy(zero_copy_only=False)))
+        names = pc.utf8_slice_codeunits(survivors.take(rows), -_UID)
+        columns = {"uid": names, "survivor": survivors.take(rows), "rank": ranks.take(rows)}
+        columns |= {name: whole(column).take(rows) for name, column in self.seen(pairs).items()}
+        columns["captions"] = captions.column(pairs).take(rows)
+        return pa.table(columns).append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
 
-    def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
-        at = pc.index_in(whole(pairs.column("uid")), value_set=whole(folded.column("uid")))
-        own = folded.drop_columns([n for n in ("captions",) if n in folded.column_names]).take(at)
-        removed = pc.fill_null(pc.not_equal(own.column("survivor"), own.column("uid")), False)
-        reason = pc.if_else(removed, pa.scalar("copy"), pa.scalar(None, pa.string()))
-        if self.drop_over is not None:
-            huge = pc.fill_null(pc.greater(own.column("size"), self.drop_over), False)
-            reason = pc.if_else(huge, pa.scalar("too_many_copies"), reason)
-        detail = pc.if_else(pc.is_valid(reason), own.column("survivor"), pa.scalar(None, pa.string()))
-        if "captions" not in folded.column_names or not folded.num_rows:
-            return Verdicts(reason=reason, detail=detail)
-        return Verdicts(reason=reason, detail=detail, captions=_with_merged(pairs, folded, at, reason))
+    def leads(self, pairs: pa.Table, told: Told) -> pa.Array:
+        """Whether each pair may have copies, if it stays: those that surely have none need not ask for captions."""
+        return pa.array(np.ones(pairs.num_rows, bool))
 
-    def _merged(self, members: pa.Table, order: np.ndarray, survivor: np.ndarray) -> pa.Array:
-        """The captions of the members at rows `order`, at the rows of their survivors."""
-        # Captions in the order they should stand: group by group, the survivor's own first, then by rank.
-        standing = order[np.argsort(survivor[order], kind="stable")]
-        flat = captions.explode(members.select(["captions"]).take(pa.array(standing)))
-        owner = survivor[standing][flat.column(captions.ROW).to_numpy()]
+    def hand_over(self, notes: pa.Table) -> pa.Table:
+        """uid of each survivor | captions: those of its copies, in order of rank, each text once, at most max_captions."""
+        notes = notes.sort_by([("survivor", "ascending"), ("rank", "ascending")])
+        survivor, rank = whole(notes.column("survivor")), whole(notes.column("rank"))
+        own = pc.index_in(survivor, value_set=rank)  # every survivor with a copy has a note of its own
+        gives = self.shows_the_same(notes, notes.take(own)) & pc.not_equal(survivor, rank).to_numpy(False)
+        given = notes.filter(pa.array(gives))
+        heads = pc.unique(whole(given.column("uid")))
+        flat = captions.explode(given)
+        owner = pc.index_in(whole(given.column("uid")), heads).to_numpy()[flat.column(captions.ROW).to_numpy()]
         text = whole(flat.column("text")).dictionary_encode()
-        code = owner * max(len(text.dictionary), 1) + text.indices.to_numpy()
-        own = standing[flat.column(captions.ROW).to_numpy()] == owner
+        code = owner.astype(np.int64) * max(len(text.dictionary), 1) + text.indices.to_numpy()
         first = np.zeros(len(code), bool)
         first[np.unique(code, return_index=True)[1]] = True
-        first |= own  # a survivor never loses a caption of its own
-        flat, owner, own = flat.filter(pa.array(first)), owner[first], own[first]
-        place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-        kept = own | (place < self.max_captions)
-        flat = flat.filter(pa.array(kept)).set_column(0, captions.ROW, pa.array(owner[kept]))
-        return captions.implode(flat, members.num_rows)
+        order = np.flatnonzero(first)[np.argsort(owner[first], kind="stable")]
+        place = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
+        order = order[place < self.max_captions]
+        flat = flat.take(pa.array(order)).set_column(0, captions.ROW, pa.array(owner[order].astype(np.int64)))
+        return pa.table({"uid": heads, "captions": captions.implode(flat, len(heads))})
+
+    def judge(self, pairs: pa.Table, told: Told, ctx: Context) -> Verdicts:
+        survivors = self.survivors(pairs, told)
+        removed = pc.fill_null(pc.not_equal(survivors, self.ranks(pairs)), False)
+        reason = pc.if_else(removed, pa.scalar("copy"), pa.scalar(None, pa.string()))
+        if self.drop_over is not None:
+            huge = pc.fill_null(pc.greater(self.sizes(pairs, told, survivors), self.drop_over), False)
+            reason = pc.if_else(huge, pa.scalar("too_many_copies"), reason)
+        uids = pc.utf8_slice_codeunits(survivors, -_UID)
+        detail = pc.if_else(pc.is_valid(reason), uids, pa.scalar(None, pa.string()))
+        if not self.merge_captions:
+            return Verdicts(reason=reason, detail=detail)
+        return Verdicts(reason=reason, detail=detail, captions=self._with_handed(pairs, told, reason))
+
+    def _with_handed(self, pairs: pa.Table, told: Told, reason: pa.Array) -> pa.Array:
+        """Each pair's captions and behind them those handed over, as far as there is room; it loses none of its own."""
+        old = captions.column(pairs)
+        handed = told.of(CAPTIONS, pa.schema([("uid", pa.string()), ("captions", old.type)]))
+        uids = pairs.column("uid").filter(pc.is_null(reason))
+        handed = handed.filter(pc.is_in(handed.column("uid"), uids.combine_chunks()))
+        if not handed.num_rows:
+            return old
+        rows = pc.index_in(whole(handed.column("uid")), whole(pairs.column("uid"))).to_numpy()
+        own, new = captions.explode(pairs), captions.explode(handed)
+        row = np.concatenate([own.column(captions.ROW).to_numpy(), rows[new.column(captions.ROW).to_numpy()]])
+        is_new = np.arange(len(row)) >= own.num_rows
+        order = np.lexsort([is_new, row])  # stable: own captions first, each in its order
+        flat = pa.concat_tables([own.drop_columns([captions.ROW]), new.drop_columns([captions.ROW])])
+        flat, row, is_new = flat.take(pa.array(order)), row[order], is_new[order]
+        text = whole(flat.column("text")).dictionary_encode()
+        code = row * max(len(text.dictionary), 1) + text.indices.to_numpy()
+        first = np.zeros(len(code), bool)
+        first[np.unique(code, return_index=True)[1]] = True
+        counts = ~is_new | first
+        place = np.cumsum(counts) - 1
+        place -= place[np.searchsorted(row, row)]  # the first of a pair counts: its own, or one that it lacks
+        stays = ~is_new | (first & (place < self.max_captions))
+        kept = flat.filter(pa.array(stays)).add_column(0, captions.ROW, pa.array(row[stays].astype(np.int64)))
+        return captions.implode(kept, pairs.num_rows)
 
 
-def rank_columns(pairs: pa.Table, with_captions: bool) -> pa.Table:
-    """uid, the rank columns and, if asked for, captions of each pair. Area is 0 where no stage has measured it."""
-    flat = captions.explode(pairs)
-    longest = np.zeros(pairs.num_rows, np.int64)
-    np.maximum.at(longest, flat.column(captions.ROW).to_numpy(), pc.utf8_length(flat.column("text")).to_numpy())
-    area = np.zeros(pairs.num_rows, np.int64)
-    if "width" in pairs.column_names:
-        area = pairs.column("width").to_numpy().astype(np.int64) * pairs.column("height").to_numpy()
-    counts = captions.counts(pairs.column("captions"))
-    ranks = {"uid": pairs.column("uid"), "area": area, "num_captions": counts, "longest_caption": longest}
-    return pa.table(ranks | ({"captions": pairs.column("captions")} if with_captions else {}))
+def best_notes(keys: pa.Array, ranks: pa.Array) -> pa.Table:
+    """Notes of pairs by what they may share."""
+    one = pa.array(np.ones(len(keys), np.int64))
+    return pa.table({GROUP: pa.array(hashed_u64(keys.to_pylist())), "key": keys, "rank": ranks, "size": one})
 
 
-def member_rows(ranks: pa.Table, at: np.ndarray, same: np.ndarray, links: list[list[str]] | None = None) -> pa.Table:
-    """Rows `at` of a rank table as members; `same` holds a row number or -1, `links` the uids each is alike to."""
-    uids = whole(ranks.column("uid"))
-    members = ranks.take(pa.array(at))
-    members = members.append_column("same", uids.take(pa.array(same, mask=same < 0)))
-    linked = pa.array(links if links is not None else [[]] * len(at), pa.list_(pa.string()))
-    return members.append_column("links", linked)
+def best_of(notes: pa.Table) -> pa.Table:
+    """One note for each key: the best rank, and how many pairs have the key."""
+    found = notes.group_by([GROUP, "key"]).aggregate([("rank", "min"), ("size", "sum")])
+    return found.rename_columns([GROUP, "key", "rank", "size"])
 
 
-def graph(settled: pa.Table) -> tuple[pa.Table, np.ndarray, np.ndarray]:
-    """Settled rows as members (one row per uid, sorted), and the edges that `same` and `links` draw between their row
-    numbers, each int64 [edge, 2] from the member that names to the one named."""
-    uids = whole(settled.column("uid"))
-    known, first = np.unique(uids.to_numpy(zero_copy_only=False).astype(str), return_index=True)
-    members = settled.take(pa.array(first, pa.int64())).drop_columns(["same", "links"])
-    names = pa.array(known.tolist(), pa.string())
-    own = _row_of(uids, names)
-    links = whole(settled.column("links"))
-    same = np.stack([own, _row_of(whole(settled.column("same")), names)], axis=1)
-    linked = np.stack([own[pc.list_parent_indices(links).to_numpy()], _row_of(links.flatten(), names)], axis=1)
-    return members, _plain_edges(same), _plain_edges(linked)
+def several(notes: pa.Table) -> pa.Table:
+    found = best_of(notes)
+    return found.filter(pc.greater(found.column("size"), 1))
 
 
-def _row_of(uids: pa.Array, names: pa.Array) -> np.ndarray:
-    """Place of each uid in `names`, int64; -1 for null."""
-    found = pc.index_in(uids, value_set=names, skip_nulls=True)
-    return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+def best_told(told: Told, keys: pa.Array) -> pa.Table:
+    """rank and size of the best pair with each of `keys`; null where no other pair has the key."""
+    best = told.of(SAME, BEST)
+    return best.take(pc.index_in(keys, whole(best.column("key")))).combine_chunks()
 
 
-def _plain_edges(edges: np.ndarray) -> np.ndarray:
-    edges = np.unique(edges, axis=0)
-    return edges[(edges[:, 1] >= 0) & (edges[:, 0] != edges[:, 1])]
-
-
-def components(edges: np.ndarray, num: int) -> np.ndarray:
-    """Group number of each of `num` nodes under the edges [edge, 2]."""
-    from scipy.sparse import coo_array  # half a second, which settings must not cost
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(len(edges), np.int8)
-    joined = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(num, num))
-    return connected_components(joined, directed=False)[1].astype(np.int64)
-
-
-def _with_merged(pairs: pa.Table, folded: pa.Table, at: pa.Array, reason: pa.Array) -> pa.Array:
-    """Each pair's captions, the merged list for survivors."""
-    old = captions.column(pairs)
-    new = whole(folded.column("captions")).cast(old.type)
-    uid = whole(pairs.column("uid"))
-    survives = pc.fill_null(pc.equal(whole(folded.column("survivor")).take(at), uid), False)
-    takes = pc.and_(survives, pc.is_null(reason))
-    index = pc.if_else(takes, pc.add(pc.cast(at, pa.int64()), len(old)), pa.array(np.arange(len(old))))
-    return pa.concat_arrays([old, new]).take(index)
+def _criterion(name: str, pairs: pa.Table) -> np.ndarray:
+    """int64 per pair. Area is 0 where no stage has measured it."""
+    if name == "num_captions":
+        return captions.counts(pairs.column("captions"))
+    if name == "longest_caption":
+        flat = captions.explode(pairs)
+        longest = np.zeros(pairs.num_rows, np.int64)
+        np.maximum.at(longest, flat.column(captions.ROW).to_numpy(), pc.utf8_length(flat.column("text")).to_numpy())
+        return longest
+    if "width" not in pairs.column_names:
+        return np.zeros(pairs.num_rows, np.int64)
+    return pairs.column("width").to_numpy().astype(np.int64) * pairs.column("height").to_numpy()

@@ -1,138 +1,102 @@
-"""Runs measure stages over the pairs of a bucket, computing only what no earlier job has computed.
+"""Measured columns, each named by what was measured: kept once for all buckets and recipes of a pool.
 
-    <pool>/columns/<stage digest>/<low>-<high>-<hash>.parquet   key | the stage's columns | reason
+    <pool>/columns/<stage digest>/<slots>-<hash of the file>.pack   key | the stage's columns | reason, cut by key
 
-A key is the sha256 of an image or the hash of a text. Files are only ever added, each whole; <low>-<high> is the
-range of uids whose bucket computed it, so that a job with other buckets finds it too. Removing <pool>/columns is safe.
+A key is a hash of the inputs' values (methods/units.py). A file is cut into ranges of keys, so that a task reads of
+each what lies in its own range. Files are only ever added, each whole, and merged when they are many; a key may stand
+in several, with the same row. A damaged file is removed and what it held is measured again. Removing <pool>/columns is
+safe.
 """
 
-import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.pool.column_files import measured_columns, publish_columns
-from curation.pool.store import PLACE, ImagePlace, ImageReader
-from curation.stage import ImageMeasure, MeasureImages, MeasureTexts, TextMeasure, Verdicts
-from curation.table import arrow, captions
+from curation.methods.units import KEY
+from curation.table import packs
+from curation.table.arrow import whole
 from pipeline import storage
+from pipeline.errors import DataError, StorageError
+from pipeline.log import get_logger
 
-IMAGE_BATCH, TEXT_BATCH = 64, 8192
-_KEEP_EVERY_S = 30.0  # a killed task loses at most this much measuring
-_KEY, _REASON = "key", "reason"
-
-
-class ColumnCache:
-    """The measured columns of one stage that the bucket of uids [low, high) may need."""
-
-    def __init__(self, pool: str, digest: str, low: str, high: str, fields: Sequence[pa.Field]) -> None:
-        self._folder, self._low, self._high = storage.join(pool, "columns", digest), low, high
-        self.schema = pa.schema([pa.field(_KEY, pa.string()), *fields, pa.field(_REASON, pa.string())])
-        self._found = [self.schema.empty_table()]
-
-    def load(self, keys: pa.Array) -> pa.Array:
-        """Reads what is known of `keys`; returns those that are not."""
-        for table in measured_columns(self._folder, self._low, self._high, self.schema):
-            self._found.append(table.filter(pc.is_in(table.column(_KEY), keys)))
-        return keys.filter(pc.invert(pc.is_in(keys, self._known())))
-
-    def _known(self) -> pa.Array:
-        return pa.concat_arrays([c for t in self._found for c in t.column(_KEY).chunks] or [pa.array([], pa.string())])
-
-    def keep(self, rows: list[pa.Table]) -> None:
-        """Publishes newly measured rows as one more file."""
-        table = pa.concat_tables(rows).combine_chunks()
-        publish_columns(self._folder, self._low, self._high, table)
-        self._found.append(table)
-
-    def take(self, keys: pa.Array) -> pa.Table:
-        """One row per key, without the key column."""
-        table = pa.concat_tables(self._found).combine_chunks()
-        return table.take(pc.index_in(keys, table.column(_KEY))).drop_columns([_KEY])
+log = get_logger("curation")
+_NAME = re.compile(r"(\d+)-[0-9a-f]{16}\.pack")
+MOST_FILES = 256
+"""More files than these are merged, so many at a time."""
 
 
-def measure_images(
-    pairs: pa.Table,
-    stage: ImageMeasure,
-    opened: Callable[[], MeasureImages],
-    cache: ColumnCache,
-    reader: ImageReader,
-    batch: int | None,
-) -> Verdicts:
-    """The stage's columns, and the reason (null keeps) of each pair."""
-    keys = arrow.whole(pairs.column("image_sha256"))
-    unknown = cache.load(pc.unique(keys))
-    todo = pairs.select(PLACE).filter(pc.is_in(pairs.column("image_sha256"), unknown))
-    todo = todo.sort_by([(name, "ascending") for name in PLACE])  # reads go forward through each tar
-    place_of: dict[str, ImagePlace] = {}
-    for place in map(ImagePlace._make, zip(*(column.to_pylist() for column in todo.columns), strict=True)):
-        place_of.setdefault(place.sha256, place)
+class Columns:
+    """The rows of one stage. `slots`: a power of two, how many ranges of keys a job works with."""
 
-    def measured() -> Iterator[pa.Table]:
-        function = opened()
-        for some in _batches(list(place_of.values()), batch or IMAGE_BATCH):
-            bodies = [reader.read(place) for place in some]
-            yield _keyed(cache.schema, [place.sha256 for place in some], function(bodies), stage.kind)
+    def __init__(self, pool: str, digest: str, schema: pa.Schema, slots: int) -> None:
+        self.folder, self.schema, self.slots = storage.join(pool, "columns", digest), schema, slots
 
-    _keep_all(cache, measured() if place_of else ())
-    columns = cache.take(keys)
-    return Verdicts(reason=arrow.whole(columns.column(_REASON)), columns=columns.drop_columns([_REASON]))
+    def files(self) -> list[str]:
+        return [name for name in storage.list_names(self.folder) if _NAME.fullmatch(name)]
 
+    def publish(self, rows: pa.Table) -> str:
+        """One more file; returns its name, which is of its content."""
+        rows = rows.sort_by(KEY)
+        at = key_slots(rows.column(KEY), self.slots)
+        named = pa.BufferOutputStream()
+        with pa.ipc.new_stream(named, rows.schema) as stream:
+            stream.write_table(rows.combine_chunks())
+        name = f"{self.slots}-{packs.hash_of(named.getvalue()):016x}.pack"
+        packs.publish_cut(storage.join(self.folder, name), rows, at, self.slots)
+        return name
 
-def measure_texts(
-    pairs: pa.Table, stage: TextMeasure, opened: Callable[[], MeasureTexts], cache: ColumnCache, batch: int | None
-) -> Verdicts:
-    """The captions with the stage's fields; no pair is dropped."""
-    encoded = pc.dictionary_encode(arrow.whole(captions.explode(pairs).column("text")))
-    words = encoded.dictionary.to_pylist()
-    hashes = pa.array([hashlib.blake2b(word.encode(), digest_size=16).hexdigest() for word in words], pa.string())
-    unknown = cache.load(hashes)
-    todo = np.flatnonzero(pc.is_in(hashes, unknown).to_numpy(zero_copy_only=False)).tolist() if len(unknown) else []
+    def read(self, first: int, stop: int, names: Sequence[str] | None = None) -> pa.Table:
+        """The rows whose keys lie in the slots [first, stop), each key once, sorted by it."""
+        found = [self._read(name, first, stop) for name in (self.files() if names is None else names)]
+        table = packs.concat([each for some in found for each in some], self.schema)
+        table = table.filter(pa.array(_inside(table.column(KEY), first, stop, self.slots))).sort_by(KEY)
+        keys = whole(table.column(KEY))
+        new = np.ones(len(keys), bool)
+        new[1:] = pc.not_equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0))).to_numpy(False)
+        return table.filter(pa.array(new)).combine_chunks()
 
-    def measured() -> Iterator[pa.Table]:
-        function = opened()
-        for some in _batches(todo, batch or TEXT_BATCH):
-            keys = hashes.take(pa.array(some)).to_pylist()
-            yield _keyed(cache.schema, keys, function([words[i] for i in some]), stage.kind)
+    def _read(self, name: str, first: int, stop: int) -> list[pa.Table]:
+        match = _NAME.fullmatch(name)
+        slots = int(match[1]) if match else 1
+        low, high = first * slots // self.slots, -(-stop * slots // self.slots)
+        url = storage.join(self.folder, name)
+        try:
+            return [each.select(self.schema.names).cast(self.schema) for each in packs.read_pack(url, low, high)]
+        except (DataError, KeyError, pa.ArrowException):
+            log.warning("%s: damaged; its columns are measured again", storage.shown(url))
+            storage.remove(url)
+        except StorageError:
+            if storage.exists(url):
+                raise  # else merged into another one meanwhile, or removed
+        return []
 
-    _keep_all(cache, measured() if todo else ())
-    columns = cache.take(hashes.take(encoded.indices)).drop_columns([_REASON])
-    fielded = captions.with_fields(pairs, columns).column("captions")
-    return Verdicts(reason=pa.nulls(pairs.num_rows, pa.string()), captions=fielded)
+    def merge(self, names: Sequence[str]) -> str:
+        """The rows of some files as one file, slot by slot; these are removed."""
+        tables = (self.read(slot, slot + 1, names) for slot in range(self.slots))
+        name = f"{self.slots}-{packs.hash_of(' '.join(sorted(names)).encode()):016x}.pack"
+        packs.publish_pack(storage.join(self.folder, name), tables, self.slots)
+        for old in names:
+            if old != name:
+                storage.remove(storage.join(self.folder, old))
+        return name
 
-
-def _keep_all(cache: ColumnCache, measured: Iterator[pa.Table] | tuple) -> None:
-    waiting: list[pa.Table] = []
-    since = time.monotonic()
-    for table in measured:
-        waiting.append(table)
-        if time.monotonic() - since > _KEEP_EVERY_S:
-            cache.keep(waiting)
-            waiting, since = [], time.monotonic()
-    if waiting:
-        cache.keep(waiting)
-
-
-def _keyed(schema: pa.Schema, keys: list[str], table: pa.Table, kind: str) -> pa.Table:
-    """Checks what a stage measured against what it promised."""
-    if table.num_rows != len(keys):
-        raise ValueError(f"{kind} measured {table.num_rows} rows for {len(keys)} inputs")
-    columns = []
-    for f in schema:
-        if f.name == _KEY:
-            columns.append(pa.array(keys, pa.string()))
-        elif f.name in table.schema.names:
-            columns.append(table.column(f.name).cast(f.type))
-        elif f.name == _REASON:
-            columns.append(pa.nulls(len(keys), pa.string()))
-        else:
-            raise ValueError(f"{kind} measured no column {f.name!r}; found {', '.join(table.schema.names)}")
-    return pa.table(columns, schema=schema)
+    def to_merge(self) -> Iterator[list[str]]:
+        """Groups of files to be merged, none when they are few."""
+        names = self.files()
+        if len(names) > MOST_FILES:
+            yield from (names[at : at + MOST_FILES] for at in range(0, len(names), MOST_FILES))
 
 
-def _batches(rows: list, size: int) -> Iterator[list]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def key_slots(keys: pa.Array | pa.ChunkedArray, slots: int) -> np.ndarray:
+    """The range that each key (hex) lies in, int64: equal ranges, `slots` a power of two up to 65,536."""
+    heads = pc.utf8_slice_codeunits(whole(keys), 0, 4).to_pylist()
+    numbers = np.fromiter((int(head, 16) for head in heads), np.int64, len(heads))
+    return numbers * slots >> 16
+
+
+def _inside(keys: pa.ChunkedArray, first: int, stop: int, slots: int) -> np.ndarray:
+    at = key_slots(keys, slots)
+    return (at >= first) & (at < stop)

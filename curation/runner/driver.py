@@ -11,17 +11,16 @@ from typing import Any
 
 from curation.books import frequencies, ledger, summary, tally, thumbnails
 from curation.emit import book_tasks, ownership, shards, swap, turns
-from curation.emit.gate import EMIT
-from curation.job import Job, Segment, cut_for, make_job
+from curation.job import EMIT, Job, Segment, cut_for, make_job
 from curation.pool.join import POOL
 from curation.pool.store import ROWS, part_counts
-from curation.runner import exchange, redirects, resume, tasks
+from curation.runner import redirects, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
 from curation.sources.source import Part
-from curation.stage import check_stages
+from curation.stage_order import check_stages
 from curation.stages import STAGES
 from pipeline import storage
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
@@ -163,6 +162,7 @@ class _Driver:
 
     def _begin(self, job: Job) -> None:
         self._job, self._buckets = job, range(job.buckets)
+        self._asked: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
         self._place.give(job)
 
     def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
@@ -215,17 +215,9 @@ class _Driver:
         job = self._job
         found = {bucket: counts for bucket in self._buckets if (counts := tasks.read_counts(job, here, bucket))}
         todo = [bucket for bucket in self._buckets if bucket not in found]
-        if todo and here.opener is not None and not exchange.is_folded(job, here):
-            opener, asks = job.names[here.opener], job.placement(job.settings.stages[here.opener])
-            settle = [
-                Call(tasks.settle, (here.index, slot), f"stage {opener}, slot {slot}", asks.cpus, asks.gpus)
-                for slot in self._buckets
-            ]
-            for _ in self._do(settle, f"{opener}: compare", "slots"):
-                pass
-            fold = Call(tasks.fold, (here.index,), f"stage {opener}, folding", asks.cpus, asks.gpus)
-            for _ in self._place.run([fold]):
-                pass
+        if todo and here.opener is not None:
+            before = self._job.segments[here.index - 1]
+            tasks.closer_of(job, before).close(job, before, self._asked[before.index], self._do)
         label = ", ".join(self._stage_names(here))
         calls = [
             Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", here.cpus, here.gpus)
@@ -233,6 +225,7 @@ class _Driver:
         ]
         for call, counts in self._do(calls, label, "buckets", len(found)):
             found[call.args[1]] = counts
+        self._asked[here.index] = found
         self._free_before(here)
         totals: list[ledger.Counts] = []
         for bucket in self._buckets:
@@ -254,9 +247,8 @@ class _Driver:
         before = self._job.segments[here.index - 1]
         for bucket in self._buckets:
             storage.remove(self._job.file(before, bucket, ".parquet"))
-            storage.remove(self._job.file(before, bucket, ".notes.parquet"))
-            storage.remove(self._job.exchange_file(here, f"settled-{bucket:05d}.json"))
-            storage.remove(self._job.exchange_file(here, f"settled-{bucket:05d}.parquet"))
+            for asked in tasks.ASKED:
+                storage.remove(self._job.file(before, bucket, asked))
 
     def _reconciled(self, stages: list[ledger.Counts]) -> list[int]:
         """Pairs left in each bucket; an error of ours when the funnel does not come out at zero."""

@@ -1,84 +1,91 @@
-"""The exchange of a Global stage: notes of every bucket meet by group, results go back to the buckets.
+"""What every bucket has for every slot, brought together: packs of the sources, merged in groups when they are many.
 
-Everything goes through files in the working folder: memory is bounded by one bucket or one slot, and a rerun goes on
-where the last one stopped. There are as many slots as buckets; a group's slot is a hash of its number, because a
-stage's groups may be anything (a count, a hash, a cluster).
+Everything goes through files in the working folder: memory is bounded by a run of slots, and a rerun goes on where the
+last one stopped. Of S sources and T readers direct reading costs 2 S T reads; above FAN sources each group of FAN is
+merged into one pack first, which reads every byte once more and leaves 2 (S / FAN) T.
 """
 
-import numpy as np
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from curation.job import Job, Segment
-from curation.stage import Global
-from curation.table import arrow, parquet, uids
+from curation.runner.cluster import Call, Do
+from curation.table import packs
 from pipeline import storage
-from pipeline.draws import mixed
-from pipeline.errors import DataError
 
-GROUP, SLOT = "group", "_slot"
-_DONE, _FOLDED = "folded.json", "folded.parquet"
-
-
-def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
-    """The slot of each uint64 group: scattered first, so that near numbers part."""
-    scattered = mixed(arrow.whole(groups).to_numpy(zero_copy_only=False))
-    return (scattered % np.uint64(slots)).astype(np.int32)
+FAN = 256
+"""Sources read one by one; more are merged, so many at a time."""
+FROM = "_bucket"
+"""The column that says which bucket a row came from."""
+Combine = Callable[[pa.Table], pa.Table]
 
 
-def publish_notes(job: Job, here: Segment, bucket: int, notes: pa.Table) -> storage.Note:
-    """Notes sorted by slot, so that a slot reads only its rows. Returns size and hash of their file."""
-    if here.closer is not None and (GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64()):
-        name = job.names[here.closer]
-        raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
-    slots = pa.array(slots_of(notes.column(GROUP), job.buckets), pa.int32())
-    notes = notes.append_column(SLOT, slots)
-    order = pc.sort_indices(notes.select([SLOT]), [(SLOT, "ascending")])
-    return parquet.publish_rows(job.file(here, bucket, ".notes.parquet"), notes.take(order))
+class Sources(NamedTuple):
+    """Packs of one exchange: of every bucket, or of every group of buckets. `name` tells exchanges of a segment apart."""
+
+    urls: tuple[str, ...]
+
+    def read(self, first: int, stop: int) -> list[pa.Table]:
+        """What all have for the slots [first, stop)."""
+        return [table for url in self.urls for table in packs.read_pack(url, first, stop)]
 
 
-def settle(job: Job, here: Segment, slot: int, stage: Global) -> None:
-    name = f"settled-{slot:05d}"
-    if _is_done(job, here, f"{name}.json"):
+def groups_of(number: int) -> list[range]:
+    """The sources of each merged pack; none when they are read one by one."""
+    if number <= FAN:
+        return []
+    return [range(at, min(at + FAN, number)) for at in range(0, number, FAN)]
+
+
+def merged(job: Job, here: Segment, name: str, urls: list[str], do: Do, label: str, call: Callable) -> list[str]:
+    """The urls to read from: those given, or of packs merged from them by `call(job, index, name, group, urls)`."""
+    groups = groups_of(len(urls))
+    if not groups:
+        return urls
+    calls = [
+        Call(call, (here.index, name, at, [urls[i] for i in group]), f"{label}: bring together")
+        for at, group in enumerate(groups)
+    ]
+    for _ in do(calls, f"{label}: bring together", "groups"):
+        pass
+    return [job.closing_file(here, f"{name}-merged-{at:05d}.pack") for at in range(len(groups))]
+
+
+def merge(job: Job, index: int, name: str, at: int, urls: list[str], combine: Combine | None = None) -> None:
+    """Merges some packs into one, a slot at a time."""
+    here = job.segments[index]
+    state = f"{name}-merged-{at:05d}.json"
+    if is_done(job, here, state):
         return
-    before = job.segments[here.index - 1]
-    urls = [job.file(before, bucket, ".notes.parquet") for bucket in range(job.buckets)]
-    notes = arrow.concat([parquet.read_range(each, SLOT, slot, slot + 1) for each in urls]).drop_columns([SLOT])
-    settled = stage.settle(arrow.sorted_plainly(notes, (GROUP, "uid")))
-    note = parquet.publish_rows(job.exchange_file(here, f"{name}.parquet"), settled)
-    storage.publish_state(job.exchange_file(here, f"{name}.json"), {}, {f"{name}.parquet": note})
+
+    def slots() -> Iterator[pa.Table]:
+        for slot in range(job.buckets):
+            found = [table for url in urls for table in packs.read_pack(url, slot, slot + 1)]
+            yield _together(found, combine)
+
+    pack = f"{name}-merged-{at:05d}.pack"
+    note = packs.publish_pack(job.closing_file(here, pack), slots(), job.buckets)
+    storage.publish_state(job.closing_file(here, state), {}, {pack: note})
 
 
-def fold(job: Job, here: Segment, stage: Global) -> None:
-    if is_folded(job, here):
-        return
-    urls = [job.exchange_file(here, f"settled-{slot:05d}.parquet") for slot in range(job.buckets)]
-    settled = arrow.sorted_plainly(arrow.concat([storage.read_parquet(url) for url in urls]))
-    folded = stage.fold(settled)
-    by_uid = "uid" in folded.schema.names
-    if by_uid:
-        folded = arrow.sorted_plainly(folded, ("uid",))
-    note = parquet.publish_rows(job.exchange_file(here, _FOLDED), folded)
-    storage.publish_state(job.exchange_file(here, _DONE), {"by_uid": by_uid}, {_FOLDED: note})
+def _together(found: list[pa.Table], combine: Combine | None) -> pa.Table:
+    if not found:
+        return pa.table({})
+    table = pa.concat_tables(found, promote_options="permissive")
+    return combine(table) if combine else table
 
 
-def read_folded(job: Job, here: Segment, bucket: int) -> pa.Table:
-    """What `judge` is given for one bucket: the rows of its own uids, or everything when there is no uid column."""
-    url, state = job.exchange_file(here, _FOLDED), storage.read_state(job.exchange_file(here, _DONE))
-    if state is None:
-        raise DataError(
-            storage.shown(url), "is not vouched for", "what `fold` has published", "run the same command again"
-        )
-    if state["by_uid"]:
-        return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.buckets))
-    return storage.read_parquet(url)
+def is_done(job: Job, here: Segment, name: str) -> bool:
+    """Whether a state of the closing is there, with its files. Their bytes are checked once a start, by
+    `tasks.recheck`."""
+    state = storage.read_state(job.closing_file(here, name))
+    return state is not None and all(storage.exists(job.closing_file(here, file)) for file in state["files"])
 
 
-def is_folded(job: Job, here: Segment) -> bool:
-    return _is_done(job, here, _DONE)
-
-
-def _is_done(job: Job, here: Segment, name: str) -> bool:
-    """Whether a state is there, with its files. Their bytes are checked once a start, by `tasks.recheck`."""
-    state = storage.read_state(job.exchange_file(here, name))
-    return state is not None and all(storage.exists(job.exchange_file(here, file)) for file in state["files"])
+def runs(slots: int, rows: int, rows_per_task: int) -> list[tuple[int, int]]:
+    """Equal runs of slots, of about `rows_per_task` of `rows` rows each: (first, stop)."""
+    number = min(slots, max(1, 1 << max(-(-rows // rows_per_task) - 1, 0).bit_length()))
+    size = slots // number
+    return [(at, at + size) for at in range(0, slots, size)]

@@ -10,6 +10,7 @@ from curation.job import Job, Segment
 from curation.pool.store import part_folder
 from curation.runner import exchange, tasks
 from curation.runner.cluster import Call, Do
+from curation.stage import Reduce
 from pipeline import storage
 from pipeline.log import get_logger
 
@@ -19,14 +20,15 @@ log = get_logger("curation")
 def recheck_segments(job: Job, do: Do) -> None:
     """Every finished bucket, slot and fold of the working folder is as it was written, or undone."""
     calls = []
-    folders = [job.exchange_file(segment, "").rstrip("/") for segment in job.segments]
-    for folder in [job.redirects_folder, *folders]:
+    folders = [job.file(segment, 0, "").rpartition("/")[0] for segment in job.segments]
+    closings = [job.closing_file(segment, "").rstrip("/") for segment in job.segments]
+    for folder in dict.fromkeys([job.redirects_folder, *folders, *closings]):
         for name in storage.list_names(folder):
             if name.endswith(".json"):
                 stem = name.removesuffix(".json")
-                # Pairs, notes and settled rows are freed when the next segment is done.
-                freed = (f"{stem}.parquet", f"{stem}.notes.parquet") if stem != "folded" else ()
-                calls.append(Call(tasks.recheck, (folder, name, freed), f"checking {folder}/{name}"))
+                freed = (".parquet", *tasks.ASKED) if folder in folders else ()  # when the next segment is done
+                args = (folder, name, tuple(stem + suffix for suffix in freed))
+                calls.append(Call(tasks.recheck, args, f"checking {folder}/{name}"))
     _report(do(calls, "checking what is done", "units"))
 
 
@@ -60,8 +62,12 @@ def reopen(job: Job) -> None:
 
 def _needed(job: Job, segment: Segment | None) -> list[str]:
     """The files of the segment before that `segment` is made from."""
-    surveyed = segment is not None and segment.opener is not None and not exchange.is_folded(job, segment)
-    return [".parquet", ".notes.parquet"] if surveyed else [".parquet"]
+    if segment is None or segment.opener is None:
+        return [".parquet"]
+    before = job.segments[segment.index - 1]
+    if exchange.is_done(job, before, "closed.json"):
+        return [".parquet"]
+    return [".parquet", ".closing.parquet" if isinstance(job.stage(segment.opener), Reduce) else ".closing.pack"]
 
 
 def _report(results: Iterator[tuple[Call, Any]]) -> None:

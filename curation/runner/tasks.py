@@ -1,6 +1,5 @@
 """What one task does. Plain functions of (job, ...) over files: each skips what is done and publishes whole files."""
 
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +7,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.books import ledger
-from curation.emit.gate import EMIT, gate
-from curation.job import Job, Segment, check_files
-from curation.pool.columns import ColumnCache, measure_images, measure_texts
+from curation.emit.gate import gate
+from curation.job import EMIT, Job, Segment, check_files
+from curation.methods.units import attached, checked, kept_schema, units_of
 from curation.pool.join import POOL, join_bucket
-from curation.pool.store import ImageReader, PoolSink, part_counts
-from curation.runner import exchange, redirects
-from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
-from curation.table import captions, parquet, schemas, uids
+from curation.pool.store import PoolSink, part_counts
+from curation.runner import redirects
+from curation.runner.closing import grouping, measuring, reducing
+from curation.runner.closing.shares import called, opened
+from curation.runner.closing.vectors import resolved
+from curation.runner.explained import explained
+from curation.stage import Context, Group, Measure, Reduce, Rule, Verdicts
+from curation.table import arrow, captions, packs, parquet, schemas
 from pipeline import storage
-from pipeline.errors import ClipmillError, DataError
 
-_opened: dict[str, Callable] = {}  # measure stages this worker process has loaded, by digest
+ASKED = (".closing.pack", ".closing.parquet")
+"""What the closers of segments (runner/closing/) leave beside the pairs of a bucket, by suffix."""
+_rules: dict[str, Callable[[pa.Table], Verdicts]] = {}  # that this worker process has opened
 
 
 def ingest(job: Job, source: int, part: Any) -> dict[str, int]:
@@ -33,7 +37,7 @@ def ingest(job: Job, source: int, part: Any) -> dict[str, int]:
 
 
 def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
-    """Runs one segment over one bucket; returns {"pairs": left, "stages": [counts]}."""
+    """Runs one segment over one bucket; returns {"pairs": left, "stages": [counts], and what its closer counted}."""
     here = job.segments[index]
     done = read_counts(job, here, bucket)
     if done is not None:
@@ -44,25 +48,36 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         run.join(job.file(here, bucket, ".before.parquet"))
     else:
         run.pairs = storage.read_parquet(job.file(job.segments[index - 1], bucket, ".parquet"))
+    probed = None
     if here.opener is not None:
-        folded = exchange.read_folded(job, here, bucket)
-        opener, seed = _global(job, here), job.seed_of(here.opener)
-        run.stage(here.opener, lambda pairs: opener.judge(pairs, folded, seed))
+        before = job.segments[index - 1]
+        with explained(f"stage {job.names[here.opener]}, bucket {bucket}"):
+            verdicts = closer_of(job, before).verdicts(job, before, bucket, run.pairs)
+        if here.opener == len(job.settings.stages):
+            probed = verdicts
+        else:
+            run.apply(here.opener, verdicts)
     for at in here.rows:
         run.row_wise(at)
     if here.is_last:
-        run.gate()
+        run.gate(probed)
+    told: dict[str, int] = {}
     if here.closer is not None:
-        stage = job.settings.stages[here.closer]
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
-            notes = stage.survey(run.pairs, job.seed_of(here.closer))
-        run.files[".notes.parquet"] = exchange.publish_notes(job, here, bucket, notes)
+            files, told = closer_of(job, here).ask(job, here, bucket, run.pairs)
+        run.files |= files
     run.files[".ledger.parquet"] = parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
     run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
-    counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts]}
+    counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts], **told}
     files = {storage.basename(job.file(here, bucket, suffix)): note for suffix, note in run.files.items()}
     storage.publish_state(job.file(here, bucket, ".json"), counts, files)
     return counts
+
+
+def closer_of(job: Job, here: Segment) -> Any:
+    """The module that settles what segment `here` ends in (runner/closing/)."""
+    stage = job.stage(here.closer if here.closer is not None else -1)
+    return reducing if isinstance(stage, Reduce) else grouping if isinstance(stage, Group) else measuring
 
 
 def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
@@ -86,12 +101,10 @@ class _Run:
 
     def __init__(self, job: Job, bucket: int) -> None:
         self.job, self.bucket = job, bucket
-        self.range = uids.bucket_range(bucket, job.buckets)
         self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
         self.files: dict[str, storage.Note] = {}  # by suffix
         self._ledgers: list[pa.Table] = []
-        self._reader = ImageReader(job.pool)
 
     def ledger(self) -> pa.Table:
         whole = pa.concat_tables([ledger.LEDGER.empty_table(), *self._ledgers])
@@ -105,33 +118,21 @@ class _Run:
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
-    def stage(self, at: int, judge: Callable[[pa.Table], Verdicts]) -> None:
-        name, kind = self.job.names[at], self.job.settings.stages[at].kind
-        with explained(f"stage {name}, bucket {self.bucket}"):
-            self._apply(name, kind, self.pairs, judge(self.pairs))
+    def apply(self, at: int, verdicts: Verdicts) -> None:
+        with explained(f"stage {self.job.names[at]}, bucket {self.bucket}"):
+            self._apply(self.job.names[at], self.job.stage(at).kind, self.pairs, verdicts)
 
     def row_wise(self, at: int) -> None:
-        stage, seed = self.job.settings.stages[at], self.job.seed_of(at)
-        if isinstance(stage, Rule):
-            self.stage(at, lambda pairs: stage.judge(pairs, seed))
-        else:
-            self.stage(at, lambda pairs: self._measured(stage, pairs))
+        stage, ctx = self.job.stage(at), self.job.context(at)
+        with explained(f"stage {self.job.names[at]}, bucket {self.bucket}"):
+            pairs = resolved(self.job, stage, self.pairs, self.bucket, at)
+            verdicts = inline(stage, pairs, ctx) if isinstance(stage, Measure) else _opened(stage, ctx)(pairs)
+        self.apply(at, verdicts)
 
-    def _measured(self, stage: Stage, pairs: pa.Table) -> Verdicts:
-        batch = self.job.placement(stage).batch
-        digest = stage.digest()
-        cache = ColumnCache(self.job.pool, digest, *self.range, stage.adds)
-        opened: Any = lambda: _open(stage, digest)  # noqa: E731 - opened only when something must be measured
-        if isinstance(stage, ImageMeasure):
-            return measure_images(pairs, stage, opened, cache, self._reader, batch)
-        if isinstance(stage, TextMeasure):
-            return measure_texts(pairs, stage, opened, cache, batch)
-        raise TypeError(f"{type(stage).__name__} is none of ImageMeasure, TextMeasure, Rule, Global")
-
-    def gate(self) -> None:
+    def gate(self, probed: Verdicts | None) -> None:
         """The stage "emit": what is left must be writable by the contract."""
         with explained(f"stage {EMIT}, bucket {self.bucket}"):
-            self._apply(EMIT, EMIT, self.pairs, gate(self.pairs, self._measured, self.job.settings.emit))
+            self._apply(EMIT, EMIT, self.pairs, gate(self.pairs, probed, self.job.settings.emit))
 
     def _apply(self, name: str, kind: str, pairs: pa.Table, verdicts: Verdicts) -> None:
         self.pairs, gone, counts = ledger.apply(name, kind, pairs, verdicts)
@@ -146,54 +147,26 @@ def count_texts(pairs: pa.Table) -> pa.Table:
     return table.sort_by("text") if table.num_rows else table
 
 
-def _open(stage: Any, digest: str) -> Callable:
-    key = f"{stage.kind}-{digest}"
-    if key not in _opened:
-        _opened[key] = stage.open()
-    return _opened[key]
+def inline(stage: Measure, pairs: pa.Table, ctx: Context) -> Verdicts:
+    """The columns of a Measure that is not kept; each distinct text once."""
+    units = units_of(stage, pairs)
+    at = None
+    if stage.unit == "text":
+        encoded = arrow.whole(units.column("text")).dictionary_encode()
+        units, at = pa.table({"text": encoded.dictionary}), encoded.indices
+    function, batch = opened(stage, ctx), ctx.batch or stage.batch
+    keys = pa.array([""] * units.num_rows, pa.string())
+    made = [
+        checked(stage, keys.slice(start, batch), called(function, units.slice(start, batch).combine_chunks()))
+        for start in range(0, units.num_rows, batch)
+    ]
+    rows = packs.concat(made, kept_schema(stage))
+    return attached(stage, pairs, rows if at is None else rows.take(at).combine_chunks())
 
 
-class explained:
-    """Any exception but ours leaves as a DataError that says where, and at which line of which file."""
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, ClipmillError) or not isinstance(error, Exception):
-            return
-        frames = traceback.extract_tb(trace)
-        at = f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
-        homes = ("/curation/stages/", "/curation/sources/")
-        ours = next((f for f in reversed(frames) if any(home in f.filename for home in homes)), None)
-        if ours is not None and ours is not frames[-1]:
-            at = f"{ours.filename}:{ours.lineno} in {ours.name}, from there {at}"
-        text = " ".join(str(error).split())[:500]
-        raise DataError(self._where, f"{type(error).__name__}: {text}", "no exception", f"look at {at}") from error
-
-
-def settle(job: Job, index: int, slot: int) -> None:
-    """One slot of the exchange that opens segment `index`."""
-    here = job.segments[index]
-    check_files(job, [here.opener])
-    with explained(f"stage {_opener_name(job, here)}, settling slot {slot}"):
-        exchange.settle(job, here, slot, _global(job, here))
-
-
-def fold(job: Job, index: int) -> None:
-    here = job.segments[index]
-    check_files(job, [here.opener])
-    with explained(f"stage {_opener_name(job, here)}, folding"):
-        exchange.fold(job, here, _global(job, here))
-
-
-def _opener_name(job: Job, here: Segment) -> str:
-    return "" if here.opener is None else job.names[here.opener]
-
-
-def _global(job: Job, here: Segment) -> Global:
-    assert here.opener is not None  # only segments behind an exchange are asked
-    return job.settings.stages[here.opener]
+def _opened(stage: Rule, ctx: Context) -> Callable[[pa.Table], Verdicts]:
+    """A Rule's function; what it loads is kept in this process. One draws by its seed, so that belongs to the name."""
+    key = f"{stage.kind}-{stage.digest()}-{ctx.seed}"
+    if key not in _rules:
+        _rules[key] = stage.open(ctx)
+    return _rules[key]

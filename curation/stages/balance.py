@@ -1,5 +1,6 @@
 """Balances the concepts of a set: head concepts are thinned, tail concepts kept whole (MetaCLIP; Xu et al., 2023)."""
 
+import json
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -11,13 +12,17 @@ from curation.methods.balancing import keep_probability, threshold_t
 from curation.methods.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
-from curation.stage import Global, Verdicts
+from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
+from curation.stage import Again, Context, Reduce, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import explode, implode
-from pipeline.draws import mixed
+
+_COUNTS = pa.schema([("entry", pa.int64()), ("count", pa.int64())])
+_SEARCH = b"search"
+UID = 32  # digits
 
 
-class Balance(Global):
+class Balance(Reduce):
     """An entry e that count_e texts mention is kept with p_e = t / max(count_e, t); a text with 1 - prod(1 - p_e) over
     the entries it mentions. A text that a pair carries twice counts and draws once. Keyed uniforms decide, so that a
     larger t only adds. Texts that lose are dropped, and a pair goes with its last one.
@@ -27,8 +32,7 @@ class Balance(Global):
                   its texts, which stay or go together: the more texts a pair has, the surer it stays
     t             texts wanted per entry; or
     target_pairs  pairs wanted: exactly so many are kept, those that the smallest t lets in (ties by uid), each with the
-                  texts that this t keeps. Larger targets only add. Holds the entries of all texts in memory once (about
-                  50 bytes a match)
+                  texts that this t keeps. Larger targets only add
     unmatched     texts (of unit pair: pairs) that mention no entry: drop, MetaCLIP's filter of noise, or keep, as if
                   they mentioned a rare one (a pair that keeps one counts towards target_pairs)
 
@@ -39,6 +43,7 @@ class Balance(Global):
     kind: Literal["balance"] = "balance"
     reads: ClassVar[tuple[str, ...]] = ("captions.text", "captions.concepts")
     version: ClassVar[int] = 2
+    after_first: ClassVar[tuple[str, ...]] = ("unit", "t", "target_pairs", "unmatched")
 
     unit: Unit = "text"
     t: float | None = Field(None, gt=0)
@@ -51,60 +56,50 @@ class Balance(Global):
             raise ValueError("give either t or target_pairs")
         return self
 
-    def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        """Two sorts of notes: this bucket's count of each entry (uid ""); for target_pairs also each lot's entries."""
+    def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
+        """First the texts that mention each entry; for target_pairs then the pairs by the t that lets them in."""
         said = mentions(pairs)
-        entry, total = entry_totals(said)
-        notes = _notes(pa.array([""] * len(entry), pa.string()), entry, count=total)
-        if self.target_pairs is None:
-            return notes
-        lots = self._lots(said, pairs, seed)
-        uids = whole(pairs.column("uid")).take(pa.array(lots.row[lots.owner]))
-        return pa.concat_tables(
-            [notes, _notes(uids, lots.entry, text=lots.text[lots.owner], draw=lots.draw[lots.owner])]
-        )
+        if state is None:
+            entry, total = entry_totals(said)
+            return pa.table([entry, total], schema=_COUNTS)
+        lots = self._lots(said, pairs, ctx.seed)
+        row, needed = self._entered(lots, state)
+        return counted(bits_of(needed), whole(pairs.column("uid")).take(pa.array(row)), _search_of(state))
 
-    def settle(self, notes: pa.Table) -> pa.Table:
-        """The counts of an entry summed up; the other notes as they are."""
-        of_lots = pc.not_equal(notes.column("uid"), "")
-        counts = notes.filter(pc.invert(of_lots)).group_by("entry").aggregate([("count", "sum")])
-        total = counts.column("count_sum").to_numpy()
-        summed = _notes(pa.array([""] * len(total), pa.string()), counts.column("entry").to_numpy(), count=total)
-        return pa.concat_tables([summed, notes.filter(of_lots).select(summed.column_names)]).drop_columns(["group"])
+    def merge(self, partials: list[pa.Table]) -> pa.Table:
+        if "key" in partials[0].column_names:
+            return summed(partials)
+        both = pa.concat_tables(partials).group_by("entry", use_threads=False).aggregate([("count", "sum")])
+        both = both.sort_by("entry")
+        return pa.table([both["entry"], both["count_sum"]], schema=_COUNTS)
 
-    def fold(self, settled: pa.Table) -> pa.Table:
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         """entry (rising), count, and in every row the t and the uid of the last pair that t lets in. The first row is
         that of no entry, so that the cut is told even where nothing matches."""
-        of_lots = pc.not_equal(settled.column("uid"), "")
-        found = settled.filter(pc.invert(of_lots)).sort_by("entry")
-        entry = np.concatenate([[NONE], found.column("entry").to_numpy()]).astype(np.int64)
-        total = np.concatenate([[0], found.column("count").to_numpy()]).astype(np.int64)
-        counts = pa.table({"entry": entry, "count": total})
-        t, last = (self.t, "") if self.target_pairs is None else self._solve(settled.filter(of_lots), counts)
-        table = counts.append_column("t", pa.array(np.full(counts.num_rows, t, np.float64)))
-        return table.append_column("last_uid", pa.array([last] * counts.num_rows, pa.string()))
+        if state is None:
+            none = pa.table([[NONE], [0]], schema=_COUNTS)
+            counts = pa.concat_tables([none, partial])
+            if self.target_pairs is None:
+                return _told(counts, self.t or 0.0, "")
+            return Again(_searching(counts, Search(rank=self.target_pairs)))
+        search = _search_of(state)
+        if not search.prefix and (pc.sum(partial.column("count")).as_py() or 0) <= search.rank:
+            return _told(state, np.inf, "")
+        search = narrowed(partial, search)
+        if not search.found:
+            return Again(_searching(state, search))
+        return _told(state, value_of(search.prefix), search.prefix[-UID:])
 
-    def _solve(self, lots: pa.Table, counts: pa.Table) -> tuple[float, str]:
-        """The t that lets in `target_pairs` pairs, and the last of them: a pair comes in with the first of its lots."""
-        lots = lots.sort_by([("uid", "ascending"), ("text", "ascending"), ("entry", "ascending")])
-        uids = whole(lots.column("uid")).dictionary_encode()
-        pair, text, entry = uids.indices.to_numpy(), lots.column("text").to_numpy(), lots.column("entry").to_numpy()
-        new = np.ones(len(pair), bool)
-        new[1:] = (np.diff(pair) != 0) | (np.diff(text) != 0)
-        starts = np.flatnonzero(new)
-        needed = threshold_t(np.cumsum(new) - 1, _counts_of(entry, counts), lots.column("draw").to_numpy()[starts])
-        target = self.target_pairs or 0
-        if len(uids.dictionary) <= target:
-            return np.inf, ""
-        _, first = np.unique(pair[starts], return_index=True)
-        needed = np.minimum.reduceat(needed, first)
-        at = np.lexsort([np.arange(len(needed)), needed])[target - 1]  # uids are in order already
-        return float(needed[at]), uids.dictionary[int(at)].as_py()
+    def _entered(self, lots: Lots, counts: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """(row, smallest t that lets the pair in): with the first of its lots."""
+        needed = threshold_t(lots.owner, _counts_of(lots.entry, counts), lots.draw)
+        row, first = np.unique(lots.row, return_index=True)
+        return row, np.minimum.reduceat(needed, first) if len(row) else needed
 
-    def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
         said = mentions(pairs)
-        lots = self._lots(said, pairs, seed)
-        lost = self._lost(lots, whole(pairs.column("uid")), folded)
+        lots = self._lots(said, pairs, ctx.seed)
+        lost = self._lost(lots, whole(pairs.column("uid")), state)
         drew, stays = np.zeros(pairs.num_rows, bool), np.zeros(pairs.num_rows, bool)
         drew[lots.row] = True
         stays[lots.row[~lost]] = True
@@ -119,10 +114,10 @@ class Balance(Global):
         uids = pairs.column("uid").to_pylist()
         return lots_of(said, uids, seed, self.kind, self.unit, self.unmatched == "keep")
 
-    def _lost(self, lots: Lots, uids: pa.Array, folded: pa.Table) -> np.ndarray:
+    def _lost(self, lots: Lots, uids: pa.Array, state: pa.Table) -> np.ndarray:
         """Whether each lot loses, bool [lot]."""
-        counts = _counts_of(lots.entry, folded)
-        t, last = folded.column("t")[0].as_py(), folded.column("last_uid")[0].as_py()
+        counts = _counts_of(lots.entry, state)
+        t, last = state.column("t")[0].as_py(), state.column("last_uid")[0].as_py()
         if self.target_pairs is None:
             return lots.draw >= keep_probability(lots.owner, counts, len(lots.row), t)
         needed = threshold_t(lots.owner, counts, lots.draw)
@@ -148,22 +143,15 @@ def _counts_of(entries: np.ndarray, table: pa.Table) -> np.ndarray:
     return np.where(known[at] == entries, count[at], 0).astype(np.float64)
 
 
-def _notes(
-    uid: pa.Array,
-    entry: np.ndarray,
-    count: np.ndarray | int = 0,
-    text: np.ndarray | int = NONE,
-    draw: np.ndarray | float = 0.0,
-) -> pa.Table:
-    shape = np.shape(entry)
-    entry = np.asarray(entry, np.int64)
-    return pa.table(
-        {
-            "group": pa.array(mixed(entry.view(np.uint64))),
-            "uid": uid,
-            "text": pa.array(np.broadcast_to(np.asarray(text, np.int64), shape)),
-            "entry": pa.array(entry),
-            "count": pa.array(np.broadcast_to(np.asarray(count, np.int64), shape)),
-            "draw": pa.array(np.broadcast_to(np.asarray(draw, np.float64), shape)),
-        }
-    )
+def _told(counts: pa.Table, t: float, last: str) -> pa.Table:
+    table = pa.table([counts["entry"], counts["count"]], schema=_COUNTS)
+    table = table.append_column("t", pa.array(np.full(table.num_rows, t, np.float64)))
+    return table.append_column("last_uid", pa.array([last] * table.num_rows, pa.string()))
+
+
+def _searching(counts: pa.Table, search: Search) -> pa.Table:
+    return counts.replace_schema_metadata({_SEARCH: json.dumps(search._asdict())})
+
+
+def _search_of(state: pa.Table) -> Search:
+    return Search(**json.loads(state.schema.metadata[_SEARCH]))

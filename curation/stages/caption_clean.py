@@ -11,7 +11,7 @@ from pydantic import field_validator
 
 from curation.methods.boilerplate import compiled
 from curation.methods.reasons import sift
-from curation.stage import Rule, Verdicts
+from curation.stage import Context, Rule, Verdicts
 from curation.table.captions import ROW, explode
 
 # Direction marks and other signs without width; the joiners U+200C and U+200D stay, many scripts spell with them.
@@ -51,7 +51,7 @@ class CaptionClean(Rule):
     def _compiles(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
         return compiled(patterns)
 
-    def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
         flat = explode(pairs)
         encoded = flat.column("text").combine_chunks().dictionary_encode()
         cleaned = pa.array([self.clean(text) for text in encoded.dictionary.to_pylist()], pa.string())

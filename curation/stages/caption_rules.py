@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from curation.methods.boilerplate import Boilerplate, boilerplate, compiled
 from curation.methods.reasons import sift
-from curation.stage import Rule, Verdicts
+from curation.stage import Context, Rule, Verdicts
 from curation.table.captions import explode
 
 
@@ -42,7 +42,7 @@ class CaptionRules(Rule):
     def cuts(self) -> dict[str, float]:
         return {"caption_words": self.min_words} if self.min_words > 1 else {}
 
-    def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
         flat = explode(pairs)
         encoded = flat.column("text").combine_chunks().dictionary_encode()
         texts = encoded.dictionary

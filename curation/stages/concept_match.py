@@ -1,20 +1,19 @@
 """Notes for every caption which entries of a concept list it mentions (curation/methods/concepts.py has the rule)."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
-from curation.stage import TextMeasure
+from curation.stage import Context, Function, Measure, Stage
 from pipeline.log import get_logger
-from pipeline.settings import digest_of
 
 log = get_logger("concept_match")
 
 
-class ConceptMatch(TextMeasure):
+class ConceptMatch(Measure):
     """Adds `concepts` to each caption: the numbers (places in the list) of the entries it mentions, ascending.
 
     entries  path of a JSON list of strings, MetaCLIP's format, or `builtin:wordnet_nouns`
@@ -22,13 +21,16 @@ class ConceptMatch(TextMeasure):
     """
 
     kind: Literal["concept_match"] = "concept_match"
+    unit: ClassVar = "text"
+    store: ClassVar = "inline"  # 250,000 texts a second: sooner matched than looked up
     reads: ClassVar[tuple[str, ...]] = ("captions.text",)
     adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("concepts", pa.list_(pa.int32())),)
+    caption_fields: ClassVar[bool] = True
 
     entries: str = Field("builtin:wordnet_nouns", min_length=1)
     mode: Mode = "word"
 
-    def check(self, where: str) -> None:
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         entries = read_entries(self.entries, f"{where}.entries")
         never = [entry for entry in entries if not can_match(entry, self.mode)]
         if never:
@@ -45,10 +47,6 @@ class ConceptMatch(TextMeasure):
     def file_digests(self) -> dict[str, tuple[str, str]]:
         return {"entries": (self.entries, entries_digest(self.entries, f"{self.kind}.entries"))}
 
-    def digest(self) -> str:
-        plain = self.model_dump(mode="json") | {"entries": entries_digest(self.entries, f"{self.kind}.entries")}
-        return digest_of([self.version, plain])
-
-    def open(self) -> Callable[[list[str]], pa.Table]:
+    def open(self, ctx: Context) -> Function:
         matcher = ConceptMatcher(read_entries(self.entries, f"{self.kind}.entries"), self.mode)
-        return lambda texts: pa.table({"concepts": matcher.match_all(texts)})
+        return lambda texts: pa.table({"concepts": matcher.match_all(texts.column("text").to_pylist())})

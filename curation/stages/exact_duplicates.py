@@ -2,21 +2,20 @@
 
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.methods.duplicates import Duplicates, member_rows, rank_columns
+from curation.methods.duplicates import CAPTIONS, SAME, Duplicates, best_notes, best_of, best_told, several
+from curation.stage import Context, Told
 from curation.table.arrow import whole
-from pipeline.draws import hashed_u64
-
-_COLUMN = {"bytes": "image_sha256", "pixels": "pixels"}
 
 
 class ExactDuplicates(Duplicates):
     """`by` says what counts as the same: `bytes` of the file, `pixels` as displayed (needs image_decode), or either.
+    Files of the same bytes have the same pixels, so with both the pixels decide.
 
-    With both, a pair that shares its bytes with one and its pixels with another joins all three into one group.
+    Reasons: copy (detail: the survivor's uid), too_many_copies.
     """
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
@@ -25,24 +24,32 @@ class ExactDuplicates(Duplicates):
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]  # by bytes alone it may stand before image_decode
-        decoded = ("pixels", "width", "height") if "pixels" in self.by else ()
-        return ("image_sha256", *decoded, "captions.text")
+        decoded = ("pixels", "width", "height") if "pixels" in self.by else ("image_sha256",)
+        return (*decoded, "captions.text")
 
-    def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        ranks = rank_columns(pairs, self.merge_captions)
-        notes = []
-        for name in self.by:
-            values = [f"{name} {value}" for value in pairs.column(_COLUMN[name]).to_pylist()]
-            group = pa.array(hashed_u64(values))
-            notes.append(ranks.append_column("group", group).append_column("key", pa.array(values, pa.string())))
-        return pa.concat_tables(notes)
+    @property
+    def steps(self) -> tuple[str, ...]:
+        return (SAME, CAPTIONS) if self.merge_captions else (SAME,)
 
-    def settle(self, notes: pa.Table) -> pa.Table:
-        ordered = notes.sort_by([("key", "ascending"), ("uid", "ascending")])
-        encoded = whole(ordered.column("key")).dictionary_encode()
-        _, start, size = np.unique(encoded.indices.to_numpy(), return_index=True, return_counts=True)
-        at = np.arange(ordered.num_rows)
-        head = np.repeat(start, size)  # runs are in order, so each row meets the first row of its run
-        several = np.repeat(size, size) > 1
-        ranks = ordered.drop_columns(["group", "key"])
-        return member_rows(ranks, at[several], np.where(at == head, -1, head)[several])
+    def _keys(self, pairs: pa.Table) -> pa.Array:
+        return whole(pairs.column("pixels" if "pixels" in self.by else "image_sha256"))
+
+    def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
+        if told.step == CAPTIONS:
+            return self.caption_notes(pairs, told)
+        return best_notes(self._keys(pairs), self.ranks(pairs))
+
+    def combine(self, notes: pa.Table, step: str) -> pa.Table:
+        return best_of(notes) if step == SAME else notes
+
+    def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
+        return several(notes) if step == SAME else self.hand_over(notes)
+
+    def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
+        return whole(best_told(told, self._keys(pairs)).column("rank"))
+
+    def sizes(self, pairs: pa.Table, told: Told, survivors: pa.Array) -> pa.Array:
+        return whole(best_told(told, self._keys(pairs)).column("size"))
+
+    def leads(self, pairs: pa.Table, told: Told) -> pa.Array:
+        return pc.is_valid(self.survivors(pairs, told))

@@ -6,7 +6,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.images.pixels import TINY_SIDE, measure_picture
-from curation.stage import ImageMeasure, MeasureImages
+from curation.stage import Context, Function, Measure
 from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE, PILLOW_MAX_PIXELS, Refused, decode
 
 Format = Literal["jpg", "png", "webp", "gif", "bmp", "tiff"]
@@ -22,7 +22,7 @@ _COLUMNS = (
 )
 
 
-class ImageDecode(ImageMeasure):
+class ImageDecode(Measure):
     """Drops what cannot be decoded within the caps, and pictures of one colour.
 
     Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank. Only the header
@@ -31,7 +31,10 @@ class ImageDecode(ImageMeasure):
     """
 
     kind: Literal["image_decode"] = "image_decode"
+    unit: ClassVar = "image"
+    reads: ClassVar[tuple[str, ...]] = ("image",)
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
+    batch: ClassVar[int] = 64
     version: ClassVar[int] = 2  # 2: transparency of grey and palette pictures with fewer than 8 bits, turned TIFFs
 
     formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
@@ -39,11 +42,12 @@ class ImageDecode(ImageMeasure):
     max_side: int = Field(MAX_SIDE, ge=1, le=LARGEST_SIDE)
     blank_range: int = Field(8, ge=-1, le=255)
 
-    def open(self) -> MeasureImages:
+    def open(self, ctx: Context) -> Function:
         schema = pa.schema([*_COLUMNS, pa.field("reason", pa.string())])
 
-        def measure(bodies: list[bytes]) -> pa.Table:
-            return pa.Table.from_pylist([self._row(body) for body in bodies], schema=schema)
+        def measure(images: pa.Table) -> pa.Table:
+            rows = [self._row(body.as_py()) for body in images.column("image")]
+            return pa.Table.from_pylist(rows, schema=schema)
 
         return measure
 

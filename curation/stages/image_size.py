@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.reasons import mark
-from curation.stage import Rule, Verdicts
+from curation.stage import Context, Rule, Verdicts
 
 
 class ImageSize(Rule):
@@ -29,7 +29,7 @@ class ImageSize(Rule):
     def cuts(self) -> dict[str, float]:
         return {"width": self.min_side, "height": self.min_side} if self.min_side > 1 else {}
 
-    def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
         width, height, size = (pairs.column(name).to_numpy() for name in ("width", "height", "image_size"))
         short, long = np.minimum(width, height), np.maximum(width, height)
         aspect = long / np.maximum(short, 1)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.reasons import no_reasons, sift
-from curation.stage import Rule, Verdicts
+from curation.stage import Context, Rule, Verdicts
 from curation.table.captions import explode
 from curation.table.robots import words as robots_words
 
@@ -30,7 +30,7 @@ class OptOut(Rule):
     tokens: tuple[Token, ...] = ("noai", "noimageai")
     pages: bool = True
 
-    def judge(self, pairs: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
         header = self._hits(pairs.column("x_robots_tag"))
         if not self.pages:
             return Verdicts(reason=header)

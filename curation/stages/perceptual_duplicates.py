@@ -1,6 +1,9 @@
 """Keeps one of several pairs whose images look the same: resized, re-encoded, slightly cropped copies."""
 
+import hashlib
 import itertools
+import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -8,8 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.images.phash import bands, hamming
-from curation.methods.duplicates import Duplicates, components, graph, member_rows, rank_columns
+from curation.images.phash import HASH_BITS, bands, hamming
+from curation.methods.duplicates import BEST, CAPTIONS, SAME, SIZES, Duplicates, best_notes, best_of, best_told, several
+from curation.methods.likeness import (
+    LINKS,
+    SAID,
+    UID,
+    Neighbours,
+    component_heads,
+    decisions,
+    introductions,
+    near_survivors,
+)
+from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
 from pipeline.draws import mixed
 
@@ -17,7 +31,9 @@ _SEEN = ("phash", "tiny_rgb", "width", "height")  # what a comparison of two pic
 _MERGE_RATIO = (
     1.03  # how far the ratios of the sides of two files of one picture may be apart: rounding, a cropped edge
 )
-_CHUNK = 512  # rows compared with all others at once
+COMPARE, DECIDE, COPIES = "compare", "decide", "copies"
+_GROUP, _MOST_NOTES = 64, 70  # hashes wanted in a group; notes of a picture, at most
+_STRIDE = 37  # odd, so that no bit is lost; far from the 8 frequencies of a row
 
 
 class PerceptualDuplicates(Duplicates):
@@ -35,7 +51,7 @@ class PerceptualDuplicates(Duplicates):
                  likeness are one group; on clip art and text signs, where likeness forms chains, more are lost
     min_contrast images flatter than this (standard deviation of grey levels) are left alone: their hash is noise
     num_bands    hashes are cut into this many runs of bits; two alike hashes share at least num_bands - radius of them.
-                 More bands make smaller groups to compare and more notes to write; default radius + 1
+                 More bands make smaller groups to compare and more notes to write; default: by the size of the crawl
     """
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
@@ -50,26 +66,106 @@ class PerceptualDuplicates(Duplicates):
     grouping: Literal["components", "near_survivor"] = "near_survivor"
     num_bands: int | None = Field(None, ge=1, le=24)
 
+    repeated: ClassVar[frozenset[str]] = frozenset({DECIDE})
+    after_first: ClassVar[tuple[str, ...]] = (
+        *Duplicates.after_first, "radius", "merge_radius", "merge_colour_distance", "merge_largest_difference",
+        "grouping", "num_bands",
+    )  # fmt: skip
+
     @model_validator(mode="after")
     def _enough_bands(self) -> "PerceptualDuplicates":
         if self.num_bands is not None and not self.radius < self.num_bands <= self.radius + 4:
             raise ValueError(f"num_bands must be radius + 1 to radius + 4 ({self.radius + 1} to {self.radius + 4})")
         return self
 
-    def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        """A note per image and choice of bands that all alike hashes might share."""
-        pairs = pairs.filter(pc.greater_equal(pairs.column("contrast"), self.min_contrast))
-        ranks = rank_columns(pairs, self.merge_captions)
-        for name in _SEEN:
-            ranks = ranks.append_column(name, pairs.column(name))
-        groups = self.keys(whole(pairs.column("phash")).to_numpy())
-        notes = [ranks.append_column("group", pa.array(key)) for key in groups]
-        return pa.concat_tables(notes)
+    @property
+    def steps(self) -> tuple[str, ...]:
+        sizes = (SIZES,) if self.drop_over is not None else ()
+        return (SAME, COMPARE, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
-    def keys(self, hashes: np.ndarray) -> np.ndarray:
+    def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
+        if told.step == SIZES:
+            return self.size_notes(self.survivors(pairs, told))
+        if told.step == CAPTIONS:
+            return self.caption_notes(pairs, told)
+        pairs, keys, ranks = self._judged(pairs)
+        if told.step == SAME:
+            return best_notes(keys, ranks)
+        firsts = self._firsts(keys, ranks, told)
+        if told.step == COMPARE:
+            return self._looks(pairs.filter(firsts), ranks.filter(firsts), ctx)
+        links = Neighbours.of(ranks.filter(firsts), told.of(COMPARE, LINKS))
+        if told.step == DECIDE:
+            say = decisions if self.grouping == "near_survivor" else introductions
+            return say(links, told.rounds(DECIDE, SAID))
+        leaders = self._leaders(ranks, firsts, links, told)
+        several = pc.is_valid(best_told(told, keys).column("rank"))
+        rows = pc.indices_nonzero(several)
+        return best_notes(keys.take(rows), leaders.take(rows))
+
+    def combine(self, notes: pa.Table, step: str) -> pa.Table:
+        return best_of(notes) if step in (SAME, SIZES, COPIES) else notes
+
+    def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
+        if step == COMPARE:
+            return self.compare(notes)
+        if step == DECIDE:
+            return notes.select(SAID.names).group_by(SAID.names).aggregate([])
+        return self.hand_over(notes) if step == CAPTIONS else several(notes) if step != COPIES else best_of(notes)
+
+    def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
+        """Null for flat pictures."""
+        judged, keys, ranks = self._judged(pairs)
+        firsts = self._firsts(keys, ranks, told)
+        links = Neighbours.of(ranks.filter(firsts), told.of(COMPARE, LINKS))
+        leaders = self._leaders(ranks, firsts, links, told)
+        taken = told.of(COPIES, BEST)
+        of_copy = taken.column("rank").take(pc.index_in(keys, whole(taken.column("key"))))
+        found = pc.coalesce(leaders, whole(of_copy), ranks)
+        at = pc.index_in(whole(pairs.column("uid")), whole(judged.column("uid")))
+        return found.take(at)
+
+    def leads(self, pairs: pa.Table, told: Told) -> pa.Array:
+        """It has a neighbour, or one that looks the same."""
+        linked = pc.is_in(whole(pairs.column("uid")), whole(told.of(COMPARE, LINKS).column("uid")))
+        return pc.or_(linked, pc.is_valid(best_told(told, self._keys(pairs)).column("rank")))
+
+    def _judged(self, pairs: pa.Table) -> tuple[pa.Table, pa.Array, pa.Array]:
+        """The pairs that are not too flat, what they look like, their ranks."""
+        pairs = pairs.filter(pc.greater_equal(pairs.column("contrast"), self.min_contrast))
+        return pairs, self._keys(pairs), self.ranks(pairs)
+
+    def _keys(self, pairs: pa.Table) -> pa.Array:
+        """Equal for pictures that no comparison can part."""
+        hashes = pairs.column("phash").to_pylist()
+        if self.max_colour_distance is None:
+            return pa.array([f"{each:016x}" for each in hashes], pa.string())
+        both = zip(hashes, pairs.column("tiny_rgb").to_pylist(), strict=True)
+        looks = (each.to_bytes(8, "little") + tiny for each, tiny in both)
+        return pa.array([hashlib.blake2b(look, digest_size=16).hexdigest() for look in looks], pa.string())
+
+    def _firsts(self, keys: pa.Array, ranks: pa.Array, told: Told) -> pa.Array:
+        """Whether each is the best of those that look like it: only these are compared."""
+        return pc.fill_null(pc.equal(best_told(told, keys).column("rank"), ranks), True).combine_chunks()
+
+    def _leaders(self, ranks: pa.Array, firsts: pa.Array, links: Neighbours, told: Told) -> pa.Array:
+        """The rank of who stays for each first; null for the others."""
+        decide = near_survivors if self.grouping == "near_survivor" else component_heads
+        heads = decide(links, told.rounds(DECIDE, SAID))
+        found = heads.take(pc.index_in(ranks, links.rank))
+        return pc.if_else(firsts, pc.coalesce(found, ranks), pa.scalar(None, pa.string()))
+
+    def _looks(self, pairs: pa.Table, ranks: pa.Array, ctx: Context) -> pa.Table:
+        """A note per picture and choice of bands that all alike hashes might share."""
+        columns = {"rank": ranks, "phash": pairs.column("phash"), "tiny_rgb": pairs.column("tiny_rgb")}
+        looks = pa.table(columns)
+        keys = self.keys(whole(pairs.column("phash")).to_numpy(), ctx.rows)
+        return pa.concat_tables([looks.append_column(GROUP, pa.array(key)) for key in keys])
+
+    def keys(self, hashes: np.ndarray, rows: int = 0) -> np.ndarray:
         """The groups of each hash, uint64 [choice of bands, hash]."""
-        num_bands = self.num_bands or self.radius + 1
-        cut = bands(hashes, num_bands)
+        num_bands = self.num_bands or self.bands_for(rows)
+        cut = bands(scattered_bits(hashes), num_bands)
         keys = []
         for number, chosen in enumerate(itertools.combinations(range(num_bands), num_bands - self.radius)):
             key = np.full(len(hashes), number, np.uint64)
@@ -78,81 +174,68 @@ class PerceptualDuplicates(Duplicates):
             keys.append(key)
         return np.stack(keys)
 
-    def settle(self, notes: pa.Table) -> pa.Table:
-        """Members: identical signatures point by `same` to the best of them, these carry links to each other."""
-        ordered = notes.take(pa.array(self.ranked(notes)))
-        ordered = ordered.take(pc.sort_indices(ordered, [("group", "ascending")]))  # stable: best first in each group
-        group = ordered.column("group").to_numpy()
-        starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]])) if len(group) else np.zeros(0, int)
-        hashes = ordered.column("phash").to_numpy()
-        tiny = _tiny(ordered)
-        same = np.full(len(group), -1)
-        links: dict[int, list[int]] = {}
-        for start, stop in itertools.pairwise([*starts, len(group)]):
-            if stop - start > 1:
-                self._compare(hashes[start:stop], tiny[start:stop], start, same, links)
-        uids = whole(ordered.column("uid")).to_pylist()
-        at = np.array(sorted({*np.flatnonzero(same >= 0), *same[same >= 0], *links}), np.int64)
-        linked = [[uids[other] for other in links.get(row, ())] for row in at]
-        return member_rows(ordered.drop_columns(["group"]), at, same[at], linked)
+    def bands_for(self, rows: int) -> int:
+        """The fewest with which about _GROUP of `rows` hashes share a choice: which are found never depends on it."""
+        more = 1
+        while (
+            rows / 2 ** (HASH_BITS * more / (self.radius + more)) > _GROUP
+            and math.comb(self.radius + more + 1, more + 1) <= _MOST_NOTES
+        ):
+            more += 1
+        return self.radius + more
 
-    def _compare(
-        self, hashes: np.ndarray, tiny: np.ndarray, start: int, same: np.ndarray, links: dict[int, list[int]]
-    ) -> None:
-        """Compares all of one group; writes into `same` and `links`, whose row numbers begin at `start`."""
-        seen = (
-            hashes[:, None].view(np.uint8)
-            if self.max_colour_distance is None
-            else (np.concatenate([hashes[:, None].view(np.uint8), tiny], axis=1))
-        )
-        rows = np.ascontiguousarray(seen).view(np.dtype((np.void, seen.shape[1])))[:, 0]
-        _, first, which = np.unique(rows, return_index=True, return_inverse=True)
-        best = first[which]
-        copies = np.flatnonzero(best != np.arange(len(rows)))
-        same[start + copies] = start + best[copies]
-        distinct = np.sort(first)
-        edges = distinct[self.alike(hashes[distinct], tiny[distinct])]
-        if self.grouping == "components" and len(edges):  # a spanning tree says as much as all edges
-            edges = _spanning(edges, len(rows))
-        for left, right in edges + start:
-            links.setdefault(int(left), []).append(int(right))
-            links.setdefault(int(right), [])
+    def compare(self, notes: pa.Table) -> pa.Table:
+        """LINKS of all that share a group and are alike, both ways."""
+        notes = notes.sort_by([(GROUP, "ascending"), ("rank", "ascending")])
+        group, rank = notes.column(GROUP).to_numpy(), whole(notes.column("rank"))
+        found = self.alike(group, notes.column("phash").to_numpy(), _tiny(notes))
+        left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
+        near = pa.table({"to": pa.concat_arrays([left, right]), "near": pa.concat_arrays([right, left])})
+        near = near.group_by(["to", "near"]).aggregate([])
+        return pa.table([pc.utf8_slice_codeunits(whole(near.column("to")), -UID), near.column("near")], schema=LINKS)
 
-    def alike(self, hashes: np.ndarray, tiny: np.ndarray) -> np.ndarray:
-        """All pairs i < j of alike images, int64 [pair, 2]."""
+    def alike(self, group: np.ndarray, hashes: np.ndarray, tiny: np.ndarray) -> np.ndarray:
+        """All i < j of one group (sorted) that are alike, int64 [pair, 2]. Each is held against the next of its group,
+        the one after, and so on, for all groups at once: small groups cost no loop of their own."""
         found = [np.zeros((0, 2), np.int64)]
-        for at in range(0, len(hashes), _CHUNK):
-            near = hamming(hashes[at : at + _CHUNK, None], hashes[None, at:]) <= self.radius
-            left, right = np.nonzero(np.triu(near, 1))
-            pairs = np.stack([left, right], axis=1) + at
+        at, away = np.arange(max(len(group) - 1, 0)), 1
+        while len(at):
+            at = at[group[at] == group[at + away]]
+            near = at[hamming(hashes[at], hashes[at + away]) <= self.radius]
+            pairs = np.stack([near, near + away], axis=1)
             if self.max_colour_distance is not None:
                 pairs = pairs[colour_distance(tiny, pairs) <= self.max_colour_distance]
             found.append(pairs)
+            away += 1
+            at = at[at + away < len(group)]
         return np.concatenate(found)
 
-    def fold(self, settled: pa.Table) -> pa.Table:
-        if self.grouping == "components" or not settled.num_rows:
-            return super().fold(settled)
-        members, same, links = graph(settled)
-        order = self.ranked(members)
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        leader = _near_survivor(links, rank, is_copy=np.isin(np.arange(len(order)), same[:, 0]))
-        leader[same[:, 0]] = leader[same[:, 1]]  # a copy is alike to whatever the one it is identical to is alike to
-        return self.elect(members, np.unique(leader, return_inverse=True)[1])
+    def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
+        return {name: pairs.column(name) for name in _SEEN}
 
-    def shows_the_same(self, members: pa.Table, survivor: np.ndarray) -> np.ndarray:
-        pairs = np.stack([np.arange(len(survivor)), survivor], axis=1)
-        hashes, tiny = members.column("phash").to_numpy(), _tiny(members)
-        wide, high = (members.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
-        ratio = np.maximum(wide, 1) / np.maximum(high, 1)
-        ratio /= ratio[survivor]
+    def shows_the_same(self, copies: pa.Table, survivors: pa.Table) -> np.ndarray:
+        mine, theirs = ([t.column("phash").to_numpy(), _tiny(t)] for t in (copies, survivors))
+        tiny, num = np.concatenate([mine[1], theirs[1]]), copies.num_rows
+        pairs = np.stack([np.arange(num), np.arange(num) + num], axis=1)
+        ratio = _ratio(copies) / _ratio(survivors)
         return (
-            (hamming(hashes, hashes[survivor]) <= self.merge_radius)
+            (hamming(mine[0], theirs[0]) <= self.merge_radius)
             & (colour_distance(tiny, pairs) <= self.merge_colour_distance)
             & (largest_difference(tiny, pairs) <= self.merge_largest_difference)
             & (np.maximum(ratio, 1 / ratio) <= _MERGE_RATIO)
         )
+
+
+def scattered_bits(hashes: np.ndarray) -> np.ndarray:
+    """The same bits in another order: neighbouring frequencies go together, and would make large groups of one band."""
+    bits = np.unpackbits(hashes.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
+    order = np.arange(HASH_BITS) * _STRIDE % HASH_BITS
+    return np.packbits(bits[:, order], axis=1, bitorder="little").reshape(-1).view("<u8").astype(np.uint64)
+
+
+def _ratio(table: pa.Table) -> np.ndarray:
+    wide, high = (table.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
+    return np.maximum(wide, 1) / np.maximum(high, 1)
 
 
 def colour_distance(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -178,27 +261,3 @@ def _tiny(table: pa.Table) -> np.ndarray:
     width = rows.type.byte_width
     data = np.frombuffer(rows.buffers()[1], np.uint8) if len(rows) else np.zeros(0, np.uint8)
     return data[rows.offset * width : (rows.offset + len(rows)) * width].reshape(len(rows), width)
-
-
-def _spanning(edges: np.ndarray, num: int) -> np.ndarray:
-    """Edges from the first node of every component to its others."""
-    nodes = np.unique(edges)
-    group = components(edges, num)[nodes]
-    _, first, which = np.unique(group, return_index=True, return_inverse=True)
-    root = nodes[first[which]]
-    return np.stack([root, nodes], axis=1)[root != nodes]
-
-
-def _near_survivor(edges: np.ndarray, rank: np.ndarray, is_copy: np.ndarray) -> np.ndarray:
-    """The leader of each node that is no copy: from rank 0 on, a free node leads itself and its free neighbours."""
-    num = len(rank)
-    both = np.concatenate([edges, edges[:, ::-1]])
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    bounds = np.searchsorted(both[:, 0], np.arange(num + 1))
-    leader = np.full(num, -1)
-    for node in np.argsort(rank):
-        if leader[node] < 0 and not is_copy[node]:
-            leader[node] = node
-            near = both[bounds[node] : bounds[node + 1], 1]
-            leader[near[leader[near] < 0]] = node
-    return leader

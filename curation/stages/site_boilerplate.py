@@ -1,7 +1,7 @@
 """Distrusts the captions of parts of sites that are boilerplate too often (who writes "Picture 34" under one image does
 not describe the next one), and single captions that stand on most of a site."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -12,31 +12,28 @@ from pydantic import Field
 from curation.methods.boilerplate import Boilerplate, boilerplate
 from curation.methods.reasons import sift
 from curation.methods.site_shares import section_shares, shrunken
-from curation.stage import Global, Verdicts
+from curation.stage import GROUP, Context, Group, Told, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
 from pipeline.draws import hashed_u64
 
-_SETTLED = pa.schema(
+# One row of what a site, or the crawl, is told as: of the four kinds below each fills its own columns.
+_TOLD = pa.schema(
     [
-        ("site", pa.string()),  # null: the totals of some sites, for the mean of the crawl
-        ("section", pa.string()),  # null: the row is of a caption
-        ("text", pa.uint64()),  # of a caption, null: the row is of a section
-        ("bad", pa.int64()),
+        (GROUP, pa.uint64()),
+        ("site", pa.string()),  # null: of the crawl
+        ("section", pa.string()),  # null: the row is of a caption, or of the crawl
+        ("text", pa.uint64()),  # of a caption that stands on most of the site; else null
+        ("bad", pa.int64()),  # boilerplate pairs of a section, or of the crawl
         ("pairs", pa.int64()),
     ]
 )
-_FOLDED = pa.schema(
-    [
-        ("site", pa.string()),
-        ("section", pa.string()),
-        ("text", pa.uint64()),  # of a template, null: the row is of a section that was judged
-        ("goes", pa.bool_()),
-    ]
-)
+_CRAWL = 0  # the group in which all buckets add up
+SAMPLE = 65_536
+"""A site of more pairs is judged by so many of them, those whose uids have the smallest hashes."""
 
 
-class SiteBoilerplate(Global):
+class SiteBoilerplate(Group):
     """A site is the host of the page a caption was read from, or of the image when there is no page; its sections are
     the first folders of the paths that hold at least `min_pairs` pairs, and the rest. Sites of fewer pairs are left
     alone. It has to stand before caption_rules, which takes the evidence away.
@@ -48,7 +45,8 @@ class SiteBoilerplate(Global):
     template  a caption goes where it stands under more than `max_caption_share` of the site's pairs, or on more than
               that of its pages (of at least `min_pairs`), as if `prior_pairs` more without it had been seen.
 
-    Both counts are of pairs, however many captions they have. A pair goes with its last caption.
+    Both counts are of pairs, however many captions they have; of a site of more than 65,536 pairs, of so many of them.
+    A pair goes with its last caption.
 
     Reasons: site, template; detail: the host, with the section behind it where it is not the rest.
     """
@@ -56,6 +54,7 @@ class SiteBoilerplate(Global):
     kind: Literal["site_boilerplate"] = "site_boilerplate"
     reads: ClassVar[tuple[str, ...]] = ("url", "captions.text", "captions.page_url")
     version: ClassVar[int] = 2  # 2: by section, believed shares, templates
+    after_first: ClassVar[tuple[str, ...]] = ("max_share", "max_caption_share", "min_pairs", "prior_pairs")
 
     max_share: float = Field(0.2, ge=0, le=1)
     max_caption_share: float = Field(0.5, ge=0, le=1)
@@ -63,38 +62,57 @@ class SiteBoilerplate(Global):
     prior_pairs: float = Field(50, ge=0, description="how many pairs of the crawl's mean share a site is given")
     kinds: tuple[Boilerplate, ...] = ("number", "hex", "generic", "click", "social", "advert")
 
-    def survey(self, pairs: pa.Table, seed: int) -> pa.Table:
-        """One note per caption: group, uid, site, section, page, text, bad (it is boilerplate)."""
+    def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
+        """One note per caption: group, uid as `of`, site, section, page, text, bad (it is boilerplate); and one with
+        the sums of this bucket, for the mean of the crawl."""
         flat = explode(pairs)
         uids = whole(pairs.column("uid")).take(flat.column(ROW))
         texts = whole(flat.column("text")).dictionary_encode()
         found = [boilerplate(text, self.kinds) is not None for text in texts.dictionary.to_pylist()]
         site, section, page = places(pairs, flat)
-        notes = {"uid": uids, "site": site, "section": section, "page": page, "text": hashed_texts(flat)}
-        notes["bad"] = pa.array(found, pa.bool_()).take(texts.indices)
-        return pa.table(notes | {"group": pa.array(hashed_u64(site.to_pylist()))})
+        notes = {"of": uids, "site": site, "section": section, "page": page, "text": hashed_texts(flat)}
+        bad = pc.cast(pa.array(found, pa.bool_()).take(texts.indices), pa.int64())
+        encoded = site.dictionary_encode()
+        groups = hashed_u64(encoded.dictionary.to_pylist()) | np.uint64(1)  # none is that of the crawl
+        one = pa.array(np.ones(len(flat), np.int64))
+        noted = pa.table(notes | {"bad": bad, "pairs": one, GROUP: pa.array(groups).take(encoded.indices)})
+        by_pair = _by_pair(noted)
+        sums = {"bad": [pc.sum(by_pair.column("bad_max")).as_py() or 0], "pairs": [by_pair.num_rows], GROUP: [_CRAWL]}
+        crawl = pa.table([pa.array(sums.get(f.name, [None]), f.type) for f in noted.schema], schema=noted.schema)
+        return pa.concat_tables([noted, crawl])
 
-    def settle(self, notes: pa.Table) -> pa.Table:
-        """Counts of the sections and captions that may have to go, and of all sites of the notes together."""
-        by_pair = notes.group_by(["site", "section", "uid"]).aggregate([("bad", "max")])
-        by_pair = by_pair.append_column("one", pc.cast(by_pair.column("bad_max"), pa.int64()))
-        counted = by_pair.group_by(["site", "section"]).aggregate([("one", "sum"), ("one", "count")])
-        sections = [(row["site"], row["section"], row["one_sum"], row["one_count"]) for row in counted.to_pylist()]
-        rows: list[tuple[str | None, str | None, int | None, int, int]]
-        rows = [(None, None, None, sum(row[2] for row in sections), sum(row[3] for row in sections))]
+    def combine(self, notes: pa.Table, step: str) -> pa.Table:
+        """The crawl as one row; of each site the notes of at most SAMPLE pairs."""
+        is_crawl = pc.equal(notes.column(GROUP), pa.scalar(_CRAWL, pa.uint64()))
+        crawl, sites = notes.filter(is_crawl), notes.filter(pc.invert(is_crawl))
+        if crawl.num_rows > 1:
+            sums = {name: [pc.sum(crawl.column(name)).as_py()] for name in ("bad", "pairs")} | {GROUP: [_CRAWL]}
+            crawl = pa.table([pa.array(sums.get(f.name, [None]), f.type) for f in crawl.schema], schema=crawl.schema)
+        return pa.concat_tables([crawl, sampled(sites, SAMPLE)])
+
+    def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
+        """Of the crawl its sums; of each site that may have to lose something its sections and templates."""
+        notes = self.combine(notes, step)
+        is_crawl = pc.equal(notes.column(GROUP), pa.scalar(_CRAWL, pa.uint64()))
+        rows = [(_CRAWL, None, None, None, row["bad"], row["pairs"]) for row in notes.filter(is_crawl).to_pylist()]
+        notes = notes.filter(pc.invert(is_crawl))
+        counted = _by_pair(notes).group_by([GROUP, "site", "section"]).aggregate([("bad_max", "sum"), ("uids", "sum")])
+        groups = dict(zip(counted.column("site").to_pylist(), counted.column(GROUP).to_pylist(), strict=True))
+        names = ("site", "section", "bad_max_sum", "uids_sum")
+        sections = list(zip(*(counted.column(name).to_pylist() for name in names), strict=True))
         for site, found in _by_site(sections).items():
             pooled = _pooled(found, self.min_pairs)
             bad, num = (sum(column) for column in zip(*pooled.values(), strict=True))
             if num >= self.min_pairs and any(b > self.max_share * n for b, n in [*pooled.values(), (bad, num)]):
-                rows += [(site, section, None, b, n) for section, (b, n) in pooled.items()]
-        rows += [(site, None, text, 0, 0) for site, text in self._templates(notes)]
-        columns = zip(*sorted(rows, key=str), strict=True)
-        return pa.table([pa.array(c, f.type) for c, f in zip(columns, _SETTLED, strict=True)], schema=_SETTLED)
+                rows += [(groups[site], site, section, None, b, n) for section, (b, n) in sorted(pooled.items())]
+        rows += [(groups[site], site, None, text, 0, 0) for site, text in self._templates(notes)]
+        columns = list(zip(*rows, strict=True)) or [()] * len(_TOLD)
+        return pa.table([pa.array(c, f.type) for c, f in zip(columns, _TOLD, strict=True)], schema=_TOLD)
 
     def _templates(self, notes: pa.Table) -> list[tuple[str, int]]:
         """(site, text) of each caption that stands on most of a site, by its pairs or by its pages."""
         found: set[tuple[str, int]] = set()
-        for unit in ("uid", "page"):
+        for unit in ("of", "page"):
             of_site = _distinct(notes, ["site"], unit)
             of_text = _distinct(notes, ["site", "text"], unit).join(of_site, "site", right_suffix="_of_site")
             num = of_text.column("num_of_site").to_numpy()
@@ -103,30 +121,13 @@ class SiteBoilerplate(Global):
             found |= set(zip(gone.column("site").to_pylist(), gone.column("text").to_pylist(), strict=True))
         return sorted(found)
 
-    def fold(self, settled: pa.Table) -> pa.Table:
-        """Templates, and the judged sections of every site that loses one: a section too small for a judgement of its
-        own goes with the rest, so the names of those that stay are needed, too."""
-        rows = settled.to_pylist()
-        bad, num = (sum(row[name] for row in rows if row["site"] is None) for name in ("bad", "pairs"))
-        mean = min(bad / max(num, 1), self.max_share / 2)
-        folded = [{**row, "goes": True} for row in rows if row["text"] is not None]
-        sections = [(r["site"], r["section"], r["bad"], r["pairs"]) for r in rows if r["section"] is not None]
-        for site, found in _by_site(sections).items():
-            names = sorted(found)
-            counts = np.array([found[name] for name in names], np.float64)
-            shares = section_shares(counts[:, 0], counts[:, 1], mean, self.prior_pairs)
-            goes = (shares > self.max_share).tolist()
-            judged = zip(names, goes, strict=True) if any(goes) else ()
-            folded += [{"site": site, "section": name, "goes": each} for name, each in judged]
-        return pa.Table.from_pylist(folded, schema=_FOLDED)
-
-    def judge(self, pairs: pa.Table, folded: pa.Table, seed: int) -> Verdicts:
+    def judge(self, pairs: pa.Table, told: Told, ctx: Context) -> Verdicts:
         flat = explode(pairs)
         site, section, _ = (column.to_pylist() for column in places(pairs, flat))
         texts = hashed_texts(flat).to_pylist()
-        rows = folded.to_pylist()
+        rows = told.of("compare", _TOLD).to_pylist()
         templates = {(row["site"], row["text"]) for row in rows if row["text"] is not None}
-        sections = {(row["site"], row["section"]): row["goes"] for row in rows if row["text"] is None}
+        sections = self._judged(rows)
         reasons: list[str | None] = []
         details: list[str] = []
         for here, part, text in zip(site, section, texts, strict=True):
@@ -135,6 +136,42 @@ class SiteBoilerplate(Global):
             reasons.append("site" if gone else "template" if (here, text) in templates else None)
             details.append(here + part if gone and own else here)
         return sift(flat, pa.array(reasons, pa.string()), pairs.num_rows, pa.array(details, pa.string()))
+
+    def _judged(self, rows: list[dict[str, Any]]) -> dict[tuple[str, str], bool]:
+        """(site, section) -> whether its captions go; a section of few pairs goes with the rest, section ""."""
+        bad, num = (sum(row[name] for row in rows if row["site"] is None) for name in ("bad", "pairs"))
+        mean = min(bad / max(num, 1), self.max_share / 2)
+        judged: dict[tuple[str, str], bool] = {}
+        sections = [(r["site"], r["section"], r["bad"], r["pairs"]) for r in rows if r["section"] is not None]
+        for site, found in _by_site(sections).items():
+            names = sorted(found)
+            counts = np.array([found[name] for name in names], np.float64)
+            shares = section_shares(counts[:, 0], counts[:, 1], mean, self.prior_pairs)
+            judged |= {(site, name): bool(share > self.max_share) for name, share in zip(names, shares, strict=True)}
+        return judged
+
+
+def _by_pair(notes: pa.Table) -> pa.Table:
+    """A row for each (site, section, pair) with bad_max (one of its captions there is boilerplate) and uids (1)."""
+    found = notes.group_by([GROUP, "site", "section", "of"]).aggregate([("bad", "max")])
+    return found.append_column("uids", pa.array(np.ones(found.num_rows, np.int64)))
+
+
+def sampled(notes: pa.Table, most: int) -> pa.Table:
+    """Of each site the notes of its `most` pairs with the smallest hashes of their uids: a choice that no cut changes,
+    and of which parts may be made one by one."""
+    if notes.num_rows <= most:  # no site can have more
+        return notes
+    sites, of = whole(notes.column("site")).dictionary_encode().indices.to_numpy(), whole(notes.column("of"))
+    pairs = of.dictionary_encode()
+    place = hashed_u64(pairs.dictionary.to_pylist())[pairs.indices.to_numpy()]
+    order = np.lexsort([place, sites])
+    new = np.ones(len(order), bool)
+    new[1:] = (np.diff(sites[order]) != 0) | (np.diff(place[order]) != 0)
+    number = np.cumsum(new)
+    first = np.searchsorted(sites[order], sites[order])
+    stays = number - number[first] < most
+    return notes.take(pa.array(np.sort(order[stays])))
 
 
 def _distinct(notes: pa.Table, by: list[str], unit: str) -> pa.Table:

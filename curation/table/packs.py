@@ -36,7 +36,7 @@ def publish_pack(url: str, tables: Iterable[pa.Table], slots: int) -> storage.No
             number = -1
             for number, table in enumerate(tables):
                 stored, raw = _blob(table)
-                entries[number] = at, raw, _hash(stored)
+                entries[number] = at, raw, hash_of(stored)
                 at += file.write(stored)
             if number + 1 != slots:
                 raise ValueError(f"{number + 1} tables for {slots} slots")
@@ -74,7 +74,7 @@ def read_slots(url: str, first: int, stop: int) -> list[tuple[int, pa.Table]]:
         stored = data[int(entry["offset"]) - low : int(after["offset"]) - low]
         if not stored:
             continue
-        if _hash(stored) != entry["hash"]:
+        if hash_of(stored) != entry["hash"]:
             raise _damaged(url, slot)
         plain = pa.decompress(stored, int(entry["raw"]), codec=_CODEC)
         with pa.ipc.open_stream(plain) as stream:
@@ -97,7 +97,8 @@ def _blob(table: pa.Table) -> tuple[bytes, int]:
     return pa.compress(plain, codec=_CODEC, asbytes=True), plain.size
 
 
-def _hash(stored: bytes) -> int:
+def hash_of(stored: bytes | pa.Buffer) -> int:
+    """blake2b-64."""
     return int.from_bytes(hashlib.blake2b(stored, digest_size=8).digest(), "little")
 
 

@@ -1,15 +1,15 @@
-"""Tables of pairs for stage tests, and a Global stage run over any cut of them."""
+"""Tables of pairs for stage tests, and stages run over any cut of them."""
 
 import hashlib
 import io
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import Image
 
-from curation.stage import Global, ImageMeasure, Rule, TextMeasure, Verdicts
-from curation.table import arrow, captions, schemas
+from curation.stage import Context, Measure, Rule, Stage, Verdicts
+from curation.table import captions, schemas
+from tests.helpers import cuts
 
 
 def pair(name: str, *texts: str, **fields: object) -> dict[str, object]:
@@ -45,42 +45,19 @@ def texts_of(pairs: pa.Table, verdicts: Verdicts) -> dict[str, list[str]]:
 
 def run_rule(stage: Rule, pairs: pa.Table, seed: int = 0) -> Verdicts:
     """Judges, and checks that no row minds its neighbours: single rows give the same as all at once."""
-    verdicts = stage.judge(pairs, seed)
+    judge = stage.open(Context(seed))
+    verdicts = judge(pairs)
     for row in range(pairs.num_rows):
-        alone = stage.judge(pairs.slice(row, 1), seed)
+        alone = judge(pairs.slice(row, 1))
         assert alone.reason[0].as_py() == verdicts.reason[row].as_py()
         if verdicts.captions is not None:
             assert alone.captions[0].as_py() == verdicts.captions[row].as_py()
     return verdicts
 
 
-def run_global(stage: Global, pairs: pa.Table, seed: int = 0, buckets: int = 1, slots: int = 1) -> Verdicts:
-    """Runs survey, settle, fold and judge with the pairs cut into `buckets` and the groups into `slots`, as a runner
-    may; each bucket sees only the folded rows of its own uids. Verdicts of all pairs."""
-    edges = np.linspace(0, pairs.num_rows, buckets + 1).astype(int)
-    cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    notes = arrow.concat([stage.survey(each, seed) for each in reversed(cut)])
-    slot = notes.column("group").to_numpy() % np.uint64(slots)
-    met = [arrow.sorted_plainly(notes.filter(pa.array(slot == s)), ("group", "uid")) for s in range(slots)]
-    settled = [stage.settle(each) for each in met]
-    folded = stage.fold(arrow.sorted_plainly(arrow.concat(settled)))
-    judged = []
-    for each in cut:
-        own = folded
-        if "uid" in folded.column_names:
-            own = folded.filter(pc.is_in(folded.column("uid"), value_set=each.column("uid").combine_chunks()))
-        judged.append(stage.judge(each, own, seed))
-    drops: dict[str, int] = {}
-    for each in judged:
-        for reason, count in each.caption_drops.items():
-            drops[reason] = drops.get(reason, 0) + count
-    lists = [captions.column(each) if v.captions is None else v.captions for each, v in zip(cut, judged, strict=True)]
-    return Verdicts(
-        reason=_joined([v.reason for v in judged]),
-        detail=None if judged[0].detail is None else _joined([v.detail for v in judged]),
-        captions=_joined(lists) if any(v.captions is not None for v in judged) else None,
-        caption_drops=drops,
-    )
+def run_global(stage: Stage, pairs: pa.Table, seed: int = 0, buckets: int = 1, slots: int = 1) -> Verdicts:
+    """The verdicts of a Reduce or Group on all pairs, cut into `buckets`, groups met in `slots`."""
+    return cuts.run(stage, pairs, seed, buckets, slots)
 
 
 def same_verdicts(left: Verdicts, right: Verdicts) -> bool:
@@ -90,13 +67,13 @@ def same_verdicts(left: Verdicts, right: Verdicts) -> bool:
     return plain(left) == plain(right)
 
 
-def measured(stage: ImageMeasure | TextMeasure, pairs: pa.Table, bodies: list[bytes] | None = None) -> pa.Table:
+def measured(stage: Measure, pairs: pa.Table, bodies: list[bytes] | None = None) -> pa.Table:
     """`pairs` with the columns of a measure stage; `bodies` in the order of the table."""
-    if isinstance(stage, TextMeasure):
-        return captions.with_fields(pairs, stage.open()(captions.explode(pairs).column("text").to_pylist()))
-    found = stage.open()(bodies)
+    verdicts = cuts.measured(stage, pairs, bodies)
+    if verdicts.captions is not None:
+        return captions.replace(pairs, verdicts.captions)
     for field in stage.adds:
-        pairs = pairs.append_column(field, found.column(field.name))
+        pairs = pairs.append_column(field, verdicts.columns.column(field.name))
     return pairs
 
 
@@ -111,7 +88,3 @@ def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
-
-
-def _joined(arrays: list[pa.Array | pa.ChunkedArray]) -> pa.Array:
-    return pa.concat_arrays([arrow.whole(each) for each in arrays])

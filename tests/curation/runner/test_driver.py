@@ -91,7 +91,7 @@ def test_the_second_stage_of_a_kind_draws_from_a_stream_of_its_own(tmp_path, mon
         function = getattr(stage, name)
 
         def call(self, *tables):
-            seeds[of].add(tables[-1])
+            seeds[of].add(tables[-1].seed)
             return function(self, *tables)
 
         monkeypatch.setattr(stage, name, call)

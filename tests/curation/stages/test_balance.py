@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from curation.stage import Context
 from curation.stages.balance import Balance
 from curation.table import captions
 from pipeline.draws import keyed_uniform
 from tests.helpers.concepts import Said, counted, mentioning, with_concepts
+from tests.helpers.cuts import reduced
 from tests.helpers.pairs import by_url, run_global, same_verdicts, texts_of
 
 UNITS = ("text", "one_text", "pair")
@@ -178,7 +180,7 @@ def test_texts_of_a_pair_and_pairs_of_a_text_draw_apart():
 def test_a_text_that_a_pair_carries_twice_counts_once_and_stays_or_goes_whole():
     twice = mentioning([[("a dog", [0]), ("a dog", [0])]] * 10 + [[("a dog", [0]), ("a red dog", [0, 1])]] * 3)
     stage = Balance(t=10, unmatched="keep")
-    folded = stage.fold(stage.settle(stage.survey(twice, 0)))
+    folded = reduced(stage, [twice], Context())
     assert dict(zip(folded["entry"].to_pylist(), folded["count"].to_pylist(), strict=True)) == {-1: 0, 0: 16, 1: 3}
     assert {len(texts) for name, texts in texts_of(twice, run_global(stage, twice)).items() if int(name[1:]) < 10} == {
         0,
@@ -228,7 +230,7 @@ def test_a_target_is_met_exactly_and_nested(unmatched, unit):
 def test_a_target_keeps_what_the_t_it_comes_to_would_keep(unit):
     pairs = skewed()
     stage = Balance(target_pairs=700, unit=unit)
-    t = stage.fold(stage.settle(stage.survey(pairs, 0))).column("t")[0].as_py()
+    t = reduced(stage, [pairs], Context()).column("t")[0].as_py()
     assert kept_texts(stage, pairs) >= kept_texts(Balance(t=t * (1 - 1e-9), unit=unit), pairs)
     assert kept_texts(stage, pairs) <= kept_texts(Balance(t=t * (1 + 1e-9), unit=unit), pairs)
 

@@ -5,15 +5,23 @@ import time
 import zlib
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from curation.stage import Context
 from curation.stages.image_decode import ImageDecode
 from tests.helpers.pairs import encoded, picture
 
 
+def opened(**settings):
+    """Image bytes -> a table of columns and reasons."""
+    function = ImageDecode(**settings).open(Context())
+    return lambda bodies: function(pa.table({"image": pa.array(bodies, pa.large_binary())}))
+
+
 def measure(*bodies: bytes, **settings) -> list[dict]:
-    return ImageDecode(**settings).open()(list(bodies)).to_pylist()
+    return opened(**settings)(list(bodies)).to_pylist()
 
 
 def reason(body: bytes, **settings) -> str | None:
@@ -153,7 +161,7 @@ def test_random_damage_never_raises():
             body = clean.copy()
             body[rng.integers(0, len(body), 6)] = rng.integers(0, 256, 6)
             bodies.append(body.tobytes())
-    table = ImageDecode().open()(bodies)
+    table = opened()(bodies)
     assert table.num_rows == 300
     known = {None, "format", "side_cap", "pixel_cap", "metadata_cap", "truncated", "not_decodable", "blank", "svg"}
     assert set(table.column("reason").to_pylist()) <= known

@@ -1,0 +1,144 @@
+"""What a Measure is given, a row for each of its units, and how its results come back to pairs and captions."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.methods.reasons import no_reasons, sift
+from curation.stage import ANSWERS, Generate, Measure, Verdicts
+from curation.stage_order import IMAGE
+from curation.table import arrow, captions
+from curation.table.arrow import whole
+
+KEY, REASON, FAILED = "key", "reason", "failed"
+PER_CAPTION = ("text", "caption")
+_CAPTIONS = "captions."
+
+
+def kept_schema(stage: Measure) -> pa.Schema:
+    """What is kept of each distinct input."""
+    extra = [ANSWERS, pa.field(FAILED, pa.string())] if isinstance(stage, Generate) else []
+    return pa.schema([pa.field(KEY, pa.string()), *stage.adds, *extra, pa.field(REASON, pa.string())])
+
+
+def units_of(stage: Measure, pairs: pa.Table) -> pa.Table:
+    """The inputs of every unit, in order of pair and caption; of an image its sha256."""
+    per_caption = stage.unit in PER_CAPTION
+    flat = captions.explode(pairs) if per_caption else None
+    columns: dict[str, pa.Array] = {}
+    for name in stage.reads:
+        source = "image_sha256" if name == IMAGE else name
+        if flat is not None and name.startswith(_CAPTIONS):
+            columns[name.removeprefix(_CAPTIONS)] = whole(flat.column(name.removeprefix(_CAPTIONS)))
+        elif not name.startswith(_CAPTIONS):
+            values = whole(pairs.column(source))
+            columns[name] = values if flat is None else values.take(flat.column(captions.ROW))
+        else:
+            columns["captions"] = captions.column(pairs)
+    return pa.table(columns)
+
+
+def keys_of(stage: Measure, units: pa.Table, origins: Mapping[str, str]) -> pa.Array:
+    """32 hex naming the values of each row. `origins`: what else names the values of a column (the digest of the stage
+    whose vectors it stands for)."""
+    if stage.unit == "image" and units.column_names == [IMAGE]:
+        return pc.utf8_slice_codeunits(whole(units.column(IMAGE)), 0, 32)
+    if units.num_columns == 1 and pa.types.is_string(units.schema.field(0).type) and not origins:
+        encoded = whole(units.column(0)).dictionary_encode()
+        hashes = [_hash(text.encode()) for text in encoded.dictionary.to_pylist()]
+        return pa.array(hashes, pa.string()).take(encoded.indices)
+    head = json.dumps(sorted(origins.items()))
+    rows = zip(*(column.to_pylist() for column in units.columns), strict=True)
+    return pa.array([_hash((head + json.dumps(row, default=_plain)).encode()) for row in rows], pa.string())
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"a column of {type(value).__name__} cannot be the input of a measure")
+
+
+def checked(stage: Measure, keys: pa.Array, made: pa.Table) -> pa.Table:
+    """What a stage measured, against what it promised: a row for each key, the columns of `kept_schema`."""
+    if made.num_rows != len(keys):
+        raise ValueError(f"{stage.kind} measured {made.num_rows} rows for {len(keys)} inputs")
+    columns = []
+    for f in kept_schema(stage):
+        if f.name == KEY:
+            columns.append(keys)
+        elif f.name in made.schema.names:
+            columns.append(whole(made.column(f.name)).cast(f.type))
+        elif f.name in (REASON, FAILED):
+            columns.append(pa.nulls(len(keys), pa.string()))
+        else:
+            raise ValueError(f"{stage.kind} measured no column {f.name!r}; found {', '.join(made.schema.names)}")
+    return pa.table(columns, schema=kept_schema(stage))
+
+
+def attached(stage: Measure, pairs: pa.Table, rows: pa.Table) -> Verdicts:
+    """`rows` of `kept_schema`, one for each unit, as what they say of the pairs. Of vectors the key stands for them."""
+    if isinstance(stage, Generate):
+        return _generated(stage, pairs, rows)
+    columns = rows.select([f.name for f in stage.adds])
+    if stage.store == "vectors":
+        columns = pa.table({f.name: rows.column(KEY) for f in stage.adds})
+    reasons = whole(rows.column(REASON))
+    if stage.unit not in PER_CAPTION:
+        return Verdicts(reason=reasons, columns=columns)
+    fielded = captions.with_fields(pairs, columns)
+    if reasons.null_count == len(reasons):
+        return Verdicts(reason=no_reasons(pairs.num_rows), captions=fielded.column("captions"))
+    return sift(captions.explode(fielded), reasons, pairs.num_rows)
+
+
+def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
+    """The captions with the answers behind them; a text that a pair has already is not added again."""
+    flat = captions.explode(pairs)
+    owner = flat.column(captions.ROW).to_numpy() if stage.unit in PER_CAPTION else np.arange(pairs.num_rows)
+    lists = whole(rows.column("answers"))
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    answers = lists.flatten()
+    told = {"text": answers.field("text"), "score": answers.field("score")} | {
+        name: pa.array([value] * len(answers), pa.string()) for name, value in stage.provenance().items()
+    }
+    made = pa.table({captions.ROW: np.repeat(owner, counts), **told})
+    both = pa.concat_tables([flat, _fitted(made, flat.schema)], promote_options="default")
+    order = np.lexsort([np.arange(both.num_rows) >= flat.num_rows, both.column(captions.ROW).to_numpy()])
+    both = both.take(pa.array(order))
+    text = whole(both.column("text")).dictionary_encode()
+    code = both.column(captions.ROW).to_numpy() * max(len(text.dictionary), 1) + text.indices.to_numpy()
+    first = np.zeros(len(code), bool)
+    first[np.unique(code, return_index=True)[1]] = True
+    stays = first | (order < flat.num_rows)
+    return Verdicts(
+        reason=no_reasons(pairs.num_rows), captions=captions.implode(both.filter(pa.array(stays)), pairs.num_rows)
+    )
+
+
+def _fitted(made: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Captions that no page carried: the fields of provenance, and "" for those that every caption has."""
+    for f in schema:
+        if f.name not in made.schema.names:
+            blank = pa.array([""] * made.num_rows, pa.string()) if f.type == pa.string() else None
+            made = made.append_column(f, pa.nulls(made.num_rows, f.type) if blank is None else blank)
+    return made.select([*schema.names, *(n for n in made.schema.names if n not in schema.names)])
+
+
+def with_vectors(pairs: pa.Table, name: str, vectors: pa.Table, field: str) -> pa.Table:
+    """`pairs` with what the keys in the column `name` stand for: column `field` of `vectors`, by their KEY."""
+    known = whole(vectors.column(KEY))
+    if not name.startswith(_CAPTIONS):
+        at = pc.index_in(whole(pairs.column(name)), known)
+        return arrow.with_columns(pairs, pa.table({name: whole(vectors.column(field)).take(at)}))
+    flat = captions.explode(pairs)
+    at = pc.index_in(whole(flat.column(name.removeprefix(_CAPTIONS))), known)
+    columns = pa.table({name.removeprefix(_CAPTIONS): whole(vectors.column(field)).take(at)})
+    return captions.with_fields(pairs, columns)

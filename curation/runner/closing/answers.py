@@ -1,0 +1,32 @@
+"""What a Measure has answered each bucket: the rows of its keys, cut by bucket.
+
+    <closing folder>/answers-<n>.pack   key | the stage's columns | reason, of a run of key slots
+                    /closed.json        how many runs
+"""
+
+import pyarrow as pa
+
+from curation.job import Job, Segment
+from curation.methods.units import KEY, kept_schema
+from curation.stage import Measure
+from curation.table import packs
+from pipeline import storage
+from pipeline.errors import DataError
+
+CLOSED = "closed.json"
+
+
+def url_of(job: Job, here: Segment, run: int) -> str:
+    return job.closing_file(here, f"answers-{run:05d}.pack")
+
+
+def read(job: Job, here: Segment, bucket: int) -> pa.Table:
+    """One row for each key that the bucket asked for."""
+    state = storage.read_state(job.closing_file(here, CLOSED))
+    if state is None:
+        where, hint = storage.shown(job.closing_file(here, CLOSED)), "run the same command again"
+        raise DataError(where, "is not there", "what measuring has published", hint)
+    stage = job.stage(here.closer if here.closer is not None else -1)
+    assert isinstance(stage, Measure)
+    found = [t for run in range(state["runs"]) for t in packs.read_pack(url_of(job, here, run), bucket, bucket + 1)]
+    return packs.concat(found, kept_schema(stage)).sort_by(KEY)

@@ -1,0 +1,207 @@
+"""A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
+
+There are as many slots as buckets; a group's slot is a hash of its number, because a stage's groups may be anything (a
+count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
+
+    <segment folder>/bucket-00000.closing.pack                  notes of the first step
+    <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
+                    /<step>-<round>-notes-merged-<n>.pack, .json  when there are many buckets (runner/exchange.py)
+                    /<step>-<round>-told-<n>.pack, .json        results, cut by bucket
+                    /closed.json                                [[step, round, number of runs], ...]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.job import Job, Segment, check_files
+from curation.runner import exchange
+from curation.runner.closing.vectors import resolved
+from curation.runner.cluster import Call, Do
+from curation.runner.exchange import FROM
+from curation.runner.explained import explained
+from curation.stage import GROUP, Group, Told, Verdicts
+from curation.table import arrow, packs
+from pipeline import storage
+from pipeline.draws import mixed
+from pipeline.errors import DataError
+from pipeline.storage import Note
+
+ROWS = 50_000
+"""About so many notes are settled by one task."""
+ASKED = ".closing.pack"
+_CLOSED = "closed.json"
+_IS_NOTE = "_is_note"  # of a merged pack: false where a row only says that its bucket had a note in the group
+Round = tuple[str, int, int]  # step, round of it, runs
+
+
+def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
+    notes = _notes(job, here, bucket, pairs, Told(_stage(job, here).steps[0]))
+    return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, job.buckets)}, {"notes": notes.num_rows}
+
+
+def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
+    if exchange.is_done(job, here, _CLOSED):
+        return
+    stage, name = _stage(job, here), job.names[_at(here)]
+    done: list[Round] = []
+    for number, step in enumerate(stage.steps):
+        again, round_ = True, 0
+        while again:
+            label = f"{name}: {step}" + (f", round {round_ + 1}" if step in stage.repeated else "")
+            urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
+            rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
+            if number or round_:
+                args = [(step, round_, bucket, done) for bucket in range(job.buckets)]
+                calls = [_call(job, here, survey, each, f"{label}, ask") for each in args]
+                rows = sum(found for _, found in do(calls, f"{label}, ask", "buckets"))
+                urls = [job.closing_file(here, f"{_notes_name(*each[:3])}.pack") for each in args]
+            if rows:
+                done.append((step, round_, _settle_all(job, here, (step, round_), rows, urls, do, label)))
+            again, round_ = bool(rows) and step in stage.repeated, round_ + 1
+    storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
+
+
+def _settle_all(
+    job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str
+) -> int:
+    """Settles one round; returns how many runs of slots it took."""
+    name = f"{at[0]}-{at[1]}-notes"
+    urls = exchange.merged(job, here, name, urls, do, label, merge)
+    runs = exchange.runs(job.buckets, rows, ROWS)
+    calls = [_call(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
+    for _ in do(calls, label, "slots"):
+        pass
+    return len(runs)
+
+
+def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
+    state = storage.read_state(job.closing_file(here, _CLOSED))
+    if state is None:
+        where, hint = storage.shown(job.closing_file(here, _CLOSED)), "run the same command again"
+        raise DataError(where, "is not there", "what the comparing of pairs has published", hint)
+    stage = _stage(job, here)
+    rounds = [(step, number, runs) for step, number, runs in state["rounds"]]
+    told = _told(job, here, bucket, stage.steps[-1], rounds)
+    return stage.judge(resolved(job, stage, pairs, bucket), told, job.context(_at(here)))
+
+
+def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequence[Round]) -> int:
+    """The notes of one bucket in a further round; returns how many."""
+    here = job.segments[index]
+    name = _notes_name(step, number, bucket)
+    if exchange.is_done(job, here, f"{name}.json"):
+        return int((storage.read_state(job.closing_file(here, f"{name}.json")) or {})["notes"])
+    check_files(job, [here.closer])
+    with explained(f"stage {job.names[_at(here)]}, {step}, bucket {bucket}"):
+        told = _told(job, here, bucket, step, done)
+        pairs = resolved(job, _stage(job, here), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket)
+        notes = _notes(job, here, bucket, pairs, told)
+    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, job.buckets)
+    storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
+    return notes.num_rows
+
+
+def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
+    """Brings the notes of some buckets together: fewer where they can be combined, and who asked."""
+    here = job.segments[index]
+    step = name.split("-")[0]
+    check_files(job, [here.closer])
+
+    def combine(notes: pa.Table) -> pa.Table:
+        askers = notes.select([GROUP, FROM]).group_by([GROUP, FROM]).aggregate([])
+        notes = _stage(job, here).combine(notes.drop_columns([FROM]), step)
+        notes = notes.append_column(_IS_NOTE, pa.array(np.ones(notes.num_rows, bool)))
+        askers = askers.append_column(_IS_NOTE, pa.array(np.zeros(askers.num_rows, bool)))
+        return pa.concat_tables([notes, askers], promote_options="permissive")
+
+    with explained(f"stage {job.names[_at(here)]}, {step}, bringing together"):
+        exchange.merge(job, index, name, at, urls, combine)
+
+
+def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
+    """Settles a run of slots."""
+    here = job.segments[index]
+    name = f"{step}-{number}-told-{run:05d}"
+    if exchange.is_done(job, here, f"{name}.json"):
+        return
+    check_files(job, [here.closer])
+    found = exchange.Sources(tuple(urls)).read(*slots)
+    with explained(f"stage {job.names[_at(here)]}, {step}, slots {slots[0]} to {slots[1]}"):
+        results = _settled(job, here, step, found)
+    at = results.column(FROM).to_numpy() if results.num_rows else np.zeros(0, np.int64)
+    pack = f"{name}.pack"
+    note = packs.publish_cut(job.closing_file(here, pack), results, at, job.buckets)
+    storage.publish_state(job.closing_file(here, f"{name}.json"), {}, {pack: note})
+
+
+def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Table:
+    """What the notes say, with the bucket that each row goes to."""
+    if not found:
+        return pa.table({})
+    rows = pa.concat_tables(found, promote_options="permissive").combine_chunks()
+    askers = rows.select([GROUP, FROM])
+    if _IS_NOTE in rows.column_names:
+        is_note = rows.column(_IS_NOTE)
+        rows, askers = rows.filter(is_note).drop_columns([_IS_NOTE]), askers.filter(pc.invert(is_note))
+    notes = arrow.sorted_plainly(rows.drop_columns([FROM]), (GROUP, "uid"))
+    results = _stage(job, here).settle(notes, step, job.context(_at(here)))
+    if "uid" in results.column_names:
+        return results.append_column(FROM, pa.array(job.buckets_of(results.column("uid"))))
+    askers = askers.group_by([GROUP, FROM]).aggregate([])
+    number = pa.array(np.arange(results.num_rows))
+    both = pa.table({GROUP: results.column(GROUP), "_row": number}).join(askers, GROUP, join_type="inner")
+    both = both.sort_by([("_row", "ascending"), (FROM, "ascending")])
+    return results.take(both.column("_row")).append_column(FROM, both.column(FROM).cast(pa.int64()))
+
+
+def _notes(job: Job, here: Segment, bucket: int, pairs: pa.Table, told: Told) -> pa.Table:
+    stage = _stage(job, here)
+    notes = stage.survey(pairs, told, job.context(_at(here)))
+    if GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64():
+        name = job.names[_at(here)]
+        raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
+    notes = stage.combine(notes, told.step) if notes.num_rows else notes
+    return notes.append_column(FROM, pa.array(np.full(notes.num_rows, bucket, np.int32)))
+
+
+def _publish_notes(url: str, notes: pa.Table, slots: int) -> Note:
+    return packs.publish_cut(url, notes, slots_of(notes.column(GROUP), slots), slots)
+
+
+def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
+    """The slot of each uint64 group: scattered first, so that near numbers part."""
+    scattered = mixed(arrow.whole(groups).to_numpy(zero_copy_only=False))
+    return (scattered % np.uint64(slots)).astype(np.int64)
+
+
+def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
+    tables: dict[str, list[pa.Table]] = {}
+    for name, number, runs in rounds:
+        urls = [job.closing_file(here, f"{name}-{number}-told-{run:05d}.pack") for run in range(runs)]
+        found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
+        tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
+    return Told(step, tables)
+
+
+def _notes_name(step: str, number: int, bucket: int) -> str:
+    return f"{step}-{number}-notes-{bucket:05d}"
+
+
+def _call(job: Job, here: Segment, function: Any, args: tuple[Any, ...], where: str) -> Call:
+    asks = job.placement(_stage(job, here))
+    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus)
+
+
+def _at(here: Segment) -> int:
+    assert here.closer is not None
+    return here.closer
+
+
+def _stage(job: Job, here: Segment) -> Group:
+    stage = job.stage(_at(here))
+    assert isinstance(stage, Group)
+    return stage

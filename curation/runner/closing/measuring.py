@@ -1,0 +1,176 @@
+"""A Measure whose columns are kept: every bucket says which inputs it has, each distinct one is measured once.
+
+    <segment folder>/bucket-00000.closing.pack      key | where the input lies or what it is, by slots of the key
+    <closing folder>/claims-<n>.pack                of a run of slots: what nobody has measured yet, by lane
+                    /begun-<lane>-<k>of<n>          a share that is being measured; rows go into the pool's columns
+                    /answers-<n>.pack, .json        rows for every bucket that asked, of a run of slots
+                    /closed.json
+
+Every start claims anew: what was measured before it was cut off is in the columns already. A lane is a run of the parts that images lie in, so that a task reads each images.tar front to back; inputs that are no
+images have one lane. A share of a lane is what one task measures, in full batches whatever the buckets.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.job import Job, Segment
+from curation.methods.units import KEY, attached, keys_of, kept_schema, units_of
+from curation.pool.columns import key_slots
+from curation.pool.store import PLACE
+from curation.runner import exchange
+from curation.runner.closing import answers, shares
+from curation.runner.closing.shares import columns_of
+from curation.runner.closing.vectors import origins, resolved
+from curation.runner.cluster import Call, Do
+from curation.runner.exchange import FROM
+from curation.stage import Measure, Verdicts
+from curation.stage_order import IMAGE
+from curation.table import captions, packs
+from curation.table.arrow import whole
+from pipeline import storage
+from pipeline.errors import DataError
+from pipeline.storage import Note
+
+ASKED = ".closing.pack"
+RUN_ROWS = 200_000
+"""Inputs asked for that one task looks up."""
+_LANES = 256
+
+
+def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
+    """Each distinct input of this bucket with its values; of an image the place in the pool instead."""
+    stage = _stage(job, here)
+    units = units_of(stage, pairs)
+    keys = _keys(job, here, units)
+    first = pa.table({KEY: keys, "row": np.arange(len(keys))}).group_by(KEY).aggregate([("row", "min")])
+    rows = first.column("row_min").combine_chunks()
+    asked = {KEY: whole(first.column(KEY))}
+    vectors = set(origins(job, stage, _at(here)))
+    if IMAGE in stage.reads:
+        of = captions.explode(pairs).column(captions.ROW) if stage.unit in ("text", "caption") else None
+        places = pairs.select(PLACE) if of is None else pairs.select(PLACE).take(of)
+        asked |= {name: whole(places.column(name)).take(rows) for name in PLACE}
+    if vectors:  # what they stand for goes along: nobody else has it at hand
+        units = units_of(stage, resolved(job, stage, pairs, bucket, _at(here)))
+    asked |= {name: whole(units.column(name)).take(rows) for name in units.column_names if name != IMAGE}
+    table = pa.table(asked)
+    table = table.append_column(FROM, pa.array(np.full(table.num_rows, bucket, np.int32)))
+    note = packs.publish_cut(
+        job.file(here, bucket, ASKED), table, key_slots(table.column(KEY), job.buckets), job.buckets
+    )
+    return {ASKED: note}, {"inputs": table.num_rows}
+
+
+def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
+    if exchange.is_done(job, here, answers.CLOSED):
+        return
+    name, inputs = job.names[_at(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
+    urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
+    urls = exchange.merged(job, here, "asked", urls, do, name, merge)
+    runs = exchange.runs(job.buckets, inputs, RUN_ROWS)
+    calls = [Call(claim, (here.index, at, run, urls), f"stage {name}, looking up") for at, run in enumerate(runs)]
+    claimed: dict[int, int] = {}
+    for _, lanes in do(calls, f"{name}: look up", "runs"):
+        for lane, number in lanes.items():
+            claimed[lane] = claimed.get(lane, 0) + number
+    shares.measure_all(job, here, claimed, len(runs), do)
+    calls = [Call(answer, (here.index, at, run, urls), f"stage {name}, answering") for at, run in enumerate(runs)]
+    for _ in do(calls, f"{name}: answer", "runs"):
+        pass
+    storage.publish_state(job.closing_file(here, answers.CLOSED), {"runs": len(runs)})
+
+
+def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
+    stage, rows = _stage(job, here), answers.read(job, here, bucket)
+    at = pc.index_in(_keys(job, here, units_of(stage, pairs)), whole(rows.column(KEY)))
+    return attached(stage, pairs, rows.take(at).combine_chunks())
+
+
+def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
+    exchange.merge(job, index, name, at, urls)
+
+
+def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> dict[int, int]:
+    """Publishes what of a run of slots has to be measured, each input once, cut by lane; returns how many of each."""
+    here = job.segments[index]
+    rows = _asked(urls, slots)
+    if rows is None:
+        rows, lane = pa.table({}), np.zeros(0, np.int64)
+    else:
+        order = [(n, "ascending") for n in (KEY, *PLACE) if n in rows.column_names]
+        rows = rows.drop_columns([FROM]).sort_by(order)
+        keys = whole(rows.column(KEY))
+        known = columns_of(job, here).read(*slots).column(KEY)
+        new = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(False)
+        is_first = pa.array(np.concatenate([[True], new]))
+        rows = rows.filter(pc.and_(is_first, pc.invert(pc.is_in(keys, whole(known)))))
+        lane = lanes_of(job, rows)
+    packs.publish_cut(job.closing_file(here, f"claims-{run:05d}.pack"), rows, lane, lanes(job))
+    found, numbers = np.unique(lane, return_counts=True)
+    return {int(at): int(number) for at, number in zip(found, numbers, strict=True)}
+
+
+def lanes(job: Job) -> int:
+    return min(len(job.parts), _LANES)
+
+
+def lanes_of(job: Job, rows: pa.Table) -> np.ndarray:
+    """The lane of each claim: the parts in order, in equal runs."""
+    if "image_part" not in rows.column_names:
+        return np.zeros(rows.num_rows, np.int64)
+    part = pc.index_in(whole(rows.column("image_part")), pa.array(job.parts, pa.string())).to_numpy(False)
+    return part.astype(np.int64) * lanes(job) // len(job.parts)
+
+
+def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
+    """Publishes the rows of a run of slots for every bucket that asked."""
+    here = job.segments[index]
+    name = f"answers-{run:05d}"
+    if exchange.is_done(job, here, f"{name}.json"):
+        return
+    asked = _asked(urls, slots, [KEY, FROM])
+    at, rows = np.zeros(0, np.int64), kept_schema(_stage(job, here)).empty_table()
+    if asked is not None:
+        rows, missing = _looked_up(job, here, slots, asked)
+        if missing:  # merged into another file in the middle of our reading
+            rows, missing = _looked_up(job, here, slots, asked)
+        if missing:
+            where, hint = storage.shown(columns_of(job, here).folder), "run the same command again"
+            raise DataError(where, f"{missing} measured rows are gone", "what this run measured", hint)
+        at = asked.column(FROM).to_numpy().astype(np.int64)
+    note = packs.publish_cut(answers.url_of(job, here, run), rows, at, job.buckets)
+    storage.publish_state(job.closing_file(here, f"{name}.json"), {}, {f"{name}.pack": note})
+
+
+def _looked_up(job: Job, here: Segment, slots: tuple[int, int], asked: pa.Table) -> tuple[pa.Table, int]:
+    """(a row for each that was asked for, how many there are none of)."""
+    rows = columns_of(job, here).read(*slots)
+    found = pc.index_in(whole(asked.column(KEY)), whole(rows.column(KEY)))
+    return rows.take(found), found.null_count
+
+
+def _asked(urls: list[str], slots: tuple[int, int], columns: list[str] | None = None) -> pa.Table | None:
+    found = exchange.Sources(tuple(urls)).read(*slots)
+    if not found:
+        return None
+    return pa.concat_tables([each.select(columns) if columns else each for each in found]).combine_chunks()
+
+
+def _keys(job: Job, here: Segment, units: pa.Table) -> pa.Array:
+    stage = _stage(job, here)
+    return keys_of(stage, units, origins(job, stage, _at(here)))
+
+
+def _at(here: Segment) -> int:
+    assert here.closer is not None
+    return here.closer
+
+
+def _stage(job: Job, here: Segment) -> Measure:
+    stage = job.stage(_at(here))
+    assert isinstance(stage, Measure)
+    return stage

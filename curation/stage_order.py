@@ -1,0 +1,49 @@
+"""Stages in a row: the names they are reported under, and whether each finds what it reads."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from curation.stage import Stage
+from curation.table import schemas
+from pipeline.errors import RecipeError
+
+IMAGE = "image"
+"""What a Measure reads when it wants the bytes."""
+
+
+def names_of(stages: Sequence[Stage]) -> list[str]:
+    """The name a stage is reported under: its kind, and from the second of a kind on kind-2, kind-3, ..."""
+    seen: dict[str, int] = {}
+    names = []
+    for stage in stages:
+        seen[stage.kind] = seen.get(stage.kind, 0) + 1
+        names.append(stage.kind if seen[stage.kind] == 1 else f"{stage.kind}-{seen[stage.kind]}")
+    return names
+
+
+def check_stages(stages: Sequence[Stage], kinds: Iterable[Any] = (), where: str = "curate.stages") -> None:
+    """Every column read exists, every column added is new, every file can be read; else RecipeError. No work.
+
+    `kinds` are the stages a recipe could use: the hint names the one that adds a missing column.
+    """
+    known = {IMAGE, *schemas.PAIRS.names, *(f"captions.{f.name}" for f in schemas.CAPTION_FIELDS)}
+    added_by = {name: kind.model_fields["kind"].default for kind in kinds for name in added(kind)}
+    for at, stage in enumerate(stages):
+        here = f"{where}.{at} ({stage.kind})"
+        for name in stage.reads:
+            if name not in known:
+                by = added_by.get(name)
+                hint = f"put `{by}` before it" if by else "add the stage that measures it before this one"
+                raise RecipeError(here, f"reads the column `{name}`, which does not exist yet", "", hint)
+        for name in added(stage):
+            if name in known:
+                found = f"adds the column `{name}`, which exists already"
+                raise RecipeError(here, found, "", f"remove one `{stage.kind}`")
+            known.add(name)
+        stage.check(f"{where}.{at}", stages[:at])
+
+
+def added(stage: Stage | type[Stage]) -> list[str]:
+    """The columns that a stage adds, as others read them."""
+    prefix = "captions." if stage.caption_fields else ""
+    return [prefix + f.name for f in stage.adds if isinstance(stage.adds, tuple)]

@@ -1,0 +1,131 @@
+"""Stages run over any cut of a table of pairs, as a runner may run them."""
+
+import asyncio
+import inspect
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.methods.units import attached, checked, keys_of, units_of
+from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
+from curation.table import arrow, captions, packs
+from pipeline.draws import mixed
+
+
+def run(
+    stage: Stage, pairs: pa.Table, seed: int = 0, buckets: int = 1, slots: int = 1, ctx: Context | None = None
+) -> Verdicts:
+    """The verdicts of a Rule, Reduce or Group on all pairs, cut into `buckets`, groups met in `slots`."""
+    ctx = ctx or Context(seed, pairs.num_rows)
+    edges = np.linspace(0, pairs.num_rows, buckets + 1).astype(int)
+    cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    if isinstance(stage, Reduce):
+        state = reduced(stage, cut, ctx)
+        return joined(cut, [stage.judge(each, state, ctx) for each in cut])
+    if isinstance(stage, Group):
+        told = grouped(stage, cut, ctx, slots)
+        return joined(cut, [stage.judge(each, own, ctx) for each, own in zip(cut, told, strict=True)])
+    assert isinstance(stage, Rule)
+    function = stage.open(ctx)
+    return joined(cut, [function(each) for each in cut])
+
+
+def reduced(stage: Reduce, cut: list[pa.Table], ctx: Context) -> pa.Table:
+    """The last state; partials meet one by one, the last bucket's first."""
+    state: pa.Table | Again | None = None
+    while True:
+        before = state.state if isinstance(state, Again) else None
+        partial = None
+        for each in reversed(cut):
+            mine = stage.map(each, before, ctx)
+            partial = mine if partial is None else stage.merge([mine, partial])
+        state = stage.finish(stage.merge([partial]), before, ctx)
+        if not isinstance(state, Again):
+            return state
+
+
+def grouped(stage: Group, cut: list[pa.Table], ctx: Context, slots: int) -> list[Told]:
+    """What each bucket is told."""
+    tables: list[dict[str, list[pa.Table]]] = [{} for _ in cut]
+    for step in stage.steps:
+        again = True
+        while again:
+            asked = [stage.survey(each, Told(step, own), ctx) for each, own in zip(cut, tables, strict=True)]
+            asked = [stage.combine(notes, step) if notes.num_rows else notes for notes in asked]
+            told = _settled(stage, step, cut, asked, ctx, slots)
+            again = any(notes.num_rows for notes in asked)
+            if again:
+                for own, rows in zip(tables, told, strict=True):
+                    own.setdefault(step, []).append(rows)
+            again = again and step in stage.repeated
+    return [Told(stage.steps[-1], own) for own in tables]
+
+
+def _settled(stage, step, cut, asked, ctx, slots) -> list[pa.Table]:
+    notes = [each for each in reversed(asked) if each.num_rows]
+    if not notes:
+        return [pa.table({}) for _ in cut]
+    both = stage.combine(pa.concat_tables(notes, promote_options="permissive"), step)
+    slot = mixed(both.column(GROUP).to_numpy()) % np.uint64(slots)
+    met = [arrow.sorted_plainly(both.filter(pa.array(slot == s)), (GROUP, "uid")) for s in range(slots)]
+    rows = arrow.concat([stage.settle(each, step, ctx) for each in met if each.num_rows])
+    if "uid" in rows.column_names:
+        return [rows.filter(pc.is_in(rows.column("uid"), each.column("uid").combine_chunks())) for each in cut]
+    return [
+        rows.filter(pc.is_in(rows.column(GROUP), each.column(GROUP).combine_chunks())) if each.num_rows else rows[:0]
+        for each in asked
+    ]
+
+
+def joined(cut: list[pa.Table], judged: list[Verdicts]) -> Verdicts:
+    drops: dict[str, int] = {}
+    for each in judged:
+        for reason, count in each.caption_drops.items():
+            drops[reason] = drops.get(reason, 0) + count
+    lists = [captions.column(each) if v.captions is None else v.captions for each, v in zip(cut, judged, strict=True)]
+    return Verdicts(
+        reason=_whole([v.reason for v in judged]),
+        detail=None if judged[0].detail is None else _whole([v.detail for v in judged]),
+        captions=_whole(lists) if any(v.captions is not None for v in judged) else None,
+        caption_drops=drops,
+        columns=None if judged[0].columns is None else pa.concat_tables([v.columns for v in judged]),
+    )
+
+
+def _whole(arrays: list) -> pa.Array:
+    return pa.concat_arrays([arrow.whole(each) for each in arrays])
+
+
+def measure(
+    stage: Measure, pairs: pa.Table, bodies: list[bytes] | None = None, batch: int | None = None, shift: int = 0
+) -> tuple[pa.Table, pa.Array]:
+    """(kept rows, keys), one for each unit of `pairs`, measured in batches that begin `shift` rows late.
+
+    `bodies` are the images, in the order of the pairs."""
+    ctx = Context(0, pairs.num_rows, batch)
+    units = units_of(stage, pairs)
+    keys = keys_of(stage, units, {})
+    if "image" in units.column_names:
+        rows = captions.explode(pairs).column("row").to_pylist() if stage.unit == "caption" else range(pairs.num_rows)
+        images = pa.array([bodies[row] for row in rows], pa.large_binary())
+        units = units.set_column(units.schema.get_field_index("image"), "image", images)
+    function, size = stage.open(ctx), batch or stage.batch
+    starts = sorted({0, *range(min(shift, units.num_rows), units.num_rows, size)})
+    made = []
+    for start, stop in zip(starts, [*starts[1:], units.num_rows], strict=True):
+        if stop > start:
+            found = function(units.slice(start, stop - start).combine_chunks())
+            found = asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
+            made.append(checked(stage, keys.slice(start, stop - start), found))
+    from curation.methods.units import kept_schema
+
+    return packs.concat(made, kept_schema(stage)), keys
+
+
+async def _awaited(found):
+    return await found
+
+
+def measured(stage: Measure, pairs: pa.Table, bodies: list[bytes] | None = None) -> Verdicts:
+    return attached(stage, pairs, measure(stage, pairs, bodies)[0])
