@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from curation.images.probe import Probe
+from curation.methods.probe import Probe
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Context, Group, Measure, Reduce, Stage
 from curation.stage_order import names_of

@@ -275,6 +275,8 @@ class Group(Stage):
         raise NotImplementedError
 
 
+IMAGE = "image"
+"""What a Measure reads when it wants the bytes."""
 GROUP = "group"
-NO_NOTES = pa.schema([pa.field(GROUP, pa.uint64())]).empty_table()
-"""What `survey` returns when it has nothing to ask."""
+NO_NOTES = pa.schema([pa.field(GROUP, pa.uint64())])
+"""An empty table of this is what `survey` returns when it has nothing to ask."""

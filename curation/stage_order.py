@@ -3,12 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from curation.stage import Stage
+from curation.stage import IMAGE, Stage
 from curation.table import schemas
 from pipeline.errors import RecipeError
-
-IMAGE = "image"
-"""What a Measure reads when it wants the bytes."""
 
 
 def names_of(stages: Sequence[Stage]) -> list[str]:

@@ -1,7 +1,7 @@
 """The state that a Reduce has come to, where the segment that it ends is closed: for its verdicts and for the books.
 
-    <closing folder>/<round>-state.parquet   of each round
-                    /closed.json             {"rounds"}
+<closing folder>/<round>-state.parquet   of each round
+                /closed.json             {"rounds"}
 """
 
 import pyarrow as pa

@@ -8,6 +8,7 @@ from curation.stage import Verdicts
 from curation.table import arrow
 from pipeline.contract.pairs import EXTS
 
+
 def gate(pairs: pa.Table, probed: Verdicts | None, settings: EmitSettings) -> Verdicts:
     """The verdicts of the stage; `probed`: what Probe says, where no stage before has decoded the images.
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import GROUP, NO_NOTES, Context, Group, Told, Verdicts
+from curation.stage import GROUP, Context, Group, Told, Verdicts
 from curation.table import captions
 from curation.table.arrow import whole
 from pipeline.draws import hashed_u64
@@ -60,7 +60,7 @@ class Duplicates(Group):
         return pa.array([key + uid for key, uid in zip(keys, uids, strict=True)], pa.string())
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
-        """The rank of the pair that each is alike to and stays for it, its own if it stays; null if it is not judged."""
+        """The rank of the pair that stays for each, its own if it stays; null if it is not judged."""
         raise NotImplementedError
 
     def sizes(self, pairs: pa.Table, told: Told, survivors: pa.Array) -> pa.Array:
@@ -99,7 +99,7 @@ class Duplicates(Group):
         return pa.array(np.ones(pairs.num_rows, bool))
 
     def hand_over(self, notes: pa.Table) -> pa.Table:
-        """uid of each survivor | captions: those of its copies, in order of rank, each text once, at most max_captions."""
+        """uid of each survivor | captions: those of its copies, by rank, each text once, at most max_captions."""
         notes = notes.sort_by([("survivor", "ascending"), ("rank", "ascending")])
         survivor, rank = whole(notes.column("survivor")), whole(notes.column("rank"))
         own = pc.index_in(survivor, value_set=rank)  # every survivor with a copy has a note of its own

@@ -24,7 +24,7 @@ _NOT_YET, _FOLLOWS, _LEADS = 0, 1, 2
 def messages(to: pa.Array, near: pa.Array, leads: pa.Array | None = None) -> pa.Table:
     """Notes to the pairs of the ranks `to`, from or about those of the ranks `near`."""
     if not len(to):
-        return NO_NOTES
+        return NO_NOTES.empty_table()
     uids = pc.utf8_slice_codeunits(to, -UID)
     leads = pa.nulls(len(to), pa.bool_()) if leads is None else leads
     table = pa.table({"uid": uids, "near": near, "leads": leads}).group_by(["uid", "near", "leads"]).aggregate([])

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.reasons import no_reasons, sift
-from curation.stage import ANSWERS, Generate, Measure, Verdicts
-from curation.stage_order import IMAGE
+from curation.stage import ANSWERS, IMAGE, Generate, Measure, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
 

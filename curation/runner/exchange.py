@@ -23,7 +23,7 @@ Combine = Callable[[pa.Table], pa.Table]
 
 
 class Sources(NamedTuple):
-    """Packs of one exchange: of every bucket, or of every group of buckets. `name` tells exchanges of a segment apart."""
+    """Packs of one exchange: of every bucket, or of every group of buckets."""
 
     urls: tuple[str, ...]
 

@@ -17,7 +17,7 @@ from curation.runner.closing import grouping, measuring, reducing
 from curation.runner.closing.shares import called, opened
 from curation.runner.closing.vectors import resolved
 from curation.runner.explained import explained
-from curation.stage import Context, Group, Measure, Reduce, Rule, Verdicts
+from curation.stage import Context, Group, Measure, Reduce, Verdicts
 from curation.table import arrow, captions, packs, parquet, schemas
 from pipeline import storage
 
@@ -164,8 +164,8 @@ def inline(stage: Measure, pairs: pa.Table, ctx: Context) -> Verdicts:
     return attached(stage, pairs, rows if at is None else rows.take(at).combine_chunks())
 
 
-def _opened(stage: Rule, ctx: Context) -> Callable[[pa.Table], Verdicts]:
-    """A Rule's function; what it loads is kept in this process. One draws by its seed, so that belongs to the name."""
+def _opened(stage: Any, ctx: Context) -> Callable[[pa.Table], Verdicts]:
+    """The function of a Rule; what it loads is kept in this process. One draws by its seed, so that belongs to the name."""
     key = f"{stage.kind}-{stage.digest()}-{ctx.seed}"
     if key not in _rules:
         _rules[key] = stage.open(ctx)

@@ -94,6 +94,7 @@ class SiteBoilerplate(Group):
         """Of the crawl its sums; of each site that may have to lose something its sections and templates."""
         notes = self.combine(notes, step)
         is_crawl = pc.equal(notes.column(GROUP), pa.scalar(_CRAWL, pa.uint64()))
+        rows: list[tuple[Any, ...]]
         rows = [(_CRAWL, None, None, None, row["bad"], row["pairs"]) for row in notes.filter(is_crawl).to_pylist()]
         notes = notes.filter(pc.invert(is_crawl))
         counted = _by_pair(notes).group_by([GROUP, "site", "section"]).aggregate([("bad_max", "sum"), ("uids", "sum")])

@@ -1,7 +1,7 @@
 """What a Measure has answered each bucket: the rows of its keys, cut by bucket.
 
-    <closing folder>/answers-<n>.pack   key | the stage's columns | reason, of a run of key slots
-                    /closed.json        how many runs
+<closing folder>/answers-<n>.pack   key | the stage's columns | reason, of a run of key slots
+                /closed.json        how many runs
 """
 
 import pyarrow as pa

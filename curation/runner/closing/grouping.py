@@ -65,9 +65,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
 
 
-def _settle_all(
-    job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str
-) -> int:
+def _settle_all(job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str) -> int:
     """Settles one round; returns how many runs of slots it took."""
     name = f"{at[0]}-{at[1]}-notes"
     urls = exchange.merged(job, here, name, urls, do, label, merge)

@@ -6,8 +6,9 @@
                     /answers-<n>.pack, .json        rows for every bucket that asked, of a run of slots
                     /closed.json
 
-Every start claims anew: what was measured before it was cut off is in the columns already. A lane is a run of the parts that images lie in, so that a task reads each images.tar front to back; inputs that are no
-images have one lane. A share of a lane is what one task measures, in full batches whatever the buckets.
+Every start claims anew: what was measured before it was cut off is in the columns already. A lane is a run of the parts
+that images lie in, so that a task reads each images.tar front to back; inputs that are no images have one lane. A share
+of a lane is what one task measures, in full batches whatever the buckets.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Segment
-from curation.methods.units import KEY, attached, keys_of, kept_schema, units_of
+from curation.methods.units import KEY, attached, kept_schema, keys_of, units_of
 from curation.pool.columns import key_slots
 from curation.pool.store import PLACE
 from curation.runner import exchange
@@ -27,8 +28,7 @@ from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
 from curation.runner.cluster import Call, Do
 from curation.runner.exchange import FROM
-from curation.stage import Measure, Verdicts
-from curation.stage_order import IMAGE
+from curation.stage import IMAGE, Measure, Verdicts
 from curation.table import captions, packs
 from curation.table.arrow import whole
 from pipeline import storage

@@ -1,10 +1,10 @@
 """A Reduce: partials of all buckets merged in a tree, finished, and once more while it must.
 
-    <segment folder>/bucket-00000.closing.parquet              the partial of the first round
-    <closing folder>/<round>-<bucket>.parquet, .json           of a further round
-                    /<round>-<level>-<n>.parquet, .json        merged
-                    /<round>-state.parquet, .json              {"again"}
-                    /closed.json                               {"rounds"}; the last state is what is judged by
+<segment folder>/bucket-00000.closing.parquet              the partial of the first round
+<closing folder>/<round>-<bucket>.parquet, .json           of a further round
+                /<round>-<level>-<n>.parquet, .json        merged
+                /<round>-state.parquet, .json              {"again"}
+                /closed.json                               {"rounds"}; the last state is what is judged by
 """
 
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
-from curation.runner.cluster import Call, Do
 from curation.runner.closing.vectors import resolved
+from curation.runner.cluster import Call, Do
 from curation.runner.explained import explained
 from curation.stage import Again, Reduce, Verdicts
 from curation.states import CLOSED, last_state, state_name
@@ -53,8 +53,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
                 pass
             urls = [job.closing_file(here, f"{number}-{level}-{at:05d}.parquet") for at in range(len(groups))]
             level += 1
-        for _, again in do([_call(job, here, finish, (number, urls), name)], f"{name}: add up", "states"):
-            pass
+        ((_, again),) = do([_call(job, here, finish, (number, urls), name)], f"{name}: add up", "states")
         number += 1
     storage.publish_state(job.closing_file(here, CLOSED), {"rounds": number})
 

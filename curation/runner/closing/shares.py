@@ -15,8 +15,7 @@ from curation.pool.columns import Columns
 from curation.pool.store import PLACE, ImagePlace, ImageReader
 from curation.runner.cluster import Call, Do
 from curation.runner.explained import explained
-from curation.stage import Context, Generate, Measure
-from curation.stage_order import IMAGE
+from curation.stage import IMAGE, Context, Generate, Measure
 from curation.table import packs
 from curation.table.arrow import whole
 from pipeline import storage
@@ -30,7 +29,7 @@ _opened: dict[str, Callable] = {}  # what this worker process has loaded, by dig
 
 
 def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int, do: Do) -> None:
-    """Measures what is claimed, `claimed` inputs in each lane; then merges the files of the columns if they are many."""
+    """Measures `claimed` inputs in each lane; then merges the files of the columns when they are many."""
     at = here.closer or 0
     stage, name = job.stage(at), job.names[at]
     assert isinstance(stage, Measure)
@@ -129,4 +128,3 @@ def opened(stage: Measure, ctx: Context) -> Callable[[pa.Table], Any]:
     if key not in _opened:
         _opened[key] = stage.open(ctx)
     return _opened[key]
-

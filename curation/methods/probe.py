@@ -27,4 +27,6 @@ class Probe(Measure):
                 return {"reason": refused.reason}
             return {"width": image.width, "height": image.height}
 
-        return lambda images: pa.Table.from_pylist([row(each.as_py()) for each in images.column("image")], schema=schema)
+        return lambda images: pa.Table.from_pylist(
+            [row(each.as_py()) for each in images.column("image")], schema=schema
+        )
