@@ -80,6 +80,13 @@ class CurateSettings(Settings):
         default=False,
         description="makes the output again from the pool even when it is finished: repairs what `data verify` names",
     )
+    keep: int = Field(
+        default=2,
+        ge=0,
+        le=64,
+        description="the pairs of so many segments stay in the output's working folder, so that a threshold changed "
+        "late in the recipe, or other shards, redo only what depends on them; 0 keeps nothing",
+    )
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()
     placement: dict[str, PlacementSettings] = Field(default={}, description="by stage kind")

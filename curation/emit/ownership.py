@@ -127,9 +127,9 @@ def remove_listed(url: str, keep: Iterable[str]) -> None:
             storage.remove(storage.join(url, name))
 
 
-def remove_work(work: str, last: str) -> None:
-    """Removes the working folders, `last` as the last of them; what else may lie in `work` stays."""
-    names = [name for name in storage.list_folders(work) if _WORK_FOLDER.fullmatch(name)]
+def remove_work(work: str, last: str, keep: Iterable[str] = ()) -> None:
+    """Removes the working folders but `keep`, `last` as the last of them; what else may lie in `work` stays."""
+    names = {name for name in storage.list_folders(work) if _WORK_FOLDER.fullmatch(name)} - set(keep)
     for name in sorted(names, key=lambda name: name == storage.basename(last)):
         storage.remove(storage.join(work, name), recursive=True)
     path = storage.local_path(work)

@@ -36,7 +36,7 @@ class Call:
 
 
 Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
-"""Runs calls under a label, counting units; gives results as they come."""
+"""Runs calls under a label (without one in silence), counting units; gives results as they come."""
 
 
 class Inline:

@@ -75,7 +75,7 @@ def curate(
         return whole
     with ExitStack() as stack:
         job = _entered(stack, job)
-        manifest = swap.finish_swap(job)
+        manifest, made = swap.finish_swap(job), None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
             place = stack.enter_context(cluster(settings.ray, signals))
@@ -84,7 +84,8 @@ def curate(
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             manifest = work.run(inputs, name, digest)
-        _leave(job)
+            made = work.job
+        _leave(job, made)
     return manifest
 
 
@@ -100,11 +101,17 @@ def _entered(stack: ExitStack, job: Job) -> Job:
     return job
 
 
-def _leave(job: Job) -> None:
-    """Removes what only the run itself needed, the folder that says that it has not ended as the last."""
+def _leave(job: Job, made: Job | None = None) -> None:
+    """Removes what only the run itself needed, the folder that says that it has not ended as the last. What is kept, of
+    `made`, the job as it was cut, or of all, is for one with another threshold late in the recipe, or other shards."""
     if job.turn:
         turn.end(job.settings.output, job.turn)
-    ownership.remove_work(job.work, job.emit_folder)
+    kept: list[str] = []
+    if job.settings.keep and made is None:
+        kept = [name for name in storage.list_folders(job.work) if name[0].isdigit()]
+    elif job.settings.keep and made is not None:
+        kept = [name for each in made.segments for name in (each.folder, each.closing_folder)]
+    ownership.remove_work(job.work, job.emit_folder, kept)
 
 
 def _claim(job: Job) -> None:
@@ -161,26 +168,29 @@ class _Driver:
         self._begin(job)
 
     def _begin(self, job: Job) -> None:
-        self._job, self._buckets = job, range(job.buckets)
-        self._asked: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
+        self.job, self._buckets = job, range(job.buckets)
+        self._known: resume.States = {}
+        self._told: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
         self._place.give(job)
 
     def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
         counts = self._ingest(inputs)
         rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
-        self._begin(cut_for(self._job, rows_read))
-        resume.recheck_segments(self._job, self._do)
-        redirects.follow(self._job, counts, self._do)
-        resume.reopen(self._job)
-        stages = [each for segment in self._job.segments for each in self._segment(segment)]
+        self._begin(cut_for(self.job, rows_read))
+        self._known = resume.recheck_segments(self.job, self._do)
+        redirects.follow(self.job, counts, self._do)
+        resume.reopen(self.job, self._known)
+        stages = [each for segment in self.job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
         if not sum(rows):
             raise self._nothing_left(stages)
         return self._emit(inputs, counts, stages, rows, name, recipe_digest)
 
     def _do(self, calls: list[Call], label: str, unit: str, done: int = 0) -> Iterator[tuple[Call, Any]]:
-        if not calls:
+        if not label:
+            yield from self._place.run(calls)
+        if not label or not calls:
             return
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
             for call, result in self._place.run(calls):
@@ -189,35 +199,36 @@ class _Driver:
 
     def _sweep(self) -> None:
         """Temporary files that a killed job left; only in a pool that is ours alone."""
-        if self._job.settings.pool is None and swap.is_local(self._job):
-            for folder in (*Path(self._job.pool, "parts").glob("*"), *Path(self._job.pool, "columns").glob("*")):
+        if self.job.settings.pool is None and swap.is_local(self.job):
+            for folder in (*Path(self.job.pool, "parts").glob("*"), *Path(self.job.pool, "columns").glob("*")):
                 storage.sweep_temps(str(folder))
 
     def _ingest(self, inputs: Inputs) -> dict[str, dict[str, int]]:
         """Part id -> counts."""
         counts: dict[str, dict[str, int]] = {}
         calls = []
-        resume.recheck_parts(self._job, [part.id for _, part in inputs], self._do)
+        resume.recheck_parts(self.job, [part.id for _, part in inputs], self._do)
         for source, part in inputs:
-            known = part_counts(self._job.pool, part.id)
+            known = part_counts(self.job.pool, part.id)
             if known is not None:
                 counts[part.id] = known
             else:
                 calls.append(Call(tasks.ingest, (source, part), f"reading {part.path}"))
         for call, found in self._do(calls, "reading inputs", "parts", len(counts)):
             counts[call.args[1].id] = found
-        for number, source in enumerate(self._job.settings.sources):
+        for number, source in enumerate(self.job.settings.sources):
             source.check_total([counts[part.id] for at, part in inputs if at == number])
         return counts
 
     def _segment(self, here: Segment) -> list[ledger.Counts]:
         """Runs one segment; returns the counts of its stages, added up over buckets."""
-        job = self._job
-        found = {bucket: counts for bucket in self._buckets if (counts := tasks.read_counts(job, here, bucket))}
+        job = self.job
+        states = {bucket: self._known.get(job.file(here, bucket, ".json")) for bucket in self._buckets}
+        found = {bucket: counts for bucket, counts in states.items() if counts is not None}
         todo = [bucket for bucket in self._buckets if bucket not in found]
         if todo and here.opener is not None:
-            before = self._job.segments[here.index - 1]
-            tasks.closer_of(job, before).close(job, before, self._asked[before.index], self._do)
+            before = self.job.segments[here.index - 1]
+            tasks.closer_of(job, before).close(job, before, self._told[before.index], self._do)
         label = ", ".join(self._stage_names(here))
         calls = [
             Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", here.cpus, here.gpus)
@@ -225,8 +236,8 @@ class _Driver:
         ]
         for call, counts in self._do(calls, label, "buckets", len(found)):
             found[call.args[1]] = counts
-        self._asked[here.index] = found
-        self._free_before(here)
+        self._told[here.index] = found
+        resume.free(job, here, self._do)
         totals: list[ledger.Counts] = []
         for bucket in self._buckets:
             for at, plain in enumerate(found[bucket]["stages"]):
@@ -238,22 +249,11 @@ class _Driver:
     def _stage_names(self, here: Segment) -> list[str]:
         first = [POOL] if here.index == 0 else []
         used = [at for at in (here.opener, *here.rows) if at is not None]
-        return [*first, *(self._job.names[at] for at in used)] or [EMIT]
-
-    def _free_before(self, here: Segment) -> None:
-        """Pairs and notes of the segment before are needed no more: disk is bounded by two segments."""
-        if here.index == 0:
-            return
-        before = self._job.segments[here.index - 1]
-        for bucket in self._buckets:
-            storage.remove(self._job.file(before, bucket, ".parquet"))
-            for asked in tasks.ASKED:
-                storage.remove(self._job.file(before, bucket, asked))
+        return [*first, *(self.job.names[at] for at in used)] or [EMIT]
 
     def _reconciled(self, stages: list[ledger.Counts]) -> list[int]:
         """Pairs left in each bucket; an error of ours when the funnel does not come out at zero."""
-        last = self._job.segments[-1]
-        rows = [(tasks.read_counts(self._job, last, bucket) or {"pairs": 0})["pairs"] for bucket in self._buckets]
+        rows = [self._told[len(self.job.segments) - 1][bucket]["pairs"] for bucket in self._buckets]
         faults = [f"{each.name}: {each.faults()}" for each in stages if each.faults()]
         for before, after in zip(stages, stages[1:], strict=False):
             if (before.pairs_out, before.captions_out) != (after.pairs_in, after.captions_in):
@@ -261,7 +261,7 @@ class _Driver:
         if stages[-1].pairs_out != sum(rows):
             faults.append(f"{stages[-1].name} gave {stages[-1].pairs_out} pairs, {sum(rows)} are there")
         if faults:
-            hint = f"remove {self._job.work} and run the same command again; if it stays, report it"
+            hint = f"remove {self.job.work} and run the same command again; if it stays, report it"
             raise ClipmillError("curate", f"the funnel does not add up: {'; '.join(faults)}", "", hint)
         return rows
 
@@ -280,7 +280,7 @@ class _Driver:
         name: str,
         recipe_digest: str,
     ) -> Manifest:
-        job = self._job
+        job = self.job
         cuts = shards.slices(rows, job.settings.emit.pairs_per_shard)
         swap.begin(job, len(cuts))
         calls = [Call(shards.emit_shard, (shard, parts), f"shard {shard}") for shard, parts in enumerate(cuts)]
@@ -310,7 +310,7 @@ class _Driver:
         return manifest
 
     def _summary(self, manifest: Manifest) -> dict[str, Any]:
-        job, whole = self._job, dict[str, Any]()
+        job, whole = self.job, dict[str, Any]()
         groups, slots = tally.groups_of(job.buckets), frequencies.slots_for(manifest.stages[0].pairs_out)
         calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
         for _, part in self._do(calls, "summary", "buckets"):

@@ -1,6 +1,6 @@
 """What one task does. Plain functions of (job, ...) over files: each skips what is done and publishes whole files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -84,8 +84,9 @@ def read_counts(job: Job, here: Segment, bucket: int) -> dict[str, Any] | None:
     return storage.read_state(job.file(here, bucket, ".json"))
 
 
-def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) -> str:
-    """Makes a unit undone whose state, or a file that it vouches for, is not as it was written; returns what is wrong.
+def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) -> tuple[str, dict[str, Any]]:
+    """Makes a unit undone whose state, or a file that it vouches for, is not as it was written; returns what is wrong,
+    and the state.
 
     Done once for everything that a start finds done: what it goes on from is checked as what it publishes.
     """
@@ -93,7 +94,14 @@ def recheck(job: Job, folder: str, name: str, may_lack: tuple[str, ...] = ()) ->
     faults = storage.faults_of(folder, state["files"], may_lack) if state is not None else [f"{name}: damaged"]
     if faults:
         storage.remove(storage.join(folder, name))
-    return "; ".join(faults)
+    return "; ".join(faults), state or {}
+
+
+def free(job: Job, index: int, buckets: Sequence[int]) -> None:
+    """Removes pairs and questions of some buckets of a segment."""
+    for bucket in buckets:
+        for suffix in (".parquet", *ASKED):
+            storage.remove(job.file(job.segments[index], bucket, suffix))
 
 
 class _Run:
@@ -165,7 +173,7 @@ def inline(stage: Measure, pairs: pa.Table, ctx: Context) -> Verdicts:
 
 
 def _opened(stage: Any, ctx: Context) -> Callable[[pa.Table], Verdicts]:
-    """The function of a Rule; what it loads is kept in this process. One draws by its seed, so that belongs to the name."""
+    """The function of a Rule; what it loads is kept in this process, by its seed, too: it may draw."""
     key = f"{stage.kind}-{stage.digest()}-{ctx.seed}"
     if key not in _rules:
         _rules[key] = stage.open(ctx)

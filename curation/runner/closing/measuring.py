@@ -1,8 +1,8 @@
 """A Measure whose columns are kept: every bucket says which inputs it has, each distinct one is measured once.
 
     <segment folder>/bucket-00000.closing.pack      key | where the input lies or what it is, by slots of the key
-    <closing folder>/claims-<n>.pack                of a run of slots: what nobody has measured yet, by lane
-                    /begun-<lane>-<k>of<n>          a share that is being measured; rows go into the pool's columns
+    <closing folder>/claims/<n>.pack                of a run of slots: what nobody has measured yet, by lane
+                    /claims/begun-<lane>-<k>of<n>   a share that is being measured; rows go into the pool's columns
                     /answers-<n>.pack, .json        rows for every bucket that asked, of a run of slots
                     /closed.json
 
@@ -82,6 +82,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     for _ in do(calls, f"{name}: answer", "runs"):
         pass
     storage.publish_state(job.closing_file(here, answers.CLOSED), {"runs": len(runs)})
+    storage.remove(job.closing_file(here, shares.CLAIMS), recursive=True)
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
@@ -109,7 +110,7 @@ def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str
         is_first = pa.array(np.concatenate([[True], new]))
         rows = rows.filter(pc.and_(is_first, pc.invert(pc.is_in(keys, whole(known)))))
         lane = lanes_of(job, rows)
-    packs.publish_cut(job.closing_file(here, f"claims-{run:05d}.pack"), rows, lane, lanes(job))
+    packs.publish_cut(shares.claims_url(job, here, run), rows, lane, lanes(job))
     found, numbers = np.unique(lane, return_counts=True)
     return {int(at): int(number) for at, number in zip(found, numbers, strict=True)}
 

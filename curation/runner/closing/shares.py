@@ -20,6 +20,8 @@ from curation.table import packs
 from curation.table.arrow import whole
 from pipeline import storage
 
+CLAIMS = "claims"
+"""The folder of what has to be measured, while it is."""
 MOST_ROWS = 65_536
 """Inputs in a share, at most."""
 SHARES = 16
@@ -62,12 +64,12 @@ def share(job: Job, index: int, lane: int, k: int, number: int, claims: int) -> 
     check_files(job, [at])
     stage, columns = job.stage(at), columns_of(job, here)
     assert isinstance(stage, Measure)
-    urls = [job.closing_file(here, f"claims-{n:05d}.pack") for n in range(claims)]
+    urls = [claims_url(job, here, n) for n in range(claims)]
     claimed = pa.concat_tables([table for url in urls for table in packs.read_pack(url, lane, lane + 1)])
     claimed = claimed.sort_by([(name, "ascending") for name in (*PLACE, KEY) if name in claimed.column_names])
     first, stop = claimed.num_rows * k // number, claimed.num_rows * (k + 1) // number
     todo = claimed.slice(first, stop - first).combine_chunks()
-    begun = job.closing_file(here, f"begun-{lane:05d}-{k:05d}of{number:05d}")
+    begun = storage.join(job.closing_file(here, CLAIMS), f"begun-{lane:05d}-{k:05d}of{number:05d}")
     if storage.exists(begun):  # by a worker that was lost: some of it may be kept
         todo = _unknown(todo, columns)
     storage.publish_bytes(begun, b"")
@@ -80,6 +82,10 @@ def _unknown(todo: pa.Table, columns: Columns) -> pa.Table:
     known = [whole(columns.read(slot, slot + 1).column(KEY)) for slot in range(columns.slots)]
     known = [each.filter(pc.is_in(each, keys)) for each in known]
     return todo.filter(pc.invert(pc.is_in(keys, pa.concat_arrays(known))))
+
+
+def claims_url(job: Job, here: Segment, run: int) -> str:
+    return storage.join(job.closing_file(here, CLAIMS), f"{run:05d}.pack")
 
 
 def columns_of(job: Job, here: Segment) -> Columns:
