@@ -258,6 +258,10 @@ class Group(Stage):
 
     repeated: ClassVar[frozenset[str]] = frozenset()
 
+    def notes_per_pair(self, ctx: Context) -> int:
+        """About how many notes a pair has in the step with the most: so many more tasks settle them."""
+        return 1
+
     @property
     def steps(self) -> tuple[str, ...]:
         return ("compare",)

@@ -53,20 +53,22 @@ def merged(job: Job, here: Segment, name: str, urls: list[str], do: Do, label: s
     return [job.closing_file(here, f"{name}-merged-{at:05d}.pack") for at in range(len(groups))]
 
 
-def merge(job: Job, index: int, name: str, at: int, urls: list[str], combine: Combine | None = None) -> None:
+def merge(
+    job: Job, index: int, name: str, at: int, urls: list[str], slots: int, combine: Combine | None = None
+) -> None:
     """Merges some packs into one, a slot at a time."""
     here = job.segments[index]
     state = f"{name}-merged-{at:05d}.json"
     if is_done(job, here, state):
         return
 
-    def slots() -> Iterator[pa.Table]:
-        for slot in range(job.buckets):
+    def brought() -> Iterator[pa.Table]:
+        for slot in range(slots):
             found = [table for url in urls for table in packs.read_pack(url, slot, slot + 1)]
             yield _together(found, combine)
 
     pack = f"{name}-merged-{at:05d}.pack"
-    note = packs.publish_pack(job.closing_file(here, pack), slots(), job.buckets)
+    note = packs.publish_pack(job.closing_file(here, pack), brought(), slots)
     storage.publish_state(job.closing_file(here, state), {}, {pack: note})
 
 

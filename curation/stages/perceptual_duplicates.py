@@ -83,6 +83,10 @@ class PerceptualDuplicates(Duplicates):
         sizes = (SIZES,) if self.drop_over is not None else ()
         return (SAME, COMPARE, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
+    def notes_per_pair(self, ctx: Context) -> int:
+        num_bands = self.num_bands or self.bands_for(ctx.rows)
+        return math.comb(num_bands, num_bands - self.radius)
+
     def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
         if told.step == SIZES:
             return self.size_notes(self.survivors(pairs, told))

@@ -1,7 +1,7 @@
 """A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
 
-There are as many slots as buckets; a group's slot is a hash of its number, because a stage's groups may be anything (a
-count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
+There are as many slots as buckets, and more where a pair has many notes; a group's slot is a hash of its number, because
+a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
 
     <segment folder>/bucket-00000.closing.pack                  notes of the first step
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
@@ -25,6 +25,7 @@ from curation.runner.exchange import FROM
 from curation.runner.explained import explained
 from curation.stage import GROUP, Group, Told, Verdicts
 from curation.table import arrow, packs
+from curation.table.uids import power_of_two
 from pipeline import storage
 from pipeline.draws import mixed
 from pipeline.errors import DataError
@@ -40,7 +41,7 @@ Round = tuple[str, int, int]  # step, round of it, runs
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
     notes = _notes(job, here, bucket, pairs, Told(_stage(job, here).steps[0]))
-    return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, job.buckets)}, {"notes": notes.num_rows}
+    return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here))}, {"notes": notes.num_rows}
 
 
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
@@ -69,7 +70,7 @@ def _settle_all(job: Job, here: Segment, at: tuple[str, int], rows: int, urls: l
     """Settles one round; returns how many runs of slots it took."""
     name = f"{at[0]}-{at[1]}-notes"
     urls = exchange.merged(job, here, name, urls, do, label, merge)
-    runs = exchange.runs(job.buckets, rows, ROWS)
+    runs = exchange.runs(_slots(job, here), rows, ROWS)
     calls = [_call(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
     for _ in do(calls, label, "slots"):
         pass
@@ -98,7 +99,7 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
         told = _told(job, here, bucket, step, done)
         pairs = resolved(job, _stage(job, here), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket)
         notes = _notes(job, here, bucket, pairs, told)
-    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, job.buckets)
+    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here))
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
     return notes.num_rows
 
@@ -117,7 +118,7 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
         return pa.concat_tables([notes, askers], promote_options="permissive")
 
     with explained(f"stage {job.names[_at(here)]}, {step}, bringing together"):
-        exchange.merge(job, index, name, at, urls, combine)
+        exchange.merge(job, index, name, at, urls, _slots(job, here), combine)
 
 
 def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
@@ -168,6 +169,10 @@ def _notes(job: Job, here: Segment, bucket: int, pairs: pa.Table, told: Told) ->
 
 def _publish_notes(url: str, notes: pa.Table, slots: int) -> Note:
     return packs.publish_cut(url, notes, slots_of(notes.column(GROUP), slots), slots)
+
+
+def _slots(job: Job, here: Segment) -> int:
+    return job.buckets * power_of_two(_stage(job, here).notes_per_pair(job.context(_at(here))))
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:

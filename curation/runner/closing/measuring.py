@@ -92,7 +92,7 @@ def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
 
 
 def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
-    exchange.merge(job, index, name, at, urls)
+    exchange.merge(job, index, name, at, urls, job.buckets)
 
 
 def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> dict[int, int]:
