@@ -26,9 +26,17 @@ def keyed_uniform(seed: int, *parts: str | int) -> float:
     return (keyed_u64(seed, *parts) >> 11) * _TO_UNIT
 
 
-def keyed_uniforms(seed: int, stage: str, uids: Iterable[str]) -> np.ndarray:
-    """One uniform in [0, 1) per uid, float64: element i equals `keyed_uniform(seed, stage, uids[i])`."""
-    return np.fromiter((keyed_uniform(seed, stage, uid) for uid in uids), dtype=np.float64)
+def keyed_uniforms(seed: int, stage: str, uids: Iterable[str], *more: Iterable[str]) -> np.ndarray:
+    """Uniforms in [0, 1), float64: element i equals `keyed_uniform(seed, stage, uids[i], more[0][i], ...)`."""
+    head = _key(seed, (stage,))
+    digests = []
+    for texts in zip(uids, *more, strict=True):
+        data = head
+        for text in texts:
+            part = text.encode("utf-8", "surrogatepass")
+            data += len(part).to_bytes(4, "little") + part
+        digests.append(hashlib.blake2b(data, digest_size=8).digest())
+    return (np.frombuffer(b"".join(digests), "<u8") >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
 
 def mixed(words: np.ndarray | np.uint64) -> np.ndarray:

@@ -25,7 +25,7 @@ Criterion = Literal["area", "num_captions", "longest_caption"]
 
 SAME, SIZES, CAPTIONS = "same", "sizes", "captions"
 _UID = 32  # digits
-_DIGITS, _MOST = 12, 16**12 - 1
+_MOST = 2**62
 BEST = pa.schema([("key", pa.string()), ("rank", pa.string()), ("size", pa.int64())])
 
 
@@ -52,12 +52,12 @@ class Duplicates(Group):
 
     def ranks(self, pairs: pa.Table) -> pa.Array:
         """The rank of each pair."""
-        values = [np.minimum(_criterion(name, pairs), _MOST).tolist() for name in self.survivor]
         uids = pairs.column("uid").to_pylist()
-        if not values:
+        if not self.survivor:
             return pa.array(uids, pa.string())
-        keys = ("".join(f"{_MOST - value:0{_DIGITS}x}" for value in row) for row in zip(*values, strict=True))
-        return pa.array([key + uid for key, uid in zip(keys, uids, strict=True)], pa.string())
+        values = np.stack([_criterion(name, pairs) for name in self.survivor], axis=1)
+        digits, width = (_MOST - values).astype(">u8").tobytes().hex(), 16 * len(self.survivor)
+        return pa.array([digits[at * width : (at + 1) * width] + uid for at, uid in enumerate(uids)], pa.string())
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
         """The rank of the pair that stays for each, its own if it stays; null if it is not judged."""

@@ -41,8 +41,7 @@ def lots_of(said: Mentions, uids: list[str], seed: int, stage: str, unit: Unit, 
     if unit == "one_text":
         text = _picked(said, text, uids, seed, stage)
     row, texts = said.row[text], said.text.take(pa.array(text)).to_pylist()
-    keys = zip(row.tolist(), texts, strict=True)
-    draw = np.fromiter((keyed_uniform(seed, stage, uids[i], each) for i, each in keys), np.float64, len(text))
+    draw = keyed_uniforms(seed, stage, [uids[i] for i in row.tolist()], texts)
     mine = np.isin(said.owner, text)
     owner, entry = np.searchsorted(text, said.owner[mine]), said.entry[mine]
     if keep_unmatched:  # a pair without any text has nothing to lose

@@ -11,7 +11,7 @@ from curation.methods.reasons import sift
 from curation.stage import GROUP, Context, Group, Told, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
-from pipeline.draws import hashed_u64, keyed_uniform
+from pipeline.draws import hashed_u64, keyed_uniforms
 
 
 class CaptionFrequency(Group):
@@ -84,9 +84,8 @@ def _keyed(pairs: pa.Table, seed: int) -> pa.Table:
     flat = explode(pairs)
     folded = _folded(whole(flat.column("text")))
     uids = whole(pairs.column("uid")).take(flat.column(ROW).combine_chunks())
-    both = zip(uids.to_pylist(), folded.to_pylist(), strict=True)
-    draws = (keyed_uniform(seed, "caption_frequency", uid, text) for uid, text in both)
-    return pa.table({"text": folded, "uid": uids, "draw": np.fromiter(draws, np.float64, flat.num_rows)})
+    draws = keyed_uniforms(seed, "caption_frequency", uids.to_pylist(), folded.to_pylist())
+    return pa.table({"text": folded, "uid": uids, "draw": draws})
 
 
 def _folded(texts: pa.Array) -> pa.Array:

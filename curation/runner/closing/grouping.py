@@ -1,7 +1,7 @@
 """A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
 
-There are as many slots as buckets, and more where a pair has many notes; a group's slot is a hash of its number, because
-a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
+There are as many slots as buckets, more where a pair has many notes; a group's slot is a hash of its number, because a
+stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
 
     <segment folder>/bucket-00000.closing.pack                  notes of the first step
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
