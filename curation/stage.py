@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from curation.table.file_digests import file_digest
@@ -55,6 +56,21 @@ class Verdicts:
     captions: pa.Array | pa.ChunkedArray | None = None
     caption_drops: dict[str, int] = field(default_factory=dict)
     columns: pa.Table | None = None
+
+
+class Labels(NamedTuple):
+    """What the numbers in a column of labels stand for. rule: how they were given, in a word."""
+
+    names: Sequence[str]
+    rule: str
+
+
+class Counted(NamedTuple):
+    """How many texts have each label (rising; none that no text has), and the number below which one is of the tail."""
+
+    label: np.ndarray
+    texts: np.ndarray
+    tail: float
 
 
 class Section(NamedTuple):
@@ -125,6 +141,10 @@ class Stage(Settings):
         """As `digest`, of what is done before the last step."""
         identity = self.identity()
         return digest_of([self.version, {name: identity[name] for name in identity if name not in self.after_first}])
+
+    def labels(self) -> Labels | None:
+        """What the numbers stand for that it adds, where it adds labels (concepts, say)."""
+        return None
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         """What the report says of this stage alone. `counts`: of the manifest; `state`: of a Reduce."""
@@ -225,6 +245,10 @@ class Reduce(Stage):
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
         raise NotImplementedError
+
+    def counted(self, state: pa.Table) -> Counted | None:
+        """What the state says of labels, where it counts them: for the report and entry_counts.json."""
+        return None
 
 
 class Told(NamedTuple):

@@ -1,13 +1,12 @@
-"""How often each concept is mentioned, as the last balance stage counted: for the report and entry_counts.json."""
+"""How often each label is given, as the last stage counted that counts any: for the report and entry_counts.json."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from curation.job import Job
-from curation.methods.concepts import entry_counts, read_entries
-from curation.stages.balance import Balance
-from curation.stages.concept_match import ConceptMatch
+from curation.job import Job, Segment
+from curation.methods.concepts import entry_counts
+from curation.stage import Counted, Labels, Reduce, Stage
 from curation.states import last_state
 from pipeline import storage
 from pipeline.outputs import ENTRY_COUNTS
@@ -15,57 +14,64 @@ from pipeline.outputs import ENTRY_COUNTS
 _TOP, _CURVE_POINTS = 40, 60
 
 
-class Counted(NamedTuple):
-    """names: the whole list; entry, before: those mentioned (rising) and how many texts do; t: that of the balance."""
+class Concepts(NamedTuple):
+    """labels: the whole list; counts: of those that occur."""
 
-    mode: str
-    names: list[str]
-    entry: np.ndarray
-    before: np.ndarray
-    t: float
+    labels: Labels
+    counts: Counted
+
+
+def _counter(job: Job) -> Segment | None:
+    """The last segment that ends in a stage that counts labels."""
+    found = [s for s in job.segments if s.closer is not None and _overrides(job.stage(s.closer), Reduce, "counted")]
+    return found[-1] if found else None
+
+
+def _overrides(stage: Stage, sort: type[Stage], name: str) -> bool:
+    return isinstance(stage, sort) and getattr(type(stage), name) is not getattr(sort, name)
 
 
 def is_counted(job: Job) -> bool:
-    kinds = {type(stage) for stage in job.settings.stages}
-    return {ConceptMatch, Balance} <= kinds
+    return _counter(job) is not None and any(_overrides(stage, Stage, "labels") for stage in job.settings.stages)
 
 
-def counted(job: Job) -> Counted | None:
-    """None when the recipe does not balance."""
-    if not is_counted(job):
+def counted(job: Job) -> Concepts | None:
+    """None when no stage of the recipe counts labels."""
+    segment = _counter(job)
+    if segment is None or segment.closer is None:
         return None
-    match = [stage for stage in job.settings.stages if isinstance(stage, ConceptMatch)][-1]
-    closed = [s for s in job.segments if s.closer is not None and isinstance(job.stage(s.closer), Balance)]
-    folded = last_state(job, closed[-1])
-    entry, before = folded.column("entry").to_numpy(), folded.column("count").to_numpy()
-    t = folded.column("t")[0].as_py() if folded.num_rows else float("inf")
-    return Counted(match.mode, read_entries(match.entries), entry[entry >= 0], before[entry >= 0], t)
+    given = [stage.labels() for stage in job.settings.stages[: segment.closer] if _overrides(stage, Stage, "labels")]
+    stage = job.stage(segment.closer)
+    assert isinstance(stage, Reduce)
+    counts = stage.counted(last_state(job, segment))
+    return Concepts(given[-1], counts) if given and given[-1] and counts else None
 
 
 def publish_counts(job: Job, folder: str) -> None:
     """entry_counts.json in MetaCLIP's format: a map from every entry to its number of texts."""
     found = counted(job)
     if found is not None:
-        storage.publish_json(storage.join(folder, ENTRY_COUNTS), entry_counts(found.names, found.entry, found.before))
+        content = entry_counts(found.labels.names, found.counts.label, found.counts.texts)
+        storage.publish_json(storage.join(folder, ENTRY_COUNTS), content)
 
 
 def summary(job: Job, entries: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Any] | None:
     """Head, curve and tail share before and after; `entries`: (numbers, counts) of the entries of the kept pairs."""
     found = counted(job)
-    if found is None or entries is None or not len(found.entry):
+    if found is None or entries is None or not len(found.counts.label):
         return None
-    entry, before = found.entry, found.before
+    (names, rule), (entry, before, bound) = found
     kept = dict(zip(entries[0].tolist(), entries[1].tolist(), strict=True))
     after = np.array([kept.get(number, 0) for number in entry.tolist()], np.int64)
     head = np.lexsort([entry, -before])[:_TOP]
     ranks = np.unique(np.round(np.geomspace(1, len(entry), min(_CURVE_POINTS, len(entry)))).astype(int))
-    tail = before < found.t
+    tail = before < bound
     return {
-        "mode": found.mode,
-        "num_entries": len(found.names),
+        "mode": rule,
+        "num_entries": len(names),
         "num_matched_entries": len(entry),
-        "t": found.t if np.isfinite(found.t) else None,
-        "head": [{"entry": found.names[entry[i]], "before": int(before[i]), "after": int(after[i])} for i in head],
+        "t": bound if np.isfinite(bound) else None,
+        "head": [{"entry": names[entry[i]], "before": int(before[i]), "after": int(after[i])} for i in head],
         "curve": {
             "rank": ranks.tolist(),
             "before": np.sort(before)[::-1][ranks - 1].tolist(),

@@ -7,6 +7,8 @@ import numpy as np
 
 from curation.books import concept_counts, frequencies, ledger, tally
 from curation.job import Job
+from curation.stage import Reduce
+from curation.states import last_state
 from curation.table import parquet
 from pipeline.contract.manifest import Manifest
 
@@ -54,6 +56,7 @@ def build(
             }
             for group in groups
         ],
+        "sections": _sections(job, stages),
         "concepts": concept_counts.summary(job, tally["entries"]),
         "languages": dict(tops[frequencies.LANGUAGE]),
         "caption_sources": dict(tops[frequencies.SOURCE]),
@@ -61,6 +64,18 @@ def build(
         "top_captions_after": _top(tops[frequencies.AFTER]),
         "histograms": _histograms(job, tally["histograms"]),
     }
+
+
+def _sections(job: Job, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the stages say of themselves, in their order."""
+    counts = {each["name"]: each for each in stages}
+    closed = {segment.closer: segment for segment in job.segments}
+    found = []
+    for at, stage in enumerate(job.settings.stages):
+        state = last_state(job, closed[at]) if isinstance(stage, Reduce) else None
+        told = stage.sections(counts.get(job.names[at], {}), state)
+        found += [{"stage": job.names[at], **section._asdict()} for section in told]
+    return found
 
 
 def _top(texts: list[tuple[str, int]]) -> list[dict[str, Any]]:

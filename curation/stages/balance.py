@@ -1,7 +1,7 @@
 """Balances the concepts of a set: head concepts are thinned, tail concepts kept whole (MetaCLIP; Xu et al., 2023)."""
 
 import json
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from curation.methods.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
 from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
-from curation.stage import Again, Context, Reduce, Verdicts
+from curation.stage import Again, Context, Counted, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import explode, implode
 
@@ -109,6 +109,17 @@ class Balance(Reduce):
         reasons = self._text_reasons(said, lots, lost).take(pa.array(said.text_of))
         left = implode(explode(pairs).filter(reasons.is_null()), pairs.num_rows)
         return Verdicts(reason=reason, captions=left, caption_drops=count(reasons))
+
+    def counted(self, state: pa.Table) -> Counted:
+        entry, count, t = (state.column(name).to_numpy() for name in ("entry", "count", "t"))
+        return Counted(entry[entry >= 0], count[entry >= 0], float(t[0]))
+
+    def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
+        if state is None or self.target_pairs is None:
+            return []
+        t = state.column("t")[0].as_py()
+        reached = "all that there are" if np.isinf(t) else f"t came to {t:,.4g}"
+        return [Section("Balanced to a size", f"{self.target_pairs:,} pairs were wanted: {reached}.")]
 
     def _lots(self, said: Mentions, pairs: pa.Table, seed: int) -> Lots:
         uids = pairs.column("uid").to_pylist()

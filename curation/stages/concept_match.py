@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
-from curation.stage import Context, Function, Measure, Stage
+from curation.stage import Context, Function, Labels, Measure, Stage
 from pipeline.log import get_logger
 
 log = get_logger("concept_match")
@@ -46,6 +46,9 @@ class ConceptMatch(Measure):
 
     def file_digests(self) -> dict[str, tuple[str, str]]:
         return {"entries": (self.entries, entries_digest(self.entries, f"{self.kind}.entries"))}
+
+    def labels(self) -> Labels:
+        return Labels(read_entries(self.entries, f"{self.kind}.entries"), self.mode)
 
     def open(self, ctx: Context) -> Function:
         matcher = ConceptMatcher(read_entries(self.entries, f"{self.kind}.entries"), self.mode)

@@ -76,6 +76,16 @@ class Histogram(_Shape):
     cut: float | list[float] | None = None
 
 
+class Section(_Shape):
+    """What a stage says of itself; `rows` have a value for each of `columns`."""
+
+    stage: str = ""
+    title: str
+    text: str = ""
+    columns: list[str] = []
+    rows: list[list[str | int | float]] = []
+
+
 class Summary(_Shape):
     """`summary.json` of a curated dataset."""
 
@@ -91,6 +101,7 @@ class Summary(_Shape):
     kept_examples: list[Example] = []
     drop_examples: dict[str, list[Example]] = {}
     duplicate_groups: list[DuplicateGroup] = []
+    sections: list[Section] = []
     concepts: Concepts | None = None
     languages: dict[str, int] = {}
     caption_sources: dict[str, int] = {}
