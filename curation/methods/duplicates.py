@@ -91,7 +91,8 @@ class Duplicates(Group):
         names = pc.utf8_slice_codeunits(survivors.take(rows), -_UID)
         columns = {"uid": names, "survivor": survivors.take(rows), "rank": ranks.take(rows)}
         columns |= {name: whole(column).take(rows) for name, column in self.seen(pairs).items()}
-        columns["captions"] = captions.column(pairs).take(rows)
+        own = captions.column(pairs).take(rows)  # a survivor's are where they are needed already
+        columns["captions"] = pc.if_else(several.take(rows), own, pa.scalar(None, own.type))
         return pa.table(columns).append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
 
     def leads(self, pairs: pa.Table, told: Told) -> pa.Array:
@@ -106,17 +107,32 @@ class Duplicates(Group):
         gives = self.shows_the_same(notes, notes.take(own)) & pc.not_equal(survivor, rank).to_numpy(False)
         given = notes.filter(pa.array(gives))
         heads = pc.unique(whole(given.column("uid")))
-        flat = captions.explode(given)
-        owner = pc.index_in(whole(given.column("uid")), heads).to_numpy()[flat.column(captions.ROW).to_numpy()]
-        text = whole(flat.column("text")).dictionary_encode()
-        code = owner.astype(np.int64) * max(len(text.dictionary), 1) + text.indices.to_numpy()
-        first = np.zeros(len(code), bool)
-        first[np.unique(code, return_index=True)[1]] = True
-        order = np.flatnonzero(first)[np.argsort(owner[first], kind="stable")]
-        place = np.arange(len(order)) - np.searchsorted(owner[order], owner[order])
-        order = order[place < self.max_captions]
-        flat = flat.take(pa.array(order)).set_column(0, captions.ROW, pa.array(owner[order].astype(np.int64)))
+        owner = pc.index_in(whole(given.column("uid")), heads).to_numpy().astype(np.int64)
+        flat, at = self._first_said(given, owner)
+        flat = flat.set_column(0, captions.ROW, pa.array(owner[at]))
         return pa.table({"uid": heads, "captions": captions.implode(flat, len(heads))})
+
+    def fewer(self, notes: pa.Table) -> pa.Table:
+        """Notes that hand over the same where every copy gives: each text once a survivor, at most max_captions."""
+        notes = notes.sort_by([("survivor", "ascending"), ("rank", "ascending")])
+        owner = whole(notes.column("survivor")).dictionary_encode().indices.to_numpy().astype(np.int64)
+        flat, at = self._first_said(notes, owner)
+        flat = flat.set_column(0, captions.ROW, pa.array(at))
+        notes = captions.replace(notes, captions.implode(flat, notes.num_rows))
+        gives = pc.greater(pc.list_value_length(notes.column("captions")), 0)
+        return notes.filter(pc.or_(gives, pc.equal(notes.column("survivor"), notes.column("rank"))))
+
+    def _first_said(self, notes: pa.Table, owner: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+        """(captions of the notes, which are sorted by owner: each text once an owner, at most max_captions of them, the
+        note that each is from)."""
+        flat = captions.explode(notes)
+        at = flat.column(captions.ROW).to_numpy()
+        text = whole(flat.column("text")).dictionary_encode()
+        code = owner[at] * max(len(text.dictionary), 1) + text.indices.to_numpy()
+        first = np.sort(np.unique(code, return_index=True)[1])
+        whose = owner[at[first]]
+        first = first[np.arange(len(first)) - np.searchsorted(whose, whose) < self.max_captions]
+        return flat.take(pa.array(first)), at[first]
 
     def judge(self, pairs: pa.Table, told: Told, ctx: Context) -> Verdicts:
         survivors = self.survivors(pairs, told)

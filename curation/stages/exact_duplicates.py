@@ -40,7 +40,7 @@ class ExactDuplicates(Duplicates):
         return best_notes(self._keys(pairs), self.ranks(pairs))
 
     def combine(self, notes: pa.Table, step: str) -> pa.Table:
-        return best_of(notes) if step == SAME else notes
+        return best_of(notes) if step == SAME else self.fewer(notes)
 
     def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
         return several(notes) if step == SAME else self.hand_over(notes)
