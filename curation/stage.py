@@ -277,7 +277,8 @@ class Group(Stage):
              columns) -> results, a row each. With a column `uid` a row goes to where that pair is, else it has a
              column `group` and goes to every bucket that had a note in the group
 
-    A step of `repeated` goes round until no bucket has notes. Then `judge`: one bucket + what it was told -> Verdicts.
+    A step of `repeated` goes round until no bucket has notes, and only those are asked again that the last round has
+    told something. Then `judge`: one bucket + what it was told -> Verdicts.
     """
 
     repeated: ClassVar[frozenset[str]] = frozenset()

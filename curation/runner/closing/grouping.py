@@ -47,34 +47,39 @@ def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
     if exchange.is_done(job, here, _CLOSED):
         return
-    stage, name = _stage(job, here), job.names[_at(here)]
+    stage = _stage(job, here)
     done: list[Round] = []
     for number, step in enumerate(stage.steps):
-        again, round_ = True, 0
-        while again:
-            label = f"{name}: {step}" + (f", round {round_ + 1}" if step in stage.repeated else "")
-            urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
-            rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
-            if number or round_:
-                args = [(step, round_, bucket, done) for bucket in range(job.buckets)]
+        told: np.ndarray | None = np.ones(job.buckets, bool)
+        round_ = 0
+        while told is not None and told.any():
+            label = f"{job.names[_at(here)]}: {step}" + (f", round {round_ + 1}" if step in stage.repeated else "")
+            if number or round_:  # who was told nothing in the last round has nothing new to say
+                args = [(step, round_, bucket, done) for bucket in np.flatnonzero(told).tolist()]
                 calls = [_call(job, here, survey, each, f"{label}, ask") for each in args]
                 rows = sum(found for _, found in do(calls, f"{label}, ask", "buckets"))
                 urls = [job.closing_file(here, f"{_notes_name(*each[:3])}.pack") for each in args]
-            if rows:
-                done.append((step, round_, _settle_all(job, here, (step, round_), rows, urls, do, label)))
-            again, round_ = bool(rows) and step in stage.repeated, round_ + 1
+            else:
+                urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
+                rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
+            runs, told = _settle_all(job, here, (step, round_), rows, urls, do, label) if rows else (0, None)
+            if runs:
+                done.append((step, round_, runs))
+            told, round_ = told if step in stage.repeated else None, round_ + 1
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
 
 
-def _settle_all(job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str) -> int:
-    """Settles one round; returns how many runs of slots it took."""
-    name = f"{at[0]}-{at[1]}-notes"
-    urls = exchange.merged(job, here, name, urls, do, label, merge)
+def _settle_all(
+    job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str
+) -> tuple[int, np.ndarray]:
+    """Settles one round; returns how many runs of slots it took, and whether each bucket was told something."""
+    urls = exchange.merged(job, here, f"{at[0]}-{at[1]}-notes", urls, do, label, merge)
     runs = exchange.runs(_slots(job, here), rows, ROWS)
     calls = [_call(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
-    for _ in do(calls, label, "slots"):
-        pass
-    return len(runs)
+    told = np.zeros(job.buckets, bool)
+    for _, bits in do(calls, label, "slots"):
+        told |= np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=job.buckets).astype(bool)
+    return len(runs), told
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
@@ -121,20 +126,21 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
         exchange.merge(job, index, name, at, urls, _slots(job, here), combine)
 
 
-def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
-    """Settles a run of slots."""
+def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> str:
+    """Settles a run of slots; returns a bit for each bucket, as hex: whether it is told something."""
     here = job.segments[index]
     name = f"{step}-{number}-told-{run:05d}"
     if exchange.is_done(job, here, f"{name}.json"):
-        return
+        return (storage.read_state(job.closing_file(here, f"{name}.json")) or {})["told"]
     check_files(job, [here.closer])
     found = exchange.Sources(tuple(urls)).read(*slots)
     with explained(f"stage {job.names[_at(here)]}, {step}, slots {slots[0]} to {slots[1]}"):
         results = _settled(job, here, step, found)
     at = results.column(FROM).to_numpy() if results.num_rows else np.zeros(0, np.int64)
-    pack = f"{name}.pack"
-    note = packs.publish_cut(job.closing_file(here, pack), results, at, job.buckets)
-    storage.publish_state(job.closing_file(here, f"{name}.json"), {}, {pack: note})
+    note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), results, at, job.buckets)
+    told = np.packbits(np.bincount(at, minlength=job.buckets) > 0).tobytes().hex()
+    storage.publish_state(job.closing_file(here, f"{name}.json"), {"told": told}, {f"{name}.pack": note})
+    return told
 
 
 def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Table:
