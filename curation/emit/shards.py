@@ -77,14 +77,15 @@ def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
         wanted = {*schemas.PAIRS.names, "width", "height", "language", *exports}
         table = table.select([name for name in table.schema.names if name in wanted])
         for batch in table.to_batches(max_chunksize=1024):
-            for row in batch.to_pylist():
-                pair = _pair(job, row, reader, exports)
+            rows = batch.to_pylist()
+            bodies = reader.read_all(ImagePlace.of(row) for row in rows)
+            for row, body in zip(rows, bodies, strict=True):
+                pair = _pair(job, row, body, exports)
                 columns.update(pair.meta)
                 yield pair
 
 
-def _pair(job: Job, row: dict[str, Any], reader: ImageReader, exports: Sequence[str]) -> Pair:
-    body = reader.read(ImagePlace.of(row))
+def _pair(job: Job, row: dict[str, Any], body: bytes, exports: Sequence[str]) -> Pair:
     ext, width, height, sha256 = row["image_ext"], row["width"], row["height"], row["image_sha256"]
     meta = _passed_through(row["extra"])
     if needs_conversion(ext, job.settings.emit):

@@ -12,9 +12,11 @@ same bytes, and a part cut off half way is simply written again. <pool>/columns/
 import hashlib
 import os
 import tarfile
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from threading import Lock
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
@@ -210,22 +212,37 @@ PLACE = ("image_part", "image_offset", "image_size", "image_sha256")
 """The columns of PAIRS that say it, in that order."""
 
 
+AHEAD = 32
+"""Images of an object store that are asked for before the first has come."""
+
+
 class ImageReader:
     """Reads stored images of any part; keeps a few files open."""
 
     def __init__(self, pool: str, most_open: int = 16) -> None:
         self._pool, self._most = pool, most_open
         self._open: dict[str, storage.RangeReader] = {}
+        self._lock = Lock()
+        self._is_remote = storage.local_path(pool) is None
+
+    def read_all(self, places: Iterable[ImagePlace]) -> Iterator[bytes]:
+        """The bytes of each, as `read`; of an object store AHEAD at a time, since each is a wait of its own there."""
+        if not self._is_remote:
+            yield from map(self.read, places)
+            return
+        with ThreadPoolExecutor(AHEAD) as threads:
+            coming: deque[Future[bytes]] = deque()
+            for place in places:
+                coming.append(threads.submit(self.read, place))
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def read(self, place: ImagePlace) -> bytes:
         """The bytes of one image, checked against its sha256 (hex). DataError naming the file when damaged or cut."""
         part, offset, size, sha256 = place
-        reader = self._open.pop(part, None)
-        if reader is None:
-            if len(self._open) >= self._most:
-                self._open.pop(next(iter(self._open)))  # the one longest unused; closed with its last user
-            reader = storage.RangeReader(storage.join(part_folder(self._pool, part), "images.tar"))
-        self._open[part] = reader
+        reader = self._reader(part)
         body = reader.read(offset, offset + size)
         if hashlib.sha256(body).hexdigest() != sha256:
             with suppress(StorageError):  # of a pool that is not for us to write, say
@@ -234,3 +251,13 @@ class ImageReader:
             expected = f"the {size} bytes of image {sha256[:12]}"
             raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)
         return body
+
+    def _reader(self, part: str) -> storage.RangeReader:
+        with self._lock:
+            reader = self._open.pop(part, None)
+            if reader is None:
+                if len(self._open) >= self._most:
+                    self._open.pop(next(iter(self._open)))  # the one longest unused; closed with its last user
+                reader = storage.RangeReader(storage.join(part_folder(self._pool, part), "images.tar"))
+            self._open[part] = reader
+            return reader

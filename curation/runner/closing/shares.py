@@ -115,7 +115,7 @@ def _inputs(stage: Measure, rows: pa.Table, reader: ImageReader) -> pa.Table:
     if IMAGE not in stage.reads:
         return rows.drop_columns([KEY])
     places = zip(*(rows.column(name).to_pylist() for name in PLACE), strict=True)
-    bodies = pa.array([reader.read(ImagePlace(*place)) for place in places], pa.large_binary())
+    bodies = pa.array(list(reader.read_all(ImagePlace(*place) for place in places)), pa.large_binary())
     return rows.drop_columns([KEY, *PLACE]).add_column(0, IMAGE, bodies)
 
 
