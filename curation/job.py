@@ -10,16 +10,18 @@ named by the digest of everything it depends on, so that a rerun finds what is d
                                /bucket-00000.before.parquet   (first segment) default captions and their counts
                                /bucket-00000.json             counts; written last: done
                   /<k>-<digest>/settled-00000.parquet, folded...  the exchange that opens segment k
-                  /redirects-<digest>/...                         what redirects lead to, for the join
+                  /runs-<digest>/..., /redirects-<digest>/...     on the way to the joined table (runner/joined.py)
+    <pool>/joined/<digest>/...                                    pairs before any stage, for every recipe
 """
 
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from curation.pool import join
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Global, Stage, names_of
-from curation.table.uids import power_of_two
+from curation.table.uids import Cut, power_of_two
 from pipeline import storage
 from pipeline.draws import keyed_u64
 from pipeline.errors import DataError, RecipeError
@@ -69,7 +71,8 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     digest: str
-    buckets: int
+    cut: Cut
+    joined_digest: str  # of what the inputs are joined to, whatever is done with it then
     files: tuple["StageFile", ...] = ()  # that stages read, as they were where the job was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
@@ -86,8 +89,20 @@ class Job:
         return storage.join(self.work, f"emit-{self.digest}")
 
     @property
+    def buckets(self) -> int:
+        return self.cut.buckets
+
+    @property
+    def joined_folder(self) -> str:
+        return storage.join(self.pool, "joined", self.joined_digest)
+
+    @property
+    def runs_folder(self) -> str:
+        return storage.join(self.work, f"runs-{self.joined_digest}")
+
+    @property
     def redirects_folder(self) -> str:
-        return storage.join(self.work, f"redirects-{digest_of([FORMAT, list(self.parts), self.settings.buckets])}")
+        return storage.join(self.work, f"redirects-{self.joined_digest}")
 
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
         return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
@@ -111,26 +126,27 @@ def buckets_for(rows: int) -> int:
     return min(power_of_two(max(busy, -(-rows // ROWS_PER_BUCKET))), _MOST_BUCKETS)
 
 
-def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: int = 0) -> Job:
-    """`parts` are part ids; their order is no matter. `rows`: mentions and images of all parts, once they are read;
-    until then the job has its name, and no cut into buckets that means anything."""
+def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], cut: Cut | None = None) -> Job:
+    """`parts` are part ids; their order is no matter. `cut`: of their uids into buckets, once they are read; until then
+    the job has its name, and no cut that means anything."""
     parts = tuple(sorted(set(parts)))
-    buckets = settings.buckets or buckets_for(rows)
+    cut = cut or Cut.even(settings.buckets or 1)
     # How the pairs are written is the last segment's business: other shards cost no stage a second time.
-    segments = _segments(settings, digest_of([FORMAT, list(parts), seed, buckets]))
-    # The number of buckets is left out: it never changes the result, so it must not make a finished job unfinished.
+    joined = digest_of([join.VERSION, list(parts), list(cut.edges)])
+    segments = _segments(settings, digest_of([FORMAT, joined, seed]))
+    # The cut into buckets is left out: it never changes the result, so it must not make a finished job unfinished.
     digest = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
     files = tuple(
         StageFile(at, setting, *found)
         for at, stage in enumerate(settings.stages)
         for setting, found in stage.file_digests().items()
     )
-    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), digest, buckets, files)
+    return Job(settings, seed, parts, segments, tuple(names_of(settings.stages)), digest, cut, joined, files)
 
 
-def cut_for(job: Job, rows: int) -> Job:
-    """The same job, cut into as many buckets as `rows` rows of the pool ask for."""
-    return replace(make_job(job.settings, job.seed, job.parts, rows), files=job.files, turn=job.turn)
+def cut_for(job: Job, cut: Cut) -> Job:
+    """The same job, cut into buckets once its parts are read."""
+    return replace(make_job(job.settings, job.seed, job.parts, cut), files=job.files, turn=job.turn)
 
 
 def check_files(job: Job, stages: Iterable[int | None]) -> None:

@@ -15,7 +15,7 @@ from curation.emit.gate import EMIT
 from curation.job import Job, Segment, cut_for, make_job
 from curation.pool.join import POOL
 from curation.pool.store import ROWS, part_counts
-from curation.runner import exchange, redirects, resume, tasks
+from curation.runner import exchange, joined, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
@@ -169,9 +169,9 @@ class _Driver:
         self._sweep()
         counts = self._ingest(inputs)
         rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
-        self._begin(cut_for(self._job, rows_read))
+        self._begin(cut_for(self._job, joined.cut_of(self._job, rows_read, self._do)))
         resume.recheck_segments(self._job, self._do)
-        redirects.follow(self._job, counts, self._do)
+        joined.make(self._job, counts, self._do)
         resume.reopen(self._job)
         stages = [each for segment in self._job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
@@ -190,7 +190,8 @@ class _Driver:
     def _sweep(self) -> None:
         """Temporary files that a killed job left; only in a pool that is ours alone."""
         if self._job.settings.pool is None and swap.is_local(self._job):
-            for folder in (*Path(self._job.pool, "parts").glob("*"), *Path(self._job.pool, "columns").glob("*")):
+            rooms = [Path(self._job.pool, name) for name in ("parts", "columns", "joined")]
+            for folder in (*rooms, *(folder for room in rooms for folder in room.glob("*") if folder.is_dir())):
                 storage.sweep_temps(str(folder))
 
     def _ingest(self, inputs: Inputs) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from curation.job import Job, Segment
 from curation.stage import Global
-from curation.table import arrow, parquet, uids
+from curation.table import arrow, parquet
 from pipeline import storage
 from pipeline.draws import mixed
 from pipeline.errors import DataError
@@ -70,7 +70,7 @@ def read_folded(job: Job, here: Segment, bucket: int) -> pa.Table:
             storage.shown(url), "is not vouched for", "what `fold` has published", "run the same command again"
         )
     if state["by_uid"]:
-        return parquet.read_range(url, "uid", *uids.bucket_range(bucket, job.buckets))
+        return parquet.read_range(url, "uid", *job.cut.range_of(bucket))
     return storage.read_parquet(url)
 
 

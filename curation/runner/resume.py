@@ -17,15 +17,17 @@ log = get_logger("curation")
 
 
 def recheck_segments(job: Job, do: Do) -> None:
-    """Every finished bucket, slot and fold of the working folder is as it was written, or undone."""
+    """Every finished bucket, slot and fold of the working folder, and every joined bucket that this job goes on
+    from, is as it was written, or undone."""
     calls = []
     folders = [job.exchange_file(segment, "").rstrip("/") for segment in job.segments]
-    for folder in [job.redirects_folder, *folders]:
+    for folder in [job.joined_folder, job.runs_folder, job.redirects_folder, *folders]:
         for name in storage.list_names(folder):
             if name.endswith(".json"):
                 stem = name.removesuffix(".json")
                 # Pairs, notes and settled rows are freed when the next segment is done.
-                freed = (f"{stem}.parquet", f"{stem}.notes.parquet") if stem != "folded" else ()
+                may_lack = folder in folders and stem != "folded"
+                freed = (f"{stem}.parquet", f"{stem}.notes.parquet") if may_lack else ()
                 calls.append(Call(tasks.recheck, (folder, name, freed), f"checking {folder}/{name}"))
     _report(do(calls, "checking what is done", "units"))
 
@@ -49,6 +51,10 @@ def reopen(job: Job) -> None:
     for at in range(len(job.segments) - 1, -1, -1):
         here, following = job.segments[at], job.segments[at + 1] if at + 1 < len(job.segments) else None
         done = [bucket for bucket in buckets if tasks.read_counts(job, here, bucket)]
+        if here.opener is not None and not exchange.is_folded(job, here):  # the books read it, too
+            for bucket in done:
+                storage.remove(job.file(here, bucket, ".json"))
+            done = []
         if must:
             needed = _needed(job, following)
             gone = [b for b in done if not all(storage.exists(job.file(here, b, suffix)) for suffix in needed)]

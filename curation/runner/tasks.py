@@ -11,11 +11,11 @@ from curation.books import ledger
 from curation.emit.gate import EMIT, gate
 from curation.job import Job, Segment, check_files
 from curation.pool.columns import ColumnCache, measure_images, measure_texts
-from curation.pool.join import POOL, join_bucket
+from curation.pool.join import POOL
 from curation.pool.store import ImageReader, PoolSink, part_counts
-from curation.runner import exchange, redirects
+from curation.runner import exchange, joined
 from curation.stage import Global, ImageMeasure, Rule, Stage, TextMeasure, Verdicts
-from curation.table import captions, parquet, schemas, uids
+from curation.table import captions, parquet, schemas
 from pipeline import storage
 from pipeline.errors import ClipmillError, DataError
 
@@ -86,7 +86,7 @@ class _Run:
 
     def __init__(self, job: Job, bucket: int) -> None:
         self.job, self.bucket = job, bucket
-        self.range = uids.bucket_range(bucket, job.buckets)
+        self.range = job.cut.range_of(bucket)
         self.pairs: pa.Table = schemas.PAIRS.empty_table()
         self.counts: list[ledger.Counts] = []
         self.files: dict[str, storage.Note] = {}  # by suffix
@@ -99,9 +99,7 @@ class _Run:
 
     def join(self, before_url: str) -> None:
         """The pairs of this bucket, from what all parts say."""
-        followed = redirects.followed(self.job, self.bucket)
-        parts, buckets = list(self.job.parts), self.job.buckets
-        pairs, verdicts = join_bucket(self.job.pool, parts, self.bucket, buckets, followed)
+        pairs, verdicts = joined.read(self.job, self.bucket)
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
