@@ -10,22 +10,21 @@ that a rerun finds what is done and never what is stale.
                                /bucket-00000.closing.pack     (or .parquet) what the stage that ends it asks for
                                /bucket-00000.before.parquet   (first segment) default captions and their counts
                                /bucket-00000.json             counts; written last: done
-                  /<k>-<closing digest>/...                   between segment k and the next (runner/closing.py)
-                  /redirects-<digest>/...                     what redirects lead to, for the join
+                  /<k>-<closing digest>/...                   between segment k and the next (runner/closing/)
+                  /runs-<digest>/..., /redirects-<digest>/... on the way to the joined table (runner/joined.py)
+    <pool>/joined/<digest>/...                                pairs before any stage, for every recipe
 """
 
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import pyarrow as pa
-
 from curation.methods.probe import Probe
+from curation.pool import join
 from curation.settings import CurateSettings, PlacementSettings
 from curation.stage import Context, Group, Measure, Reduce, Stage
 from curation.stage_order import names_of
-from curation.table.uids import power_of_two
+from curation.table.uids import Cut, power_of_two
 from pipeline import storage
 from pipeline.draws import keyed_u64
 from pipeline.errors import DataError, RecipeError
@@ -83,7 +82,8 @@ class Job:
     segments: tuple[Segment, ...]
     names: tuple[str, ...]
     digest: str
-    buckets: int
+    cut: Cut
+    joined_digest: str  # of what the inputs are joined to, whatever is done with it then
     rows: int = 0  # mentions and images of all parts
     files: tuple["StageFile", ...] = ()  # that stages read, as they were where the job was started
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
@@ -101,8 +101,20 @@ class Job:
         return storage.join(self.work, f"emit-{self.digest}")
 
     @property
+    def buckets(self) -> int:
+        return self.cut.buckets
+
+    @property
+    def joined_folder(self) -> str:
+        return storage.join(self.pool, "joined", self.joined_digest)
+
+    @property
+    def runs_folder(self) -> str:
+        return storage.join(self.work, f"runs-{self.joined_digest}")
+
+    @property
     def redirects_folder(self) -> str:
-        return storage.join(self.work, f"redirects-{digest_of([FORMAT, list(self.parts), self.settings.buckets])}")
+        return storage.join(self.work, f"redirects-{self.joined_digest}")
 
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
         return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
@@ -120,11 +132,6 @@ class Job:
         seed = self.seed if name == stage.kind else keyed_u64(self.seed, name)
         return Context(seed, self.rows, self.placement(stage).batch)
 
-    def buckets_of(self, uids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """The bucket of each uid, int64."""
-        heads = np.fromiter((int(uid[:8], 16) for uid in uids.to_pylist()), np.int64, len(uids))
-        return heads * self.buckets >> 32
-
     def placement(self, stage: Stage) -> PlacementSettings:
         return self.settings.placement.get(stage.kind, PlacementSettings())
 
@@ -136,14 +143,15 @@ def buckets_for(rows: int) -> int:
     return min(power_of_two(max(busy, -(-rows // ROWS_PER_BUCKET))), _MOST_BUCKETS)
 
 
-def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: int = 0) -> Job:
-    """`parts` are part ids; their order is no matter. `rows`: mentions and images of all parts, once they are read;
-    until then the job has its name, and no cut into buckets that means anything."""
+def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], cut: Cut | None = None, rows: int = 0) -> Job:
+    """`parts` are part ids; their order is no matter. `cut`: of their uids into buckets, and how many `rows` they have,
+    once they are read; until then the job has its name, and no cut that means anything."""
     parts = tuple(sorted(set(parts)))
-    buckets = settings.buckets or buckets_for(rows)
+    cut = cut or Cut.even(settings.buckets or 1)
     # How the pairs are written is the last segment's business: other shards cost no stage a second time.
-    segments = _segments(settings, digest_of([FORMAT, list(parts), seed, buckets]))
-    # The number of buckets is left out: it never changes the result, so it must not make a finished job unfinished.
+    joined = digest_of([join.VERSION, list(parts), list(cut.edges)])
+    segments = _segments(settings, digest_of([FORMAT, joined, seed]))
+    # The cut into buckets is left out: it never changes the result, so it must not make a finished job unfinished.
     digest = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
     files = tuple(
         StageFile(at, setting, *found)
@@ -151,12 +159,12 @@ def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], rows: in
         for setting, found in stage.file_digests().items()
     )
     names = (*names_of(settings.stages), EMIT)
-    return Job(settings, seed, parts, segments, names, digest, buckets, rows, files)
+    return Job(settings, seed, parts, segments, names, digest, cut, joined, rows, files)
 
 
-def cut_for(job: Job, rows: int) -> Job:
-    """The same job, cut into as many buckets as `rows` rows of the pool ask for."""
-    return replace(make_job(job.settings, job.seed, job.parts, rows), files=job.files, turn=job.turn)
+def cut_for(job: Job, cut: Cut, rows: int) -> Job:
+    """The same job, cut into buckets once its parts are read."""
+    return replace(make_job(job.settings, job.seed, job.parts, cut, rows), files=job.files, turn=job.turn)
 
 
 def check_files(job: Job, stages: Iterable[int | None]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from curation.books import concept_counts, frequencies, ledger, tally
 from curation.job import Job
@@ -104,7 +105,7 @@ def with_survivors(job: Job, groups: dict[str, dict[str, Any]]) -> list[dict[str
     """Each group with the row of its survivor, wherever that ended."""
     found = []
     for uid, group in groups.items():
-        bucket = int(uid[:8], 16) // (2**32 // job.buckets)
+        bucket = int(job.cut.bucket_of(pa.array([uid]))[0])
         survivor: dict[str, Any] = {"uid": uid, "url": "", "caption": "", "image_part": ""}
         for segment in job.segments:
             for suffix in (".ledger.parquet", ".parquet"):

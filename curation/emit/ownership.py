@@ -41,9 +41,9 @@ _BESIDE = {
     TURN,
     "_lock",
 }  # written over at any time; `_lock` by versions before
-_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns"}}
-_WORK_FOLDER = re.compile(r"(\d+|emit|redirects)-[0-9a-f]{16}")
-_PART = re.compile(r"[0-9a-f]{16}")
+_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined"}}
+_WORK_FOLDER = re.compile(r"(\d+|emit|redirects|runs)-[0-9a-f]{16}")
+_DIGEST = re.compile(r"[0-9a-f]{16}")  # of a part, of a joined table
 _SHOWN = 3
 
 
@@ -170,7 +170,7 @@ def _present(url: str, kind: str) -> list[str]:
         if kind == DATASET and name in (INDEX, VERDICTS):
             found += [f"{name}/{file}" for file in storage.list_sizes(inside)]
             found += [f"{name}/{folder}/" for folder in storage.list_folders(inside)]
-        pattern = {WORK: _WORK_FOLDER, "parts": _PART}.get(name)
+        pattern = {WORK: _WORK_FOLDER, "parts": _DIGEST, "joined": _DIGEST}.get(name)
         if pattern is not None:
             folders = storage.list_folders(inside)
             found += [f"{name}/{folder}/" for folder in folders if not pattern.fullmatch(folder)]

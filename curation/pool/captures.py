@@ -31,11 +31,16 @@ def texts_of(schema: pa.Schema) -> list[str]:
     return [f.name for f in schema if pa.types.is_string(f.type) and f.name != "uid"]
 
 
-def coded(tables: Sequence[pa.Table], schema: pa.Schema) -> Coded:
-    """The rows of all tables, with ranks for texts: a page's address and robots stand in many rows."""
+def together(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """The rows of all tables, texts as dictionaries."""
     texts = texts_of(schema)
     kinds = [pa.field(f.name, WORDS if f.name in texts else f.type) for f in schema]
-    return Coded.of(pa.concat_tables([table.cast(pa.schema(kinds)) for table in tables or [schema.empty_table()]]))
+    return pa.concat_tables([table.cast(pa.schema(kinds)) for table in tables or [schema.empty_table()]])
+
+
+def coded(tables: Sequence[pa.Table], schema: pa.Schema) -> Coded:
+    """The rows of all tables, with ranks for texts: a page's address and robots stand in many rows."""
+    return Coded.of(together(tables, schema))
 
 
 def starts(*columns: pa.ChunkedArray) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""The join: what all parts say about the uids of one bucket, as one row of PAIRS per uid.
+"""The join: what all parts say about some uids, as one row of PAIRS per uid.
 
 The universe is every uid that some page mentions, and every other one whose image bytes are stored, but for those that
 are the image of a mention which was redirected to them. Nothing here depends on how the input was cut into parts: of
 several captures of one url one is chosen by content, captions are a sorted set.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,24 +13,22 @@ import pyarrow.compute as pc
 
 from curation.pool import captures
 from curation.pool.redirects import LOOP, LOST, Followed
-from curation.pool.store import part_folder
 from curation.stage import Verdicts
-from curation.table import captions, parquet, robots, schemas
+from curation.table import captions, robots, schemas
 from curation.table.arrow import whole
 from curation.table.coded import Coded
-from curation.table.uids import bucket_range
-from pipeline import storage
 from pipeline.errors import DataError, one_line
 
+VERSION = 1  # raise it when other pairs would come out of the same parts
 POOL = "pool"
 """The name under which the join is reported: the first stage of every recipe."""
 _NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0, "problem": ""}
 
 
-def join_bucket(
-    pool: str, parts: list[str], bucket: int, buckets: int, followed: Followed | None = None
+def join_rows(
+    occurrences: Sequence[pa.Table], images: Sequence[pa.Table], followed: Followed, where: str
 ) -> tuple[pa.Table, Verdicts]:
-    """PAIRS of one bucket sorted by uid, and the verdicts of the stage "pool" on them:
+    """PAIRS of the uids of all rows, sorted by uid, and the verdicts of the stage "pool" on them:
 
     image_missing  no answer to the image's url is in the input
     redirect_lost  it was redirected to where no answer is in the input (detail: the address)
@@ -40,30 +39,22 @@ def join_bucket(
 
     A redirected mention is the pair of its own uid and url, with what the last address answered; the two last reasons
     speak of that then. An image that only redirects lead to is no pair besides.
+
+    The rows may come in any number of tables and any order, texts as dictionaries; `where` names them in errors.
     """
-    low, high = bucket_range(bucket, buckets)
-    followed = followed or Followed.of([], [])
-    occurrences = _rows(pool, parts, "occurrences.parquet", schemas.OCCURRENCES, low, high)
-    images = _rows(pool, parts, "images.parquet", schemas.IMAGES, low, high)
-    best = captures.best_images(images)
+    said, answered = captures.coded(occurrences, schemas.OCCURRENCES), captures.coded(images, schemas.IMAGES)
+    best = captures.best_images(answered)
     stored = best.filter(pc.is_valid(best.column("size"))).column("uid")
     stored = stored.filter(pc.invert(pc.is_in(stored, followed.reached)))
-    uids = pc.unique(pa.chunked_array([*occurrences.table.column("uid").chunks, *stored.chunks], pa.string()))
+    uids = pc.unique(pa.chunked_array([*said.table.column("uid").chunks, *stored.chunks], pa.string()))
     uids = uids.take(pc.sort_indices(uids))
-    answers = _Answers.of(uids, images, best, followed)
+    answers = _Answers.of(uids, answered, best, followed)
     try:
-        pairs = _assemble(uids, answers, occurrences)
+        pairs = _assemble(uids, answers, said)
     except pa.ArrowInvalid as error:  # 32-bit offsets
         found, hint = f"more than 2 GiB of captions: {one_line(error)}", "give `curate.buckets` a larger power of two"
-        raise DataError(f"bucket {bucket} of {buckets}", found, "at most 2 GiB a bucket", hint) from error
+        raise DataError(where, found, "at most 2 GiB a bucket", hint) from error
     return pairs, _verdicts(pairs, answers)
-
-
-def _rows(pool: str, parts: list[str], name: str, schema: pa.Schema, low: str, high: str) -> Coded:
-    """What all parts say."""
-    texts = captures.texts_of(schema)
-    urls = [storage.join(part_folder(pool, part), name) for part in parts]
-    return captures.coded([parquet.read_range(url, "uid", low, high, dictionaries=texts) for url in urls], schema)
 
 
 def _captions(occurrences: Coded, uids: pa.Array) -> pa.ListArray:

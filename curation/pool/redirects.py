@@ -1,24 +1,22 @@
 """Redirects inside the input: an image url whose answer was 3xx gets the image that its `Location` leads to.
 
-    ask(pool, parts, redirecting, low, high)   where the mentioned uids of a range are led to, as ASKED
-    step(pool, parts, asked, hop)              what is there: FOUND, or ASKED again
+    ask(mentions, images)       where the mentioned uids among some rows are led to, as ASKED
+    step(images, asked, hop)    what is there: FOUND, or ASKED again
 
 A redirect leads from one range of uids into another, so every hop is an exchange by uid: each row goes to where the
 uid that it asks for lies, and what was found goes back to where the mention lies (curation/runner/redirects.py moves
-them). Rows are as many as mentions were redirected; no range reads more of a part than the row groups that can hold
-what it was asked for.
+them). Rows are as many as mentions were redirected.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.pool import captures
-from curation.pool.store import part_folder
-from curation.table import parquet, schemas
+from curation.table import schemas
 from curation.table.uids import uid_of_url
-from pipeline import storage
 
 HOPS = 5
 """Redirects followed for one image; more are a loop, or as bad as one."""
@@ -40,81 +38,66 @@ class Followed:
 
     @classmethod
     def of(cls, found: list[pa.Table], reached: list[pa.Table]) -> "Followed":
-        column = pa.concat_tables([_UIDS.empty_table(), *reached]).column("uid")
+        column = pa.concat_tables([REACHED.empty_table(), *reached]).column("uid")
         return cls(pa.concat_tables([FOUND.empty_table(), *found]).combine_chunks(), pc.unique(column))
 
 
-_UIDS = pa.schema([pa.field("uid", pa.string())])
+REACHED = pa.schema([pa.field("uid", pa.string())])
 
 
-def ask(pool: str, parts: list[str], redirecting: list[str], low: str, high: str) -> pa.Table:
-    """ASKED: where the mentioned uids of [low, high) that have a redirect and no stored image are led to.
+def moved(images: Sequence[pa.Table]) -> pa.Array:
+    """The uids, each once, that some of these rows of IMAGES redirect."""
+    found = [_uids(table.filter(pc.not_equal(table.column("location"), ""))) for table in images]
+    return pc.unique(pa.concat_tables([REACHED.empty_table(), *found]).column("uid")).sort()
 
-    `redirecting`: those of `parts` that hold redirects at all.
+
+def ask(mentions: Sequence[pa.Table], images: Sequence[pa.Table]) -> pa.Table:
+    """ASKED: where the uids that OCCURRENCES mention, and that have a redirect and no stored image, are led to.
+
+    `images`: what is known of them, all captures (IMAGES, texts as dictionaries; other rows besides are no matter).
     """
-    moved = [
-        parquet.read_range(_file(pool, part, "images"), "uid", low, high, columns=["uid", "location"])
-        for part in redirecting
-    ]
-    uids = pa.concat_tables([_UIDS.empty_table(), *(_uids(table.filter(_moved(table))) for table in moved)])
-    candidates = pc.unique(uids.column("uid")).sort()
-    mentions = [
-        _uids(parquet.read_matching(_file(pool, part, "occurrences"), "uid", candidates, columns=["uid"]))
-        for part in parts
-    ]
-    origins = pc.unique(pa.concat_tables([_UIDS.empty_table(), *mentions]).column("uid")).sort()
+    candidates = moved(images)
+    spoken = [_uids(table.filter(pc.is_in(table.column("uid"), candidates))) for table in mentions]
+    origins = pc.unique(pa.concat_tables([REACHED.empty_table(), *spoken]).column("uid")).sort()
     texts = [pa.array([""] * len(origins), pa.string()), origins, pa.array([[]] * len(origins), _ROBOTS.type)]
-    return step(pool, parts, pa.table([origins, *texts], schema=ASKED), 0)["asked"]
+    return step(images, pa.table([origins, *texts], schema=ASKED), 0)["asked"]
 
 
 def _uids(table: pa.Table) -> pa.Table:
-    return pa.table([pc.unique(table.column("uid"))], schema=_UIDS)
+    return pa.table([pc.unique(table.column("uid"))], schema=REACHED)
 
 
-def _moved(images: pa.Table) -> pa.ChunkedArray:
-    return pc.not_equal(images.column("location"), "")
-
-
-def _file(pool: str, part: str, name: str) -> str:
-    return storage.join(part_folder(pool, part), f"{name}.parquet")
-
-
-def together(asked: list[pa.Table]) -> pa.Table:
-    return pa.concat_tables([ASKED.empty_table(), *asked])
-
-
-def step(pool: str, parts: list[str], asked: pa.Table, hop: int) -> dict[str, pa.Table]:
+def step(images: Sequence[pa.Table], asked: pa.Table, hop: int) -> dict[str, pa.Table]:
     """`asked` for the next hop, `found` at this one, where the rows of `asked` are led by `hop` redirects, and the uids
     `reached`, whose stored image was found.
 
     Found is what is no redirect, what no answer is known of (problem LOST), and what is one redirect too many (LOOP).
     """
-    answers = _looked_up(pool, parts, pc.unique(asked.column("at")))
+    answers = _looked_up(images, pc.unique(asked.column("at")))
     rows = answers.take(pc.index_in(asked.column("at"), answers.column("uid"))).combine_chunks()
     told = zip(asked.column("x_robots_tags").to_pylist(), rows.column("tags").to_pylist(), strict=True)
     heard = pa.array([[*before, here] if here else before for before, here in told], _ROBOTS.type)
-    moved = pc.fill_null(pc.and_(pc.is_null(rows.column("size")), _moved(rows)), False)
+    leads = pc.not_equal(rows.column("location"), "")
+    leads = pc.fill_null(pc.and_(pc.is_null(rows.column("size")), leads), False)
     lost = pc.is_null(rows.column("uid"))
 
-    onward = pc.and_(moved, hop < HOPS)
+    onward = pc.and_(leads, hop < HOPS)
     urls = rows.column("location").filter(onward)
     uids = pa.array(map(uid_of_url, urls.to_pylist()), pa.string())
     following = [uids, urls, asked.column("origin").filter(onward), heard.filter(onward)]
 
     columns = {name: rows.column(name) for name in _ANSWER}
-    columns["problem"] = pc.case_when(pc.make_struct(lost, moved), LOST, LOOP, columns["problem"])
+    columns["problem"] = pc.case_when(pc.make_struct(lost, leads), LOST, LOOP, columns["problem"])
     ended = [asked.column("at"), asked.column("url"), asked.column("origin"), heard, *columns.values()]
     found = pa.table(ended, schema=FOUND).filter(pc.invert(onward))
     stored = found.filter(pc.is_valid(found.column("size"))).column("at")
-    reached = pa.table([pc.unique(stored)], schema=_UIDS)
+    reached = pa.table([pc.unique(stored)], schema=REACHED)
     return {"asked": pa.table(following, schema=ASKED), "found": found, "reached": reached}
 
 
-def _looked_up(pool: str, parts: list[str], uids: pa.Array) -> pa.Table:
+def _looked_up(tables: Sequence[pa.Table], uids: pa.Array) -> pa.Table:
     """IMAGES of the captures that count, one row per known uid, and `tags`: what all captures of it ask for."""
-    texts = captures.texts_of(schemas.IMAGES)
-    rows = [parquet.read_matching(_file(pool, part, "images"), "uid", uids, dictionaries=texts) for part in parts]
-    images = captures.coded(rows, schemas.IMAGES)
+    images = captures.coded([table.filter(pc.is_in(table.column("uid"), uids)) for table in tables], schemas.IMAGES)
     best = images.plain(captures.best_images(images), schemas.IMAGES)
     tags = captures.united(images, ["uid"], "x_robots_tag")
     heard = pa.array([tags.get((uid,), "") for uid in best.column("uid").to_pylist()], pa.string())

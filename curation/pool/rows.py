@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from curation.table import parquet
+from curation.table import parquet, uids
 from curation.table.coded import Coded, encoded
 from pipeline import storage
 
 _FLUSH_ROWS, _FLUSH_CHARS = 50_000, 32 << 20
+SAMPLE = 128
+"""The most uids that a table gives to the sample of its part: buckets of equal size are cut by it."""
 
 
 class Rows:
@@ -19,9 +21,11 @@ class Rows:
         self._rows: list[tuple[object, ...]] = []
         self._chars = 0
         self._batches: list[pa.Table] = []
+        self.count = 0
 
     def add(self, row: tuple[object, ...]) -> None:
         self._rows.append(row)
+        self.count += 1
         self._chars += sum(len(value) for value in row if isinstance(value, str))
         if len(self._rows) >= _FLUSH_ROWS or self._chars >= _FLUSH_CHARS:
             self._flush()
@@ -32,8 +36,9 @@ class Rows:
         self._batches.append(pa.table(arrays, names=self._schema.names))
         self._rows, self._chars = [], 0
 
-    def publish(self, url: str) -> storage.Note:
-        """Writes all rows sorted by uid, then by every other column: the order they came in leaves no trace."""
+    def publish(self, url: str) -> tuple[storage.Note, list[str]]:
+        """Writes all rows sorted by uid, then by every other column: the order they came in leaves no trace. Returns
+        the note of the file, and uids of rows as far apart in it as can be, from the first to the last."""
         self._flush()
         coded = Coded.of(pa.concat_tables(self._batches))
         self._batches = []
@@ -44,4 +49,5 @@ class Rows:
             for at in range(0, max(rows.num_rows, 1), parquet.GROUP_ROWS):
                 yield coded.plain(rows.slice(at, parquet.GROUP_ROWS), self._schema)
 
-        return parquet.publish_groups(url, self._schema, groups())
+        sample = coded.text("uid", rows.take(pa.array(uids.evenly(rows.num_rows, SAMPLE))))
+        return parquet.publish_groups(url, self._schema, groups()), sample.to_pylist()

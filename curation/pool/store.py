@@ -3,10 +3,11 @@
     <pool>/parts/<part id>/images.tar           image bodies, each distinct body once, named by its sha256
     <pool>/parts/<part id>/images.parquet       schemas.IMAGES sorted by uid
     <pool>/parts/<part id>/occurrences.parquet  schemas.OCCURRENCES sorted by uid
-    <pool>/parts/<part id>/part.json            counts; written last: its presence means the part is done
+    <pool>/parts/<part id>/part.json            counts, a sample of uids; written last: it is there, the part is done
 
 A part is a pure function of the input and the source's settings, so two processes that write the same one write the
-same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/pool/columns.py.
+same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/pool/columns.py,
+<pool>/joined/ to curation/runner/joined.py.
 """
 
 import hashlib
@@ -42,6 +43,13 @@ def part_counts(pool: str, part: str) -> dict[str, int] | None:
     url = storage.join(part_folder(pool, part), "part.json")
     state = storage.read_state(url)
     return None if state is None else state["counts"]
+
+
+def part_sample(pool: str, part: str) -> list[tuple[list[str], int]]:
+    """Of each table of a finished part some uids, ascending, and how many rows it has; of a part that was read before
+    there were samples none."""
+    state = storage.read_state(storage.join(part_folder(pool, part), "part.json")) or {}
+    return [(some["uids"], some["rows"]) for _, some in sorted(state.get("sample", {}).items())]
 
 
 class PoolSink:
@@ -167,12 +175,14 @@ class PoolSink:
         os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
         tables = {"images.parquet": self._images, "occurrences.parquet": self._occurrences}
-        files = {name: rows.publish(storage.join(self._folder, name)) for name, rows in tables.items()}
-        files["images.tar"] = {
-            "bytes": storage.size(storage.join(self._folder, "images.tar"))
-        }  # each image has its own
+        files, sample = {}, {}
+        for name, rows in tables.items():
+            files[name], uids_there = rows.publish(storage.join(self._folder, name))
+            sample[name.removesuffix(".parquet")] = {"rows": rows.count, "uids": uids_there}
+        tar = storage.join(self._folder, "images.tar")
+        files["images.tar"] = {"bytes": storage.size(tar)}  # each image has its own hash
         whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
-        state = {"part": self._part, "counts": whole}
+        state = {"part": self._part, "counts": whole, "sample": sample}
         storage.publish_state(storage.join(self._folder, "part.json"), state, files)
 
     def __exit__(

@@ -14,7 +14,7 @@ from curation.emit import book_tasks, ownership, shards, swap, turns
 from curation.job import EMIT, Job, Segment, cut_for, make_job
 from curation.pool.join import POOL
 from curation.pool.store import ROWS, part_counts
-from curation.runner import redirects, resume, tasks
+from curation.runner import joined, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
@@ -177,9 +177,10 @@ class _Driver:
         self._sweep()
         counts = self._ingest(inputs)
         rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
-        self._begin(cut_for(self.job, rows_read))
+        cut = joined.cut_of(self.job, rows_read, self._do)
+        self._begin(cut_for(self.job, cut, rows_read))
         self._known = resume.recheck_segments(self.job, self._do)
-        redirects.follow(self.job, counts, self._do)
+        joined.make(self.job, counts, self._do)
         resume.reopen(self.job, self._known)
         stages = [each for segment in self.job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
@@ -200,7 +201,8 @@ class _Driver:
     def _sweep(self) -> None:
         """Temporary files that a killed job left; only in a pool that is ours alone."""
         if self.job.settings.pool is None and swap.is_local(self.job):
-            for folder in (*Path(self.job.pool, "parts").glob("*"), *Path(self.job.pool, "columns").glob("*")):
+            rooms = [Path(self.job.pool, name) for name in ("parts", "columns", "joined")]
+            for folder in (*rooms, *(folder for room in rooms for folder in room.glob("*") if folder.is_dir())):
                 storage.sweep_temps(str(folder))
 
     def _ingest(self, inputs: Inputs) -> dict[str, dict[str, int]]:

@@ -1,59 +1,77 @@
 """Follows redirects before the join, hop by hop, through files: each hop takes what was asked to where it lies.
 
-    <output>/_work/redirects-<digest>/<hop>-<slot>.asked.parquet     leads on, sorted by the uid asked for
-                                     /<hop>-<slot>.found.parquet     what was found, sorted by the uid mentioned
-                                     /<hop>-<slot>.reached.parquet   the uids whose stored image was found
-                                     /<hop>-<slot>.json              counts; written last: done
-                                     /followed.json                  all hops are done; vouches for what the join reads
+    <output>/_work/redirects-<digest>/<hop>-<slot>.asked.pack     leads on, by the slot of the uid asked for
+                                     /<hop>-<slot>.found.pack     what was found, by the slot of the uid mentioned
+                                     /<hop>-<slot>.reached.pack   the uids whose stored image was found
+                                     /<hop>-<slot>.json           counts; written last: done
+                                     /all-<slot>.{found,reached}.parquet, .json   of all hops, for the join
+                                     /followed.json               all is done; vouches for what the join reads
 
-A slot is a range of uids, as a bucket is, but of as many uids as hold SLOT_ROWS redirects: they are few, and fewer
-slots mean fewer and larger reads. How many there are never changes the result.
+A slot is some buckets that follow each other: as many as hold SLOT_ROWS redirects, which are few, so that reads are
+few and large, but at most SLOT_BUCKETS, which are looked through one by one. Their number leaves no trace.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from curation.job import Job
-from curation.pool import redirects
-from curation.pool.redirects import HOPS, Followed
+from curation.pool import redirects, runs
+from curation.pool.redirects import ASKED, FOUND, HOPS, REACHED, Followed
 from curation.pool.store import REDIRECTS
 from curation.runner.cluster import Call, Do
-from curation.table import parquet, uids
+from curation.table import packs, parquet, uids
 from pipeline import storage
 from pipeline.errors import DataError
 
-SLOT_ROWS = 200_000
+SLOT_ROWS, SLOT_BUCKETS = 200_000, 64
 _FOLLOWED = "followed.json"
-_SORTED = {"asked": "at", "found": "origin", "reached": "uid"}
+# What a hop gives, and the uid by which it is dealt into slots.
+_KEYS = {"asked": "at", "found": "origin", "reached": "uid"}
+_SCHEMAS = {"asked": ASKED, "found": FOUND, "reached": REACHED}
+
+Unit = tuple[int, int]  # hop, slot
 
 
 def follow(job: Job, counts: Mapping[str, Mapping[str, int]], do: Do) -> None:
     """Follows the redirects of all parts, whose counts are given, unless that is done."""
     if storage.read_state(_file(job, _FOLLOWED)) is not None:
         return
-    redirecting = sorted(part for part, each in counts.items() if each.get(REDIRECTS))
-    slots = _slots(sum(counts[part][REDIRECTS] for part in redirecting), job.buckets)
-    units: list[tuple[int, int]] = []
+    rows = sum(each.get(REDIRECTS, 0) for each in counts.values())
+    slots = _slots(rows, job.buckets) if rows else 0
     files: dict[str, storage.Note] = {}
-    asking = list(range(slots)) if redirecting else []
+    if slots:
+        moving = [any(counts[part].get(REDIRECTS) for part in group) for group in runs.groups_of(job.parts)]
+        units = _hop_by_hop(job, slots, [number for number, moves in enumerate(moving) if moves], do)
+        calls = [Call(gather, (at, slots, units), f"redirects, slot {at}") for at in range(slots)]
+        for _, notes in do(calls, "redirects, all hops", "slots"):
+            files |= notes
+    storage.publish_state(_file(job, _FOLLOWED), {"slots": slots}, files)
+
+
+def _hop_by_hop(job: Job, slots: int, redirecting: list[int], do: Do) -> dict[str, list[Unit]]:
+    """Where something was found, and where reached. `redirecting`: the runs that hold redirects at all."""
+    asking = list(range(slots))
+    units: dict[str, list[Unit]] = {"found": [], "reached": []}
     for hop in range(HOPS + 1):
         if not asking:
             break
-        todo = range(slots)
         calls = [
-            Call(one_slot, (hop, at, slots, asking, redirecting), f"redirects, hop {hop}, slot {at}") for at in todo
+            Call(one_slot, (hop, at, slots, asking, redirecting), f"redirects, hop {hop}, slot {at}")
+            for at in range(slots)
         ]
         done = {call.args[1]: state for call, state in do(calls, f"redirects, hop {hop}", "slots")}
-        asking = [at for at in todo if done[at]["asked"]]
-        units += [(hop, at) for at in todo if done[at]["found"]]
-        for at in todo:
-            files |= {name: note for name, note in done[at]["files"].items() if ".asked." not in name}
-    storage.publish_state(_file(job, _FOLLOWED), {"slots": slots, "units": units}, files)
+        asking = [at for at in sorted(done) if done[at]["asked"]]
+        for kind in units:
+            units[kind] += [(hop, at) for at in sorted(done) if done[at][kind]]
+    return units
 
 
 def _slots(rows: int, buckets: int) -> int:
     """A power of two of at most `buckets`."""
-    return min(buckets, uids.power_of_two(-(-rows // SLOT_ROWS)))
+    return min(buckets, uids.power_of_two(max(-(-rows // SLOT_ROWS), buckets // SLOT_BUCKETS)))
 
 
 def _file(job: Job, name: str) -> str:
@@ -64,27 +82,67 @@ def _unit(hop: int, slot: int) -> str:
     return f"{hop}-{slot:05d}"
 
 
-def one_slot(job: Job, hop: int, slot: int, slots: int, asking: list[int], redirecting: list[str]) -> dict[str, Any]:
-    """One hop for the uids of one slot; returns its state. `asking`: the slots that asked at the hop before."""
+def one_slot(
+    job: Job, hop: int, slot: int, slots: int, asking: Iterable[int], redirecting: Iterable[int]
+) -> dict[str, Any]:
+    """One hop for the uids of one slot; returns its counts. `asking`: the slots that asked at the hop before;
+    `redirecting`: the runs that hold redirects at all."""
     state = storage.read_state(_file(job, f"{_unit(hop, slot)}.json"))
     if state is not None:
         return state
-    low, high = uids.bucket_range(slot, slots)
-    parts = list(job.parts)
-    if hop == 0:
-        tables = {"asked": redirects.ask(job.pool, parts, redirecting, low, high)}
-    else:
-        urls = [_file(job, f"{_unit(hop - 1, at)}.asked.parquet") for at in asking]
-        asked = redirects.together([parquet.read_range(url, "at", low, high) for url in urls])
-        tables = redirects.step(job.pool, parts, asked, hop)
-    files = {}
-    for kind, table in tables.items():
+    told = list(_asked_first(job, slot, slots, redirecting) if hop == 0 else _asked_on(job, hop, slot, asking))
+    counted, files = {}, {}
+    for kind, key in _KEYS.items():
+        table = _together([tables[kind] for tables in told if kind in tables], kind)
+        counted[kind] = table.num_rows
         if table.num_rows:
-            name = f"{_unit(hop, slot)}.{kind}.parquet"
-            files[name] = parquet.publish_rows(_file(job, name), table.sort_by(_SORTED[kind]))
-    counted = {"asked": 0, "found": 0} | {kind: table.num_rows for kind, table in tables.items()}
+            name = f"{_unit(hop, slot)}.{kind}.pack"
+            slot_of = job.cut.bucket_of(table.column(key)) * slots // job.buckets
+            files[name] = packs.publish_cut(_file(job, name), table, slot_of, slots)
     storage.publish_state(_file(job, f"{_unit(hop, slot)}.json"), counted, files)
-    return {**counted, "files": files}
+    return counted
+
+
+def _asked_first(job: Job, slot: int, slots: int, redirecting: Iterable[int]) -> Iterator[dict[str, pa.Table]]:
+    """What the mentions of a slot ask for. One bucket at a time is held."""
+    every = range(len(runs.groups_of(job.parts)))
+    others = sorted(set(every) - set(redirecting))
+    for bucket in range(job.buckets * slot // slots, job.buckets * (slot + 1) // slots):
+        images = runs.read_bucket(job.runs_folder, redirecting, runs.IMAGES, bucket)
+        if len(redirects.moved(images)):
+            images += runs.read_bucket(job.runs_folder, others, runs.IMAGES, bucket)
+            yield {"asked": redirects.ask(runs.read_bucket(job.runs_folder, every, runs.OCCURRENCES, bucket), images)}
+
+
+def _asked_on(job: Job, hop: int, slot: int, asking: Iterable[int]) -> Iterator[dict[str, pa.Table]]:
+    """What one hop more leads to. One bucket at a time is held."""
+    every = range(len(runs.groups_of(job.parts)))
+    urls = [_file(job, f"{_unit(hop - 1, at)}.asked.pack") for at in asking]
+    asked = packs.concat([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], ASKED)
+    lies_in = job.cut.bucket_of(asked.column("at"))
+    for bucket in np.unique(lies_in).tolist():
+        images = runs.read_bucket(job.runs_folder, every, runs.IMAGES, bucket)
+        yield redirects.step(images, asked.filter(pa.array(lies_in == bucket)), hop)
+
+
+def gather(job: Job, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]) -> dict[str, storage.Note]:
+    """What all hops have found for the uids of one slot; returns the notes of its files."""
+    name = f"all-{slot:05d}"
+    state = storage.read_state(_file(job, f"{name}.json"))
+    if state is not None:
+        return state["files"]
+    files = {}
+    for kind, some in units.items():
+        # What a slot has reached lies in it; what it has found may have been asked for by any.
+        urls = [_file(job, f"{_unit(hop, at)}.{kind}.pack") for hop, at in some if kind == "found" or at == slot]
+        table = _together([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], kind)
+        files[f"{name}.{kind}.parquet"] = parquet.publish_rows(_file(job, f"{name}.{kind}.parquet"), table)
+    storage.publish_state(_file(job, f"{name}.json"), {}, files)
+    return files
+
+
+def _together(tables: list[pa.Table], kind: str) -> pa.Table:
+    return packs.concat(tables, _SCHEMAS[kind]).sort_by(_KEYS[kind])
 
 
 def followed(job: Job, bucket: int) -> Followed:
@@ -93,12 +151,11 @@ def followed(job: Job, bucket: int) -> Followed:
     if state is None:
         where, hint = storage.shown(_file(job, _FOLLOWED)), "run the same command again"
         raise DataError(where, "is not there", "what following redirects has published", hint)
-    low, high = uids.bucket_range(bucket, job.buckets)
-    here = bucket * state["slots"] // job.buckets
-    found, reached = [], []
-    for hop, slot in state["units"]:
-        found.append(parquet.read_range(_file(job, f"{_unit(hop, slot)}.found.parquet"), "origin", low, high))
-        name = f"{_unit(hop, slot)}.reached.parquet"
-        if slot == here and name in state["files"]:
-            reached.append(parquet.read_range(_file(job, name), "uid", low, high))
-    return Followed.of(found, reached)
+    if not state["slots"]:
+        return Followed.of([], [])
+    (low, high), slot = job.cut.range_of(bucket), bucket * state["slots"] // job.buckets
+    found, reached = (
+        parquet.read_range(_file(job, f"all-{slot:05d}.{kind}.parquet"), _KEYS[kind], low, high)
+        for kind in ("found", "reached")
+    )
+    return Followed.of([found], [reached])

@@ -23,11 +23,12 @@ States = dict[str, dict[str, Any]]
 
 
 def recheck_segments(job: Job, do: Do) -> States:
-    """Every finished bucket, and every step between segments, is as it was written, or undone. One listing a folder."""
+    """Every finished bucket, joined or behind a segment, and every step between segments, is as it was written, or
+    undone. One listing a folder."""
     calls = []
     folders = [storage.join(job.work, segment.folder) for segment in job.segments]
     closings = [storage.join(job.work, segment.closing_folder) for segment in job.segments]
-    for folder in dict.fromkeys([job.redirects_folder, *folders, *closings]):
+    for folder in dict.fromkeys([job.joined_folder, job.runs_folder, job.redirects_folder, *folders, *closings]):
         for name in storage.list_names(folder):
             if name.endswith(".json"):
                 stem = name.removesuffix(".json")

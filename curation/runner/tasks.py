@@ -10,9 +10,9 @@ from curation.books import ledger
 from curation.emit.gate import gate
 from curation.job import EMIT, Job, Segment, check_files
 from curation.methods.units import attached, checked, kept_schema, units_of
-from curation.pool.join import POOL, join_bucket
+from curation.pool.join import POOL
 from curation.pool.store import PoolSink, part_counts
-from curation.runner import redirects
+from curation.runner import joined
 from curation.runner.closing import grouping, measuring, reducing
 from curation.runner.closing.shares import called, opened
 from curation.runner.closing.vectors import resolved
@@ -120,9 +120,7 @@ class _Run:
 
     def join(self, before_url: str) -> None:
         """The pairs of this bucket, from what all parts say."""
-        followed = redirects.followed(self.job, self.bucket)
-        parts, buckets = list(self.job.parts), self.job.buckets
-        pairs, verdicts = join_bucket(self.job.pool, parts, self.bucket, buckets, followed)
+        pairs, verdicts = joined.read(self.job, self.bucket)
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 

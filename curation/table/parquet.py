@@ -1,8 +1,8 @@
 """Parquet files read in slices: sorted on writing, cut into small row groups, read by range, local or remote."""
 
 import io
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +35,16 @@ class _Ranges(io.RawIOBase):
 
     def __init__(self, url: str) -> None:
         self._reader, self._size, self._at = storage.RangeReader(url), storage.size(url), 0
+        self._held = (0, b"")
+
+    @contextmanager
+    def held(self, start: int, end: int) -> Iterator[None]:
+        """Bytes [start, end) fetched with one read; while the block runs, reads within them cost nothing."""
+        self._held = (start, self._reader.read(start, end))
+        try:
+            yield
+        finally:
+            self._held = (0, b"")
 
     def seekable(self) -> bool:
         return True
@@ -52,7 +62,11 @@ class _Ranges(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         end = self._size if size is None or size < 0 else min(self._size, self._at + size)
-        data = self._reader.read(self._at, end) if end > self._at else b""
+        first, held = self._held
+        if first <= self._at <= end <= first + len(held):
+            data = held[self._at - first : end - first]
+        else:
+            data = self._reader.read(self._at, end) if end > self._at else b""
         self._at += len(data)
         return data
 
@@ -80,15 +94,41 @@ def read_range(
     return table.filter(inside)
 
 
-def read_matching(
-    url: str, column: str, keys: pa.Array, dictionaries: Sequence[str] = (), columns: Sequence[str] | None = None
-) -> pa.Table:
-    """The rows whose text `column` is one of `keys`, as `read_range` reads them."""
-    ordered = sorted(keys.to_pylist())  # ASCII, as uids are: Python's order is that of the statistics
-    with _opened(url, dictionaries) as file:
-        groups = [g for g, chunk in enumerate(_chunks(file, column)) if _may_hold(chunk, ordered)]
-        table = file.read_row_groups(groups, columns, use_threads=False)
-    return table.filter(pc.is_in(table.column(column), keys))
+class Forward:
+    """A file sorted by the text column `column`, read once from its first row to its last: a row group at a time, each
+    with one read. The columns `dictionaries` come as such.
+
+    starts, rows: of each row group the least of `column` ("" where the file does not say) and the number of rows.
+    """
+
+    def __init__(self, url: str, column: str, dictionaries: Sequence[str]) -> None:
+        self._url, self._column, self._next = url, column, 0
+        with _readable(url):
+            self._ranges = _Ranges(url)
+            self._file = _file(self._ranges, dictionaries)
+            self._left = self._file.read_row_groups([], use_threads=False)
+        chunks = [chunk for chunk in _chunks(self._file, column) if chunk.num_values]  # an empty file has an empty one
+        self.starts = [chunk.statistics.min if _has_bounds(chunk) else "" for chunk in chunks]
+        self.rows = [chunk.num_values for chunk in chunks]
+
+    def before(self, high: str) -> pa.Table:
+        """The rows with `column` < high that have not been given yet."""
+        found = [self._left]
+        while self._next < len(self.starts) and self.starts[self._next] < high:
+            found.append(self._group(self._next))
+            self._next += 1
+        table = pa.concat_tables(found)
+        inside = pc.sum(pc.less(table.column(self._column), high)).as_py() or 0
+        self._left = table.slice(inside)
+        return table.slice(0, inside)
+
+    def _group(self, group: int) -> pa.Table:
+        about = self._file.metadata.row_group(group)
+        chunks = [about.column(leaf) for leaf in range(about.num_columns)]
+        starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+        ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, chunks, strict=True)]
+        with _readable(self._url), self._ranges.held(min(starts), max(ends)):
+            return self._file.read_row_groups([group], use_threads=False)
 
 
 def _chunks(file: pq.ParquetFile, column: str) -> list[pq.ColumnChunkMetaData]:
@@ -112,41 +152,33 @@ def read_slice(url: str, start: int, stop: int) -> pa.Table:
     return table.slice(max(0, start - first), stop - start)
 
 
-class _opened:
-    """A checked parquet file; damage is a DataError naming it."""
-
-    def __init__(self, url: str, dictionaries: Sequence[str] = ()) -> None:
-        self._url, self._dictionaries = url, dictionaries
-
-    def __enter__(self) -> pq.ParquetFile:
-        try:
-            words = list(self._dictionaries)
-            self._file = pq.ParquetFile(_Ranges(self._url), page_checksum_verification=True, read_dictionary=words)
-        except (pa.ArrowException, OSError) as error:
-            raise self._damaged(error) from error
-        return self._file
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        self._file.close()
-        if isinstance(error, (pa.ArrowException, OSError)):
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> DataError:
+@contextmanager
+def _readable(url: str) -> Iterator[None]:
+    """Damage of a parquet file is a DataError naming it."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "remove the folder it lies in and run the same command again"
-        return DataError(storage.shown(self._url), f"not readable as parquet: {first}", "an undamaged file", hint)
+        where = storage.shown(url)
+        raise DataError(where, f"not readable as parquet: {first}", "an undamaged file", hint) from error
+
+
+def _file(ranges: _Ranges, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    return pq.ParquetFile(ranges, page_checksum_verification=True, read_dictionary=list(dictionaries))
+
+
+@contextmanager
+def _opened(url: str, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A checked parquet file."""
+    with _readable(url), _file(_Ranges(url), dictionaries) as file:
+        yield file
+
+
+def _has_bounds(chunk: pq.ColumnChunkMetaData) -> bool:
+    return chunk.statistics is not None and chunk.statistics.has_min_max
 
 
 def _overlaps(chunk: pq.ColumnChunkMetaData, low: object, high: object) -> bool:
     stats = chunk.statistics
-    if stats is None or not stats.has_min_max:
-        return True
-    return stats.max >= low and stats.min < high
-
-
-def _may_hold(chunk: pq.ColumnChunkMetaData, ordered: list[str]) -> bool:
-    stats = chunk.statistics
-    if stats is None or not stats.has_min_max:
-        return True
-    at = bisect_left(ordered, stats.min)
-    return at < len(ordered) and ordered[at] <= stats.max
+    return not _has_bounds(chunk) or (stats.max >= low and stats.min < high)

@@ -4,9 +4,11 @@ import itertools
 
 import pytest
 
-from curation.job import ROWS_PER_BUCKET, buckets_for, make_job
+from curation.job import ROWS_PER_BUCKET, buckets_for, cut_for, make_job
+from curation.pool import join
 from curation.settings import CurateSettings
 from curation.stages.image_size import ImageSize
+from curation.table.uids import Cut
 
 PLAIN = {
     "sources": [{"kind": "warc", "paths": ["a.warc"]}],
@@ -120,11 +122,21 @@ def test_buckets_are_few_for_a_small_crawl_and_bounded_in_rows_for_a_large_one()
     assert buckets_for(10**12) == 65536
 
 
-def test_buckets_are_chosen_when_the_parts_are_read_unless_the_recipe_says_them():
-    settings = CurateSettings.model_validate(PLAIN)
-    assert [make_job(settings, 0, ["a"], rows).buckets for rows in (0, 3_000, 10**7)] == [1, 4, 64]
-    assert make_job(settings.model_copy(update={"buckets": 8}), 0, ["a"], 10**7).buckets == 8
-    assert make_job(settings, 0, ["a"], 10**7).digest == job(("a",)).digest
+def test_the_cut_that_is_made_when_the_parts_are_read_names_files_but_not_the_run():
+    first = job(buckets=4)
+    cuts = [Cut.even(4), Cut.even(8), Cut.at_quantiles(["0" * 32, "7" * 32], 4)]
+    cut = [cut_for(first, each) for each in cuts]
+    assert [each.buckets for each in cut] == [4, 8, 4] and {each.digest for each in cut} == {first.digest}
+    for folders in zip(*((each.joined_folder, each.runs_folder, each.segments[0].folder) for each in cut), strict=True):
+        assert len(set(folders)) == 3
+
+
+def test_what_is_joined_is_named_by_parts_and_cut_alone(monkeypatch):
+    first = job()
+    assert job(stages=[]).joined_folder == first.joined_folder == job(emit={"pairs_per_shard": 7}).joined_folder
+    assert job(("a",)).joined_folder != first.joined_folder
+    monkeypatch.setattr(join, "VERSION", join.VERSION + 1)
+    assert job().joined_folder != first.joined_folder and job().segments[0].digest != first.segments[0].digest
 
 
 def test_how_pairs_are_written_is_the_last_segments_business():

@@ -155,7 +155,7 @@ def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Ta
     notes = arrow.sorted_plainly(rows.drop_columns([FROM]), (GROUP, "uid"))
     results = _stage(job, here).settle(notes, step, job.context(_at(here)))
     if "uid" in results.column_names:
-        return results.append_column(FROM, pa.array(job.buckets_of(results.column("uid"))))
+        return results.append_column(FROM, pa.array(job.cut.bucket_of(results.column("uid"))))
     askers = askers.group_by([GROUP, FROM]).aggregate([])
     number = pa.array(np.arange(results.num_rows))
     both = pa.table({GROUP: results.column(GROUP), "_row": number}).join(askers, GROUP, join_type="inner")

@@ -3,10 +3,10 @@
 import pyarrow.parquet as pq
 import pytest
 
-from curation.pool.join import join_bucket
 from curation.pool.store import ImagePlace, ImageReader, PoolSink, part_counts, part_folder
-from curation.table import schemas, uids
+from curation.table import schemas
 from pipeline.errors import DataError
+from tests.helpers.joins import join_bucket
 from tests.helpers.small_crawl import picture
 
 A, B, C = (f"http://site.test/{name}.png" for name in "abc")
@@ -158,13 +158,6 @@ def test_the_order_of_records_leaves_no_trace_in_the_tables_and_broken_text_is_m
     one, two = ((tmp_path / name / "parts/part0/occurrences.parquet").read_bytes() for name in "ab")
     assert one == two
     assert pq.read_table(tmp_path / "a/parts/part0/occurrences.parquet")["text"][0].as_py() == "x?"
-
-
-@pytest.mark.parametrize("buckets", [1, 2, 16, 65536])
-def test_bucket_ranges_cover_every_uid_once(buckets):
-    edges = [uids.bucket_range(bucket, buckets) for bucket in range(buckets)]
-    assert edges[0][0] == "00000000" and edges[-1][1] > "f" * 32
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
 
 
 def test_the_folder_of_a_part_is_where_the_readme_says(tmp_path):

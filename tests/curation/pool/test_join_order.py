@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.pool.join import join_bucket
 from curation.pool.store import ImagePlace, ImageReader, PoolSink
+from tests.helpers.joins import join_bucket
 from tests.helpers.small_crawl import picture
 
 URLS = [f"http://site.test/{letter}.png" for letter in "abc"]

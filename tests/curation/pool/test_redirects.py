@@ -2,10 +2,10 @@
 
 import pytest
 
-from curation.pool.join import join_bucket
 from curation.pool.redirects import HOPS, Followed, ask, step
 from curation.pool.store import ImagePlace, ImageReader, PoolSink
 from curation.table.uids import uid_of_url
+from tests.helpers.joins import images_of, join_bucket, mentions_of
 from tests.helpers.small_crawl import picture
 
 A, B, C, D = (f"http://site.test/{name}.png" for name in "abcd")
@@ -29,9 +29,10 @@ def joined(folder, rows):
         for kind, row in rows:
             (sink.occurrence if kind == "o" else sink.image)(**row)
         sink.finish({})
-    found, reached, asked = [], [], ask(str(folder), ["p"], ["p"], "0", "g")
+    images = images_of(str(folder), ["p"])
+    found, reached, asked = [], [], ask(mentions_of(str(folder), ["p"]), images)
     for hop in range(1, HOPS + 1):
-        told = step(str(folder), ["p"], asked, hop)
+        told = step(images, asked, hop)
         asked = told["asked"]
         found.append(told["found"])
         reached.append(told["reached"])

@@ -6,11 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.pool import join
-from curation.pool.join import join_bucket
 from curation.pool.rows import Rows
 from curation.pool.store import PoolSink
 from curation.table import schemas
 from pipeline.errors import DataError
+from tests.helpers.joins import join_bucket
 from tests.helpers.small_crawl import picture
 
 

@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.job import make_job
-from curation.pool.join import join_bucket
 from curation.pool.store import PoolSink, part_counts
-from curation.runner import redirects, resume, tasks
+from curation.runner import joined, redirects, resume
 from curation.runner.cluster import Call
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
@@ -100,11 +99,10 @@ def made(folder, parts, buckets):
                 status = 200 if body else 302 if location else says
                 sink.image(body=body, status=status, location=location, **more)
             sink.finish({})
-    redirects.follow(job, {part: part_counts(job.pool, part) for part in job.parts}, inline(job))
+    joined.make(job, {part: part_counts(job.pool, part) for part in job.parts}, inline(job))
     found = {}
     for bucket in range(buckets):
-        told = redirects.followed(job, bucket)
-        pairs, verdicts = join_bucket(job.pool, list(job.parts), bucket, buckets, told)
+        pairs, verdicts = joined.read(job, bucket)
         reasons = zip(verdicts.reason.to_pylist(), verdicts.detail.to_pylist(), strict=True)
         for row, why in zip(pairs.to_pylist(), reasons, strict=True):
             assert row["url"] not in found, "every uid ends in one outcome"
@@ -201,11 +199,11 @@ def test_what_was_followed_before_a_crash_is_checked_and_made_again_where_damage
 
     for damage in range(3):
         with monkeypatch.context() as patch:
-            patch.setattr(tasks, "join_bucket", cut_off)
+            patch.setattr(joined, "join_rows", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 curate(settings, name="t", seed=0, quiet=True)
         (folder,) = (tmp_path / "out/_work").glob("redirects-*")
-        path = sorted(folder.glob(["*.found.parquet", "*.asked.parquet", "followed.json"][damage]))[0]
+        path = sorted(folder.glob(["*.found.parquet", "*.asked.pack", "followed.json"][damage]))[0]
         path.write_bytes(path.read_bytes()[:-9] + b"123456789")
     assert curate(settings, name="t", seed=0, quiet=True).digest() == whole.digest()
     assert not (tmp_path / "out/_work").exists()
@@ -213,10 +211,15 @@ def test_what_was_followed_before_a_crash_is_checked_and_made_again_where_damage
 
 def test_hops_that_are_done_are_not_done_again(tmp_path, monkeypatch):
     parts = [([{"url": URLS[0], "says": URLS[1]}, {"url": URLS[1], "says": BODIES[0]}], [URLS[0]])]
-    made(str(tmp_path), parts, 2)
     job = job_of(str(tmp_path), ["0"], 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(joined.storage, "remove", lambda *_, **__: None)  # as when a run is killed before that
+        made(str(tmp_path), parts, 2)
     asked = []
     monkeypatch.setattr(redirects.redirects, "ask", lambda *_: asked.append(1))
+    monkeypatch.setattr(redirects.redirects, "step", lambda *_: asked.append(1))
+    (tmp_path / "_work" / os.path.basename(job.redirects_folder) / "followed.json").unlink()
     redirects.follow(job, {"0": part_counts(job.pool, "0")}, inline(job))
     assert asked == [] and list(resume.recheck_segments(job, inline(job)) or []) == []
-    assert Call(redirects.one_slot, (0, 0, 1, [0], ["0"]), "").function(job, 0, 0, 1, [0], ["0"])["asked"] == 1
+    assert Call(redirects.one_slot, (0, 0, 1, [0], [0]), "").function(job, 0, 0, 1, [0], [0])["asked"] == 1
+    assert [redirects.followed(job, bucket).found.num_rows for bucket in range(2)].count(1) == 1

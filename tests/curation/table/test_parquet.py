@@ -57,13 +57,25 @@ def test_a_range_holds_the_rows_whose_key_lies_in_it(tmp_path, monkeypatch, kind
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_the_rows_of_some_keys_are_found_and_only_the_columns_asked_for(tmp_path, monkeypatch, data):
-    value = KINDS["uids"][1]
-    values = in_order(data.draw(st.lists(value | st.none(), max_size=12)))
+def test_a_file_read_forward_gives_each_row_once_and_reads_each_row_group_once(tmp_path, monkeypatch, data):
+    values = in_order(data.draw(st.lists(KINDS["uids"][1], max_size=12)))
     url, rows = written(tmp_path, monkeypatch, "uids", values, data.draw(st.integers(1, 5)))
-    keys = data.draw(st.lists(value | st.sampled_from([v for v in values if v] or ["a"]), max_size=5))
-    made = parquet.read_matching(url, "k", pa.array(keys, pa.string()), columns=["k", "row"])
-    assert made.to_pylist() == [{"k": r["k"], "row": r["row"]} for r in rows if r["k"] in keys]
+    file = parquet.Forward(url, "k", [])
+    reads, plain = [], storage.RangeReader.read
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.RangeReader, "read", lambda self, a, b: reads.append(a) or plain(self, a, b))
+        given_so_far = []
+        for high in [*sorted(data.draw(st.lists(KINDS["uids"][1], max_size=4))), "g"]:
+            given_so_far += file.before(high).to_pylist()
+            assert given_so_far == [row for row in rows if row["k"] < high]
+    assert sum(file.rows) == len(values) and len(reads) == len(set(reads)) == len(file.rows)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_of_a_range_only_the_columns_asked_for_are_read(tmp_path, monkeypatch, data):
+    values = in_order(data.draw(st.lists(KINDS["uids"][1] | st.none(), max_size=12)))
+    url, rows = written(tmp_path, monkeypatch, "uids", values, data.draw(st.integers(1, 5)))
     ranged = parquet.read_range(url, "k", "1", "c", columns=["k"])
     assert ranged.to_pylist() == [{"k": r["k"]} for r in rows if r["k"] is not None and "1" <= r["k"] < "c"]
 
@@ -117,7 +129,12 @@ def test_a_file_in_a_store_is_read_as_one_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "read", [lambda url: parquet.read_range(url, "k", 0, 1000), lambda url: parquet.read_slice(url, 0, 1000)]
+    "read",
+    [
+        lambda url: parquet.read_range(url, "k", 0, 1000),
+        lambda url: parquet.read_slice(url, 0, 1000),
+        lambda url: parquet.Forward(url, "k", []).before(1000),
+    ],
 )
 def test_damage_is_told_with_the_file_and_what_to_do(tmp_path, read):
     path = tmp_path / "x.parquet"
