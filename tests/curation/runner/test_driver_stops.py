@@ -56,6 +56,7 @@ def check_same(reference, folder: Path, said: str) -> None:
         ".lock",
         "_clipmill.json",
         "_pool",
+        "_work",
         "index",
         "verdicts",
     }

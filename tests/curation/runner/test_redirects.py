@@ -206,7 +206,7 @@ def test_what_was_followed_before_a_crash_is_checked_and_made_again_where_damage
         path = sorted(folder.glob(["*.found.parquet", "*.asked.pack", "followed.json"][damage]))[0]
         path.write_bytes(path.read_bytes()[:-9] + b"123456789")
     assert curate(settings, name="t", seed=0, quiet=True).digest() == whole.digest()
-    assert not (tmp_path / "out/_work").exists()
+    assert not list((tmp_path / "out/_work").glob("redirects-*"))
 
 
 def test_hops_that_are_done_are_not_done_again(tmp_path, monkeypatch):
@@ -220,6 +220,7 @@ def test_hops_that_are_done_are_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(redirects.redirects, "step", lambda *_: asked.append(1))
     (tmp_path / "_work" / os.path.basename(job.redirects_folder) / "followed.json").unlink()
     redirects.follow(job, {"0": part_counts(job.pool, "0")}, inline(job))
-    assert asked == [] and list(resume.recheck_segments(job, inline(job)) or []) == []
+    done = [url for url in resume.recheck_segments(job, inline(job)) if job.redirects_folder in url]
+    assert asked == [] and len(done) == len(list((tmp_path / "_work").glob("redirects-*/*.json")))
     assert Call(redirects.one_slot, (0, 0, 1, [0], [0]), "").function(job, 0, 0, 1, [0], [0])["asked"] == 1
     assert [redirects.followed(job, bucket).found.num_rows for bucket in range(2)].count(1) == 1
