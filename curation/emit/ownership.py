@@ -11,7 +11,7 @@ summary, and a damaged or lost one does not make a folder somebody else's, when 
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,10 @@ def remove_listed(url: str, keep: Iterable[str]) -> None:
             storage.remove(storage.join(url, name))
 
 
-def remove_work(work: str, last: str, keep: Iterable[str] = ()) -> None:
+def remove_work(work: str, last: str, keep: Sequence[str] = ()) -> None:
     """Removes the working folders but `keep`, `last` as the last of them; what else may lie in `work` stays."""
+    for name in keep:
+        storage.sweep_temps(storage.join(work, name))
     names = {name for name in storage.list_folders(work) if _WORK_FOLDER.fullmatch(name)} - set(keep)
     for name in sorted(names, key=lambda name: name == storage.basename(last)):
         storage.remove(storage.join(work, name), recursive=True)
