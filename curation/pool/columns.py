@@ -74,10 +74,18 @@ class Columns:
         return []
 
     def merge(self, names: Sequence[str]) -> str:
-        """The rows of some files as one file, slot by slot; these are removed."""
-        tables = (self.read(slot, slot + 1, names) for slot in range(self.slots))
+        """The rows of some files as one file; these are removed."""
+        width = packs.run_of_slots([storage.join(self.folder, name) for name in names], self.slots)
+
+        def tables() -> Iterator[pa.Table]:
+            for first in range(0, self.slots, width):
+                rows = self.read(first, min(first + width, self.slots), names)
+                bounds = np.searchsorted(key_slots(rows.column(KEY), self.slots), np.arange(first, first + width + 1))
+                for at in range(min(width, self.slots - first)):
+                    yield rows.slice(bounds[at], bounds[at + 1] - bounds[at])
+
         name = f"{self.slots}-{packs.hash_of(' '.join(sorted(names)).encode()):016x}.pack"
-        packs.publish_pack(storage.join(self.folder, name), tables, self.slots)
+        packs.publish_pack(storage.join(self.folder, name), tables(), self.slots)
         for old in names:
             if old != name:
                 storage.remove(storage.join(self.folder, old))

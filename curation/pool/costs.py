@@ -7,7 +7,8 @@
     joined   2 B     2 R B   up to 4 R B                  runs, and 48 bytes of entries a slot
 
 P parts are merged into R runs of at most 256 parts and cut into B buckets; each has two tables. Of 90,000 parts and
-65,536 buckets 352 runs are made, and a bucket opens 704 files to be joined, where it would open 180,000 tables of parts.
+65,536 buckets 352 runs are made, and a bucket opens 704 files to be joined, where it would open 180,000 tables of
+parts.
 States that only say that something is done (one a part, run and bucket) are left out of opens and reads.
 """
 

@@ -5,7 +5,7 @@ last one stopped. Of S sources and T readers direct reading costs 2 S T reads; a
 merged into one pack first, which reads every byte once more and leaves 2 (S / FAN) T.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -56,19 +56,15 @@ def merged(job: Job, here: Segment, name: str, urls: list[str], do: Do, label: s
 def merge(
     job: Job, index: int, name: str, at: int, urls: list[str], slots: int, combine: Combine | None = None
 ) -> None:
-    """Merges some packs into one, a slot at a time."""
+    """Merges some packs into one."""
     here = job.segments[index]
     state = f"{name}-merged-{at:05d}.json"
     if is_done(job, here, state):
         return
 
-    def brought() -> Iterator[pa.Table]:
-        for slot in range(slots):
-            found = [table for url in urls for table in packs.read_pack(url, slot, slot + 1)]
-            yield _together(found, combine)
-
     pack = f"{name}-merged-{at:05d}.pack"
-    note = packs.publish_pack(job.closing_file(here, pack), brought(), slots)
+    tables = (_together(found, combine) for found in packs.by_slot(urls, slots))
+    note = packs.publish_pack(job.closing_file(here, pack), tables, slots)
     storage.publish_state(job.closing_file(here, state), {}, {pack: note})
 
 

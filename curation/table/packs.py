@@ -11,7 +11,7 @@ read is of entries, the second of blobs that lie side by side. Little-endian.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ _MAGIC = b"CMPACK01"
 _HEAD = struct.Struct("<8sQ")
 _ENTRY = np.dtype([("offset", "<u8"), ("raw", "<u8"), ("hash", "<u8")])
 _CODEC = "zstd"
+MERGED_BYTES = 32 << 20
+"""Stored bytes that a task holds while it merges packs: some five times as much when they are unpacked."""
 
 
 def publish_pack(url: str, tables: Iterable[pa.Table], slots: int) -> storage.Note:
@@ -80,6 +82,24 @@ def read_slots(url: str, first: int, stop: int) -> list[tuple[int, pa.Table]]:
         with pa.ipc.open_stream(plain) as stream:
             found.append((slot, stream.read_all()))
     return found
+
+
+def by_slot(urls: Sequence[str], slots: int) -> Iterator[list[pa.Table]]:
+    """Slot by slot what all packs have; read in runs of slots of about MERGED_BYTES in all, so that each pack is read
+    front to back, and opened once a run."""
+    width = run_of_slots(urls, slots)
+    for first in range(0, slots, width):
+        found: dict[int, list[pa.Table]] = {}
+        for url in urls:
+            for slot, table in read_slots(url, first, min(first + width, slots)):
+                found.setdefault(slot, []).append(table)
+        for slot in range(first, min(first + width, slots)):
+            yield found.pop(slot, [])
+
+
+def run_of_slots(urls: Sequence[str], slots: int) -> int:
+    """How many slots of all packs together have about MERGED_BYTES, at least one."""
+    return max(1, min(slots, slots * MERGED_BYTES // max(sum(map(storage.size, urls)), 1)))
 
 
 def concat(tables: Sequence[pa.Table], empty: pa.Schema) -> pa.Table:
