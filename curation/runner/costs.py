@@ -6,7 +6,7 @@ The way from inputs to the joined table is in curation/pool/costs.py. Behind it,
     segment                 B       3 B      answers, or what told   B
       the first             + 0     + B
       that a stage ends     + 0     + B
-    packs of B > 256        G       2 G      B a run of slots                          G = B / 256, so B' = G (else B' = B)
+    packs of B > 256        G       2 G      B a run of slots                          G = B / 256, then B' = G
     Measure: look up, R     R       R        B' R + files F of the columns
              measure, N     N       2 N      N R                                       and one read an image
              answer         R       2 R      B' R + (F + N) R
