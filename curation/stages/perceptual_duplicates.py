@@ -1,7 +1,6 @@
 """Keeps one of several pairs whose images look the same: resized, re-encoded, slightly cropped copies."""
 
 import hashlib
-import itertools
 import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -11,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.images.phash import HASH_BITS, bands, hamming
+from curation.images.phash import HASH_BITS, hamming
+from curation.images.pixels import TINY_SIDE
 from curation.methods.duplicates import BEST, CAPTIONS, SAME, SIZES, Duplicates, best_notes, best_of, best_told, several
 from curation.methods.likeness import (
     LINKS,
@@ -23,17 +23,18 @@ from curation.methods.likeness import (
     introductions,
     near_survivors,
 )
+from curation.methods.pictures import band_keys, colour_distance, largest_difference, near_hashes, ratio_of, tiny_of
 from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
-from pipeline.draws import mixed
+from pipeline.draws import hashed_u64
 
 _SEEN = ("phash", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
 _MERGE_RATIO = (
     1.03  # how far the ratios of the sides of two files of one picture may be apart: rounding, a cropped edge
 )
-COMPARE, DECIDE, COPIES = "compare", "decide", "copies"
-_GROUP, _MOST_NOTES = 64, 70  # hashes wanted in a group; notes of a picture, at most
-_STRIDE = 37  # odd, so that no bit is lost; far from the 8 frequencies of a row
+COMPARE, LOOK, DECIDE, COPIES = "compare", "look", "decide", "copies"
+_GROUP, _MOST_NOTES = 512, 70  # hashes wanted in a group; notes of a picture, at most
+_SHOWN = LINKS.append(pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)))
 
 
 class PerceptualDuplicates(Duplicates):
@@ -81,11 +82,14 @@ class PerceptualDuplicates(Duplicates):
     @property
     def steps(self) -> tuple[str, ...]:
         sizes = (SIZES,) if self.drop_over is not None else ()
-        return (SAME, COMPARE, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
+        look = (LOOK,) if self.max_colour_distance is not None else ()
+        return (SAME, COMPARE, *look, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
     def notes_per_pair(self, ctx: Context) -> int:
-        num_bands = self.num_bands or self.bands_for(ctx.rows)
-        return math.comb(num_bands, num_bands - self.radius)
+        return math.comb(self._bands(ctx), self.radius)
+
+    def _bands(self, ctx: Context) -> int:
+        return self.num_bands or self.bands_for(ctx.rows)
 
     def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
         if told.step == SIZES:
@@ -97,8 +101,10 @@ class PerceptualDuplicates(Duplicates):
             return best_notes(keys, ranks)
         firsts = self._firsts(keys, ranks, told)
         if told.step == COMPARE:
-            return self._looks(pairs.filter(firsts), ranks.filter(firsts), ctx)
-        links = Neighbours.of(ranks.filter(firsts), told.of(COMPARE, LINKS))
+            return self._hashes(pairs.filter(firsts), ranks.filter(firsts), ctx)
+        if told.step == LOOK:
+            return self._shown(pairs, ranks, told)
+        links = Neighbours.of(ranks.filter(firsts), self._links(pairs, told))
         if told.step == DECIDE:
             say = decisions if self.grouping == "near_survivor" else introductions
             return say(links, told.rounds(DECIDE, SAID))
@@ -115,13 +121,15 @@ class PerceptualDuplicates(Duplicates):
             return self.compare(notes)
         if step == DECIDE:
             return notes.select(SAID.names).group_by(SAID.names).aggregate([])
+        if step == LOOK:
+            return notes.select(_SHOWN.names)
         return self.hand_over(notes) if step == CAPTIONS else several(notes) if step != COPIES else best_of(notes)
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
         """Null for flat pictures."""
         judged, keys, ranks = self._judged(pairs)
         firsts = self._firsts(keys, ranks, told)
-        links = Neighbours.of(ranks.filter(firsts), told.of(COMPARE, LINKS))
+        links = Neighbours.of(ranks.filter(firsts), self._links(judged, told))
         leaders = self._leaders(ranks, firsts, links, told)
         taken = told.of(COPIES, BEST)
         of_copy = taken.column("rank").take(pc.index_in(keys, whole(taken.column("key"))))
@@ -159,24 +167,29 @@ class PerceptualDuplicates(Duplicates):
         found = heads.take(pc.index_in(ranks, links.rank))
         return pc.if_else(firsts, pc.coalesce(found, ranks), pa.scalar(None, pa.string()))
 
-    def _looks(self, pairs: pa.Table, ranks: pa.Array, ctx: Context) -> pa.Table:
+    def _hashes(self, pairs: pa.Table, ranks: pa.Array, ctx: Context) -> pa.Table:
         """A note per picture and choice of bands that all alike hashes might share."""
-        columns = {"rank": ranks, "phash": pairs.column("phash"), "tiny_rgb": pairs.column("tiny_rgb")}
-        looks = pa.table(columns)
-        keys = self.keys(whole(pairs.column("phash")).to_numpy(), ctx.rows)
-        return pa.concat_tables([looks.append_column(GROUP, pa.array(key)) for key in keys])
+        hashes = pa.table({"rank": ranks, "phash": pairs.column("phash")})
+        keys = band_keys(whole(pairs.column("phash")).to_numpy(), self._bands(ctx), self.radius)
+        return pa.concat_tables([hashes.append_column(GROUP, pa.array(key)) for key in keys])
 
-    def keys(self, hashes: np.ndarray, rows: int = 0) -> np.ndarray:
-        """The groups of each hash, uint64 [choice of bands, hash]."""
-        num_bands = self.num_bands or self.bands_for(rows)
-        cut = bands(scattered_bits(hashes), num_bands)
-        keys = []
-        for number, chosen in enumerate(itertools.combinations(range(num_bands), num_bands - self.radius)):
-            key = np.full(len(hashes), number, np.uint64)
-            for band in chosen:
-                key = mixed(key ^ cut[band])
-            keys.append(key)
-        return np.stack(keys)
+    def _shown(self, pairs: pa.Table, ranks: pa.Array, told: Told) -> pa.Table:
+        """The thumbnail of each pair, to those whose hash is near its own."""
+        near = told.of(COMPARE, LINKS)
+        at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
+        to = pc.utf8_slice_codeunits(whole(near.column("near")), -UID)
+        shown = {"uid": to, "near": ranks.take(at), "tiny_rgb": whole(pairs.column("tiny_rgb")).take(at)}
+        return pa.table(shown).append_column(GROUP, pa.array(hashed_u64(to.to_pylist())))
+
+    def _links(self, pairs: pa.Table, told: Told) -> pa.Table:
+        """LINKS of the pairs to all that they are alike to."""
+        if self.max_colour_distance is None:
+            return told.of(COMPARE, LINKS)
+        shown = told.of(LOOK, _SHOWN)
+        own = whole(pairs.column("tiny_rgb")).take(pc.index_in(whole(shown.column("uid")), whole(pairs.column("uid"))))
+        tiny = np.concatenate([tiny_of(pa.table({"tiny_rgb": own})), tiny_of(shown)])
+        both = np.stack([np.arange(len(own)), np.arange(len(own)) + len(own)], axis=1)
+        return shown.select(LINKS.names).filter(pa.array(colour_distance(tiny, both) <= self.max_colour_distance))
 
     def bands_for(self, rows: int) -> int:
         """The fewest with which about _GROUP of `rows` hashes share a choice: which are found never depends on it."""
@@ -189,79 +202,26 @@ class PerceptualDuplicates(Duplicates):
         return self.radius + more
 
     def compare(self, notes: pa.Table) -> pa.Table:
-        """LINKS of all that share a group and are alike, both ways."""
+        """LINKS of all that share a group and whose hashes are near, both ways."""
         notes = notes.sort_by([(GROUP, "ascending"), ("rank", "ascending")])
         group, rank = notes.column(GROUP).to_numpy(), whole(notes.column("rank"))
-        found = self.alike(group, notes.column("phash").to_numpy(), _tiny(notes))
+        found = near_hashes(group, notes.column("phash").to_numpy(), self.radius)
         left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
         near = pa.table({"to": pa.concat_arrays([left, right]), "near": pa.concat_arrays([right, left])})
         near = near.group_by(["to", "near"]).aggregate([])
         return pa.table([pc.utf8_slice_codeunits(whole(near.column("to")), -UID), near.column("near")], schema=LINKS)
 
-    def alike(self, group: np.ndarray, hashes: np.ndarray, tiny: np.ndarray) -> np.ndarray:
-        """All i < j of one group (sorted) that are alike, int64 [pair, 2]. Each is held against the next of its group,
-        the one after, and so on, for all groups at once: small groups cost no loop of their own."""
-        found = [np.zeros((0, 2), np.int64)]
-        at, away = np.arange(max(len(group) - 1, 0)), 1
-        while len(at):
-            at = at[group[at] == group[at + away]]
-            near = at[hamming(hashes[at], hashes[at + away]) <= self.radius]
-            pairs = np.stack([near, near + away], axis=1)
-            if self.max_colour_distance is not None:
-                pairs = pairs[colour_distance(tiny, pairs) <= self.max_colour_distance]
-            found.append(pairs)
-            away += 1
-            at = at[at + away < len(group)]
-        return np.concatenate(found)
-
     def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
         return {name: pairs.column(name) for name in _SEEN}
 
     def shows_the_same(self, copies: pa.Table, survivors: pa.Table) -> np.ndarray:
-        mine, theirs = ([t.column("phash").to_numpy(), _tiny(t)] for t in (copies, survivors))
+        mine, theirs = ([t.column("phash").to_numpy(), tiny_of(t)] for t in (copies, survivors))
         tiny, num = np.concatenate([mine[1], theirs[1]]), copies.num_rows
         pairs = np.stack([np.arange(num), np.arange(num) + num], axis=1)
-        ratio = _ratio(copies) / _ratio(survivors)
+        ratio = ratio_of(copies) / ratio_of(survivors)
         return (
             (hamming(mine[0], theirs[0]) <= self.merge_radius)
             & (colour_distance(tiny, pairs) <= self.merge_colour_distance)
             & (largest_difference(tiny, pairs) <= self.merge_largest_difference)
             & (np.maximum(ratio, 1 / ratio) <= _MERGE_RATIO)
         )
-
-
-def scattered_bits(hashes: np.ndarray) -> np.ndarray:
-    """The same bits in another order: neighbouring frequencies go together, and would make large groups of one band."""
-    bits = np.unpackbits(hashes.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    order = np.arange(HASH_BITS) * _STRIDE % HASH_BITS
-    return np.packbits(bits[:, order], axis=1, bitorder="little").reshape(-1).view("<u8").astype(np.uint64)
-
-
-def _ratio(table: pa.Table) -> np.ndarray:
-    wide, high = (table.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
-    return np.maximum(wide, 1) / np.maximum(high, 1)
-
-
-def colour_distance(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Mean difference in levels between thumbnails, uint8 [image, value], of each of `pairs` [pair, 2]."""
-    parts = [np.zeros(0)]
-    for at in range(0, len(pairs), 16_384):
-        left, right = tiny[pairs[at : at + 16_384].T].astype(np.int32)
-        parts.append(np.abs(left - right).sum(axis=1) / tiny.shape[1])
-    return np.concatenate(parts)
-
-
-def largest_difference(tiny: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """As colour_distance, the greatest difference instead of the mean."""
-    parts = [np.zeros(0, np.int32)]
-    for at in range(0, len(pairs), 16_384):
-        left, right = tiny[pairs[at : at + 16_384].T].astype(np.int32)
-        parts.append(np.abs(left - right).max(axis=1, initial=0))
-    return np.concatenate(parts)
-
-
-def _tiny(table: pa.Table) -> np.ndarray:
-    rows = whole(table.column("tiny_rgb"))
-    width = rows.type.byte_width
-    data = np.frombuffer(rows.buffers()[1], np.uint8) if len(rows) else np.zeros(0, np.uint8)
-    return data[rows.offset * width : (rows.offset + len(rows)) * width].reshape(len(rows), width)
