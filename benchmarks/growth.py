@@ -25,10 +25,11 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from curation.runner import driver
+from curation.runner import costs, driver
 from curation.settings import CurateSettings
 from curation.sources.source import Part, Source
 from curation.stage import Context, Function, Measure
+from curation.stages.image_decode import ImageDecode
 from pipeline.draws import hashed_u64, mixed
 
 PART_PAIRS = 62_500
@@ -225,10 +226,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", type=float, default=[1e6, 4e6, 16e6])
     parser.add_argument("--folder", type=Path, default=Path("growth"))
+    parser.add_argument("--plan", action="store_true", help="only what the formulae say of 1e8 to 1e10 pairs")
     parser.add_argument("--address", default="local", help="as curate.ray.address")
     args = parser.parse_args()
+    if args.plan:
+        show_plans(args.folder)
+        return
     runs = [measure(args.folder, int(pairs), args.address) for pairs in args.pairs]
     show(runs)
+
+
+def show_plans(folder: Path) -> None:
+    """A line for each size, in Markdown. Hours: of nodes of 64 cores, reads at 5,000 a second each."""
+    stages = [ImageDecode(), *settings_of(folder, PART_PAIRS, "inline").stages[1:]]
+    shutil.rmtree(folder)
+    print(
+        "| pairs | parts | buckets | tasks | files | reads | bytes written | memory of a task | hours on 1, 10, 100 |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for pairs in (10**8, 10**9, 10**10):
+        found = costs.plan(stages, pairs, pairs // PART_PAIRS)
+        cost = found.cost
+        reads = 2 * cost.packs + cost.tables + cost.images
+        hours = [max(found.core_s / 64 / nodes, reads / 5000 / nodes) / 3600 for nodes in (1, 10, 100)]
+        print(
+            f"| {pairs:.0e} | {found.parts:,} | {found.buckets:,} | {cost.tasks:.1e} | {cost.files:.1e} | {reads:.1e} "
+            f"| {found.bytes / 1e12:.2g} TB | {found.memory >> 20} MiB | {', '.join(f'{each:.2g}' for each in hours)} |"
+        )
 
 
 def show(runs: list[dict[str, Any]]) -> None:

@@ -17,6 +17,10 @@ from pipeline import storage
 
 FAN = 256
 """Sources read one by one; more are merged, so many at a time."""
+READ = 16
+"""Packs of answers that every bucket reads one by one; more are merged."""
+MOST = 16
+"""How many times its least a run of slots may have, so that there are not too many."""
 FROM = "_bucket"
 """The column that says which bucket a row came from."""
 Combine = Callable[[pa.Table], pa.Table]
@@ -32,16 +36,25 @@ class Sources(NamedTuple):
         return [table for url in self.urls for table in packs.read_pack(url, first, stop)]
 
 
-def groups_of(number: int) -> list[range]:
-    """The sources of each merged pack; none when they are read one by one."""
-    if number <= FAN:
+def groups_of(number: int, most: int | None = None) -> list[range]:
+    """The sources of each merged pack; none when they are at most `most` (FAN) and are read one by one."""
+    if number <= (FAN if most is None else most):
         return []
     return [range(at, min(at + FAN, number)) for at in range(0, number, FAN)]
 
 
-def merged(job: Job, here: Segment, name: str, urls: list[str], do: Do, label: str, call: Callable) -> list[str]:
+def merged(
+    job: Job,
+    here: Segment,
+    name: str,
+    urls: list[str],
+    do: Do,
+    label: str,
+    call: Callable,
+    most: int | None = None,
+) -> list[str]:
     """The urls to read from: those given, or of packs merged from them by `call(job, index, name, group, urls)`."""
-    groups = groups_of(len(urls))
+    groups = groups_of(len(urls), most)
     if not groups:
         return urls
     calls = [
@@ -50,7 +63,16 @@ def merged(job: Job, here: Segment, name: str, urls: list[str], do: Do, label: s
     ]
     for _ in do(calls, f"{label}: bring together", "groups"):
         pass
-    return [job.closing_file(here, f"{name}-merged-{at:05d}.pack") for at in range(len(groups))]
+    return [merged_url(job, here, name, at) for at in range(len(groups))]
+
+
+def merged_url(job: Job, here: Segment, name: str, at: int) -> str:
+    return job.closing_file(here, f"{name}-merged-{at:05d}.pack")
+
+
+def gather(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
+    """Merges packs that are cut by bucket, as they are."""
+    merge(job, index, name, at, urls, job.buckets)
 
 
 def merge(
@@ -82,8 +104,10 @@ def is_done(job: Job, here: Segment, name: str) -> bool:
     return state is not None and all(storage.exists(job.closing_file(here, file)) for file in state["files"])
 
 
-def runs(slots: int, rows: int, rows_per_task: int) -> list[tuple[int, int]]:
-    """Equal runs of slots, of about `rows_per_task` of `rows` rows each: (first, stop)."""
-    number = min(slots, max(1, 1 << max(-(-rows // rows_per_task) - 1, 0).bit_length()))
+def runs(slots: int, rows: int, least: int) -> list[tuple[int, int]]:
+    """Equal runs of slots, (first, stop): of at least about `least` of `rows` rows each, of more where there would be
+    more runs than FAN, up to MOST times as many."""
+    each = max(least, min(least * MOST, rows // FAN))
+    number = min(slots, max(1, 1 << max(-(-rows // each) - 1, 0).bit_length()))
     size = slots // number
     return [(at, at + size) for at in range(0, slots, size)]

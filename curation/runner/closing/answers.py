@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from curation.job import Job, Segment
 from curation.methods.units import KEY, kept_schema
+from curation.runner import exchange
 from curation.stage import Measure
 from curation.table import packs
 from pipeline import storage
@@ -16,8 +17,11 @@ from pipeline.errors import DataError
 CLOSED = "closed.json"
 
 
+NAME = "answers"
+
+
 def url_of(job: Job, here: Segment, run: int) -> str:
-    return job.closing_file(here, f"answers-{run:05d}.pack")
+    return job.closing_file(here, f"{NAME}-{run:05d}.pack")
 
 
 def read(job: Job, here: Segment, bucket: int) -> pa.Table:
@@ -28,5 +32,7 @@ def read(job: Job, here: Segment, bucket: int) -> pa.Table:
         raise DataError(where, "is not there", "what measuring has published", hint)
     stage = job.stage(here.closer if here.closer is not None else -1)
     assert isinstance(stage, Measure)
-    found = [t for run in range(state["runs"]) for t in packs.read_pack(url_of(job, here, run), bucket, bucket + 1)]
+    url = exchange.merged_url if state["merged"] else None
+    urls = [url(job, here, NAME, at) if url else url_of(job, here, at) for at in range(state["packs"])]
+    found = [table for each in urls for table in packs.read_pack(each, bucket, bucket + 1)]
     return packs.concat(found, kept_schema(stage)).sort_by(KEY)

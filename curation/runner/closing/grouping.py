@@ -7,7 +7,8 @@ stage's groups may be anything (a count, a hash, a cluster). One task settles a 
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
                     /<step>-<round>-notes-merged-<n>.pack, .json  when there are many buckets (runner/exchange.py)
                     /<step>-<round>-told-<n>.pack, .json        results, cut by bucket
-                    /closed.json                                [[step, round, number of runs], ...]
+                    /<step>-<round>-told-merged-<n>.pack, .json   when there are many of those
+                    /closed.json                                [[step, round, packs told, whether merged], ...]
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ ROWS = 50_000
 ASKED = ".closing.pack"
 _CLOSED = "closed.json"
 _IS_NOTE = "_is_note"  # of a merged pack: false where a row only says that its bucket had a note in the group
-Round = tuple[str, int, int]  # step, round of it, runs
+Round = tuple[str, int, int, bool]  # step, round of it, packs of results, whether these are merged ones
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
@@ -62,24 +63,29 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
             else:
                 urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
                 rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
-            runs, told = _settle_all(job, here, (step, round_), rows, urls, do, label) if rows else (0, None)
-            if runs:
-                done.append((step, round_, runs))
+            told = None
+            if rows:
+                number_of, is_merged, told = _settle_all(job, here, (step, round_), rows, urls, do, label)
+                done.append((step, round_, number_of, is_merged))
             told, round_ = told if step in stage.repeated else None, round_ + 1
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
 
 
 def _settle_all(
     job: Job, here: Segment, at: tuple[str, int], rows: int, urls: list[str], do: Do, label: str
-) -> tuple[int, np.ndarray]:
-    """Settles one round; returns how many runs of slots it took, and whether each bucket was told something."""
+) -> tuple[int, bool, np.ndarray]:
+    """Settles one round; returns how many packs of results there are, whether these are merged ones, and whether each
+    bucket was told something."""
     urls = exchange.merged(job, here, f"{at[0]}-{at[1]}-notes", urls, do, label, merge)
     runs = exchange.runs(_slots(job, here), rows, ROWS)
     calls = [_call(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
     told = np.zeros(job.buckets, bool)
     for _, bits in do(calls, label, "slots"):
         told |= np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=job.buckets).astype(bool)
-    return len(runs), told
+    name = f"{at[0]}-{at[1]}-told"
+    urls = [job.closing_file(here, f"{name}-{run:05d}.pack") for run in range(len(runs))]
+    left = exchange.merged(job, here, name, urls, do, label, exchange.gather, exchange.READ)
+    return len(left), left != urls, told
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
@@ -88,8 +94,7 @@ def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
         where, hint = storage.shown(job.closing_file(here, _CLOSED)), "run the same command again"
         raise DataError(where, "is not there", "what the comparing of pairs has published", hint)
     stage = _stage(job, here)
-    rounds = [(step, number, runs) for step, number, runs in state["rounds"]]
-    told = _told(job, here, bucket, stage.steps[-1], rounds)
+    told = _told(job, here, bucket, stage.steps[-1], state["rounds"])
     return stage.judge(resolved(job, stage, pairs, bucket), told, job.context(_at(here)))
 
 
@@ -189,8 +194,10 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
 
 def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
     tables: dict[str, list[pa.Table]] = {}
-    for name, number, runs in rounds:
-        urls = [job.closing_file(here, f"{name}-{number}-told-{run:05d}.pack") for run in range(runs)]
+    for name, number, number_of, is_merged in rounds:
+        head = f"{name}-{number}-told"
+        plain = [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(number_of)]
+        urls = [exchange.merged_url(job, here, head, at) for at in range(number_of)] if is_merged else plain
         found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
         tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
     return Told(step, tables)

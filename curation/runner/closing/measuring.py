@@ -70,7 +70,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
         return
     name, inputs = job.names[_at(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
-    urls = exchange.merged(job, here, "asked", urls, do, name, merge)
+    urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
     runs = exchange.runs(job.buckets, inputs, RUN_ROWS)
     calls = [Call(claim, (here.index, at, run, urls), f"stage {name}, looking up") for at, run in enumerate(runs)]
     claimed: dict[int, int] = {}
@@ -81,7 +81,10 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     calls = [Call(answer, (here.index, at, run, urls), f"stage {name}, answering") for at, run in enumerate(runs)]
     for _ in do(calls, f"{name}: answer", "runs"):
         pass
-    storage.publish_state(job.closing_file(here, answers.CLOSED), {"runs": len(runs)})
+    made = [answers.url_of(job, here, at) for at in range(len(runs))]
+    left = exchange.merged(job, here, answers.NAME, made, do, name, exchange.gather, exchange.READ)
+    told = {"packs": len(left), "merged": left != made}
+    storage.publish_state(job.closing_file(here, answers.CLOSED), told)
     storage.remove(job.closing_file(here, shares.CLAIMS), recursive=True)
 
 
@@ -89,10 +92,6 @@ def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
     stage, rows = _stage(job, here), answers.read(job, here, bucket)
     at = pc.index_in(_keys(job, here, units_of(stage, pairs)), whole(rows.column(KEY)))
     return attached(stage, pairs, rows.take(at).combine_chunks())
-
-
-def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
-    exchange.merge(job, index, name, at, urls, job.buckets)
 
 
 def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> dict[int, int]:

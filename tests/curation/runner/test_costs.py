@@ -26,7 +26,9 @@ def seen(monkeypatch):
 
     def counting_run(self, calls):
         for call, result in run(self, calls):
-            if call.function.__module__.startswith(("curation.runner.closing", "curation.runner.tasks")):
+            if call.function.__module__.startswith(
+                ("curation.runner.closing", "curation.runner.tasks", "curation.runner.exchange")
+            ):
                 counted["task", call.function.__name__] += 1
             yield call, result
 
@@ -78,12 +80,12 @@ def expected(folder: Path, job, units, calls: Counter) -> costs.Cost:
         if isinstance(stage, Measure):
             inputs = sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
             whole += costs.measure(job.buckets, inputs, 0, calls["task", "share"], 0, of_images=False)
-            told = said["runs"]
+            told = said["packs"]
         elif isinstance(stage, Group):
             rounds = _rounds(folder, segment, said, sum(asked[bucket]["notes"] for bucket in range(job.buckets)))
             slots = job.buckets * (1 << (stage.notes_per_pair(job.context(segment.closer)) - 1).bit_length())
             whole += costs.group(job.buckets, slots, rounds)
-            told = sum(runs for _, _, runs in said["rounds"])
+            told = sum(number for _, _, number, _ in said["rounds"])
         elif isinstance(stage, Reduce):
             whole += costs.reduce(job.buckets, said["rounds"])
             state = True
@@ -108,6 +110,7 @@ def _rounds(folder: Path, segment, said, first: int) -> list[tuple[int, int]]:
 def test_tasks_files_packs_and_tables_are_those_of_the_formulae(tmp_path, monkeypatch, seen, buckets, fan, tree):
     monkeypatch.setattr(exchange, "FAN", fan)
     monkeypatch.setattr(reducing, "FAN", tree)
+    monkeypatch.setattr(exchange, "READ", 3)
     monkeypatch.setattr(grouping, "ROWS", 40)
     monkeypatch.setattr(measuring, "RUN_ROWS", 50)
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(), 2, None)
