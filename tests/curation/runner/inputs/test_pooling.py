@@ -6,23 +6,31 @@ import json
 import os
 import random
 from collections import Counter
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.runner.inputs import reading
+from curation.job import make_job
+from curation.pool.store import part_folder
+from curation.runner.inputs import naming, pooling, reading
 from curation.runner.inputs.pooling import Chain
+from curation.settings import CurateSettings
 from curation.sources.source import Input, Part
 from curation.sources.warc import records
 from pipeline.errors import DataError
 from pipeline.storage import Listed
 from tests.helpers import small_crawl
+from tests.helpers.hostile_warcs import NESTED, hostile_files
+from tests.helpers.places import shared_files
 from tests.helpers.reads import counted_reads, cut, job_digest, made, settings_of
 from tests.helpers.warcs import http, record
 
-NESTED = b"\r\n\r\n" + record("http://inside.org/x", http(b"inner"))
+MISLEADING = b"\r\n\r\n" + NESTED
 
 
 @pytest.fixture
@@ -40,7 +48,7 @@ def plain_crawl(folder: Path, count: int = 30) -> str:
         for at, piece in enumerate(pieces):
             out.write((b"WARC/1.0\r\n" if at else b"") + piece.removesuffix(b"\r\n\r\n") + b"\r\n\r\n")
             if at % 5 == 0:
-                out.write(record(f"http://e.org/{at}", http(NESTED * (at % 17), "application/octet-stream")))
+                out.write(record(f"http://e.org/{at}", http(MISLEADING * (at % 17), "application/octet-stream")))
             if at % 7 == 0:
                 out.write(b"garbage\r\n\r\n")
     return str(path)
@@ -112,6 +120,60 @@ def test_ranges_leave_no_trace_in_what_is_made(tmp_path, calls):
         assert {each.name for each in pool.iterdir()} == {whole.inputs[0].part, *state["pieces"]}
         calls.clear()
         assert made(recipe) == other and not calls
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=hostile_files(), sizes=st.tuples(st.integers(64, 3000), st.integers(64, 3000)))
+def test_the_pool_has_the_same_rows_and_counts_however_a_hostile_file_is_cut(data, sizes):
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(records, "STEP_BYTES", 64)
+        path = Path(folder, "a.warc")
+        path.write_bytes(data)
+        found = []
+        for size in (1 << 40, *sizes):
+            recipe = cut(settings_of(Path(folder, str(size)), [str(path)]), size)
+            with nullcontext() if found else suppress(DataError):
+                found.append(pool_of(recipe))
+            if not found:  # no WARC
+                return
+        assert found[0] == found[1] == found[2]
+
+
+def pool_of(recipe: CurateSettings) -> tuple[dict[str, dict[str, int]], list[list[str]]]:
+    """Counts by part, and the rows of all pieces but for where their images lie."""
+    files = naming.listed(recipe)
+    job = make_job(recipe, 0, [])
+
+    def do(calls, label, unit):
+        return [(call, call.function(job, *call.args)) for call in calls]
+
+    parts = naming.parts_of(recipe, files, naming.hashed(job, files, {}, do))
+    pool = pooling.pooled(job, parts, do)
+    tables = []
+    for name in ("images", "occurrences"):
+        rows = [
+            row
+            for piece in pool.pieces
+            for row in pq.read_table(f"{part_folder(job.pool, piece)}/{name}.parquet").to_pylist()
+        ]
+        tables.append(sorted(json.dumps({k: v for k, v in row.items() if k not in ("part", "offset")}) for row in rows))
+    return pool.parts, tables
+
+
+@pytest.mark.slow
+def test_ranges_of_the_real_crawl_make_the_same_dataset(tmp_path):
+    path = shared_files("crawl/*.warc.gz")[3]
+    made_of = {}
+    for size in ("none", 64 << 10, 1 << 20):
+        source = {"kind": "warc", "paths": [str(path)], **({} if size == "none" else {"range_bytes": size})}
+        folder = tmp_path / str(size)
+        whole = made(
+            settings_of(folder, [], sources=[source], stages=[{"kind": "image_decode"}, {"kind": "exact_duplicates"}])
+        )
+        made_of[size] = whole.digest(), whole.inputs, whole.stages, job_digest(folder)
+        folders = len(list((folder / "out/_pool/parts").iterdir()))
+        assert folders == 1 if size == "none" else folders >= path.stat().st_size // size
+    assert made_of["none"] == made_of[64 << 10] == made_of[1 << 20]
 
 
 @pytest.mark.usefixtures("small_steps")
