@@ -86,6 +86,7 @@ class Job:
     joined_digest: str  # of what the inputs are joined to, whatever is done with it then
     rows: int = 0  # mentions and images of all parts
     files: tuple["StageFile", ...] = ()  # that stages read, as they were where the job was started
+    inputs: tuple[str, ...] = ()  # ids of the input files, which name the job; `parts` are what they are in the pool
     turn: str = ""  # our token where the output cannot be locked (curation/emit/turns.py)
 
     @property
@@ -143,28 +144,44 @@ def buckets_for(rows: int) -> int:
     return min(power_of_two(max(busy, -(-rows // ROWS_PER_BUCKET))), _MOST_BUCKETS)
 
 
-def make_job(settings: CurateSettings, seed: int, parts: Sequence[str], cut: Cut | None = None, rows: int = 0) -> Job:
-    """`parts` are part ids; their order is no matter. `cut`: of their uids into buckets, and how many `rows` they have,
-    once they are read; until then the job has its name, and no cut that means anything."""
-    parts = tuple(sorted(set(parts)))
+def make_job(
+    settings: CurateSettings,
+    seed: int,
+    inputs: Sequence[str],
+    cut: Cut | None = None,
+    rows: int = 0,
+    parts: Sequence[str] | None = None,
+) -> Job:
+    """`inputs` are part ids, `parts` what they are in the pool where some were read in ranges; the order is no matter.
+    `cut`: of their uids into buckets, and how many `rows` they have, once they are read; until then the job has its
+    name, and no cut that means anything."""
+    inputs = tuple(sorted(set(inputs)))
+    parts = inputs if parts is None else tuple(sorted(set(parts)))
     cut = cut or Cut.even(settings.buckets or 1)
     # How the pairs are written is the last segment's business: other shards cost no stage a second time.
     joined = digest_of([join.VERSION, list(parts), list(cut.edges)])
     segments = _segments(settings, digest_of([FORMAT, joined, seed]))
-    # The cut into buckets is left out: it never changes the result, so it must not make a finished job unfinished.
-    digest = digest_of([FORMAT, list(parts), seed, settings.emit, [stage.digest() for stage in settings.stages]])
+    # Ranges and buckets are left out: they never change the result, so they must not make a finished job unfinished.
+    digest = digest_of([FORMAT, list(inputs), seed, settings.emit, [stage.digest() for stage in settings.stages]])
     files = tuple(
         StageFile(at, setting, *found)
         for at, stage in enumerate(settings.stages)
         for setting, found in stage.file_digests().items()
     )
     names = (*names_of(settings.stages), EMIT)
-    return Job(settings, seed, parts, segments, names, digest, cut, joined, rows, files)
+    return Job(settings, seed, parts, segments, names, digest, cut, joined, rows, files, inputs)
+
+
+def read_from(job: Job, parts: Sequence[str]) -> Job:
+    """The same job, once it is known what its inputs are in the pool."""
+    made = make_job(job.settings, job.seed, job.inputs, parts=parts)
+    return replace(made, files=job.files, turn=job.turn)
 
 
 def cut_for(job: Job, cut: Cut, rows: int) -> Job:
     """The same job, cut into buckets once its parts are read."""
-    return replace(make_job(job.settings, job.seed, job.parts, cut, rows), files=job.files, turn=job.turn)
+    made = make_job(job.settings, job.seed, job.inputs, cut, rows, job.parts)
+    return replace(made, files=job.files, turn=job.turn)
 
 
 def check_files(job: Job, stages: Iterable[int | None]) -> None:

@@ -41,7 +41,7 @@ _BESIDE = {
     TURN,
     "_lock",
 }  # written over at any time; `_lock` by versions before
-_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined"}}
+_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined", "inputs"}}
 _WORK_FOLDER = re.compile(r"(\d+|emit|redirects|runs)-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")  # of a part, of a joined table
 _SHOWN = 3

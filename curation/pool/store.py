@@ -5,6 +5,9 @@
     <pool>/parts/<part id>/occurrences.parquet  schemas.OCCURRENCES sorted by uid
     <pool>/parts/<part id>/part.json            counts, a sample of uids; written last: it is there, the part is done
 
+Of a file that was read in ranges each has a folder as above, named by the file and the range; the part's own folder has
+only part.json, with their names and counts.
+
 A part is a pure function of the input and the source's settings, so two processes that write the same one write the
 same bytes, and a part cut off half way is simply written again. <pool>/columns/ belongs to curation/pool/columns.py,
 <pool>/joined/ to curation/runner/joined.py.
@@ -29,6 +32,7 @@ from pipeline.images.formats import image_format
 
 ROWS = ("occurrences", "images_stored", "images_bad")
 """The counts of a part that say how many rows its tables have."""
+_STATE = "part.json"
 _BLOCK = 512
 REDIRECTS = "redirects"
 """The count of a part's redirects in `part_counts`; absent when it has none."""
@@ -40,16 +44,48 @@ def part_folder(pool: str, part: str) -> str:
 
 def part_counts(pool: str, part: str) -> dict[str, int] | None:
     """The counts of a finished part; None when it is not finished."""
-    url = storage.join(part_folder(pool, part), "part.json")
-    state = storage.read_state(url)
+    state = storage.read_state(storage.join(part_folder(pool, part), _STATE))
     return None if state is None else state["counts"]
 
 
 def part_sample(pool: str, part: str) -> list[tuple[list[str], int]]:
     """Of each table of a finished part some uids, ascending, and how many rows it has; of a part that was read before
     there were samples none."""
-    state = storage.read_state(storage.join(part_folder(pool, part), "part.json")) or {}
+    state = storage.read_state(storage.join(part_folder(pool, part), _STATE)) or {}
     return [(some["uids"], some["rows"]) for _, some in sorted(state.get("sample", {}).items())]
+
+
+def sound_part(pool: str, part: str) -> tuple[dict[str, Any] | None, str]:
+    """The state of a finished part whose files, and those of its pieces, are as they were written; else None. What is
+    damaged is undone, and told."""
+    folder = part_folder(pool, part)
+    url = storage.join(folder, _STATE)
+    if not storage.exists(url):
+        return None, ""
+    state = storage.read_state(url, quiet=True)
+    if state is None:
+        faults = [f"{_STATE}: damaged"]
+    else:
+        faults = storage.faults_of(folder, state["files"])
+        for piece in state.get("pieces", {}):
+            sound, fault = sound_part(pool, piece)
+            faults += [f"{piece}: {fault or 'missing'}"] if sound is None else []
+    if faults:
+        storage.remove(url)
+        return None, "; ".join(faults)
+    return state, ""
+
+
+def publish_pieces(pool: str, part: str, counts: Mapping[str, int], pieces: Mapping[str, Mapping[str, int]]) -> None:
+    """Publishes a part that was read in ranges, which are in the pool; `counts` of all, `pieces`: name -> counts."""
+    state = {"part": part, "counts": dict(counts), "pieces": {name: dict(each) for name, each in pieces.items()}}
+    storage.publish_state(storage.join(part_folder(pool, part), _STATE), state)
+
+
+def remove_piece(pool: str, piece: str) -> None:
+    """Removes what was read of a range in vain."""
+    storage.remove(storage.join(part_folder(pool, piece), _STATE))
+    storage.remove(part_folder(pool, piece), recursive=True)
 
 
 class PoolSink:
@@ -168,8 +204,9 @@ class PoolSink:
         self._end = place[0] + len(body) + -len(body) % _BLOCK
         return place
 
-    def finish(self, counts: dict[str, int]) -> None:
-        """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...)."""
+    def finish(self, counts: dict[str, int], **more: Any) -> dict[str, int]:
+        """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...), `more` is kept
+        in its state. Returns these and those of its rows."""
         self._tar.write(bytes(2 * _BLOCK))
         self._tar.flush()
         os.fsync(self._tar.fileno())
@@ -182,8 +219,9 @@ class PoolSink:
         tar = storage.join(self._folder, "images.tar")
         files["images.tar"] = {"bytes": storage.size(tar)}  # each image has its own hash
         whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
-        state = {"part": self._part, "counts": whole, "sample": sample}
-        storage.publish_state(storage.join(self._folder, "part.json"), state, files)
+        state = {"part": self._part, "counts": whole, "sample": sample, **more}
+        storage.publish_state(storage.join(self._folder, _STATE), state, files)
+        return whole
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -256,7 +294,7 @@ class ImageReader:
         body = reader.read(offset, offset + size)
         if hashlib.sha256(body).hexdigest() != sha256:
             with suppress(StorageError):  # of a pool that is not for us to write, say
-                storage.remove(storage.join(part_folder(self._pool, part), "part.json"))  # the part is undone
+                storage.remove(storage.join(part_folder(self._pool, part), _STATE))  # the part is undone
             hint = "run the same command again: it reads this part again"
             expected = f"the {size} bytes of image {sha256[:12]}"
             raise DataError(f"{storage.shown(reader.url)} at byte {offset}", "is damaged", expected, hint)

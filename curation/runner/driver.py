@@ -11,11 +11,13 @@ from typing import Any
 
 from curation.books import frequencies, ledger, summary, tally, thumbnails
 from curation.emit import book_tasks, ownership, shards, swap, turns
-from curation.job import EMIT, Job, Segment, cut_for, make_job
+from curation.job import EMIT, Job, Segment, cut_for, make_job, read_from
 from curation.pool.join import POOL
-from curation.pool.store import ROWS, part_counts
+from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
 from curation.runner.cluster import Call, Inline, OnRay, cluster
+from curation.runner.inputs import naming, pooling
+from curation.runner.inputs.naming import Inputs, Parts
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
@@ -35,7 +37,6 @@ from pipeline.storage.lock import locked
 
 log = get_logger("curation")
 
-Inputs = list[tuple[int, Part]]  # index of the source, part
 Place = Inline | OnRay
 
 
@@ -43,14 +44,25 @@ def check(settings: CurateSettings) -> None:
     """Validates all that can be known before any work, without Ray: stages fit together, their files and the inputs are
     readable, output and pool are ours or empty, and apart from the inputs. RecipeError with the dotted path of the
     first fault."""
+    _checked(settings)
+
+
+def _checked(settings: CurateSettings) -> Inputs:
     check_stages(settings.stages, STAGES.values())
-    check_places(settings)
+    files = naming.listed(settings)
+    check_places(settings, files)
+    return files
 
 
 def finished(settings: CurateSettings, *, seed: int) -> Manifest | None:
-    """The manifest of what `curate` would make, when that is there and complete. Reads the inputs, to name them."""
+    """The manifest of what `curate` would make, when that is there and complete. Reads no input: None also where the
+    pool does not know the content of one; `curate` then learns it, and does no more if it turns out to be finished."""
     settings = with_local_paths(settings)
-    return None if settings.fresh else _finished(make_job(settings, seed, [part.id for _, part in _inputs(settings)]))
+    if settings.fresh:
+        return None
+    files = naming.listed(settings)
+    parts = naming.parts_of(settings, files, naming.known(settings, files))
+    return None if parts is None else _finished(_named(settings, seed, parts))
 
 
 def curate(
@@ -64,29 +76,49 @@ def curate(
     DataError for damaged inputs or a stage that failed, naming stage and bucket; StorageError for a full disk, and
     when another run holds the output.
     """
-    check(settings)
+    files = _checked(settings)
     settings = with_local_paths(settings)
-    inputs = _inputs(settings)
-    job = make_job(settings, seed, [part.id for _, part in inputs])
-    whole = None if settings.fresh else _finished(job)
+    digests = naming.known(settings, files)
+    parts = naming.parts_of(settings, files, digests)
+    job = _named(settings, seed, parts or [])
+    whole = None if settings.fresh or parts is None else _finished(job)
     if whole is not None:
         _end_removal(job)
-        log.info("%s: finished before, nothing to do (%d pairs)", settings.output, whole.num_pairs)
-        return whole
+        return _nothing_to_do(job, whole)
     with ExitStack() as stack:
         job = _entered(stack, job)
-        manifest, made = swap.finish_swap(job), None
+        manifest, made = swap.finish_swap(job) if parts is not None else None, None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
             place = stack.enter_context(cluster(settings.ray, signals))
             work = _Driver(job, place, quiet)
-            preflight(place, job, _one_each(inputs))
+            preflight(place, job, _one_each(files))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
-            manifest = work.run(inputs, name, digest)
-            made = work.job
+            if parts is None:
+                parts = work.name(files, digests)
+                job = work.job
+                manifest = _done_before(job)
+            if manifest is None:
+                manifest = work.run(parts, name, digest)
+                made = work.job
         _leave(job, made)
     return manifest
+
+
+def _named(settings: CurateSettings, seed: int, parts: Parts) -> Job:
+    return make_job(settings, seed, [part.id for _, part in parts])
+
+
+def _done_before(job: Job) -> Manifest | None:
+    """What `curate` looks for before any work, where what it is called was not known then."""
+    whole = None if job.settings.fresh else _finished(job)
+    return swap.finish_swap(job) if whole is None else _nothing_to_do(job, whole)
+
+
+def _nothing_to_do(job: Job, whole: Manifest) -> Manifest:
+    log.info("%s: finished before, nothing to do (%d pairs)", job.settings.output, whole.num_pairs)
+    return whole
 
 
 def _entered(stack: ExitStack, job: Job) -> Job:
@@ -131,18 +163,10 @@ def _end_removal(job: Job) -> None:
             _leave(_entered(stack, job))
 
 
-def _inputs(settings: CurateSettings) -> Inputs:
-    found: dict[str, tuple[int, Part]] = {}
-    for number, source in enumerate(settings.sources):
-        for part in source.parts(f"curate.sources.{number}"):
-            found.setdefault(part.id, (number, part))
-    return [found[part] for part in sorted(found)]
-
-
-def _one_each(inputs: Inputs) -> list[Input]:
-    """One part of each source."""
-    first = {source: part for source, part in reversed(inputs)}
-    return [Input(f"curate.sources.{source}.paths", part.path, part.bytes) for source, part in sorted(first.items())]
+def _one_each(files: Inputs) -> list[Input]:
+    """One file of each source."""
+    first = naming.one_each(files)
+    return [Input(f"curate.sources.{at}.paths", each.path, each.bytes) for at, each in sorted(first.items())]
 
 
 def _finished(job: Job) -> Manifest | None:
@@ -173,20 +197,29 @@ class _Driver:
         self._told: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
         self._place.give(job)
 
-    def run(self, inputs: Inputs, name: str, recipe_digest: str) -> Manifest:
+    def name(self, files: Inputs, digests: naming.Digests) -> Parts:
+        """The parts, once tasks have read what is not known of the files; the job is named by them from now on."""
+        digests = naming.hashed(self.job, files, digests, self._do)
+        settings = self.job.settings
+        parts = naming.parts_of(settings, files, digests) or []
+        self._begin(replace(_named(settings, self.job.seed, parts), files=self.job.files, turn=self.job.turn))
+        return parts
+
+    def run(self, parts: Parts, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
-        counts = self._ingest(inputs)
-        rows_read = sum(each.get(name, 0) for each in counts.values() for name in ROWS)
+        pool = self._ingest(parts)
+        self._begin(read_from(self.job, list(pool.pieces)))
+        rows_read = sum(each.get(name, 0) for each in pool.parts.values() for name in ROWS)
         cut = joined.cut_of(self.job, rows_read, self._do)
         self._begin(cut_for(self.job, cut, rows_read))
         self._known = resume.recheck_segments(self.job, self._do)
-        joined.make(self.job, counts, self._do)
+        joined.make(self.job, pool.pieces, self._do)
         resume.reopen(self.job, self._known)
         stages = [each for segment in self.job.segments for each in self._segment(segment)]
         rows = self._reconciled(stages)
         if not sum(rows):
             raise self._nothing_left(stages)
-        return self._emit(inputs, counts, stages, rows, name, recipe_digest)
+        return self._emit(parts, pool.parts, stages, rows, name, recipe_digest)
 
     def _do(self, calls: list[Call], label: str, unit: str, done: int = 0) -> Iterator[tuple[Call, Any]]:
         if not label:
@@ -201,26 +234,15 @@ class _Driver:
     def _sweep(self) -> None:
         """Temporary files that a killed job left; only in a pool that is ours alone."""
         if self.job.settings.pool is None and swap.is_local(self.job):
-            rooms = [Path(self.job.pool, name) for name in ("parts", "columns", "joined")]
+            rooms = [Path(self.job.pool, name) for name in ("parts", "columns", "joined", "inputs")]
             for folder in (*rooms, *(folder for room in rooms for folder in room.glob("*") if folder.is_dir())):
                 storage.sweep_temps(str(folder))
 
-    def _ingest(self, inputs: Inputs) -> dict[str, dict[str, int]]:
-        """Part id -> counts."""
-        counts: dict[str, dict[str, int]] = {}
-        calls = []
-        resume.recheck_parts(self.job, [part.id for _, part in inputs], self._do)
-        for source, part in inputs:
-            known = part_counts(self.job.pool, part.id)
-            if known is not None:
-                counts[part.id] = known
-            else:
-                calls.append(Call(tasks.ingest, (source, part), f"reading {part.path}"))
-        for call, found in self._do(calls, "reading inputs", "parts", len(counts)):
-            counts[call.args[1].id] = found
+    def _ingest(self, parts: Parts) -> pooling.Pooled:
+        pool = pooling.pooled(self.job, parts, self._do)
         for number, source in enumerate(self.job.settings.sources):
-            source.check_total([counts[part.id] for at, part in inputs if at == number])
-        return counts
+            source.check_total([pool.parts[part.id] for at, part in parts if at == number])
+        return pool
 
     def _segment(self, here: Segment) -> list[ledger.Counts]:
         """Runs one segment; returns the counts of its stages, added up over buckets."""
@@ -275,8 +297,8 @@ class _Driver:
 
     def _emit(
         self,
-        inputs: Inputs,
-        counts: dict[str, dict[str, int]],
+        parts: Parts,
+        counts: pooling.Counts,
         stages: list[ledger.Counts],
         rows: list[int],
         name: str,
@@ -285,7 +307,7 @@ class _Driver:
         job = self.job
         cuts = shards.slices(rows, job.settings.emit.pairs_per_shard)
         swap.begin(job, len(cuts))
-        calls = [Call(shards.emit_shard, (shard, parts), f"shard {shard}") for shard, parts in enumerate(cuts)]
+        calls = [Call(shards.emit_shard, (shard, slices), f"shard {shard}") for shard, slices in enumerate(cuts)]
         entries: dict[int, ShardEntry] = {}
         columns: set[str] = set()
         notes: dict[str, Note] = {}
@@ -298,7 +320,7 @@ class _Driver:
             num_pairs=sum(rows),
             shards=[entries[shard] for shard in sorted(entries)],
             stages=[StageCounts(**plain) for plain in summary.stage_counts(stages)],
-            inputs=[_input(part, counts[part.id]) for _, part in inputs],
+            inputs=[_input(part, counts[part.id]) for _, part in parts],
             recipe_digest=recipe_digest,
             columns=sorted(columns),
         )

@@ -1,6 +1,7 @@
 """Where a curation reads and writes, looked at before any work: the two apart, and nobody else's folder written to."""
 
 from curation.emit import ownership
+from curation.runner.inputs.naming import Inputs
 from curation.settings import CurateSettings
 from pipeline import storage
 from pipeline.errors import RecipeError
@@ -17,10 +18,10 @@ def with_local_paths(settings: CurateSettings) -> CurateSettings:
     return settings.model_copy(update={"output": plain(settings.output), "pool": plain(settings.pool)})
 
 
-def check_places(settings: CurateSettings) -> None:
-    """RecipeError with the dotted path when inputs are missing, when input, pool and output meet, or when output or
-    pool hold what no curation has written."""
-    inputs = _inputs(settings)
+def check_places(settings: CurateSettings, files: Inputs) -> None:
+    """RecipeError with the dotted path when input, pool and output meet, or when output or pool hold what no curation
+    has written."""
+    inputs = _inputs(settings, files)
     settings = with_local_paths(settings)
     written = {"curate.output": settings.output} | ({"curate.pool": settings.pool} if settings.pool else {})
     hint = f"give another {' or '.join(written)}"
@@ -39,15 +40,20 @@ def check_places(settings: CurateSettings) -> None:
     _check_pool(settings, hint)
 
 
-def _inputs(settings: CurateSettings) -> dict[str, list[str]]:
-    """Dotted path -> the files that are read, and the folder when one is named."""
+def _inputs(settings: CurateSettings, files: Inputs) -> dict[str, list[str]]:
+    """Dotted path -> what is read: folders that are named, files. Of the files in one folder one stands for all, but
+    links: each may lead elsewhere."""
     inputs: dict[str, list[str]] = {}
     for number, source in enumerate(settings.sources):
         for at, path in enumerate(source.paths):
-            where = f"curate.sources.{number}.paths.{at}"
-            files = source._expand(path, where)
-            is_folder = files != [path] and not any(mark in path for mark in "*?[")
-            inputs[where] = [path, *files] if is_folder else files
+            inputs[f"curate.sources.{number}.paths.{at}"] = [path] if storage.file_kind(path) == "folder" else []
+    seen: set[str] = set()
+    for _, each in files:
+        for file in each.files:
+            folder = file.url.removesuffix(storage.basename(file.url))
+            if file.is_link or folder not in seen:
+                inputs[each.where].append(file.url)
+                seen.add(folder)
     for number, stage in enumerate(settings.stages):
         for name in stage.file_fields:
             path = getattr(stage, name)

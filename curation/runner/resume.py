@@ -3,11 +3,9 @@
 A unit of work is a state file that vouches for its files. Each is hashed once, by tasks, before anything reads it.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from curation.job import Job, Segment
-from curation.pool.store import part_folder
 from curation.runner import tasks
 from curation.runner.cluster import Call, Do
 from curation.stage import Reduce
@@ -42,16 +40,6 @@ def recheck_segments(job: Job, do: Do) -> States:
         else:
             known[storage.join(*call.args[:2])] = state
     return known
-
-
-def recheck_parts(job: Job, parts: Iterable[str], do: Do) -> None:
-    """Every part that is in the pool is as it was written, or undone. Each image has a hash of its own."""
-    folders = [part_folder(job.pool, part) for part in parts]
-    folders = [folder for folder in folders if storage.exists(storage.join(folder, "part.json"))]
-    calls = [Call(tasks.recheck, (folder, "part.json"), f"checking {folder}") for folder in folders]
-    for call, (fault, _) in do(calls, "checking the pool", "parts"):
-        if fault:
-            _warn(call, fault)
 
 
 def reopen(job: Job, known: States) -> None:

@@ -11,7 +11,6 @@ from curation.emit.gate import gate
 from curation.job import EMIT, Job, Segment, check_files
 from curation.methods.units import attached, checked, kept_schema, units_of
 from curation.pool.join import POOL
-from curation.pool.store import PoolSink, part_counts
 from curation.runner import joined
 from curation.runner.closing import grouping, measuring, reducing
 from curation.runner.closing.shares import called, opened
@@ -24,16 +23,6 @@ from pipeline import storage
 ASKED = (".closing.pack", ".closing.parquet")
 """What the closers of segments (runner/closing/) leave beside the pairs of a bucket, by suffix."""
 _rules: dict[str, Callable[[pa.Table], Verdicts]] = {}  # that this worker process has opened
-
-
-def ingest(job: Job, source: int, part: Any) -> dict[str, int]:
-    """Reads one part into the pool; returns its counts."""
-    done = part_counts(job.pool, part.id)
-    if done is not None:
-        return done
-    with explained(f"curate.sources.{source}: {part.path}"), PoolSink(job.pool, part.id) as sink:
-        sink.finish(job.settings.sources[source].ingest(part, sink))
-    return part_counts(job.pool, part.id) or {}
 
 
 def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:

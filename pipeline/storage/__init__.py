@@ -3,9 +3,10 @@
     from pipeline import storage
     storage.publish_json(storage.join(folder, "x.json"), {"a": 1})
 
-address.py says what a path may be, overlap.py whether two paths meet; files.py reads, lists and publishes; parquet.py
-does so for tables; window.py reads a file front to back; hashed.py hashes what is written or read; state.py keeps what
-is done and vouches for files; json_lines.py is for logs; lock.py lets one run in at a time.
+address.py says what a path may be, overlap.py whether two paths meet; files.py reads, lists and publishes; listing.py
+tells sizes and stamps of many files at once; parquet.py reads and publishes tables; window.py reads a file front to
+back; hashed.py hashes what is written or read; state.py keeps what is done and vouches for files; json_lines.py is for
+logs; lock.py lets one run in at a time.
 """
 
 from pipeline.storage.address import basename, join, local_path, scheme_of, shown
@@ -16,11 +17,9 @@ from pipeline.storage.files import (
     exists,
     file_kind,
     glob,
-    glob_others,
     is_temp,
     list_folders,
     list_names,
-    list_others,
     list_sizes,
     publish,
     publish_bytes,
@@ -31,8 +30,9 @@ from pipeline.storage.files import (
     stamp,
     sweep_temps,
 )
-from pipeline.storage.hashed import HashedWriter, blake2b_of, sha256_of
+from pipeline.storage.hashed import HashedWriter, blake2b_of, digest_of_pieces, pieces_of, sha256_of
 from pipeline.storage.json_lines import JsonLine, json_lines
+from pipeline.storage.listing import Listed, list_folder, list_matches, listed
 from pipeline.storage.overlap import first_meeting
 from pipeline.storage.parquet import Most, parquet_batches, parquet_table, publish_parquet, read_parquet
 from pipeline.storage.refusals import storage_errors
@@ -42,6 +42,7 @@ from pipeline.storage.window import Window
 __all__ = [
     "HashedWriter",
     "JsonLine",
+    "Listed",
     "Most",
     "Note",
     "RangeReader",
@@ -50,25 +51,28 @@ __all__ = [
     "basename",
     "blake2b_of",
     "can_list",
+    "digest_of_pieces",
     "exists",
     "fault_of",
     "faults_of",
     "file_kind",
     "first_meeting",
     "glob",
-    "glob_others",
     "is_temp",
     "join",
     "json_lines",
     "json_object",
+    "list_folder",
     "list_folders",
+    "list_matches",
     "list_names",
-    "list_others",
     "list_sizes",
+    "listed",
     "local_path",
     "note_of",
     "parquet_batches",
     "parquet_table",
+    "pieces_of",
     "publish",
     "publish_bytes",
     "publish_json",

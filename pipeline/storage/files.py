@@ -46,7 +46,7 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, Exception) and not isinstance(error, _PERMANENT)
 
 
-def _remote(url: str, action: Callable[[Any, str], T]) -> T:
+def ask_store(url: str, action: Callable[[Any, str], T]) -> T:
     """`action(file system, path)`, tried again after errors that may pass. FileNotFoundError goes through."""
 
     def attempt() -> T:
@@ -99,7 +99,7 @@ def exists(url: str) -> bool:
             return path.exists()
     try:
         # Not fs.exists, which answers False when the store is unreachable.
-        _remote(url, lambda fs, at: fs.info(at))
+        ask_store(url, lambda fs, at: fs.info(at))
     except FileNotFoundError:
         return False
     return True
@@ -109,7 +109,7 @@ def size(url: str) -> int:
     """Bytes in the file. Raises StorageError when absent."""
     path = local_path(url)
     with reading(url):
-        return path.stat().st_size if path is not None else int(_remote(url, lambda fs, at: fs.size(at)))
+        return path.stat().st_size if path is not None else int(ask_store(url, lambda fs, at: fs.size(at)))
 
 
 def stamp(url: str) -> str:
@@ -117,7 +117,7 @@ def stamp(url: str) -> str:
     path = local_path(url)
     with reading(url):
         if path is None:
-            return str(_remote(url, _tag))
+            return str(ask_store(url, _tag))
         status = path.stat()
         return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -134,7 +134,7 @@ def list_sizes(folder: str) -> dict[str, int]:
         try:
             if path is not None:
                 return _local_sizes(path)
-            rows = _remote(folder, _listing)
+            rows = listed_rows(folder)
         except FileNotFoundError:
             return {}
     return dict(sorted((basename(row["name"]), int(row["size"] or 0)) for row in rows if row["type"] == "file"))
@@ -154,13 +154,9 @@ def _local_sizes(folder: Path) -> dict[str, int]:
     return found
 
 
-def list_others(folder: str) -> list[str]:
-    """Names directly in a local `folder` of what is neither a file nor a folder: pipes, devices, links to nothing."""
-    path = local_path(folder)
-    if path is None or not path.is_dir():
-        return []
-    with reading(folder):
-        return sorted(name for name in os.listdir(path) if file_kind(join(folder, name)) == "other")
+def listed_rows(folder: str) -> list[dict[str, Any]]:
+    """What a store says of everything in `folder`. One request."""
+    return ask_store(folder, _listing)
 
 
 def _listing(fs: Any, path: str) -> list[dict[str, Any]]:
@@ -175,7 +171,7 @@ def list_folders(folder: str) -> list[str]:
         try:
             if path is not None:
                 return sorted(name for name in os.listdir(path) if (path / name).is_dir())  # False for a loop of links
-            rows = _remote(folder, _listing)
+            rows = listed_rows(folder)
         except FileNotFoundError:
             return []
     return sorted(basename(row["name"]) for row in rows if row["type"] == "directory")
@@ -186,7 +182,7 @@ def file_kind(url: str) -> str:
     path = local_path(url)
     if path is None:
         try:
-            kind = _remote(url, lambda fs, at: fs.info(at)["type"])
+            kind = ask_store(url, lambda fs, at: fs.info(at)["type"])
         except FileNotFoundError:
             return ""
         return {"file": "file", "directory": "folder"}.get(kind, "other")
@@ -209,18 +205,12 @@ def list_names(folder: str) -> list[str]:
 def glob(pattern: str) -> list[str]:
     """Files matching a pattern with `*`, `?` or `[...]`, sorted."""
     if local_path(pattern) is not None:
-        return [name for name in _local_matches(pattern) if os.path.isfile(name)]
-    return sorted(_remote(pattern, lambda fs, at: [fs.unstrip_protocol(name) for name in fs.glob(at)]))
+        return [name for name in local_matches(pattern) if os.path.isfile(name)]
+    return sorted(ask_store(pattern, lambda fs, at: [fs.unstrip_protocol(name) for name in fs.glob(at)]))
 
 
-def glob_others(pattern: str) -> list[str]:
-    """What a local pattern matches that is no file: as `list_others`, and folders."""
-    if local_path(pattern) is None:
-        return []
-    return [name for name in _local_matches(pattern) if not os.path.isfile(name)]
-
-
-def _local_matches(pattern: str) -> list[str]:
+def local_matches(pattern: str) -> list[str]:
+    """Whatever a local pattern matches, sorted."""
     path = local_path(pattern)
     assert path is not None
     # A folder that is there is no pattern, whatever brackets its name holds.
@@ -252,7 +242,7 @@ class RangeReader:
         return data
 
     def _fetch(self, start: int, end: int) -> bytes:
-        return _remote(self.url, lambda fs, at: fs.cat_file(at, start=start, end=end)) if end > start else b""
+        return ask_store(self.url, lambda fs, at: fs.cat_file(at, start=start, end=end)) if end > start else b""
 
     def __del__(self) -> None:
         # Closed by its last user, never under another thread's read.
@@ -278,7 +268,7 @@ def read_bytes(url: str, start: int | None = None, end: int | None = None, most:
         raise DataError(shown(url), f"{found} bytes", f"at most {most}: it is no such file")
     if start is None and end is None and local_path(url) is None:
         with reading(url):
-            return _remote(url, lambda fs, at: fs.cat_file(at))
+            return ask_store(url, lambda fs, at: fs.cat_file(at))
     return RangeReader(url).read(start or 0, size(url) if end is None else end)
 
 
@@ -296,7 +286,7 @@ def publish(url: str) -> Iterator[Path]:
             with tempfile.TemporaryDirectory(prefix="clipmill-") as folder:
                 temp = Path(folder) / basename(url)
                 yield temp
-                _remote(url, lambda fs, at: fs.put_file(str(temp), at))
+                ask_store(url, lambda fs, at: fs.put_file(str(temp), at))
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temp = path.parent / f"{TEMP_PREFIX}{secrets.token_hex(6)}-{path.name}"
@@ -334,7 +324,7 @@ def remove(url: str, recursive: bool = False) -> None:
     path = local_path(url)
     with suppress(FileNotFoundError), _writing(url):
         if path is None:
-            _remote(url, lambda fs, at: fs.rm(at, recursive=recursive))
+            ask_store(url, lambda fs, at: fs.rm(at, recursive=recursive))
         elif recursive and path.is_dir():
             shutil.rmtree(path)
         else:

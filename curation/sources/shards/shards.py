@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -32,6 +32,7 @@ from pipeline.contract.tar import Member
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 from pipeline.log import get_logger
+from pipeline.storage import Listed
 from pipeline.storage.window import READ_AHEAD, Window
 
 if TYPE_CHECKING:
@@ -62,9 +63,14 @@ class ShardsSource(Source):
     version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (".tar",)
 
-    def content_digest(self, path: str) -> str:
-        beside = _sidecar(path, ".parquet")
-        return storage.blake2b_of(path) + (storage.blake2b_of(beside) if storage.exists(beside) else "")
+    def beside(self, files: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
+        """The table beside each tar. In a store one listing a folder tells of all."""
+        tables = {file.url: _sidecar(file.url, ".parquet") for file in files}
+        asked = [table for table in tables.values() if storage.local_path(table) or not storage.can_list(table)]
+        found = {table: storage.listed(table) for table in asked if storage.exists(table)}
+        for folder in {_folder(table) for table in tables.values()} - {_folder(table) for table in asked}:
+            found |= {file.url: file for file in storage.list_folder(folder).files}
+        return {tar: (found[table],) for tar, table in tables.items() if table in found}
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Counts: records (samples), images, and by reason bad_records, bad_members, bad_bodies, bad_texts; members and
@@ -110,9 +116,13 @@ def _sidecar(path: str, suffix: str) -> str:
     return path.removesuffix(".tar") + suffix
 
 
+def _folder(path: str) -> str:
+    return path[: -len(storage.basename(path))] or "./"
+
+
 def _promised(path: str) -> _Promise:
     """How many pairs the tar must hold, as far as anything beside it says. DataError when its bytes are other ones."""
-    name, folder = storage.basename(path), path[: -len(storage.basename(path))] or "./"
+    name, folder = storage.basename(path), _folder(path)
     if storage.exists(storage.join(folder, MANIFEST)):
         entry = next((one for one in Manifest.load(folder).shards if one.name == name), None)
         if entry is not None:

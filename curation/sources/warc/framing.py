@@ -9,7 +9,7 @@ from curation.sources.warc.gunzip import VERSION
 from curation.sources.warc.lookahead import HEADER_BYTES, Lookahead
 
 _LENGTH = re.compile(rb"[0-9]{1,15}")
-_DOUBTS = 64  # digests computed in vain before no more are: a lie must not cost the hash of all that it claims
+DOUBTS = 64  # digests computed in vain before no more are: a lie must not cost the hash of all that it claims
 
 
 @dataclass(slots=True)
@@ -64,18 +64,26 @@ class Layout:
 
 
 class Framing:
-    """Cuts what `ahead` looks at into records. `open`: the last gap, where no record follows it any more."""
+    """Cuts what `ahead` looks at into records. `open`: the last gap, where no record follows it any more.
 
-    def __init__(self, ahead: Lookahead, block_bytes: int, layout: Layout) -> None:
+    Ends early at the first record that follows another and starts at `until` of the file or behind it, in a gzip member
+    of its own start, so that reading can begin anew there; `left_at` is then its offset.
+    """
+
+    def __init__(self, ahead: Lookahead, block_bytes: int, layout: Layout, until: int, doubts: int) -> None:
         self._ahead, self._block_bytes, self._layout = ahead, block_bytes, layout
-        self._doubts = _DOUBTS
+        self._until, self.doubts = until, doubts
         self.open: Gap | None = None
+        self.left_at: int | None = None
 
     def records(self) -> Iterator[Record | Gap]:
         ahead, sound = self._ahead, True
         while ahead.skip_line_ends():
             start, place = ahead.position, ahead.stream.place(ahead.position)
             at_head = ahead.stream.has_members and place[1] == 0
+            if sound and place[0] >= self._until and ahead.starts_anew(start, place[0]):
+                self.left_at = place[0]
+                return
             if sound and at_head:
                 self._layout.add(at_head)
             own_member = self._layout.one_each(at_head)
@@ -140,8 +148,8 @@ class Framing:
         ahead = self._ahead
         if ahead.next_record(body, end) is None:
             return True
-        if self._doubts > 0:
-            self._doubts -= 1
+        if self.doubts > 0:
+            self.doubts -= 1
             return digest_matches(headers.get("warc-block-digest", ""), [ahead.content(body, end)]) is True
         return False
 

@@ -184,16 +184,18 @@ class Gunzip:
         self._stop("damaged_record", self.reached)
 
 
-def next_member(file: Window, offset: int, start: bytes) -> int:
-    """The offset of the first gzip member from `offset` on whose content begins with `start`; else the file's size."""
-    for at in range(offset, file.size, _SCAN):
+def next_member(file: Window, offset: int, start: bytes, end: int | None = None) -> int:
+    """The offset of the first gzip member in [offset, end) whose content begins with `start`; else `end`, by default
+    the file's size."""
+    end = file.size if end is None else min(end, file.size)
+    for at in range(offset, end, _SCAN):
         block = file.read(at, _SCAN + _OVERLAP)
-        for match in _MEMBER.finditer(block, 0, min(len(block), _SCAN + len(MAGIC))):
+        for match in _MEMBER.finditer(block, 0, min(len(block), _SCAN + len(MAGIC), end - at + len(MAGIC))):
             try:
                 some = block[match.start() : match.start() + _OVERLAP]
                 head = zlib.decompressobj(wbits=31).decompress(some, len(start))
             except zlib.error:
                 continue
             if head == start:
-                return at + match.start()
-    return file.size
+                return min(at + match.start(), end)
+    return end

@@ -10,22 +10,22 @@ from curation.sources.warc.gunzip import VERSION, Stream
 
 HEADER_BYTES = 64 << 10
 _READ = 64 << 10
-_RECORD = re.compile(rb"WARC/[01]\.[0-9]{1,3}\r\n[A-Za-z][A-Za-z0-9-]*+:")
-_RECORD_BYTES = 256  # more than that pattern may take
-_LINE_ENDS = b"\r\n\r\n"
+RECORD = re.compile(rb"WARC/[01]\.[0-9]{1,3}\r\n[A-Za-z][A-Za-z0-9-]*+:")
+RECORD_BYTES = 256  # more than that pattern may take
+LINE_ENDS = b"\r\n\r\n"
 _PASSED_BYTES = 1 << 30  # passed over in one go before the gzip member is given up
-_AGAIN_BYTES = 1 << 30  # passed over twice, in all of a stream, where a record lied about its length
+AGAIN_BYTES = 1 << 30  # passed over twice, in all of a stretch, where a record lied about its length
 
 
 class Lookahead:
     """position: of the next byte. What is before it is gone; ahead of it stands what `fill` asked for."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, again: int = AGAIN_BYTES) -> None:
         self.stream = stream
         self.position = 0
         self._bytes, self._first = bytearray(), 0  # _first: position of the first byte held
         self._head_end = 0  # no header ends between the position it was looked for from and this one
-        self._again = _AGAIN_BYTES
+        self.again = again  # bytes that may still be passed over twice
 
     @property
     def end(self) -> int:
@@ -64,6 +64,10 @@ class Lookahead:
         """The first place behind `start` and before `end` where the file's own structure says that a record starts."""
         return next((position for position, _ in self.stream.heads if start < position < end), None)
 
+    def starts_anew(self, position: int, offset: int) -> bool:
+        """Whether a stream opened at `offset` of the file gives what this one gives from `position` on."""
+        return not self.stream.has_members or self.stream.heads[0] == (position, offset)
+
     def skip_line_ends(self) -> bool:
         """Goes to the next byte that is no line end; False at the end of the stream."""
         while self.fill(self.position + 1):
@@ -78,30 +82,30 @@ class Lookahead:
         """Where the empty line after the header at `position` ends; None when there is none within the cap."""
         at = max(self.position, self._head_end)
         while True:
-            found = self._bytes.find(_LINE_ENDS, at - self._first)
+            found = self._bytes.find(LINE_ENDS, at - self._first)
             if found >= 0:
                 self._head_end = self._first + found
-                return self._head_end + len(_LINE_ENDS) if self._head_end <= self.position + HEADER_BYTES else None
-            self._head_end = at = max(self.position, self.end - len(_LINE_ENDS) + 1)
+                return self._head_end + len(LINE_ENDS) if self._head_end <= self.position + HEADER_BYTES else None
+            self._head_end = at = max(self.position, self.end - len(LINE_ENDS) + 1)
             if self.end > self.position + HEADER_BYTES or not self.fill(self.end + 1, self.position):
                 return None
 
     def next_record(self, start: int, end: int) -> int | None:
         """The first place in [start, end) of the bytes held where the header of a record seems to start."""
-        match = _RECORD.search(self._bytes, start - self._first, min(end, self.end) - self._first + _RECORD_BYTES)
+        match = RECORD.search(self._bytes, start - self._first, min(end, self.end) - self._first + RECORD_BYTES)
         return self._first + match.start() if match and self._first + match.start() < end else None
 
     def at_boundary(self, end: int, rest: bytes | None = None) -> bool | None:
         """Whether a record may end at `end`: True before line ends and a record (or the end), None
         when two line ends are there and then something else; False otherwise."""
         if rest is None:
-            self.fill(end + len(_LINE_ENDS) + len(VERSION))
-            rest = self.content(end, min(self.end, end + len(_LINE_ENDS) + len(VERSION)))
+            self.fill(end + len(LINE_ENDS) + len(VERSION))
+            rest = self.content(end, min(self.end, end + len(LINE_ENDS) + len(VERSION)))
         following = rest.lstrip(b"\r\n")
         parted = following != rest or self.head_within(end - 1, end + 1) is not None
         if VERSION.startswith(following[: len(VERSION)]) and (parted or not rest):
             return True
-        return None if rest.startswith(_LINE_ENDS) else False
+        return None if rest.startswith(LINE_ENDS) else False
 
     def pass_over(self, end: int) -> bool:
         """Goes to `end`, where a record ends, without holding what is before it. When none can end there, False, and
@@ -113,12 +117,12 @@ class Lookahead:
         while True:
             known = min(end, self.end)
             if twin is None and (found := self.next_record(self.position, known)) is not None:
-                if self._again < 0:  # it has lied too often to be believed against what is seen
+                if self.again < 0:  # it has lied too often to be believed against what is seen
                     self.go_to(found)
                     return False
                 twin = self._twin(found)
             passed += known - self.position
-            self.go_to(known if known == end else max(self.position, known - _RECORD_BYTES))
+            self.go_to(known if known == end else max(self.position, known - RECORD_BYTES))
             if passed > _PASSED_BYTES:
                 self.stream.give_up()
             if known == end or not self.fill(self.end + 1, start):
@@ -126,13 +130,13 @@ class Lookahead:
         if self.position == end and self.head_within(start, end) is None and self.at_boundary(end):
             return True
         if twin is not None:
-            self._again -= self.end - twin.end
+            self.again -= self.end - twin.end
             self.stream, self.position, self._head_end = twin.stream, twin.position, 0
             self._bytes, self._first = twin._bytes, twin._first
         return False
 
     def _jump(self, end: int) -> bool:
-        rest = self.stream.peek(end - 1, 1 + len(_LINE_ENDS) + len(VERSION))
+        rest = self.stream.peek(end - 1, 1 + len(LINE_ENDS) + len(VERSION))
         if not rest or not self.at_boundary(end, rest[1:]):
             return False
         self.stream.skip_to(end)
@@ -159,7 +163,7 @@ class Lookahead:
                 return True
             if passed > _PASSED_BYTES:
                 self.stream.give_up()
-            self.go_to(max(start, self.end - _RECORD_BYTES))
+            self.go_to(max(start, self.end - RECORD_BYTES))
             before = self.end
             if not self.fill(before + 1):
                 self.go_to(self.end)

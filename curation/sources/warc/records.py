@@ -7,86 +7,170 @@ reading goes on at the next record, however far the lie would have led.
 """
 
 from collections import deque
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator
+from itertools import islice
+from typing import NamedTuple
 
 from curation.sources.warc.digests import digest_matches
-from curation.sources.warc.framing import Framing, Gap, Layout, Record
+from curation.sources.warc.framing import DOUBTS, Framing, Gap, Layout, Record
 from curation.sources.warc.gunzip import MAGIC, VERSION, Gunzip, Plain, Stream, next_member
-from curation.sources.warc.lookahead import Lookahead
+from curation.sources.warc.lookahead import AGAIN_BYTES, LINE_ENDS, RECORD, RECORD_BYTES, Lookahead
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
 
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
 _WASTED_BYTES = 4 << 30  # read again in vain before overlapping members are passed by: some 10 s of a file
+_FRESH_BYTES = 256 << 20  # of a file, after which the bounds on reading in vain begin anew
+STEP_BYTES = 64 << 10
+"""Ranges of a file start at multiples of it. Part of what is read from damaged files, so another one is another
+`version` of the source."""
+_SCAN_BYTES = 1 << 20
 _KNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
-__all__ = ["Gap", "Record", "read_records"]
+__all__ = ["Gap", "Record", "State", "check_whole", "guessed_state", "read_range", "read_records"]
 
 
-def read_records(path: str, block_bytes: int) -> Iterator[Record | Gap]:
+class State(NamedTuple):
+    """All that reading on from a place depends on, but for the file: the offset, how the file was written as far as was
+    seen (`Layout`), and what is left of the bounds on reading in vain."""
+
+    offset: int = 0
+    alone: int = 0
+    shared: int = 0
+    last_at_head: int = 0
+    doubts: int = DOUBTS
+    again: int = AGAIN_BYTES
+    far: int = 0  # furthest offset that a damaged member was read to, where that is ahead
+    patience: int = _WASTED_BYTES
+
+    def moved(self, offset: int, layout: Layout, **bounds: int) -> "State":
+        """Further on. What cannot matter any more is left out, so that states which read on alike are equal."""
+        shared = layout.shared
+        seen = {"alone": int(layout.alone and not shared), "shared": int(shared)}
+        seen["last_at_head"] = int(layout.last_at_head and not shared)
+        fresh = offset // _FRESH_BYTES != self.offset // _FRESH_BYTES
+        state = State(offset, **seen) if fresh else self._replace(offset=offset, **seen, **bounds)
+        return state if state.far > offset else state._replace(far=0)
+
+
+def read_records(path: str, block_bytes: int) -> Generator[Record | Gap, None, None]:
     """All records and gaps in file order. Blocks over `block_bytes` are passed over, their records keep their headers.
 
     Raises DataError naming the file when it starts like neither gzip nor WARC, or holds no record at all.
     """
-    file = Window(path)
-    head = file.read(0, 5)
-    if not (head.startswith(MAGIC) or head == VERSION):
-        packed = next((name for magic, name in _KNOWN.items() if head.startswith(magic)), "")
-        raise _no_warc(
-            file, f"is compressed with {packed}" if packed else f"starts with {head!r}" if head else "is empty"
-        )
     records = gaps = 0
-    for item in _whole_file(file, head.startswith(MAGIC), block_bytes):
+    for item in read_range(path, block_bytes, State(), None):
         records += isinstance(item, Record)
         gaps += isinstance(item, Gap)
         yield item
+    check_whole(path, records, gaps)
+
+
+def read_range(path: str, block_bytes: int, state: State, stop: int | None) -> Generator[Record | Gap, None, State]:
+    """Records and gaps from `state` on; ends at, and returns, the first state at or behind `stop` (None: the end of the
+    file) that reading comes by. Reading on from there gives what would have followed, whatever the stops.
+
+    Such states are: where a sound record follows another at the start of a gzip member (or anywhere in a plain file),
+    the first one behind every multiple of STEP_BYTES; where reading goes on behind damage; and the end.
+    """
+    file, zipped = _opened(path)
+    stop = file.size if stop is None else min(stop, file.size)
+    while state.offset < stop:
+        state = yield from _stretch(file, zipped, block_bytes, state)
+    return state
+
+
+def guessed_state(path: str, start: int, stop: int) -> State | None:
+    """The state in [start, stop) that a reading from the front probably comes by; for sure where `start` is 0. None
+    when no record seems to start there: in a gzip stream that holds many records, say."""
+    if start == 0:
+        return State()
+    file, zipped = _opened(path)
+    if zipped:
+        at = next_member(file, start, VERSION, stop)
+        if at >= min(stop, file.size):
+            return None
+        return State(at, shared=1) if _is_shared(file, at) else State(at, alone=1, last_at_head=1)
+    for block_at in range(start, min(stop, file.size), _SCAN_BYTES):
+        first = max(0, block_at - len(LINE_ENDS))
+        block = file.read(first, _SCAN_BYTES + len(LINE_ENDS) + RECORD_BYTES)
+        found = block.find(LINE_ENDS + VERSION)
+        while found >= 0:
+            at = first + found + len(LINE_ENDS)
+            if at >= min(stop, block_at + _SCAN_BYTES):
+                break
+            if RECORD.match(block, at - first):
+                return State(at, shared=1)
+            found = block.find(LINE_ENDS + VERSION, found + 1)
+    return None
+
+
+def _is_shared(file: Window, at: int) -> bool:
+    """Whether the gzip member at `at` seems to hold more than one record."""
+    layout = Layout(alone=True, last_at_head=True)
+    for _ in islice(Framing(Lookahead(Gunzip(file, at)), 0, layout, file.size, DOUBTS).records(), 2):
+        pass
+    return layout.shared
+
+
+def check_whole(path: str, records: int, gaps: int | bool) -> None:
+    """Raises DataError when the whole file held no record."""
     if not records:
-        raise _no_warc(file, "holds no complete WARC record" if gaps else "holds no WARC record")
+        raise _no_warc(storage.shown(path), "holds no complete WARC record" if gaps else "holds no WARC record")
 
 
-def _no_warc(file: Window, found: str) -> DataError:
-    return DataError(file.where, found, "a WARC file, plain or gzip", "copy it again or take it out of `paths`")
+def _opened(path: str) -> tuple[Window, bool]:
+    """The file, and whether it is gzip. DataError when it is neither that nor WARC."""
+    file = Window(path)
+    head = file.glance(0, len(VERSION))
+    if not (head.startswith(MAGIC) or head == VERSION):
+        packed = next((name for magic, name in _KNOWN.items() if head.startswith(magic)), "")
+        found = f"is compressed with {packed}" if packed else f"starts with {head!r}" if head else "is empty"
+        raise _no_warc(file.where, found)
+    return file, head.startswith(MAGIC)
 
 
-@dataclass(slots=True)
-class _Search:
-    """Where the next undamaged member is looked for. Members that overlap are tried while patience lasts: without an
-    end to it, a file of members inside members would be read as many times as it has bytes."""
-
-    file: Window
-    far: int = 0  # furthest offset that a damaged member was read to
-    patience: int = 0
-
-    def behind(self, stream: Stream) -> int:
-        if not isinstance(stream, Gunzip):
-            return self.file.size
-        at = stream.damaged_at
-        if at < self.far:
-            self.patience -= max(stream.wasted, stream.reached - at)
-        self.far = max(self.far, stream.reached)
-        return next_member(self.file, at + 1 if self.patience >= 0 else max(at + 1, self.far), VERSION)
+def _no_warc(where: str, found: str) -> DataError:
+    return DataError(where, found, "a WARC file, plain or gzip", "copy it again or take it out of `paths`")
 
 
-def _whole_file(file: Window, zipped: bool, block_bytes: int) -> Iterator[Record | Gap]:
-    search, layout = _Search(file, patience=_WASTED_BYTES), Layout()
-    offset = 0
-    while offset < file.size:
-        ahead = Lookahead(Gunzip(file, offset) if zipped else Plain(file, offset))
-        framing = Framing(ahead, block_bytes, layout)
-        lost = yield from _trusted(ahead, framing)
-        damage, gap = ahead.stream.damage, framing.open
-        if not damage and gap is None:
-            return
-        offset = search.behind(ahead.stream) if damage else file.size
-        if gap is None:
-            gap = Gap(damage, ahead.stream.damaged_at, 0, max(1, lost))
-        else:
-            gap.records += lost
-        cut = not zipped and gap.reason == "damaged_record"  # nothing that is whole follows: the file was cut
-        gap.reason = damage or ("truncated_file" if cut else gap.reason)
-        gap.skipped = offset - gap.offset
-        yield gap
+def _stretch(file: Window, zipped: bool, block_bytes: int, state: State) -> Generator[Record | Gap, None, State]:
+    """From one state to the next."""
+    ahead = Lookahead(Gunzip(file, state.offset) if zipped else Plain(file, state.offset), state.again)
+    layout = Layout(bool(state.alone), bool(state.shared), bool(state.last_at_head))
+    until = (state.offset // STEP_BYTES + 1) * STEP_BYTES
+    framing = Framing(ahead, block_bytes, layout, until, state.doubts)
+    lost = yield from _trusted(ahead, framing)
+    if framing.left_at is not None:
+        return state.moved(framing.left_at, layout, doubts=framing.doubts, again=ahead.again)
+    damage, gap = ahead.stream.damage, framing.open
+    if not damage and gap is None:
+        return State(file.size)
+    offset, far, patience = _behind(file, ahead.stream, state) if damage else (file.size, 0, 0)
+    if gap is None:
+        gap = Gap(damage, ahead.stream.damaged_at, 0, max(1, lost))
+    else:
+        gap.records += lost
+    cut = not zipped and gap.reason == "damaged_record"  # nothing that is whole follows: the file was cut
+    gap.reason = damage or ("truncated_file" if cut else gap.reason)
+    gap.skipped = offset - gap.offset
+    yield gap
+    if offset >= file.size:
+        return State(file.size)
+    return state.moved(offset, layout, doubts=DOUBTS, again=AGAIN_BYTES, far=far, patience=patience)
+
+
+def _behind(file: Window, stream: Stream, state: State) -> tuple[int, int, int]:
+    """Where the next undamaged member is; far and patience then. Members that overlap are tried while patience lasts:
+    without an end to it, a file of members inside members would be read as many times as it has bytes."""
+    if not isinstance(stream, Gunzip):
+        return file.size, 0, 0
+    at, patience = stream.damaged_at, state.patience
+    if at < state.far:
+        patience -= max(stream.wasted, stream.reached - at)
+    far = max(state.far, stream.reached)
+    return next_member(file, at + 1 if patience >= 0 else max(at + 1, far), VERSION), far, patience
 
 
 def _trusted(ahead: Lookahead, framing: Framing) -> Generator[Record | Gap, None, int]:

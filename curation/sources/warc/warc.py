@@ -1,28 +1,32 @@
 """WARC crawls: pages give mentions of images, image answers give bytes; the two meet by url in the join.
 
-Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file.
+Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file; a large one is read
+in ranges of it, which are together what reading it from the front gives (records.py).
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Generator, Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
 from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
-from curation.sources.source import Part, Source
+from curation.sources.source import Part, Place, Source
 from curation.sources.urls import resolve
+from curation.sources.warc import records
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
-from curation.sources.warc.records import Gap, Record, read_records
+from curation.sources.warc.records import Gap, Record, State
 from curation.table import robots
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
+
+T = TypeVar("T")
 
 _MIB = 1 << 20
 _HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a body
@@ -44,21 +48,51 @@ class WarcSource(Source):
     max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
+    range_bytes: int = Field(
+        default=256 * _MIB, ge=records.STEP_BYTES, description="larger files are read in ranges of about so many bytes"
+    )
+
     version: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
+    unnamed: ClassVar[frozenset[str]] = Source.unnamed | {"range_bytes"}
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,
         bad_texts; bytes_skipped by damage; robots_cut, directives that had no room. DataError when it is no WARC."""
+        counts, _ = self._read(records.read_records(part.path, self._block_bytes), sink)
+        return counts
+
+    def cuts(self, part: Part) -> list[int]:
+        step = -(-self.range_bytes // records.STEP_BYTES) * records.STEP_BYTES
+        return [at * step for at in range(1, round(part.bytes / step))]
+
+    def place_from(self, part: Part, start: int, stop: int) -> Place | None:
+        return records.guessed_state(part.path, start, stop)
+
+    def ingest_range(self, part: Part, place: Place, stop: int, sink: "PoolSink") -> tuple[dict[str, int], Place]:
+        return self._read(records.read_range(part.path, self._block_bytes, State(*place), stop), sink)
+
+    def check_whole(self, part: Part, counts: Mapping[str, int]) -> None:
+        records.check_whole(part.path, counts["records"], any(name.startswith("bad_records:") for name in counts))
+
+    @property
+    def _block_bytes(self) -> int:
+        return max(self.max_image_bytes, self.max_page_bytes) + _HEAD_ROOM
+
+    def _read(self, items: Generator[Record | Gap, None, T], sink: "PoolSink") -> tuple[dict[str, int], T]:
+        """Counts, and what the generator returns."""
         reading = _Reading(self, sink)
-        for item in read_records(part.path, max(self.max_image_bytes, self.max_page_bytes) + _HEAD_ROOM):
+        while True:
+            try:
+                item = next(items)
+            except StopIteration as end:
+                return dict(sorted(reading.counts.items())), end.value
             if isinstance(item, Gap):
                 reading.counts[f"bad_records:{item.reason}"] += item.records
                 reading.counts["bytes_skipped"] += item.skipped
             else:
                 reading.counts["records"] += 1
                 reading.record(item)
-        return dict(sorted(reading.counts.items()))
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         if not any(one.get("responses", 0) for one in counts):

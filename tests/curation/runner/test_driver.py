@@ -12,6 +12,7 @@ import pytest
 
 from curation.runner import cluster, driver, tasks
 from curation.runner.driver import check, curate
+from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from curation.stages.caption_frequency import CaptionFrequency
 from curation.stages.image_decode import ImageDecode
@@ -166,8 +167,8 @@ def test_adding_inputs_reads_only_the_new_ones_and_equals_one_run_over_all(refer
     first = small_crawl.write(tmp_path / "a", rows[:30])
     second = small_crawl.write(tmp_path / "b", rows[30:])
     read = []
-    ingest = tasks.ingest
-    monkeypatch.setattr(tasks, "ingest", lambda job, source, part: read.append(part.path) or ingest(job, source, part))
+    real = reading.ingest
+    monkeypatch.setattr(reading, "ingest", lambda job, at, part: read.append(part.path) or real(job, at, part))
     for paths in (first, [*first, *second]):
         plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "entries.json")
         manifest = curate(CurateSettings.model_validate(plain), name="test", seed=3, quiet=True)

@@ -10,15 +10,16 @@ import pytest
 from curation.emit import book_tasks, shards, swap
 from curation.runner import exchange, tasks
 from curation.runner.driver import curate
+from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from pipeline.errors import ClipmillError
 from tests.helpers import small_crawl
 
 # Where a run is cut off, and before which call of that function.
 CUTS = [
-    (tasks, "ingest", 1), (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1), (exchange, "fold", 0),
-    (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1), (book_tasks, "publish_book", 0),
-    (swap, "_swap", 0),
+    (reading, "ingest", 1), (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1),
+    (exchange, "fold", 0), (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1),
+    (book_tasks, "publish_book", 0), (swap, "_swap", 0),
 ]  # fmt: skip
 JUNK = [b"", b"{", b"null", b"[" * 50_000, b"\xff\xfe\x00", b'{"files": {}, "check": "0"}', b'{"counts": 3}']
 

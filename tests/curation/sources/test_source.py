@@ -9,6 +9,7 @@ import pytest
 
 from curation.sources import SOURCES
 from pipeline.errors import RecipeError
+from tests.helpers.ingested import parts_of
 from tests.helpers.warcs import http, png, record, zipped
 
 
@@ -33,11 +34,11 @@ def oddities(folder: Path) -> dict[str, Path]:
 def test_what_is_no_file_is_an_error_before_any_work(tmp_path, kind):
     for name, path in oddities(tmp_path / "odd").items():
         with pytest.raises(RecipeError, match=r"curate\.sources\.3\.paths\.0") as caught:
-            SOURCES[kind](paths=[str(path)]).parts("curate.sources.3")
+            parts_of(SOURCES[kind](paths=[str(path)]), "curate.sources.3")
         assert path.name in str(caught.value), name
     (tmp_path / "empty.warc.gz").mkdir()
     with pytest.raises(RecipeError, match="nothing at"):
-        SOURCES[kind](paths=[f"{tmp_path}/empty.warc.gz"]).parts("curate.sources.3")
+        parts_of(SOURCES[kind](paths=[f"{tmp_path}/empty.warc.gz"]), "curate.sources.3")
 
 
 @pytest.mark.parametrize("pattern", ["", "/*", "/*.warc.gz"])
@@ -47,7 +48,7 @@ def test_among_files_it_is_passed_by_and_named(tmp_path, pattern, caplog, monkey
     (tmp_path / "crawl" / "folder.warc.gz").mkdir()
     (tmp_path / "crawl" / "good.warc.gz").write_bytes(zipped(record("http://e.org/0.png", http(png()))))
     with caplog.at_level(logging.WARNING):
-        (part,) = SOURCES["warc"](paths=[f"{tmp_path}/crawl{pattern}"]).parts()
+        (part,) = parts_of(SOURCES["warc"](paths=[f"{tmp_path}/crawl{pattern}"]))
     assert Path(part.path).name == "good.warc.gz"
     for name in (*(path.name for path in odd.values()), "folder.warc.gz"):
         assert name in caplog.text
@@ -60,4 +61,4 @@ def test_a_folder_may_be_named_like_a_file_and_a_file_like_a_pattern(tmp_path):
     for name in ("all.warc.gz/a.warc.gz", "b[1].warc.gz"):
         (tmp_path / name).write_bytes(good)
         path = tmp_path / name.partition("/")[0]
-        assert [part.path for part in SOURCES["warc"](paths=[str(path)]).parts()] == [str(tmp_path / name)]
+        assert [part.path for part in parts_of(SOURCES["warc"](paths=[str(path)]))] == [str(tmp_path / name)]

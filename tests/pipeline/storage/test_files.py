@@ -293,4 +293,4 @@ def test_a_pipe_or_device_is_never_waited_for_nor_read(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "good").write_bytes(b"x")
     assert storage.list_sizes(str(tmp_path)) == {"good": 1}
-    assert storage.list_others(str(tmp_path)) == ["loop", "pipe"]
+    assert storage.list_folder(str(tmp_path)).others == [f"{tmp_path}/loop", f"{tmp_path}/pipe"]

@@ -21,6 +21,7 @@ from pipeline.contract.dataset import open_dataset
 from pipeline.contract.pairs import parse_meta
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset
+from tests.helpers.ingested import parts_of
 from tests.helpers.places import shared_files
 from tests.helpers.warcs import png
 
@@ -68,7 +69,7 @@ class Ingested:
     def read(self, path: str, pool: str, settings: dict[str, int]) -> None:
         source = SOURCES["shards"](paths=[path], **settings)
         self.pool, self.counts, self.images, self.captions, occurrences = pool, {}, {}, {}, []
-        for self.part in source.parts():
+        for self.part in parts_of(source):
             with PoolSink(pool, self.part.id) as sink:
                 counts = source.ingest(self.part, sink)
                 sink.finish(counts)

@@ -197,7 +197,7 @@ def test_a_member_of_gigabytes_takes_no_memory(tmp_path):
             "odd.limited(1 << 30)\n"
             "source = SOURCES['shards'](paths=[sys.argv[1]])\n"
             "with PoolSink(sys.argv[2], 'ab') as sink:\n"
-            "    counts = source.ingest(Part('ab', sys.argv[1], 1), sink)\n"
+            "    counts = source.ingest(Part('ab', *source.inputs()), sink)\n"
             "    sink.finish(counts)\n"
             "print(json.dumps(counts))\n"
         )

@@ -14,7 +14,7 @@ from curation.pool.store import PoolSink
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
 from pipeline.errors import DataError, RecipeError
-from tests.helpers.ingested import Ingested, images
+from tests.helpers.ingested import Ingested, images, parts_of
 from tests.helpers.warcs import http, png, record, sha1, zipped
 
 HTML = b"<html lang=en><img src=/0.png alt='a cat'></html>"
@@ -263,12 +263,12 @@ def test_parts_are_named_by_content_and_settings_not_by_place(tmp_path):
     for name, count in (("a.warc.gz", 1), ("b/copy.warc.gz", 1), ("b/other.warc.gz", 2), ("b/notes.txt", 3)):
         (tmp_path / name).write_bytes(zipped(*images(count)))
     source = SOURCES["warc"]
-    everything = source(paths=[f"{tmp_path}/a.warc.gz", f"{tmp_path}/b", f"{tmp_path}/b/*.warc.gz"]).parts()
+    everything = parts_of(source(paths=[f"{tmp_path}/a.warc.gz", f"{tmp_path}/b", f"{tmp_path}/b/*.warc.gz"]))
     assert len(everything) == 2 and [part.id for part in everything] == sorted(part.id for part in everything)
     assert sorted(part.copies for part in everything) == [0, 1]
-    (alone,) = source(paths=[f"{tmp_path}/b/copy.warc.gz"]).parts()
+    (alone,) = parts_of(source(paths=[f"{tmp_path}/b/copy.warc.gz"]))
     assert alone.id in {part.id for part in everything}
-    (other,) = source(paths=[f"{tmp_path}/b/copy.warc.gz"], max_text_chars=5).parts()
+    (other,) = parts_of(source(paths=[f"{tmp_path}/b/copy.warc.gz"], max_text_chars=5))
     assert other.id not in {part.id for part in everything}
 
 
@@ -276,7 +276,7 @@ def test_parts_are_named_by_content_and_settings_not_by_place(tmp_path):
 def test_a_path_that_names_nothing_is_a_recipe_error_before_any_work(tmp_path, path):
     full = path if path[0] in "p|" else f"{tmp_path}/{path}"
     with pytest.raises(RecipeError, match=r"curate\.sources\.2\.paths\.0"):
-        SOURCES["warc"](paths=[full]).parts("curate.sources.2")
+        parts_of(SOURCES["warc"](paths=[full]), "curate.sources.2")
 
 
 def test_a_remote_crawl_reads_as_a_local_one(tmp_path):
@@ -285,7 +285,7 @@ def test_a_remote_crawl_reads_as_a_local_one(tmp_path):
         file.write(zipped(*images(3)))
     local = Ingested(tmp_path, zipped(*images(3)))
     for paths in (["memory://crawl/a.warc.gz"], ["memory://crawl"], ["memory://crawl/*.gz"]):
-        (part,) = SOURCES["warc"](paths=paths).parts()
+        (part,) = parts_of(SOURCES["warc"](paths=paths))
         assert part.id == local.part
     with PoolSink(str(tmp_path / "remote"), part.id) as sink:
         counts = SOURCES["warc"](paths=paths).ingest(part, sink)

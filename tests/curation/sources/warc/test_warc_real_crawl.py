@@ -11,6 +11,7 @@ from fastwarc import ArchiveIterator
 from curation.pool.store import PoolSink
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
+from tests.helpers.ingested import parts_of
 from tests.helpers.places import shared_files
 
 
@@ -34,7 +35,7 @@ def test_every_image_of_the_real_crawl_has_its_answer_and_its_text(tmp_path):
     files = real_files()
     source = SOURCES["warc"](paths=[str(path) for path in files])
     total, found, texts = Counter(), {}, {}
-    for part in source.parts():
+    for part in parts_of(source):
         with PoolSink(str(tmp_path), part.id) as sink:
             counts = source.ingest(part, sink)
             sink.finish(counts)

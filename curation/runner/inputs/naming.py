@@ -1,0 +1,91 @@
+"""From the files that a recipe names to parts. The driver lists and compares; tasks read.
+
+The content of a file is hashed by tasks once, and known by path, size and stamp from then on (curation/pool/names.py).
+"""
+
+from collections.abc import Iterable, Iterator
+
+from curation.job import Job
+from curation.pool import names
+from curation.runner.cluster import Call, Do
+from curation.runner.inputs import reading
+from curation.settings import CurateSettings
+from curation.sources.source import Input, Part
+from pipeline import storage
+from pipeline.storage import Listed
+
+Inputs = list[tuple[int, Input]]
+"""Index of the source, file."""
+Parts = list[tuple[int, Part]]
+Digests = dict[Listed, str]
+_HASHED_BYTES = 256 << 20  # by one task, of small files
+_WRITTEN_FILES = 1024  # hashed before what is known is written down
+
+
+def listed(settings: CurateSettings) -> Inputs:
+    """The files of all sources. RecipeError with the dotted path of what names none."""
+    found = ((number, source.inputs(f"curate.sources.{number}")) for number, source in enumerate(settings.sources))
+    return [(number, each) for number, inputs in found for each in inputs]
+
+
+def known(settings: CurateSettings, inputs: Inputs) -> Digests:
+    """What needs no reading to be named. `fresh` believes no stamp."""
+    return {} if settings.fresh else names.known(settings.pool_folder, _files(inputs))
+
+
+def parts_of(settings: CurateSettings, inputs: Inputs, digests: Digests) -> Parts | None:
+    """The parts of all sources, each content once, by id; None while the content of a file is not known."""
+    if any(file not in digests for file in _files(inputs)):
+        return None
+    found: dict[str, tuple[int, Part]] = {}
+    for number, source in enumerate(settings.sources):
+        mine = [each for at, each in inputs if at == number]
+        contents = ["".join(digests[file] for file in each.files) for each in mine]
+        for part in source.parts(mine, contents):
+            found.setdefault(part.id, (number, part))
+    return [found[part] for part in sorted(found)]
+
+
+def _files(inputs: Inputs) -> Iterator[Listed]:
+    return (file for _, each in inputs for file in each.files)
+
+
+def hashed(job: Job, inputs: Inputs, digests: Digests, do: Do) -> Digests:
+    """`digests`, and those of all other files: tasks read them once."""
+    places = {file: each.where for _, each in inputs for file in each.files if file not in digests}
+    pieces = {file: storage.pieces_of(file.bytes) for file in places}
+    told: dict[Listed, dict[int, str]] = {}
+    whole, fresh = dict(digests), dict[Listed, str]()
+    todo = ((places[file], file, *piece) for file in pieces for piece in pieces[file])
+    calls = [Call(reading.hash_pieces, (batch,), f"hashing {batch[0][1].url}") for batch in _batches(todo)]
+    try:
+        for call, found in do(calls, "looking at inputs", "tasks"):
+            for (_, file, start, _), digest in zip(call.args[0], found, strict=True):
+                mine = told.setdefault(file, {})
+                mine[start] = digest
+                if len(mine) == len(pieces[file]):
+                    fresh[file] = storage.digest_of_pieces([mine[start] for start in sorted(told.pop(file))])
+            if len(fresh) >= _WRITTEN_FILES:
+                names.remember(job.pool, fresh)
+                whole, fresh = whole | fresh, {}
+    finally:
+        names.remember(job.pool, fresh)
+    return whole | fresh
+
+
+def _batches(pieces: Iterable[reading.Piece]) -> Iterator[tuple[reading.Piece, ...]]:
+    batch: list[reading.Piece] = []
+    size = 0
+    for piece in pieces:
+        if batch and size + piece[3] - piece[2] > _HASHED_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(piece)
+        size += piece[3] - piece[2]
+    if batch:
+        yield tuple(batch)
+
+
+def one_each(inputs: Inputs) -> dict[int, Input]:
+    """One file of each source, by its index: it stands for all where nodes are asked what they see."""
+    return {source: each for source, each in reversed(inputs)}
