@@ -34,11 +34,16 @@ def recheck_segments(job: Job, do: Do) -> States:
                 args = (folder, name, tuple(stem + suffix for suffix in freed))
                 calls.append(Call(tasks.recheck, args, f"checking {folder}/{name}"))
     known: States = {}
+    open_again: set[str] = set()
     for call, (fault, state) in do(calls, "checking what is done", "units"):
         if fault:
             _warn(call, fault)
+            open_again.update({call.args[0]} & set(closings))
         else:
             known[storage.join(*call.args[:2])] = state
+    for folder in open_again:  # it is closed when all of it is there
+        storage.remove(storage.join(folder, "closed.json"))
+        known.pop(storage.join(folder, "closed.json"), None)
     return known
 
 
