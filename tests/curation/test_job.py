@@ -114,7 +114,7 @@ def test_the_cut_into_buckets_names_files_but_not_the_run():
 
 
 def test_buckets_are_few_for_a_small_crawl_and_bounded_in_rows_for_a_large_one():
-    assert [buckets_for(rows) for rows in (0, 1, 3_999, 8_000, 20_000, 100_000)] == [1, 1, 1, 2, 8, 16]
+    assert [buckets_for(rows) for rows in (0, 1, 15_999, 32_000, 80_000, 400_000)] == [1, 1, 1, 2, 8, 16]
     for rows in (10**exponent for exponent in range(6, 11)):
         buckets = buckets_for(rows)
         assert buckets & (buckets - 1) == 0 and 16 <= buckets <= 65536
