@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.emit import book_tasks, shards, swap
-from curation.runner import exchange, tasks
+from curation.runner import exchange, joined, tasks
 from curation.runner.driver import curate
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
@@ -17,7 +17,8 @@ from tests.helpers import small_crawl
 
 # Where a run is cut off, and before which call of that function.
 CUTS = [
-    (reading, "ingest", 1), (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1),
+    (reading, "ingest", 1), (joined, "run", 1), (joined, "join", 0), (joined, "join", 1),
+    (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1),
     (exchange, "fold", 0), (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1),
     (book_tasks, "publish_book", 0), (swap, "_swap", 0),
 ]  # fmt: skip
