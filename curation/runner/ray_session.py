@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from curation.runner.calls import line_of
 from curation.runner.processes import end_processes, is_alive
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, RecipeError, Stopped, StorageError
@@ -77,11 +78,11 @@ class OwnRay:
 
 
 @contextmanager
-def joined_ray(ray: Any, address: str) -> Iterator[JoinedRay]:
+def joined_ray(ray: Any, settings: RaySettings, address: str) -> Iterator[JoinedRay]:
     """Joins a running cluster, and leaves it at the end."""
     try:
         _reach(address)
-        ray.init(address=address, **_quiet())
+        ray.init(address=address, runtime_env=settings.runtime_env, **_quiet())
     except Exception as error:
         hint = (
             "check curate.ray.address or $RAY_ADDRESS (without both, clipmill starts a Ray of its own), and that "
@@ -108,6 +109,7 @@ def own_ray(ray: Any, settings: RaySettings) -> Iterator[OwnRay]:
                 address="local",
                 **_quiet(),
                 num_cpus=cpus,
+                runtime_env=settings.runtime_env,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
@@ -161,11 +163,6 @@ def may_grow() -> bool:
     report = json.loads(_internal_kv_get(b"__autoscaling_status") or b"{}").get("autoscaler_report") or {}
     types = [*report.get("active_nodes", ()), *(each[1] for each in report.get("pending_nodes", ()))]
     return any(not str(name).startswith(("node_", "local.cluster.node")) for name in types)
-
-
-def line_of(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
 def _quiet() -> dict[str, Any]:

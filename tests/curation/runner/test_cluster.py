@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.runner.cluster import Call, cluster
+from curation.runner.calls import Call
+from curation.runner.cluster import cluster
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
 from pipeline.signals import StopSignals
@@ -37,7 +38,7 @@ def die(job, note):
 
 
 def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
-    with StopSignals() as signals, cluster(RaySettings(num_cpus=2), signals) as place:
+    with StopSignals() as signals, cluster(RaySettings(address="local", num_cpus=2), signals) as place:
         place.give({"factor": 2})
         done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
         assert done == {n: 2 * n for n in range(20)}
@@ -65,7 +66,7 @@ def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
 def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipmillError, match="curate.ray(.|\n)*hint: "):
-        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), StopSignals()):
+        with cluster(RaySettings(address="local", temp_dir=str(tmp_path / "file")), StopSignals()):
             pass
 
 

@@ -25,14 +25,22 @@ HERE, THERE = Node("0" * 8, "here", 4.0, 0.0), Node("1" * 8, "there", 2.0, 1.0)
 class Nodes:
     """Nodes with folders of their own: a relative path leads elsewhere on each."""
 
-    def __init__(self, *nodes: Node, homes: dict[str, Path] | None = None, grows: bool = False) -> None:
-        self._nodes, self._homes, self._grows, self.job = nodes, homes or {}, grows, None
+    def __init__(self, *nodes: Node, homes: dict[str, Path] | None = None, grows: bool = False, codes=()) -> None:
+        self._nodes, self._homes, self._grows, self._codes = nodes, homes or {}, grows, dict(codes)
+        self.job = None
 
     def nodes(self):
         return list(self._nodes)
 
     def autoscales(self):
         return self._grows
+
+    def is_shared(self):
+        return bool(self._codes)
+
+    def codes(self, nodes):
+        for node in nodes:
+            yield node, {**module.code_probe()(), **self._codes.get(node.name, {})}
 
     def on_each(self, nodes, function, *args):
         for node in nodes:
