@@ -40,6 +40,17 @@ class Call:
         return self.pool
 
 
+@dataclass(frozen=True)
+class Node:
+    """A living node of the cluster; its resources as it has registered them."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+    memory: int = 0  # bytes that Ray may promise to tasks
+
+
 Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
 """Runs calls under a label, counting units; gives results as they come."""
 

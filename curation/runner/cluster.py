@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from curation.runner.calls import Call
-from curation.runner.on_ray import OnRay
-from curation.runner.preflight import Node
-from curation.runner.ray_session import JoinedRay, imported_ray, joined_ray, own_ray
+from curation.runner.calls import Call, Node
+from curation.runner.on_ray.place import OnRay
+from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray, own_ray
 from curation.settings import RaySettings
 from pipeline.log import get_logger
 from pipeline.signals import StopSignals
@@ -45,7 +44,7 @@ class Inline:
     def is_shared(self) -> bool:
         return False
 
-    def codes(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, dict[str, str]]]:
+    def on_each_bare(self, nodes: Sequence[Node], function: Callable[[], Any]) -> Iterator[tuple[Node, Any]]:
         yield from ()
 
     def on_each(self, nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:

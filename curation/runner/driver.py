@@ -19,7 +19,7 @@ from curation.runner.calls import Call, Pool
 from curation.runner.cluster import Inline, cluster
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
-from curation.runner.on_ray import OnRay
+from curation.runner.on_ray.place import OnRay
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
@@ -92,7 +92,7 @@ def curate(
         manifest, made = swap.finish_swap(job) if parts is not None else None, None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
-            place = stack.enter_context(cluster(settings.ray, signals, sum(part.bytes for _, part in inputs)))
+            place = stack.enter_context(cluster(settings.ray, signals, sum(each.bytes for _, each in files)))
             work = _Driver(job, place, quiet)
             preflight(place, job, _one_each(files))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace

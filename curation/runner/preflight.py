@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from curation.job import Job, check_files
+from curation.runner.calls import Node
 from curation.settings import PlacementSettings
 from pipeline import storage
 from pipeline.errors import ClipmillError, RecipeError, StorageError
@@ -22,17 +23,6 @@ from pipeline.storage.files import TEMP_PREFIX
 log = get_logger("curation")
 _PATIENCE_S = 5.0  # a network file system may be late
 _PAUSE_S = 0.25
-
-
-@dataclass(frozen=True)
-class Node:
-    """A living node of the cluster; its resources as it has registered them."""
-
-    id: str
-    name: str
-    cpus: float
-    gpus: float
-    memory: int = 0  # bytes that Ray may promise to tasks
 
 
 class Nodes(Protocol):
@@ -46,8 +36,8 @@ class Nodes(Protocol):
         """Whether other machines, set up by somebody, belong to it."""
         ...
 
-    def codes(self, nodes: Sequence[Node]) -> Iterable[tuple[Node, dict[str, str]]]:
-        """What `code_probe()` returns on each node."""
+    def on_each_bare(self, nodes: Sequence[Node], function: Any) -> Iterable[tuple[Node, Any]]:
+        """function() on each node, clipmill or no clipmill there."""
         ...
 
     def on_each(self, nodes: Sequence[Node], function: Any, *args: Any) -> Iterable[tuple[Node, Any]]:
@@ -164,7 +154,7 @@ def check_code(place: Nodes, nodes: Sequence[Node]) -> None:
     """RecipeError when a node would run another clipmill, Python or pyarrow than this process: rows and bytes could
     come out otherwise there."""
     own = code_probe()()
-    for node, found in place.codes(nodes):
+    for node, found in place.on_each_bare(nodes, code_probe()):
         for what in ("Python", "clipmill", "pyarrow"):
             if found[what] == own[what]:
                 continue

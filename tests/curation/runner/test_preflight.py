@@ -11,8 +11,9 @@ import pytest
 from curation.job import make_job
 from curation.runner import driver
 from curation.runner import preflight as module
+from curation.runner.calls import Node
 from curation.runner.driver import curate
-from curation.runner.preflight import Input, Node, preflight
+from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
 from pipeline import storage
 from pipeline.errors import DataError, RecipeError
@@ -38,9 +39,9 @@ class Nodes:
     def is_shared(self):
         return bool(self._codes)
 
-    def codes(self, nodes):
+    def on_each_bare(self, nodes, function):
         for node in nodes:
-            yield node, {**module.code_probe()(), **self._codes.get(node.name, {})}
+            yield node, {**function(), **self._codes.get(node.name, {})}
 
     def on_each(self, nodes, function, *args):
         for node in nodes:

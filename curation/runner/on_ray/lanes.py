@@ -1,7 +1,7 @@
 """Calls on their way through Ray: how many are in flight, and what becomes of them when a process or a node dies.
 
-Ray itself retries nothing: it would count the loss of a node against a task, which is no fault of the task. A call whose
-own process died four times (memory, a crash) is an error that names it.
+Ray itself retries nothing: it would count the loss of a node against a task, which is no fault of it. A call whose own
+process died four times (memory, a crash) is an error that names it.
 """
 
 import time
@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from curation.runner.calls import Call, guarded, line_of
-from curation.runner.preflight import Node
-from curation.runner.ray_session import JoinedRay, OwnRay
+from curation.runner.calls import Call, Node, guarded, line_of
+from curation.runner.on_ray.session import JoinedRay, OwnRay
 from pipeline.errors import ClipmillError
 from pipeline.log import get_logger
 
@@ -48,17 +47,28 @@ class Ground:
 
     def nodes(self) -> list[Node]:
         if time.monotonic() - self._looked >= _LOOK_S:
-            self._nodes, self._looked = self._list(), time.monotonic()
+            before, self._nodes, self._looked = self._nodes, self._list(), time.monotonic()
+            ids = {node.id for node in self._nodes}
+            for node in before:
+                if node.id not in ids:
+                    log.warning("node %s is gone; what ran there is run again, on %d nodes", node.name, len(ids))
         return self._nodes
 
     def has_lost(self, node: str | None) -> bool:
         return node is not None and all(each.id != node for each in self._list())
 
     def value(self, ref: Any, where: str) -> Any:
-        """What the function returned, or its error raised. `deaths` pass; anything else of Ray's ends the run."""
+        """What a guarded function returned, or its error raised."""
+        result, error = self.got(ref, where)
+        if error is not None:
+            raise error
+        return result
+
+    def got(self, ref: Any, where: str) -> Any:
+        """What a function returned. `deaths` pass; anything else of Ray's ends the run."""
         faults = self.ray.exceptions
         try:
-            result, error = self.ray.get(ref)
+            return self.ray.get(ref)
         except self.deaths:
             self.session.check()
             raise
@@ -68,9 +78,6 @@ class Ground:
             self.session.check()
             hint = "run the same command to go on: what is done is kept"
             raise ClipmillError(where, f"Ray could not run it: {line_of(fault)}", "", hint) from None
-        if error is not None:
-            raise error
-        return result
 
     @property
     def deaths(self) -> tuple[type[Exception], ...]:

@@ -10,9 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.runner.calls import Call, Pool, guarded, line_of
-from curation.runner.lanes import Ground, Unit
-from curation.runner.preflight import Node
+from curation.runner.calls import Call, Node, Pool, guarded, line_of
+from curation.runner.on_ray.lanes import Ground, Unit
 from pipeline.errors import ClipmillError
 from pipeline.log import get_logger
 

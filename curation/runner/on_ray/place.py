@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from curation.runner.actor_pool import ActorPool
-from curation.runner.calls import Call, Pool, guarded, line_of
-from curation.runner.lanes import Ground, Lane, Tasks
-from curation.runner.preflight import Node, code_probe
-from curation.runner.ray_session import JoinedRay, OwnRay, may_grow
+from curation.runner.calls import Call, Node, Pool, guarded, line_of
+from curation.runner.on_ray.actor_pool import ActorPool
+from curation.runner.on_ray.lanes import Ground, Lane, Tasks
+from curation.runner.on_ray.session import JoinedRay, OwnRay, may_grow
 from pipeline.errors import ClipmillError
 from pipeline.log import get_logger
 from pipeline.signals import StopSignals
@@ -102,24 +101,30 @@ class OnRay:
         """Whether other machines, set up by somebody, belong to it."""
         return not isinstance(self._session, OwnRay)
 
-    def codes(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, dict[str, str]]]:
-        """What `code_probe` finds on each node; it needs no clipmill there."""
-        yield from self._on_each(nodes, code_probe(), ())
+    def on_each_bare(self, nodes: Sequence[Node], function: Callable[[], Any]) -> Iterator[tuple[Node, Any]]:
+        """(node, function() run on it); nothing of clipmill need be there when the function needs nothing of it."""
+        for node, ref in self._answers(nodes, self._ray.remote(max_retries=3, num_cpus=0)(function), lambda node: ()):
+            yield node, self._answer(ref, node)
 
     def on_each(self, nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:
         """(node, function(job, node id, *args) run on it), all at a time."""
-        yield from self._on_each(nodes, guarded, (function, self._ground.job), *args)
+        task = self._ray.remote(max_retries=3, num_cpus=0)(guarded)
+        for node, ref in self._answers(nodes, task, lambda node: (function, self._ground.job, node.id, *args)):
+            result, error = self._answer(ref, node)
+            if error is not None:
+                raise error
+            yield node, result
 
-    def _on_each(
-        self, nodes: Sequence[Node], function: Callable[..., Any], first: tuple[Any, ...], *args: Any
+    def _answers(
+        self, nodes: Sequence[Node], task: Any, args: Callable[[Node], tuple[Any, ...]]
     ) -> Iterator[tuple[Node, Any]]:
+        """(node, reference to what the task returned there), as they come."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as on
 
-        task = self._ray.remote(max_retries=3, num_cpus=0)(function)
         flying = {}
         for node in nodes:
             options = task.options(scheduling_strategy=on(node.id, soft=False), name="preflight")
-            flying[options.remote(*first, *((node.id, *args) if first else ()))] = node
+            flying[options.remote(*args(node))] = node
         end = time.monotonic() + _ANSWER_S
         try:
             while flying:
@@ -128,7 +133,7 @@ class OnRay:
                 self._session.check()
                 for ref in ready:
                     node = flying.pop(ref)
-                    yield node, self._answer(ref, node)
+                    yield node, ref
                 if flying and time.monotonic() > end:
                     silent = ", ".join(node.name for node in flying.values())
                     hint = "see that clipmill and Ray work there, or take it out of the cluster"
@@ -140,7 +145,7 @@ class OnRay:
 
     def _answer(self, ref: Any, node: Node) -> Any:
         try:
-            return self._ground.value(ref, f"node {node.name}")
+            return self._ground.got(ref, f"node {node.name}")
         except self._ground.deaths as fault:
             hint = "take it out of the cluster, or run the same command again"
             raise ClipmillError(f"node {node.name}", f"it died: {line_of(fault)}", "a node that works", hint) from None
