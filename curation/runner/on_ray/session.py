@@ -26,6 +26,8 @@ _OBJECT_STORE_BYTES = 80 << 20  # Ray's least; nothing large passes through it
 _REACH_S = 10.0
 _GOODBYE_S = 10.0  # a Ray in good health shuts down in about one second
 _SESSION = "clipmill-ray"
+# Counts usage; starts further nodes; copies the workers' logs to the driver. Each is a Python that imports Ray.
+_OF_NO_USE = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
 class JoinedRay:
@@ -71,6 +73,8 @@ class OwnRay:
         """Leaves no process and no file of it, in whatever state it is."""
         if self._dead():  # Ray's own goodbye would wait for answers of the dead
             end_processes(self._folder)
+        # Ray would ask its servers to end, one after the other, and wait a second for it: nothing is lost with them.
+        self._node.kill_all_processes = lambda *_, **__: end_processes(self._folder)
         goodbye = threading.Thread(target=_quietly, args=(self._ray.shutdown,), daemon=True)
         goodbye.start()
         goodbye.join(_GOODBYE_S)
@@ -181,7 +185,7 @@ def _alone_and_silent(ray: Any) -> Iterator[None]:
     constants = ray._private.ray_constants
     own = [
         (constants, "ENABLE_RAY_CLUSTER", False),
-        (ray._private.node.Node, "start_api_server", lambda *_, **__: None),
+        *[(ray._private.node.Node, name, lambda *_, **__: None) for name in _OF_NO_USE],
         *_silence(ray),
     ]
     flags = {constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
