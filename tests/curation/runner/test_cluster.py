@@ -4,12 +4,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from curation.runner.calls import Call
-from curation.runner.cluster import cluster
+from curation.runner import cluster as module
+from curation.runner.calls import Call, Pool
+from curation.runner.cluster import SMALL_BYTES, cluster
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
 from pipeline.signals import StopSignals
@@ -82,3 +84,38 @@ def test_inline_runs_in_order_in_this_process():
     with cluster(RaySettings(address="inline"), StopSignals()) as place:
         place.give({"factor": 3})
         assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "size", "is_inline"),
+    [
+        ({}, None, SMALL_BYTES, True),
+        ({}, None, SMALL_BYTES + 1, False),
+        ({"num_cpus": 8}, None, 0, True),
+        ({"address": "local"}, None, 0, False),
+        ({"address": "inline"}, None, 1 << 40, True),
+        ({"address": "inline"}, "10.0.0.1:6379", 1 << 40, True),
+        ({}, "local", 0, False),
+    ],
+)
+def test_small_inputs_start_no_ray_unless_the_recipe_says_so(monkeypatch, settings, environment, size, is_inline):
+    class Started(Exception):
+        pass
+
+    def started(address):
+        raise Started
+
+    monkeypatch.setattr(module, "imported_ray", started)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    with nullcontext() if is_inline else pytest.raises(Started):
+        with cluster(RaySettings(**settings), StopSignals(), size) as place:
+            assert isinstance(place, module.Inline)
+
+
+def test_inline_runs_calls_of_a_pool_in_this_process_too():
+    with cluster(RaySettings(address="inline"), StopSignals()) as place:
+        place.give({"factor": 3})
+        calls = [Call(double, (n,), "d", gpus=1, memory=1 << 40, pool=Pool("m", 2, 4)) for n in range(3)]
+        assert [result for _, result in place.run(calls, "label")] == [0, 3, 6]

@@ -132,6 +132,13 @@ def test_a_dead_process_is_replaced_and_its_calls_run_again(place, tmp_path):
     assert results.count("done") == 1 and len(results) == 7 and note.read_text() == "xxxx"
 
 
+def test_a_death_is_counted_against_the_call_that_ran_and_not_the_one_behind_it(place, tmp_path):
+    notes = [tmp_path / name for name in "abc"]
+    calls = [Call(crash, (str(note), 3), f"bucket {note.name}", 0.1, pool=Pool("p", 1, 1)) for note in notes]
+    assert [result for _, result in place.run(calls, "crash")] == ["done"] * 3
+    assert [note.read_text() for note in notes] == ["xxxx"] * 3
+
+
 def test_a_call_that_kills_its_process_four_times_is_an_error_naming_it(place, tmp_path):
     note = tmp_path / "note"
     calls = [Call(work, (n, str(tmp_path)), f"bucket {n}", 0.1, pool=Pool("p", 1, 1)) for n in range(4)]
