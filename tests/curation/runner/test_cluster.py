@@ -119,3 +119,15 @@ def test_inline_runs_calls_of_a_pool_in_this_process_too():
         place.give({"factor": 3})
         calls = [Call(double, (n,), "d", gpus=1, memory=1 << 40, pool=Pool("m", 2, 4)) for n in range(3)]
         assert [result for _, result in place.run(calls, "label")] == [0, 3, 6]
+
+
+def variable(job, name):
+    return os.environ.get(name)
+
+
+def test_what_a_recipe_gives_ray_for_its_processes_reaches_them():
+    settings = RaySettings(address="local", num_cpus=1, runtime_env={"env_vars": {"CLIPMILL_TEST": "brought"}})
+    with StopSignals() as signals, cluster(settings, signals) as place:
+        place.give(None)
+        calls = [Call(variable, ("CLIPMILL_TEST",), "v", 0.5, pool=pool) for pool in (None, Pool("p"))]
+        assert [result for _, result in place.run(calls)] == ["brought", "brought"]
