@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from curation.settings import ActorSettings
 from pipeline.errors import ClipmillError, StorageError
+from pipeline.settings import digest_of
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,27 @@ class Pool:
     key: str
     least: int = 1
     most: int | None = None
+
+
+class Asks(Protocol):
+    """What a placement asks for."""
+
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def actors(self) -> ActorSettings | None: ...
+
+
+def pool_of(models: str, asks: Asks) -> Pool | None:
+    """The processes for what loads `models` (a digest) onto a GPU, or whose recipe asks for actors."""
+    if not (asks.gpus or asks.actors):
+        return None
+    key = digest_of([models, asks.cpus, asks.gpus, asks.memory])
+    return Pool(key, asks.actors.min, asks.actors.max) if asks.actors else Pool(key)
 
 
 @dataclass(frozen=True)

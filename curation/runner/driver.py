@@ -15,7 +15,7 @@ from curation.job import EMIT, Job, Segment, cut_for, make_job, read_from
 from curation.pool.join import POOL
 from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
-from curation.runner.calls import Call, Pool
+from curation.runner.calls import Call, pool_of
 from curation.runner.cluster import Inline, cluster
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
@@ -256,7 +256,7 @@ class _Driver:
             before = self.job.segments[here.index - 1]
             tasks.closer_of(job, before).close(job, before, self._told[before.index], self._do)
         label = ", ".join(self._stage_names(here))
-        asked = (here.cpus, here.gpus, here.memory, _pool_of(here))
+        asked = (here.cpus, here.gpus, here.memory, pool_of(here.models, here))
         calls = [Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", *asked) for bucket in todo]
         for call, counts in self._do(calls, label, "buckets", len(found)):
             found[call.args[1]] = counts
@@ -352,14 +352,6 @@ class _Driver:
         for _, made in self._do(calls, "thumbnails", "batches"):
             thumbs.update(made)
         return summary.build(job, manifest, whole, tops, thumbs)
-
-
-def _pool_of(here: Segment) -> Pool | None:
-    """The actors of a segment that loads its models onto a GPU, or whose recipe asks for actors."""
-    if not (here.gpus or here.actors):
-        return None
-    key = digest_of([here.models, here.cpus, here.gpus, here.memory])
-    return Pool(key, here.actors.min, here.actors.max) if here.actors else Pool(key)
 
 
 def _input(part: Part, counts: dict[str, int]) -> InputPart:
