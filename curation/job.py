@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from curation.methods.probe import Probe
 from curation.pool import join
-from curation.settings import CurateSettings, PlacementSettings
+from curation.settings import ActorSettings, CurateSettings, PlacementSettings
 from curation.stage import Context, Group, Measure, Reduce, Stage
 from curation.stage_order import names_of
 from curation.table.uids import Cut, power_of_two
@@ -52,6 +52,9 @@ class Segment:
     digest: str
     closing: str
     is_last: bool
+    memory: int = 0
+    actors: ActorSettings | None = None
+    models: str = ""  # digest of what its stages load
 
     @property
     def folder(self) -> str:
@@ -235,12 +238,15 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
         digest = digest_of([closing, named, settings.emit if is_last else None])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
-        asks = [_asks(settings, stages[i]) for i in middle] or [(1.0, 0.0)]
-        cpus, gpus = max(a[0] for a in asks), max(a[1] for a in asks)
-        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, closing, is_last))
+        asks = [_asks(settings, stages[i]) for i in middle] or [(1.0, 0.0, 0, None)]
+        cpus, gpus, memory = (max(each) for each in zip(*(a[:3] for a in asks), strict=True))
+        actors = next((a[3] for a in asks if a[3] is not None), None)
+        models = digest_of([stages[i].digest() for i in middle])
+        asked = (memory, actors, models)
+        segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, closing, is_last, *asked))
     return tuple(segments)
 
 
-def _asks(settings: CurateSettings, stage: Stage) -> tuple[float, float]:
+def _asks(settings: CurateSettings, stage: Stage) -> tuple[float, float, int, ActorSettings | None]:
     placement = settings.placement.get(stage.kind, PlacementSettings())
-    return placement.cpus, placement.gpus
+    return placement.cpus, placement.gpus, placement.memory, placement.actors

@@ -1,8 +1,8 @@
 """The `curate` section of a recipe. Kinds come from the tables of curation/sources and curation/stages."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.sources import SOURCES
 from curation.stage import Measure
@@ -30,12 +30,38 @@ class EmitSettings(Settings):
     resize: ResizeSettings | None = None
 
 
+class ActorSettings(Settings):
+    """How many processes a pool has: `min` as soon as there is work for them, more while each has two tasks to do."""
+
+    min: int = Field(default=1, ge=1)
+    max: int | None = Field(default=None, ge=1, description="default: as many as the cluster has room for")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ActorSettings":
+        if self.max is not None and self.max < self.min:
+            raise ValueError(f"expected max to be at least min, {self.min}")
+        return self
+
+
 class PlacementSettings(Settings):
     """What one task of a stage of this kind asks for. Stages that share a task get the most that one asks for."""
 
     cpus: float = Field(default=1.0, ge=0)
     gpus: float = Field(default=0.0, ge=0, description="a fraction shares one GPU between tasks")
+    memory: int = Field(
+        default=0, ge=0, description="bytes that Ray keeps free on the node for each task; 0: it does not look"
+    )
+    actors: ActorSettings | None = Field(
+        default=None,
+        description="a pool of processes that live as long as the stage, each with its model and its GPU: how many, as "
+        "{min, max} or a number; default: {min: 1} for a stage with gpus, none for others",
+    )
     batch: int | None = Field(default=None, ge=1, description="images or texts a measure stage is given at once")
+
+    @field_validator("actors", mode="before")
+    @classmethod
+    def _a_number_is_both(cls, value: Any) -> Any:
+        return {"min": value, "max": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("cpus", "gpus")
     @classmethod
@@ -54,10 +80,16 @@ class RaySettings(Settings):
     address: str | None = Field(
         default=None,
         description="an address of a running Ray cluster (`auto`, `host:6379`, `ray://host:10001`), `local` for a Ray "
-        "of our own, `inline` for none (one process, for debugging); default: $RAY_ADDRESS if set, else `local`",
+        "of our own, `inline` for none (one process); default: $RAY_ADDRESS if set, else `inline` for small inputs and "
+        "`local` for others",
     )
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; default: all it may use")
     temp_dir: PathText | None = Field(default=None, description="short folder for a local Ray's sockets and logs")
+    runtime_env: dict[str, Any] | None = Field(
+        default=None,
+        description="given to Ray as it is: what it brings to the nodes (`working_dir`, `pip`, `env_vars`, ...); "
+        "default: every node has the same clipmill installed",
+    )
 
 
 class CurateSettings(Settings):

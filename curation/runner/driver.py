@@ -15,9 +15,11 @@ from curation.job import EMIT, Job, Segment, cut_for, make_job, read_from
 from curation.pool.join import POOL
 from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
-from curation.runner.cluster import Call, Inline, OnRay, cluster
+from curation.runner.calls import Call, pool_of
+from curation.runner.cluster import Inline, cluster
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
+from curation.runner.on_ray.place import OnRay
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
@@ -90,7 +92,7 @@ def curate(
         manifest, made = swap.finish_swap(job) if parts is not None else None, None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
-            place = stack.enter_context(cluster(settings.ray, signals))
+            place = stack.enter_context(cluster(settings.ray, signals, sum(each.bytes for _, each in files)))
             work = _Driver(job, place, quiet)
             preflight(place, job, _one_each(files))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
@@ -227,7 +229,7 @@ class _Driver:
         if not label or not calls:
             return
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
-            for call, result in self._place.run(calls):
+            for call, result in self._place.run(calls, label):
                 meter.advance()
                 yield call, result
 
@@ -254,10 +256,8 @@ class _Driver:
             before = self.job.segments[here.index - 1]
             tasks.closer_of(job, before).close(job, before, self._told[before.index], self._do)
         label = ", ".join(self._stage_names(here))
-        calls = [
-            Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", here.cpus, here.gpus)
-            for bucket in todo
-        ]
+        asked = (here.cpus, here.gpus, here.memory, pool_of(here.models, here))
+        calls = [Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", *asked) for bucket in todo]
         for call, counts in self._do(calls, label, "buckets", len(found)):
             found[call.args[1]] = counts
         self._told[here.index] = found

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from curation.job import Job, Segment
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.table import packs
 from pipeline import storage
 

@@ -22,7 +22,7 @@ from curation.job import Job, buckets_for
 from curation.pool import runs, store
 from curation.pool.join import join_rows
 from curation.runner import redirects
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.stage import Verdicts
 from curation.table import parquet, uids
 from curation.table.uids import Cut

@@ -8,11 +8,13 @@ name, since a listing may be remembered by a network file system. Only then is i
 import secrets
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from curation.job import Job, check_files
+from curation.runner.calls import Node
+from curation.settings import PlacementSettings
 from pipeline import storage
 from pipeline.errors import ClipmillError, RecipeError, StorageError
 from pipeline.log import get_logger
@@ -23,22 +25,20 @@ _PATIENCE_S = 5.0  # a network file system may be late
 _PAUSE_S = 0.25
 
 
-@dataclass(frozen=True)
-class Node:
-    """A living node of the cluster; its resources as it has registered them."""
-
-    id: str
-    name: str
-    cpus: float
-    gpus: float
-
-
 class Nodes(Protocol):
     """The part of a place to run tasks that is asked here."""
 
     def nodes(self) -> list[Node]: ...
 
     def autoscales(self) -> bool: ...
+
+    def is_shared(self) -> bool:
+        """Whether other machines, set up by somebody, belong to it."""
+        ...
+
+    def on_each_bare(self, nodes: Sequence[Node], function: Any) -> Iterable[tuple[Node, Any]]:
+        """function() on each node, clipmill or no clipmill there."""
+        ...
 
     def on_each(self, nodes: Sequence[Node], function: Any, *args: Any) -> Iterable[tuple[Node, Any]]:
         """function(job, node id, *args) on each node."""
@@ -55,22 +55,25 @@ class Input:
 
 
 def preflight(place: Nodes, job: Job, inputs: Sequence[Input]) -> None:
-    """RecipeError naming node and path, or the placement that no node can give; DataError for a file of a stage that
-    differs. Nothing to do without a cluster."""
+    """RecipeError naming node and path, or the placement that no node can give, or the clipmill of a node that is
+    another one; DataError for a file of a stage that differs. Nothing to do without a cluster."""
     nodes = place.nodes()
     if nodes:
         check_placement(job, nodes, place)
+        if place.is_shared():
+            check_code(place, nodes)
         check_nodes(place, job, nodes, inputs)
 
 
 def check_placement(job: Job, nodes: Sequence[Node], place: Nodes) -> None:
     """Ray would wait for ever for a node that can run what no node can."""
-    for where, cpus, gpus in _asks(job):
-        if any(node.cpus >= cpus and node.gpus >= gpus for node in nodes):
+    for where, wants in _asks(job):
+        if any(each.cpus >= wants.cpus and each.gpus >= wants.gpus and each.memory >= wants.memory for each in nodes):
             continue
-        largest = max(nodes, key=lambda node: (min(node.gpus, gpus), min(node.cpus, cpus), node.gpus, node.cpus))
-        found = f"a task asks for {_words(cpus, gpus)}; the largest node, {largest.name}, has "
-        found += _words(largest.cpus, largest.gpus)
+        largest = max(nodes, key=lambda node: (*_part(node, wants), node.gpus, node.cpus))
+        with_memory = bool(wants.memory)
+        found = f"a task asks for {_words(wants, with_memory)}; the largest node, {largest.name}, has "
+        found += _words(largest, with_memory)
         if place.autoscales():
             log.warning("%s: %s; waiting for the cluster to start one that is large enough", where, found)
             continue
@@ -78,23 +81,92 @@ def check_placement(job: Job, nodes: Sequence[Node], place: Nodes) -> None:
         raise RecipeError(where, found, "at most what one node has: a task runs on one", hint)
 
 
-def _asks(job: Job) -> list[tuple[str, float, float]]:
-    """(dotted path, CPUs, GPUs) of every sort of task, once."""
-    found = {(1.0, 0.0): "curate.ray"}
+class _Resources(Protocol):
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+
+
+def _part(node: Node, wants: _Resources) -> tuple[float, float, float]:
+    """What a node has of what is wanted, the rarest first."""
+    return min(node.gpus, wants.gpus), min(node.memory, wants.memory), min(node.cpus, wants.cpus)
+
+
+def _asks(job: Job) -> list[tuple[str, _Resources]]:
+    """(dotted path, what it asks for) of every sort of task, once."""
+    found: dict[tuple[float, float, int], tuple[str, _Resources]] = {}
+
+    def noted(where: str, wants: _Resources) -> None:
+        found.setdefault((wants.cpus, wants.gpus, wants.memory), (where, wants))
+
+    noted("curate.ray", PlacementSettings())
     for stage in job.settings.stages:
-        asks = job.placement(stage)
-        found.setdefault((asks.cpus, asks.gpus), f"curate.placement.{stage.kind}")
+        noted(f"curate.placement.{stage.kind}", job.placement(stage))
     for segment in job.segments:  # stages that share a task: the most that one asks for
         used = [
             job.settings.stages[at].kind for at in (segment.opener, *segment.rows, segment.closer) if at is not None
         ]
         kinds = [kind for kind in dict.fromkeys(used) if kind in job.settings.placement]
-        found.setdefault((segment.cpus, segment.gpus), " and ".join(f"curate.placement.{kind}" for kind in kinds))
-    return [(where, cpus, gpus) for (cpus, gpus), where in found.items()]
+        noted(" and ".join(f"curate.placement.{kind}" for kind in kinds), segment)
+    return list(found.values())
 
 
-def _words(cpus: float, gpus: float) -> str:
-    return f"{cpus:g} CPUs and {gpus:g} GPUs"
+def _words(asks: _Resources, with_memory: bool) -> str:
+    memory = f", {asks.memory} bytes of memory" if with_memory else ""
+    return f"{asks.cpus:g} CPUs and {asks.gpus:g} GPUs{memory}"
+
+
+def code_probe() -> Callable[[], dict[str, str]]:
+    """A function that says which clipmill a process would import. It is a local one, and imports inside, so that Ray
+    ships its bytes: the node may have no clipmill."""
+
+    def probe() -> dict[str, str]:
+        import hashlib
+        import importlib.util
+        import sys
+        from pathlib import Path
+
+        found = {"folder": "", "Python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
+        try:
+            import pyarrow
+
+            found["pyarrow"] = pyarrow.__version__
+        except ImportError:
+            found["pyarrow"] = "none"
+        digest = hashlib.sha256()
+        for name in ("curation", "pipeline"):
+            spec = importlib.util.find_spec(name)
+            if spec is None or not spec.origin:
+                return {**found, "clipmill": "none"}
+            folder = Path(spec.origin).parent
+            for file in sorted(folder.rglob("*.py")):
+                digest.update(f"{name}/{file.relative_to(folder).as_posix()}\n".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return {**found, "clipmill": digest.hexdigest()[:16], "folder": str(folder.parent)}
+
+    return probe
+
+
+def check_code(place: Nodes, nodes: Sequence[Node]) -> None:
+    """RecipeError when a node would run another clipmill, Python or pyarrow than this process: rows and bytes could
+    come out otherwise there."""
+    own = code_probe()()
+    for node, found in place.on_each_bare(nodes, code_probe()):
+        for what in ("Python", "clipmill", "pyarrow"):
+            if found[what] == own[what]:
+                continue
+            hint = {
+                "Python": "start Ray there with that Python",
+                "pyarrow": f"pip install pyarrow=={own[what]} there, or curate.ray.runtime_env={{pip: "
+                f"['pyarrow=={own[what]}']}}",
+                "clipmill": "install the same version on every node (pip install 'clipmill[curate]'), or let Ray bring "
+                f"it: curate.ray.runtime_env={{working_dir: {own['folder']}}}",
+            }[what]
+            said = f"node {node.name}: {what} {found[what]}" + (f" in {found['folder']}" if found["folder"] else "")
+            raise RecipeError("curate.ray", said, f"{what} {own[what]}, as on {socket.gethostname()}", hint)
 
 
 def check_nodes(place: Nodes, job: Job, nodes: Sequence[Node], inputs: Sequence[Input]) -> None:

@@ -21,7 +21,7 @@ from curation.job import Job
 from curation.pool import redirects, runs
 from curation.pool.redirects import ASKED, FOUND, HOPS, REACHED, Followed
 from curation.pool.store import REDIRECTS
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.table import packs, parquet, uids
 from pipeline import storage
 from pipeline.errors import DataError

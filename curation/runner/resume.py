@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.job import Job, Segment
 from curation.runner import tasks
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.stage import Reduce
 from pipeline import storage
 from pipeline.log import get_logger

@@ -34,6 +34,11 @@ def test_row_wise_stages_share_a_segment_and_a_global_one_ends_it():
 
 
 def test_stages_that_ask_for_other_resources_part_a_segment():
+    segments = job(placement={"image_decode": {"memory": 1 << 30, "actors": 2}}).segments
+    assert [(s.rows, s.memory, bool(s.actors)) for s in segments][:2] == [
+        ((0,), 0, False),
+        ((1,), 1 << 30, True),
+    ]
     segments = job(placement={"image_decode": {"gpus": 0.5}}).segments
     assert [(s.rows, s.gpus) for s in segments][:2] == [((0,), 0.0), ((1,), 0.5)]
 

@@ -43,6 +43,18 @@ def made(**changes) -> CurateSettings:
         ({**DECODE, "placement": {"image_decode": {"gpus": 1.5}}}, "placement.image_decode.gpus", "a whole number"),
         ({**DECODE, "placement": {"image_decode": {"gpus": 1e-5}}}, "placement.image_decode.gpus", "0.0001"),
         ({**DECODE, "placement": {"image_decode": {"cpus": 1e-5}}}, "placement.image_decode.cpus", "0.0001"),
+        ({**DECODE, "placement": {"image_decode": {"memory": -1}}}, "placement.image_decode.memory", "greater than"),
+        (
+            {**DECODE, "placement": {"image_decode": {"actors": {"min": 0}}}},
+            "placement.image_decode.actors.min",
+            "greater than",
+        ),
+        (
+            {**DECODE, "placement": {"image_decode": {"actors": {"min": 3, "max": 2}}}},
+            "placement.image_decode.actors",
+            "max to be at least min, 3",
+        ),
+        ({"ray": {"runtime_env": "x"}}, "ray.runtime_env", "dictionary"),
         # What nothing would ever read:
         (
             {"stages": [{"kind": "image_size"}], "placement": {"image_size": {"batch": 8}}},
@@ -78,6 +90,12 @@ def refuses(**change) -> bool:
 def test_shares_of_a_gpu_and_whole_ones_may_be_asked_for(gpus):
     settings = made(**DECODE, placement={"image_decode": {"gpus": gpus, "cpus": 0.5, "batch": 4}})
     assert (settings.placement["image_decode"].gpus, settings.placement["image_decode"].batch) == (gpus, 4)
+
+
+@pytest.mark.parametrize(("actors", "bounds"), [(4, (4, 4)), ({"max": 8}, (1, 8)), ({"min": 2}, (2, None))])
+def test_actors_are_a_number_or_bounds(actors, bounds):
+    found = made(**DECODE, placement={"image_decode": {"actors": actors}}).placement["image_decode"].actors
+    assert (found.min, found.max) == bounds
 
 
 def test_the_pool_lies_in_the_output_unless_a_recipe_says_where():

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
+from curation.runner.calls import Call, Do
 from curation.runner.closing.vectors import resolved
-from curation.runner.cluster import Call, Do
 from curation.runner.exchange import FROM
 from curation.runner.explained import explained
 from curation.stage import GROUP, Group, Told, Verdicts
@@ -209,7 +209,7 @@ def _notes_name(step: str, number: int, bucket: int) -> str:
 
 def _call(job: Job, here: Segment, function: Any, args: tuple[Any, ...], where: str) -> Call:
     asks = job.placement(_stage(job, here))
-    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus)
+    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus, asks.memory)
 
 
 def _at(here: Segment) -> int:

@@ -23,10 +23,10 @@ from curation.methods.units import KEY, attached, kept_schema, keys_of, units_of
 from curation.pool.columns import key_slots
 from curation.pool.store import PLACE
 from curation.runner import exchange
+from curation.runner.calls import Call, Do
 from curation.runner.closing import answers, shares
 from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
-from curation.runner.cluster import Call, Do
 from curation.runner.exchange import FROM
 from curation.stage import IMAGE, Measure, Verdicts
 from curation.table import captions, packs

@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
+from curation.runner.calls import Call, Do
 from curation.runner.closing.vectors import resolved
-from curation.runner.cluster import Call, Do
 from curation.runner.explained import explained
 from curation.stage import Again, Reduce, Verdicts
 from curation.states import CLOSED, last_state, state_name
@@ -116,7 +116,7 @@ def _publish_done(job: Job, here: Segment, name: str, table: pa.Table, told: dic
 
 def _call(job: Job, here: Segment, function: Any, args: tuple[Any, ...], where: str) -> Call:
     asks = job.placement(_stage(job, here))
-    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus)
+    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus, asks.memory)
 
 
 def _at(here: Segment) -> int:

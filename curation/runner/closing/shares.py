@@ -13,7 +13,7 @@ from curation.job import Job, Segment, check_files
 from curation.methods.units import KEY, checked, kept_schema
 from curation.pool.columns import Columns
 from curation.pool.store import PLACE, ImagePlace, ImageReader
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do, pool_of
 from curation.runner.explained import explained
 from curation.stage import IMAGE, Context, Generate, Measure
 from curation.table import packs
@@ -39,12 +39,13 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
     batch = asks.batch or stage.batch
     size = min(max(-(-sum(claimed.values()) // SHARES), batch), MOST_ROWS)
     size = -(-size // batch) * batch
+    asked = (asks.cpus, asks.gpus, asks.memory, pool_of(stage.digest(), asks))
     calls = []
     for lane, rows in sorted(claimed.items()):
         number = -(-rows // size)
         for k in range(number):
             args = (here.index, lane, k, number, claims)
-            calls.append(Call(share, args, f"stage {name}", asks.cpus, asks.gpus))
+            calls.append(Call(share, args, f"stage {name}", *asked))
     for _ in do(calls, f"{name}: measure", "shares"):
         pass
     columns = columns_of(job, here)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from curation.job import Job
 from curation.pool import names
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from curation.sources.source import Input, Part

@@ -12,7 +12,7 @@ from typing import Any
 
 from curation.job import Job
 from curation.pool.store import REDIRECTS, ROWS, part_folder
-from curation.runner.cluster import Call, Do
+from curation.runner.calls import Call, Do
 from curation.runner.inputs import reading
 from curation.runner.inputs.naming import Parts
 from curation.sources.source import Part, Place

@@ -4,11 +4,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from curation.runner.cluster import Call, cluster
+from curation.runner import cluster as module
+from curation.runner.calls import Call, Pool
+from curation.runner.cluster import SMALL_BYTES, cluster
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
 from pipeline.signals import StopSignals
@@ -37,7 +40,7 @@ def die(job, note):
 
 
 def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
-    with StopSignals() as signals, cluster(RaySettings(num_cpus=2), signals) as place:
+    with StopSignals() as signals, cluster(RaySettings(address="local", num_cpus=2), signals) as place:
         place.give({"factor": 2})
         done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
         assert done == {n: 2 * n for n in range(20)}
@@ -65,7 +68,7 @@ def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
 def test_a_folder_that_cannot_be_used_is_an_error_with_a_hint(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ClipmillError, match="curate.ray(.|\n)*hint: "):
-        with cluster(RaySettings(temp_dir=str(tmp_path / "file")), StopSignals()):
+        with cluster(RaySettings(address="local", temp_dir=str(tmp_path / "file")), StopSignals()):
             pass
 
 
@@ -81,3 +84,50 @@ def test_inline_runs_in_order_in_this_process():
     with cluster(RaySettings(address="inline"), StopSignals()) as place:
         place.give({"factor": 3})
         assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "size", "is_inline"),
+    [
+        ({}, None, SMALL_BYTES, True),
+        ({}, None, SMALL_BYTES + 1, False),
+        ({"num_cpus": 8}, None, 0, True),
+        ({"address": "local"}, None, 0, False),
+        ({"address": "inline"}, None, 1 << 40, True),
+        ({"address": "inline"}, "10.0.0.1:6379", 1 << 40, True),
+        ({}, "local", 0, False),
+    ],
+)
+def test_small_inputs_start_no_ray_unless_the_recipe_says_so(monkeypatch, settings, environment, size, is_inline):
+    class Started(Exception):
+        pass
+
+    def started(address):
+        raise Started
+
+    monkeypatch.setattr(module, "imported_ray", started)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if environment:
+        monkeypatch.setenv("RAY_ADDRESS", environment)
+    with nullcontext() if is_inline else pytest.raises(Started):
+        with cluster(RaySettings(**settings), StopSignals(), size) as place:
+            assert isinstance(place, module.Inline)
+
+
+def test_inline_runs_calls_of_a_pool_in_this_process_too():
+    with cluster(RaySettings(address="inline"), StopSignals()) as place:
+        place.give({"factor": 3})
+        calls = [Call(double, (n,), "d", gpus=1, memory=1 << 40, pool=Pool("m", 2, 4)) for n in range(3)]
+        assert [result for _, result in place.run(calls, "label")] == [0, 3, 6]
+
+
+def variable(job, name):
+    return os.environ.get(name)
+
+
+def test_what_a_recipe_gives_ray_for_its_processes_reaches_them():
+    settings = RaySettings(address="local", num_cpus=1, runtime_env={"env_vars": {"CLIPMILL_TEST": "brought"}})
+    with StopSignals() as signals, cluster(settings, signals) as place:
+        place.give(None)
+        calls = [Call(variable, ("CLIPMILL_TEST",), "v", 0.5, pool=pool) for pool in (None, Pool("p"))]
+        assert [result for _, result in place.run(calls)] == ["brought", "brought"]

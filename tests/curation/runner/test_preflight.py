@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from curation.job import make_job
 from curation.runner import driver
 from curation.runner import preflight as module
+from curation.runner.calls import Node
 from curation.runner.driver import curate
-from curation.runner.preflight import Input, Node, preflight
+from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
 from pipeline import storage
 from pipeline.errors import DataError, RecipeError
@@ -25,14 +28,22 @@ HERE, THERE = Node("0" * 8, "here", 4.0, 0.0), Node("1" * 8, "there", 2.0, 1.0)
 class Nodes:
     """Nodes with folders of their own: a relative path leads elsewhere on each."""
 
-    def __init__(self, *nodes: Node, homes: dict[str, Path] | None = None, grows: bool = False) -> None:
-        self._nodes, self._homes, self._grows, self.job = nodes, homes or {}, grows, None
+    def __init__(self, *nodes: Node, homes: dict[str, Path] | None = None, grows: bool = False, codes=()) -> None:
+        self._nodes, self._homes, self._grows, self._codes = nodes, homes or {}, grows, dict(codes)
+        self.job = None
 
     def nodes(self):
         return list(self._nodes)
 
     def autoscales(self):
         return self._grows
+
+    def is_shared(self):
+        return bool(self._codes)
+
+    def on_each_bare(self, nodes, function):
+        for node in nodes:
+            yield node, {**function(), **self._codes.get(node.name, {})}
 
     def on_each(self, nodes, function, *args):
         for node in nodes:
@@ -145,6 +156,55 @@ def test_a_placement_larger_than_any_node_is_refused_unless_the_cluster_grows(tm
     assert "hint: lower curate.placement.balance" in str(caught.value)
     looked(tmp_path, Nodes(HERE, THERE, grows=True), **large)
     assert "waiting for the cluster to start one" in caplog.text
+
+
+def test_memory_that_no_node_can_promise_is_refused(tmp_path):
+    asks = {"placement": {"balance": {"memory": 3 << 30}}, "output": str(tmp_path / "shared")}
+    small, large = Node("0", "small", 4.0, 0.0, 1 << 30), Node("1", "large", 4.0, 0.0, 4 << 30)
+    looked(tmp_path, Nodes(small, large), **asks)
+    with pytest.raises(RecipeError, match=f"asks for 1 CPUs and 0 GPUs, {3 << 30} bytes of memory; .* small, has"):
+        looked(tmp_path, Nodes(small), **asks)
+
+
+@pytest.mark.parametrize(
+    ("other", "said", "typed"),
+    [
+        ({"clipmill": "0123456789abcdef", "folder": "/opt"}, "clipmill 0123456789abcdef in /opt; ", "working_dir"),
+        ({"clipmill": "none", "folder": ""}, "clipmill none; ", "pip install 'clipmill"),
+        ({"Python": "3.9"}, "Python 3.9", "start Ray there with that Python"),
+        ({"pyarrow": "1.0"}, "pyarrow 1.0", f"pip install pyarrow=={pyarrow.__version__}"),
+    ],
+)
+def test_a_node_with_another_clipmill_is_refused_before_it_runs_any_of_it(tmp_path, other, said, typed):
+    same = Nodes(HERE, THERE, codes={"here": {}})
+    looked(tmp_path, same, output=str(tmp_path / "shared"))
+    place = Nodes(HERE, THERE, codes={"there": other}, homes={"there": tmp_path / "nowhere"})
+    with pytest.raises(RecipeError) as caught:
+        looked(tmp_path, place, output=str(tmp_path / "shared"))
+    assert caught.value.where == "curate.ray" and f"curate.ray: node there: {said}" in str(caught.value)
+    assert typed in caught.value.hint
+
+
+def test_the_probe_of_the_code_sees_one_changed_byte_and_needs_no_clipmill(tmp_path):
+    """In a process that has other packages of these names, and gets the bytes of the function as Ray ships them."""
+    import ray.cloudpickle as pickle
+
+    (tmp_path / "probe").write_bytes(pickle.dumps(module.code_probe()))
+    for name in ("curation", "pipeline"):
+        shutil.copytree(ROOT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    script = "import pickle, sys, json; print(json.dumps(pickle.load(open(sys.argv[1], 'rb'))()))"
+
+    def probed(path: Path) -> dict:
+        environment = {**os.environ, "PYTHONPATH": str(path), "PYTHONSAFEPATH": "1"}
+        command = [sys.executable, "-c", script, str(tmp_path / "probe")]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    own = module.code_probe()()
+    assert probed(tmp_path / "copy") == {**own, "folder": str(tmp_path / "copy")}
+    with open(tmp_path / "copy" / "curation" / "job.py", "a") as file:
+        file.write("#")
+    assert probed(tmp_path / "copy")["clipmill"] not in (own["clipmill"], "none")
 
 
 def test_cpus_and_gpus_must_be_on_one_node(tmp_path):

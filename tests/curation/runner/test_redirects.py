@@ -13,7 +13,7 @@ import pytest
 from curation.job import make_job
 from curation.pool.store import PoolSink, part_counts
 from curation.runner import joined, redirects, resume
-from curation.runner.cluster import Call
+from curation.runner.calls import Call
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from pipeline.errors import DataError

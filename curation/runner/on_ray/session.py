@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from curation.runner.processes import end_processes, is_alive
+from curation.runner.calls import line_of
+from curation.runner.on_ray.processes import end_processes, is_alive
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, RecipeError, Stopped, StorageError
 from pipeline.log import get_logger
@@ -25,6 +26,8 @@ _OBJECT_STORE_BYTES = 80 << 20  # Ray's least; nothing large passes through it
 _REACH_S = 10.0
 _GOODBYE_S = 10.0  # a Ray in good health shuts down in about one second
 _SESSION = "clipmill-ray"
+# Counts usage; starts further nodes; copies the workers' logs to the driver. Each is a Python that imports Ray.
+_OF_NO_USE = ("start_api_server", "start_monitor", "start_log_monitor")
 
 
 class JoinedRay:
@@ -70,6 +73,8 @@ class OwnRay:
         """Leaves no process and no file of it, in whatever state it is."""
         if self._dead():  # Ray's own goodbye would wait for answers of the dead
             end_processes(self._folder)
+        # Ray would ask its servers to end, one after the other, and wait a second for it: nothing is lost with them.
+        self._node.kill_all_processes = lambda *_, **__: end_processes(self._folder)
         goodbye = threading.Thread(target=_quietly, args=(self._ray.shutdown,), daemon=True)
         goodbye.start()
         goodbye.join(_GOODBYE_S)
@@ -77,11 +82,12 @@ class OwnRay:
 
 
 @contextmanager
-def joined_ray(ray: Any, address: str) -> Iterator[JoinedRay]:
+def joined_ray(ray: Any, settings: RaySettings, address: str) -> Iterator[JoinedRay]:
     """Joins a running cluster, and leaves it at the end."""
     try:
         _reach(address)
-        ray.init(address=address, **_quiet())
+        with _set(*_silence(ray)):
+            ray.init(address=address, runtime_env=settings.runtime_env, **_quiet())
     except Exception as error:
         hint = (
             "check curate.ray.address or $RAY_ADDRESS (without both, clipmill starts a Ray of its own), and that "
@@ -108,6 +114,7 @@ def own_ray(ray: Any, settings: RaySettings) -> Iterator[OwnRay]:
                 address="local",
                 **_quiet(),
                 num_cpus=cpus,
+                runtime_env=settings.runtime_env,
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
@@ -163,43 +170,51 @@ def may_grow() -> bool:
     return any(not str(name).startswith(("node_", "local.cluster.node")) for name in types)
 
 
-def line_of(error: BaseException) -> str:
-    """What an error says, on one line."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
-
-
 def _quiet() -> dict[str, Any]:
     return {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
 
 
 @contextmanager
 def _alone_and_silent(ray: Any) -> Iterator[None]:
-    """A Ray that starts inside keeps to the loopback address, asks nobody who or where it is, and prints nothing.
+    """A Ray that starts inside keeps to the loopback address, and asks nobody who or where it is.
 
     Without a dashboard, Ray's "API server" does nothing but count usage; with counting switched off it still asks
     169.254.169.254 and a name server for the cloud it runs in, and has no switch for that. So it is not started. The
-    address of a node is looked up by connecting to 8.8.8.8, unless clusters are off: then it is 127.0.0.1. What Ray's
-    listener prints (the last 20 lines of a dead server's log) comes a second time, in words, from `OwnRay.check`.
+    address of a node is looked up by connecting to 8.8.8.8, unless clusters are off: then it is 127.0.0.1.
     """
-    constants, worker = ray._private.ray_constants, ray._private.worker
+    constants = ray._private.ray_constants
     own = [
         (constants, "ENABLE_RAY_CLUSTER", False),
-        (ray._private.node.Node, "start_api_server", lambda *_, **__: None),
-        (worker, "listen_error_messages", lambda *_: None),
+        *[(ray._private.node.Node, name, lambda *_, **__: None) for name in _OF_NO_USE],
+        *_silence(ray),
     ]
-    before = [(home, name, getattr(home, name)) for home, name, _ in own]
     flags = {constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}
     added = {name: value for name, value in flags.items() if name not in os.environ}
     os.environ.update(added)  # for the processes it starts
-    for home, name, value in own:
+    try:
+        with _set(*own):
+            yield
+    finally:
+        for name in added:
+            os.environ.pop(name)
+
+
+def _silence(ray: Any) -> list[tuple[Any, str, Any]]:
+    """A dead server's last 20 lines, which Ray prints, come in one line from us (`OwnRay.check`, `Ground`)."""
+    return [(ray._private.worker, "listen_error_messages", lambda *_: None)]
+
+
+@contextmanager
+def _set(*values: tuple[Any, str, Any]) -> Iterator[None]:
+    """(object, attribute, value), for as long as it is open."""
+    before = [(home, name, getattr(home, name)) for home, name, _ in values]
+    for home, name, value in values:
         setattr(home, name, value)
     try:
         yield
     finally:
         for home, name, value in before:
             setattr(home, name, value)
-        for name in added:
-            os.environ.pop(name)
 
 
 def _quietly(function: Any) -> None:

@@ -1,0 +1,96 @@
+"""One unit of work, as the driver asks for it. Where it runs is cluster.py's business."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from curation.settings import ActorSettings
+from pipeline.errors import ClipmillError, StorageError
+from pipeline.settings import digest_of
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Processes that end with the phase, each with the model and the GPU that it began with. `key`: digest of the model
+    and of what a process asks for; `most` None: as many as the cluster has room for."""
+
+    key: str
+    least: int = 1
+    most: int | None = None
+
+
+class Asks(Protocol):
+    """What a placement asks for."""
+
+    @property
+    def cpus(self) -> float: ...
+    @property
+    def gpus(self) -> float: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def actors(self) -> ActorSettings | None: ...
+
+
+def pool_of(models: str, asks: Asks) -> Pool | None:
+    """The processes for what loads `models` (a digest) onto a GPU, or whose recipe asks for actors."""
+    if not (asks.gpus or asks.actors):
+        return None
+    key = digest_of([models, asks.cpus, asks.gpus, asks.memory])
+    return Pool(key, asks.actors.min, asks.actors.max) if asks.actors else Pool(key)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One task: function(job, *args); `where` names it in errors. `memory`: bytes that Ray keeps free for it, 0: any.
+
+    Without a pool it may run in any process; with GPUs it always has one (see `its_pool`).
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    where: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: int = 0
+    pool: Pool | None = None
+
+    @property
+    def its_pool(self) -> Pool | None:
+        """A process that has opened one GPU stays on it whatever Ray leases it next, so none may be used again."""
+        if self.pool is None and self.gpus:
+            return Pool(f"{self.function.__qualname__} {self.cpus} {self.gpus} {self.memory}")
+        return self.pool
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node of the cluster; its resources as it has registered them."""
+
+    id: str
+    name: str
+    cpus: float
+    gpus: float
+    memory: int = 0  # bytes that Ray may promise to tasks
+
+
+Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
+"""Runs calls under a label, counting units; gives results as they come."""
+
+
+def guarded(function: Callable[..., Any], job: Any, *args: Any) -> tuple[Any, Exception | None]:
+    """Errors are values: ours arrive as they left, without Ray's wrapping."""
+    try:
+        return function(job, *args), None
+    except ClipmillError as error:
+        error.__cause__ = error.__context__ = None  # may hold what cannot be pickled
+        return None, error
+    except OSError as error:
+        return None, StorageError(str(error.filename or function.__name__), line_of(error))
+    except Exception as error:
+        return None, ClipmillError(function.__name__, f"{type(error).__name__}: {line_of(error)}")
+
+
+def line_of(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())[:400] or type(error).__name__
