@@ -23,7 +23,7 @@ from curation.methods.probe import Probe
 from curation.pool import join
 from curation.settings import ActorSettings, CurateSettings, PlacementSettings
 from curation.stage import Context, Group, Measure, Reduce, Stage
-from curation.stage_order import names_of
+from curation.stage_order import added, names_of
 from curation.table.uids import Cut, power_of_two
 from pipeline import storage
 from pipeline.draws import keyed_u64
@@ -214,7 +214,7 @@ def asks_around(stage: Stage) -> bool:
 
 def needs_probe(stages: Sequence[Stage]) -> bool:
     """Whether no stage measures what the contract must know of an image."""
-    return not any(f.name == "width" for stage in stages if isinstance(stage.adds, tuple) for f in stage.adds)
+    return not any("width" in added(stage) for stage in stages)
 
 
 def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:

@@ -49,6 +49,7 @@ class Verdicts:
                    counted in caption_drops) or more (captions of removed copies merged in)
     caption_drops  reason -> number of captions removed from the lists, also from pairs dropped for having none left
     columns        columns to add to the pairs (n rows; must be those of the stage's `adds`), or None
+    counts         what else is to be counted (answers that failed, by reason): for summary.json
     """
 
     reason: pa.Array | pa.ChunkedArray
@@ -56,6 +57,7 @@ class Verdicts:
     captions: pa.Array | pa.ChunkedArray | None = None
     caption_drops: dict[str, int] = field(default_factory=dict)
     columns: pa.Table | None = None
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class Labels(NamedTuple):
@@ -87,6 +89,7 @@ class Stage(Settings):
 
     reads        columns that must exist before: of PAIRS or an earlier stage; `captions.<field>` for a caption field
     adds         fields this stage adds, to the pair or (caption_fields) to each caption; names must be new
+    added_names  those names, where `adds` is a property because a type (the width of a vector) depends on settings
     version      raise it when the code would give other results for the same settings
     file_fields  names of settings that hold the path of a file (str, or str | None); the content of the file, not its
                  path, goes into the digest, and a missing file is a RecipeError before any work
@@ -100,6 +103,7 @@ class Stage(Settings):
     kind: str
     reads: ClassVar[tuple[str, ...]] = ()
     adds: ClassVar[tuple[pa.Field, ...]] = ()
+    added_names: ClassVar[tuple[str, ...]] = ()
     caption_fields: ClassVar[bool] = False
     version: ClassVar[int] = 1
     file_fields: ClassVar[tuple[str, ...]] = ()
@@ -162,7 +166,7 @@ class Measure(Stage):
     unit image    image: large_binary                                  one row for each distinct image
          text     text: string                                         one row for each distinct text
          caption  the fields named in `reads` as captions.<field>, under their own name, and pair columns named there
-         pair     the columns named in `reads`; captions as the list they are
+         pair     the columns named in `reads`; captions as lists of structs of the fields read
 
     `image` may be read by the units caption and pair, too. A column that a Measure with store "vectors" added comes as
     the vectors themselves. The table returned has one row per input, the columns `adds`, and optionally a string column

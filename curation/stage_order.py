@@ -43,4 +43,5 @@ def check_stages(stages: Sequence[Stage], kinds: Iterable[Any] = (), where: str 
 def added(stage: Stage | type[Stage]) -> list[str]:
     """The columns that a stage adds, as others read them."""
     prefix = "captions." if stage.caption_fields else ""
-    return [prefix + f.name for f in stage.adds if isinstance(stage.adds, tuple)]
+    names = stage.added_names or [f.name for f in stage.adds]
+    return [prefix + name for name in names]

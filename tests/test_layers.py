@@ -256,7 +256,7 @@ def test_files_functions_and_folders_stay_small():
                 too_long.append(f"{path}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines")
     for folder in {path.parent for path in FILES if path.relative_to(ROOT).parts[0] != "pipeline"}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-        if len(files) > 12:
+        if len(files) > 12 and folder.relative_to(ROOT).as_posix() not in TABLES:  # a table is as long as its kinds
             too_long.append(f"{folder}: {len(files)} files at one level")
     assert too_long == []
 

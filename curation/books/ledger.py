@@ -45,12 +45,14 @@ class Counts:
     captions_out: int = 0
     drops: dict[str, int] = field(default_factory=dict)
     caption_drops: dict[str, int] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)  # what else the stage counts; not in the manifest
 
     def add(self, other: "Counts") -> None:
         """Adds the counts of another bucket."""
         for name in ("pairs_in", "pairs_out", "captions_in", "captions_added", "captions_out"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for mine, theirs in ((self.drops, other.drops), (self.caption_drops, other.caption_drops)):
+        for name in ("drops", "caption_drops", "others"):
+            mine, theirs = getattr(self, name), getattr(other, name)
             for reason, number in theirs.items():
                 mine[reason] = mine.get(reason, 0) + number
 
@@ -86,6 +88,7 @@ def apply(name: str, kind: str, pairs: pa.Table, verdicts: Verdicts) -> tuple[pa
     after = int(captions.counts(kept.column("captions")).sum())
     added = after + sum(caption_drops.values()) - before
     counts = Counts(name, kind, pairs.num_rows, kept.num_rows, before, added, after, drops, caption_drops)
+    counts.others = dict(verdicts.counts)
     if counts.faults():
         raise ValueError(f"the counts do not add up: {counts.faults()}")
     detail = _whole(verdicts.detail, pairs.num_rows, "detail") if verdicts.detail is not None else None

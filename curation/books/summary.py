@@ -1,6 +1,7 @@
 """summary.json: what the report shows of a curation job. Numbers reconcile: every pair ends in exactly one outcome."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,14 @@ def shown_rows(job: Job, tally: dict[str, Any]) -> Rows:
 
 
 def build(
-    job: Job, manifest: Manifest, tally: dict[str, Any], tops: frequencies.Tops, thumbs: Mapping[str, str | None]
+    job: Job,
+    manifest: Manifest,
+    tally: dict[str, Any],
+    tops: frequencies.Tops,
+    thumbs: Mapping[str, str | None],
+    others: Mapping[str, dict[str, int]] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The content of summary.json; `thumbs`: sha256 -> data URI."""
+    """The content of summary.json; `thumbs`: sha256 -> data URI; `others`: what stages count besides, by name."""
     for row in shown_rows(job, tally):
         row["thumb"] = thumbs.get(row.get("image_sha256") or "")
     groups = tally["groups"]
@@ -35,7 +41,7 @@ def build(
     for part in manifest.inputs:
         for name, number in part.counts.items():
             counts[name] = counts.get(name, 0) + number
-    stages = [stage.model_dump() for stage in manifest.stages]
+    stages = [stage.model_dump() | {"others": others.get(stage.name, {})} for stage in manifest.stages]
     return {
         "name": manifest.name,
         "job_digest": job.digest,
@@ -126,6 +132,7 @@ def stage_counts(counts: list[ledger.Counts]) -> list[dict[str, Any]]:
     for each in counts:
         plain = each.plain()
         added = plain.pop("captions_added")
+        plain.pop("others")
         plain["caption_drops"] = dict(sorted(plain["caption_drops"].items())) | ({"added": -added} if added else {})
         plain["drops"] = dict(sorted(plain["drops"].items()))
         found.append(plain)

@@ -10,8 +10,9 @@ import numpy as np
 _BISECTIONS = 64  # halvings of [0, largest count]: finer than a float64 of that size
 
 
-def keep_probability(owner: np.ndarray, counts: np.ndarray, num: int, t: float) -> np.ndarray:
-    """1 - prod(1 - t / max(count, t)) for each of `num` texts; `owner` (sorted, every text at least once) has `counts`.
+def keep_probability(owner: np.ndarray, counts: np.ndarray, num: int, t: float | np.ndarray) -> np.ndarray:
+    """1 - prod(1 - t / max(count, t)) for each of `num` texts; `owner` (sorted, every text at least once) has `counts`,
+    and where it is an array, `t`.
 
     A count of 0 marks a text without entries: probability 1.
     """
@@ -34,3 +35,15 @@ def threshold_t(owner: np.ndarray, counts: np.ndarray, draw: np.ndarray) -> np.n
         kept = draw < 1.0 - np.multiply.reduceat(1.0 - share, starts)
         high, low = np.where(kept, middle, high), np.where(kept, low, middle)
     return high
+
+
+def tail_share(counts: np.ndarray, t: float) -> float:
+    """The share of all mentions that fall on entries with fewer than t (MetaCLIP 2; Chuang et al., 2025)."""
+    total = counts.sum()
+    return float(counts[counts < t].sum() / total) if total else 0.0
+
+
+def t_of_share(counts: np.ndarray, share: float) -> float:
+    """The other way round: of the counts, in order, the first up to which the share of mentions is nearest to it."""
+    counts = np.sort(counts)
+    return float(counts[np.abs(np.cumsum(counts) / counts.sum() - share).argmin()])

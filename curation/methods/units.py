@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.methods.reasons import no_reasons, sift
+from curation.methods.reasons import count, no_reasons, sift
 from curation.stage import ANSWERS, IMAGE, Generate, Measure, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
@@ -37,8 +37,14 @@ def units_of(stage: Measure, pairs: pa.Table) -> pa.Table:
             values = whole(pairs.column(source))
             columns[name] = values if flat is None else values.take(flat.column(captions.ROW))
         else:
-            columns["captions"] = captions.column(pairs)
+            columns["captions"] = _caption_lists(pairs, stage.reads)
     return pa.table(columns)
+
+
+def _caption_lists(pairs: pa.Table, reads: Sequence[str]) -> pa.Array:
+    """The captions with the fields that are read alone: nothing else names what comes of them."""
+    fields = [name.removeprefix(_CAPTIONS) for name in reads if name.startswith(_CAPTIONS)]
+    return captions.implode(captions.explode(pairs).select([captions.ROW, *fields]), pairs.num_rows)
 
 
 def keys_of(stage: Measure, units: pa.Table, origins: Mapping[str, str]) -> pa.Array:
@@ -117,9 +123,8 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     first = np.zeros(len(code), bool)
     first[np.unique(code, return_index=True)[1]] = True
     stays = first | (order < flat.num_rows)
-    return Verdicts(
-        reason=no_reasons(pairs.num_rows), captions=captions.implode(both.filter(pa.array(stays)), pairs.num_rows)
-    )
+    left = captions.implode(both.filter(pa.array(stays)), pairs.num_rows)
+    return Verdicts(reason=no_reasons(pairs.num_rows), captions=left, counts=count(whole(rows.column(FAILED))))
 
 
 def _fitted(made: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -329,11 +329,11 @@ class _Driver:
         ]
         for call, note in self._do(calls, "writing books", "files"):
             notes[call.args[0]] = note
-        notes[SUMMARY] = book_tasks.emit_summary(job, self._summary(manifest))
+        notes[SUMMARY] = book_tasks.emit_summary(job, self._summary(manifest, stages))
         swap.publish(job, manifest, notes)
         return manifest
 
-    def _summary(self, manifest: Manifest) -> dict[str, Any]:
+    def _summary(self, manifest: Manifest, stages: list[ledger.Counts]) -> dict[str, Any]:
         job, whole = self.job, dict[str, Any]()
         groups, slots = tally.groups_of(job.buckets), frequencies.slots_for(manifest.stages[0].pairs_out)
         calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
@@ -351,7 +351,8 @@ class _Driver:
         thumbs: dict[str, str | None] = {}
         for _, made in self._do(calls, "thumbnails", "batches"):
             thumbs.update(made)
-        return summary.build(job, manifest, whole, tops, thumbs)
+        others = {each.name: each.others for each in stages if each.others}
+        return summary.build(job, manifest, whole, tops, thumbs, others)
 
 
 def _input(part: Part, counts: dict[str, int]) -> InputPart:

@@ -121,7 +121,9 @@ class _Run:
         stage, ctx = self.job.stage(at), self.job.context(at)
         with explained(f"stage {self.job.names[at]}, bucket {self.bucket}"):
             pairs = resolved(self.job, stage, self.pairs, self.bucket, at)
-            verdicts = inline(stage, pairs, ctx) if isinstance(stage, Measure) else _opened(stage, ctx)(pairs)
+            verdicts = (
+                inline(stage, pairs, self.pairs, ctx) if isinstance(stage, Measure) else _opened(stage, ctx)(pairs)
+            )
         self.apply(at, verdicts)
 
     def gate(self, probed: Verdicts | None) -> None:
@@ -142,8 +144,8 @@ def count_texts(pairs: pa.Table) -> pa.Table:
     return table.sort_by("text") if table.num_rows else table
 
 
-def inline(stage: Measure, pairs: pa.Table, ctx: Context) -> Verdicts:
-    """The columns of a Measure that is not kept; each distinct text once."""
+def inline(stage: Measure, pairs: pa.Table, bare: pa.Table, ctx: Context) -> Verdicts:
+    """The columns of a Measure that is not kept; each distinct text once. `bare`: pairs with keys for vectors."""
     units = units_of(stage, pairs)
     at = None
     if stage.unit == "text":
@@ -156,7 +158,7 @@ def inline(stage: Measure, pairs: pa.Table, ctx: Context) -> Verdicts:
         for start in range(0, units.num_rows, batch)
     ]
     rows = packs.concat(made, kept_schema(stage))
-    return attached(stage, pairs, rows if at is None else rows.take(at).combine_chunks())
+    return attached(stage, bare, rows if at is None else rows.take(at).combine_chunks())
 
 
 def _opened(stage: Any, ctx: Context) -> Callable[[pa.Table], Verdicts]:

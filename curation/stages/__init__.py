@@ -4,13 +4,21 @@ from curation.stages.balance import Balance
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_frequency import CaptionFrequency
 from curation.stages.caption_rules import CaptionRules
+from curation.stages.clip_image_vector import ClipImageVector
+from curation.stages.clip_score import ClipScore
+from curation.stages.clip_text_vector import ClipTextVector
 from curation.stages.concept_match import ConceptMatch
 from curation.stages.exact_duplicates import ExactDuplicates
+from curation.stages.generate import CallGenerator
 from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
+from curation.stages.kmeans import Kmeans
+from curation.stages.language import Language
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
+from curation.stages.threshold import Threshold
+from curation.stages.top_fraction import TopFraction
 
 STAGES = {
     "opt_out": OptOut,
@@ -24,4 +32,12 @@ STAGES = {
     "perceptual_duplicates": PerceptualDuplicates,
     "concept_match": ConceptMatch,
     "balance": Balance,
+    "clip_image_vector": ClipImageVector,
+    "clip_text_vector": ClipTextVector,
+    "clip_score": ClipScore,
+    "threshold": Threshold,
+    "top_fraction": TopFraction,
+    "kmeans": Kmeans,
+    "language": Language,
+    "generate": CallGenerator,
 }

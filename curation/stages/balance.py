@@ -1,6 +1,7 @@
 """Balances the concepts of a set: head concepts are thinned, tail concepts kept whole (MetaCLIP; Xu et al., 2023)."""
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.methods.balancing import keep_probability, threshold_t
+from curation.methods.balancing import keep_probability, t_of_share, tail_share, threshold_t
 from curation.methods.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
@@ -16,10 +17,21 @@ from curation.methods.selection import Search, bits_of, counted, narrowed, summe
 from curation.stage import Again, Context, Counted, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import explode, implode
+from pipeline.settings import Settings
 
 _COUNTS = pa.schema([("entry", pa.int64()), ("count", pa.int64())])
+_BY_LANGUAGE = _COUNTS.append(pa.field("language", pa.string()))
 _SEARCH = b"search"
+_APART = 2**32  # numbers of entries are below: those of one language, then those of the next
 UID = 32  # digits
+
+
+class PerLanguage(Settings):
+    """`column` of the captions holds their language (`language` adds `detected`), and t is that of `reference`;
+    of every other language it is the count up to which as large a share of its mentions falls on the tail."""
+
+    column: str = Field("detected", min_length=1)
+    reference: str = Field("en", min_length=1)
 
 
 class Balance(Reduce):
@@ -31,8 +43,10 @@ class Balance(Reduce):
                   and only it can stay (MetaCLIP 2, worldwide; Chuang et al., 2025). pair: once for the entries of all
                   its texts, which stay or go together: the more texts a pair has, the surer it stays
     t             texts wanted per entry; or
-    target_pairs  pairs wanted: exactly so many are kept, those that the smallest t lets in (ties by uid), each with the
+    target_pairs  pairs wanted: exactly so many are kept, those that the smallest t lets in (ties by uid), each with
                   texts that this t keeps. Larger targets only add
+    per_language  counts entries in every language apart, with a t for each (MetaCLIP 2); not with target_pairs. Where
+                  no text of the reference mentions anything, its t serves all
     unmatched     texts (of unit pair: pairs) that mention no entry: drop, MetaCLIP's filter of noise, or keep, as if
                   they mentioned a rare one (a pair that keeps one counts towards target_pairs)
 
@@ -41,7 +55,6 @@ class Balance(Reduce):
     """
 
     kind: Literal["balance"] = "balance"
-    reads: ClassVar[tuple[str, ...]] = ("captions.text", "captions.concepts")
     version: ClassVar[int] = 2
     after_first: ClassVar[tuple[str, ...]] = ("unit", "t", "target_pairs", "unmatched")
 
@@ -49,19 +62,26 @@ class Balance(Reduce):
     t: float | None = Field(None, gt=0)
     target_pairs: int | None = Field(None, ge=1)
     unmatched: Literal["drop", "keep"] = "drop"
+    per_language: PerLanguage | None = None
 
     @model_validator(mode="after")
     def _one_aim(self) -> "Balance":
         if (self.t is None) == (self.target_pairs is None):
             raise ValueError("give either t or target_pairs")
+        if self.per_language and self.t is None:
+            raise ValueError("per_language takes t, that of the reference")
         return self
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        more = (f"captions.{self.per_language.column}",) if self.per_language else ()
+        return ("captions.text", "captions.concepts", *more)
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         """First the texts that mention each entry; for target_pairs then the pairs by the t that lets them in."""
-        said = mentions(pairs)
         if state is None:
-            entry, total = entry_totals(said)
-            return pa.table([entry, total], schema=_COUNTS)
+            return self._totals(pairs)
+        said = mentions(pairs)
         lots = self._lots(said, pairs, ctx.seed)
         row, needed = self._entered(lots, state)
         return counted(bits_of(needed), whole(pairs.column("uid")).take(pa.array(row)), _search_of(state))
@@ -69,16 +89,19 @@ class Balance(Reduce):
     def merge(self, partials: list[pa.Table]) -> pa.Table:
         if "key" in partials[0].column_names:
             return summed(partials)
-        both = pa.concat_tables(partials).group_by("entry", use_threads=False).aggregate([("count", "sum")])
-        both = both.sort_by("entry")
-        return pa.table([both["entry"], both["count_sum"]], schema=_COUNTS)
+        schema = _BY_LANGUAGE if self.per_language else _COUNTS
+        by = [name for name in ("language", "entry") if name in schema.names]
+        both = pa.concat_tables(partials).group_by(by, use_threads=False).aggregate([("count", "sum")])
+        both = both.sort_by([(name, "ascending") for name in by]).rename_columns([*by, "count"])
+        return both.select(schema.names).cast(schema)
 
     def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         """entry (rising), count, and in every row the t and the uid of the last pair that t lets in. The first row is
         that of no entry, so that the cut is told even where nothing matches."""
         if state is None:
-            none = pa.table([[NONE], [0]], schema=_COUNTS)
-            counts = pa.concat_tables([none, partial])
+            if self.per_language is not None:
+                return self._told_by_language(partial)
+            counts = pa.concat_tables([_no_entry(), partial])
             if self.target_pairs is None:
                 return _told(counts, self.t or 0.0, "")
             return Again(_searching(counts, Search(rank=self.target_pairs)))
@@ -97,7 +120,7 @@ class Balance(Reduce):
         return row, np.minimum.reduceat(needed, first) if len(row) else needed
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
-        said = mentions(pairs)
+        said = self._said(pairs, _languages(state))
         lots = self._lots(said, pairs, ctx.seed)
         lost = self._lost(lots, whole(pairs.column("uid")), state)
         drew, stays = np.zeros(pairs.num_rows, bool), np.zeros(pairs.num_rows, bool)
@@ -112,14 +135,60 @@ class Balance(Reduce):
 
     def counted(self, state: pa.Table) -> Counted:
         entry, count, t = (state.column(name).to_numpy() for name in ("entry", "count", "t"))
-        return Counted(entry[entry >= 0], count[entry >= 0], float(t[0]))
+        label, at = np.unique(entry[1:], return_inverse=True)
+        return Counted(label, np.bincount(at, count[1:], len(label)).astype(np.int64), float(t[0]))
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         if state is None or self.target_pairs is None:
-            return []
+            return self._language_sections(state)
         t = state.column("t")[0].as_py()
         reached = "all that there are" if np.isinf(t) else f"t came to {t:,.4g}"
         return [Section("Balanced to a size", f"{self.target_pairs:,} pairs were wanted: {reached}.")]
+
+    def _said(self, pairs: pa.Table, languages: Sequence[str]) -> Mentions:
+        """The mentions; an entry has another number in each language."""
+        said = mentions(pairs)
+        if self.per_language is None:
+            return said
+        number = pc.index_in(self._language_of(pairs, said), pa.array(languages, pa.string()))
+        of_text = pc.fill_null(number, 0).to_numpy().astype(np.int64)
+        return said._replace(entry=said.entry + of_text[said.owner] * _APART)
+
+    def _language_of(self, pairs: pa.Table, said: Mentions) -> pa.Array:
+        """Of each text; "" where it is not known."""
+        assert self.per_language is not None
+        first = np.unique(said.text_of, return_index=True)[1]
+        return pc.fill_null(whole(explode(pairs).column(self.per_language.column)), "").take(pa.array(first))
+
+    def _totals(self, pairs: pa.Table) -> pa.Table:
+        """Texts that mention each entry, in every language apart."""
+        if self.per_language is None:
+            return pa.table(list(entry_totals(mentions(pairs))), schema=_COUNTS)
+        languages = sorted(pc.unique(self._language_of(pairs, mentions(pairs))).to_pylist())
+        entry, total = entry_totals(self._said(pairs, languages))
+        names = [languages[at] for at in (entry // _APART).tolist()]
+        return pa.table([entry % _APART, total, names], schema=_BY_LANGUAGE)
+
+    def _told_by_language(self, counts: pa.Table) -> pa.Table:
+        """The state, with the t of each row's language."""
+        assert self.per_language is not None and self.t is not None
+        number, t = counts.column("count").to_numpy(), np.full(counts.num_rows, self.t)
+        of = {name: pc.equal(counts.column("language"), name).to_numpy() for name in _languages(counts)}
+        reference = of.pop(self.per_language.reference, None)
+        if reference is not None:
+            share = tail_share(number[reference], self.t)
+            for rows in of.values():
+                t[rows] = t_of_share(number[rows], share)
+        told = _told(pa.concat_tables([_no_entry(), counts], promote_options="default"), self.t, "")
+        told = told.append_column("language", pa.concat_arrays([pa.nulls(1, pa.string()), whole(counts["language"])]))
+        return told.set_column(told.schema.get_field_index("t"), "t", pa.array(np.concatenate([[self.t], t])))
+
+    def _language_sections(self, state: pa.Table | None) -> list[Section]:
+        if state is None or self.per_language is None:
+            return []
+        by = state.slice(1).group_by("language").aggregate([("t", "min"), ("count", "sum"), ("entry", "count")])
+        rows = tuple(tuple(row.values()) for row in by.sort_by([("count_sum", "descending")]).slice(0, 20).to_pylist())
+        return [Section("Balanced by language", "", ("language", "t", "mentions", "entries"), rows)]
 
     def _lots(self, said: Mentions, pairs: pa.Table, seed: int) -> Lots:
         uids = pairs.column("uid").to_pylist()
@@ -128,9 +197,10 @@ class Balance(Reduce):
     def _lost(self, lots: Lots, uids: pa.Array, state: pa.Table) -> np.ndarray:
         """Whether each lot loses, bool [lot]."""
         counts = _counts_of(lots.entry, state)
-        t, last = state.column("t")[0].as_py(), state.column("last_uid")[0].as_py()
         if self.target_pairs is None:
-            return lots.draw >= keep_probability(lots.owner, counts, len(lots.row), t)
+            each_t = _looked_up(lots.entry, state, "t") if self.per_language else state.column("t")[0].as_py()
+            return lots.draw >= keep_probability(lots.owner, counts, len(lots.row), each_t)
+        t, last = state.column("t")[0].as_py(), state.column("last_uid")[0].as_py()
         needed = threshold_t(lots.owner, counts, lots.draw)
         later = pc.greater(uids, last).to_numpy(zero_copy_only=False)[lots.row]
         return (needed > t) | ((needed == t) & later)
@@ -149,9 +219,27 @@ class Balance(Reduce):
 
 def _counts_of(entries: np.ndarray, table: pa.Table) -> np.ndarray:
     """The count of each entry by a table whose column `entry` rises, float64; 0 where it has none."""
-    known, count = table.column("entry").to_numpy(), table.column("count").to_numpy()
+    return _looked_up(entries, table, "count")
+
+
+def _looked_up(entries: np.ndarray, table: pa.Table, name: str) -> np.ndarray:
+    known, values = table.column("entry").to_numpy(), table.column(name).to_numpy()
+    if "language" in table.column_names:
+        number = pc.index_in(table.column("language"), pa.array(_languages(table), pa.string()))
+        known = known + pc.fill_null(number, 0).to_numpy().astype(np.int64) * _APART
     at = np.minimum(np.searchsorted(known, entries), len(known) - 1)
-    return np.where(known[at] == entries, count[at], 0).astype(np.float64)
+    return np.where(known[at] == entries, values[at], 0).astype(np.float64)
+
+
+def _languages(state: pa.Table) -> list[str]:
+    """Of a state, in order: all that some text which mentions an entry has."""
+    if "language" not in state.column_names:
+        return []
+    return sorted(pc.unique(pc.drop_null(state.column("language"))).to_pylist())
+
+
+def _no_entry() -> pa.Table:
+    return pa.table([[NONE], [0]], schema=_COUNTS)
 
 
 def _told(counts: pa.Table, t: float, last: str) -> pa.Table:

@@ -41,6 +41,7 @@ Round = tuple[str, int, int, bool]  # step, round of it, packs of results, wheth
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
+    pairs = resolved(job, _stage(job, here), pairs, bucket)
     notes = _notes(job, here, bucket, pairs, Told(_stage(job, here).steps[0]))
     return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here))}, {"notes": notes.num_rows}
 

@@ -28,6 +28,7 @@ ASKED = ".closing.parquet"
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
+    pairs = resolved(job, _stage(job, here), pairs, bucket)
     partial = _stage(job, here).map(pairs, None, job.context(_at(here)))
     return {ASKED: _publish(job.file(here, bucket, ASKED), partial)}, {}
 

@@ -1,0 +1,53 @@
+"""Bounds on any column of numbers."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, model_validator
+
+from curation.methods.reasons import mark, sift
+from curation.methods.scores import CAPTIONS, check_number, numbers
+from curation.stage import Context, Rule, Stage, Verdicts
+from curation.table.captions import explode
+
+
+class Threshold(Rule):
+    """Keeps what lies in [min, max]. Of a column of the captions (captions.score) captions go, a pair with its last.
+
+    no_value  what has no number (null or NaN): drop or keep
+
+    Reasons: below, above, no_value; detail: the column.
+    """
+
+    kind: Literal["threshold"] = "threshold"
+    version: ClassVar[int] = 1
+
+    column: str = Field(min_length=1)
+    min: float | None = None
+    max: float | None = None
+    no_value: Literal["drop", "keep"] = "drop"
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "Threshold":
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max, or both")
+        return self
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.column,)
+
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        check_number(self.column, where, before)
+
+    def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
+        values = numbers(pairs, self.column)
+        low, high = (np.inf * sign if bound is None else bound for bound, sign in ((self.min, -1), (self.max, 1)))
+        missing = np.isnan(values) & (self.no_value == "drop")
+        reasons = mark([("no_value", missing), ("below", values < low), ("above", values > high)], len(values))
+        details = pa.array([self.column] * len(values), pa.string())
+        if self.column.startswith(CAPTIONS):
+            return sift(explode(pairs), reasons, pairs.num_rows, details)
+        return Verdicts(reason=reasons, detail=details)

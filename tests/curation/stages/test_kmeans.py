@@ -1,0 +1,73 @@
+"""k-means as plain numpy in whole numbers has it, the same clusters on any cut."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curation.methods.clip_model import as_column
+from curation.stages.kmeans import Kmeans
+from pipeline.draws import keyed_uniform
+from tests.helpers.pairs import pair, pairs_of, run_global
+
+ONE = 2**24
+
+
+def clustered(num: int = 300, width: int = 8, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(6, width))
+    vectors = (centres[rng.integers(0, 6, num)] + 0.3 * rng.normal(size=(num, width))).astype(np.float16)
+    pairs = pairs_of(*[pair(f"p{i}") for i in range(num)])
+    return pairs.append_column("image_vector", as_column(vectors, width))
+
+
+def unit(values) -> np.ndarray:
+    """int64 in units of 2^-24."""
+    values = np.asarray(values, np.float64)
+    return np.rint(values / np.sqrt((values**2).sum(axis=1, keepdims=True)) * ONE).astype(np.int64)
+
+
+def oracle(pairs: pa.Table, k: int, rounds: int, share: float = 1.0) -> tuple[list[int], list[float]]:
+    uids = pairs.column("uid").to_pylist()
+    vectors = unit(pairs.column("image_vector").to_pylist())
+    draws = [keyed_uniform(0, "kmeans", uid) for uid in uids]
+    used = [i for i in range(len(uids)) if draws[i] < share]
+    centres = vectors[sorted(used, key=lambda i: draws[i])[:k]]
+    exact = vectors.astype(object)  # Python's whole numbers: nothing rounds
+    for _ in range(rounds):
+        number = (exact @ centres.astype(object).T).argmax(axis=1)
+        sums = [vectors[[i for i in used if number[i] == c]].sum(axis=0) for c in range(len(centres))]
+        centres = np.stack([unit([s])[0] if np.any(s) else old for s, old in zip(sums, centres, strict=True)])
+    likeness = exact @ centres.astype(object).T
+    number = likeness.argmax(axis=1)
+    return number.tolist(), [1 - float(likeness[i][n]) / ONE**2 for i, n in enumerate(number)]
+
+
+@pytest.mark.parametrize(("k", "rounds", "share"), [(1, 1, 1.0), (6, 3, 1.0), (12, 8, 0.4), (40, 5, 1.0)])
+def test_clusters_are_those_of_plain_numbers(k, rounds, share):
+    pairs = clustered()
+    columns = run_global(Kmeans(k=k, rounds=rounds, share=share), pairs, 0, 4).columns
+    number, distance = oracle(pairs, k, rounds, share)
+    assert columns.column("cluster").to_pylist() == number
+    assert np.abs(columns.column("cluster_distance").to_numpy() - distance).max() < 1e-6
+
+
+@pytest.mark.parametrize("buckets", [2, 3, 17])
+def test_the_cut_changes_no_bit(buckets):
+    pairs = clustered(400, 16, 1)
+    stage = Kmeans(k=9, rounds=10)
+    assert run_global(stage, pairs, 0, 1).columns.equals(run_global(stage, pairs, 0, buckets).columns)
+
+
+def test_it_ends_when_no_centre_moves():
+    pairs = clustered(60)
+    columns = run_global(Kmeans(k=3, rounds=60), pairs).columns
+    assert columns.equals(run_global(Kmeans(k=3, rounds=1000), pairs).columns)
+
+
+def test_pairs_without_a_vector_have_no_cluster():
+    pairs = clustered(10)
+    column = pa.array([None, *pairs.column("image_vector").to_pylist()[1:]], pairs.schema.field("image_vector").type)
+    pairs = pairs.set_column(pairs.schema.get_field_index("image_vector"), "image_vector", column)
+    for table in (pairs, pairs.slice(0, 1), pairs.slice(0, 0)):
+        found = run_global(Kmeans(k=3), table).columns.column("cluster").to_pylist()
+        assert found[:1] == [None][: len(table)] and None not in found[1:]
