@@ -4,7 +4,7 @@
     ingest   4 P                                          the inputs
     cut              P       P                            a few KB each: the samples of uids in the states of parts
     runs     3 R     2 P     2 P + row groups of parts    tables of parts, and their ends (64 KiB) a second time
-    joined   2 B     2 R B   up to 4 R B                  runs, and 48 bytes of entries a slot
+    joined   2 B     2 R B   up to 4 R B                  runs, and 64 bytes of entries a slot
 
 P parts are merged into R runs of at most 256 parts and cut into B buckets; each has two tables. Of 90,000 parts and
 65,536 buckets 352 runs are made, and a bucket opens 704 files to be joined, where it would open 180,000 tables of
@@ -15,7 +15,7 @@ States that only say that something is done (one a part, run and bucket) are lef
 from dataclasses import dataclass
 
 TABLES = 2
-_ENTRY, _HEAD = 24, 16  # bytes of a pack: of each slot, and before them
+_ENTRY, _HEAD = 32, 16  # bytes of a pack: of each slot, and before them
 _FOOTER = 64 << 10  # bytes that are read of a parquet file before anything else, from its end
 
 

@@ -3,10 +3,11 @@
 What one task has for each of many others goes into one file, so an exchange between S tasks and T tasks is S files and
 at most 2 S T reads, however small the tables (a parquet footer of 65,536 row groups alone is some 100 MB).
 
-    magic 8 | slots u64 | slots + 1 entries of (offset u64, raw bytes u64, blake2b-64 of the stored bytes) | blobs
+    magic 8 | slots u64 | slots + 1 entries of (offset, raw bytes, blake2b-64 of the stored bytes, check), u64 each | blobs
 
-A blob is an Arrow stream, compressed as a whole; an empty table is no blob, so absent slots cost 24 bytes. The first
-read is of entries, the second of blobs that lie side by side. Little-endian.
+A blob is an Arrow stream, compressed as a whole; an empty table is no blob, so absent slots cost 32 bytes. The first
+read is of entries, the second of blobs that lie side by side. The check of an entry is of its own values and its
+place: damage to it is no empty slot. Little-endian.
 """
 
 import hashlib
@@ -17,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
+from pipeline.draws import mixed
 from pipeline.errors import DataError
 
 _MAGIC = b"CMPACK01"
 _HEAD = struct.Struct("<8sQ")
-_ENTRY = np.dtype([("offset", "<u8"), ("raw", "<u8"), ("hash", "<u8")])
+_ENTRY = np.dtype([("offset", "<u8"), ("raw", "<u8"), ("hash", "<u8"), ("check", "<u8")])
 _CODEC = "zstd"
 MERGED_BYTES = 32 << 20
 """Stored bytes that a task holds while it merges packs: some five times as much when they are unpacked."""
@@ -38,11 +40,12 @@ def publish_pack(url: str, tables: Iterable[pa.Table], slots: int) -> storage.No
             number = -1
             for number, table in enumerate(tables):
                 stored, raw = _blob(table)
-                entries[number] = at, raw, hash_of(stored)
+                entries[number] = at, raw, hash_of(stored), 0
                 at += file.write(stored)
             if number + 1 != slots:
                 raise ValueError(f"{number + 1} tables for {slots} slots")
-            entries[slots] = at, 0, 0
+            entries[slots] = at, 0, 0, 0
+            entries["check"] = _checks(entries, 0)
             file.seek(0)
             file.write(_HEAD.pack(_MAGIC, slots) + entries.tobytes())
         return storage.note_of(path)
@@ -67,7 +70,7 @@ def read_slots(url: str, first: int, stop: int) -> list[tuple[int, pa.Table]]:
     reader = storage.RangeReader(url)
     start = _HEAD.size + first * _ENTRY.itemsize
     entries = np.frombuffer(reader.read(start, start + (stop - first + 1) * _ENTRY.itemsize), _ENTRY)
-    if len(entries) != stop - first + 1 or np.any(np.diff(entries["offset"].astype(np.int64)) < 0):
+    if np.any(entries["check"] != _checks(entries, first)):
         raise _damaged(url)
     low, high = int(entries["offset"][0]), int(entries["offset"][-1])
     data = reader.read(low, high) if high > low else b""
@@ -120,6 +123,14 @@ def _blob(table: pa.Table) -> tuple[bytes, int]:
 def hash_of(stored: bytes | pa.Buffer) -> int:
     """blake2b-64."""
     return int.from_bytes(hashlib.blake2b(stored, digest_size=8).digest(), "little")
+
+
+def _checks(entries: np.ndarray, first: int) -> np.ndarray:
+    """uint64 of each entry, the first of which is that of slot `first`."""
+    found = mixed(np.arange(first, first + len(entries), dtype=np.uint64) ^ np.uint64(0xC11B))
+    for name in ("offset", "raw", "hash"):
+        found = mixed(found ^ entries[name])
+    return found
 
 
 def _damaged(url: str, slot: int | None = None) -> DataError:

@@ -32,6 +32,27 @@ def test_equal_tables_make_equal_bytes_and_the_note_is_of_them(tmp_path):
     assert notes[0] == notes[1] and notes[0]["bytes"] == (tmp_path / "a").stat().st_size
 
 
+@given(st.integers(0, 15 + 32 * 4), st.integers(0, 7))
+def test_no_damage_to_the_entries_reads_as_an_empty_slot(tmp_path_factory, at, bit):
+    path = tmp_path_factory.mktemp("packs") / "a.pack"
+    packs.publish_pack(str(path), [table_of([1, 2]), table_of([]), table_of([3])], 3)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+    if at < 16:  # the head is read by nobody who knows the slots
+        assert len(packs.read_pack(str(path), 0, 3)) == 2
+        return
+    with pytest.raises(DataError, match=r"a\.pack"):
+        packs.read_pack(str(path), 0, 3)
+
+
+def test_a_file_of_something_else_is_no_empty_pack(tmp_path):
+    for content in (b"[" * 50_000, bytes(50_000), b""):
+        (tmp_path / "a.pack").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.pack"):
+            packs.read_pack(str(tmp_path / "a.pack"), 0, 2)
+
+
 def test_a_lost_table_is_no_empty_slot(tmp_path):
     with pytest.raises(ValueError, match="1 tables for 2 slots"):
         packs.publish_pack(str(tmp_path / "a"), [table_of([1])], 2)
