@@ -85,9 +85,7 @@ def _asks(job: Job) -> list[tuple[str, float, float]]:
         asks = job.placement(stage)
         found.setdefault((asks.cpus, asks.gpus), f"curate.placement.{stage.kind}")
     for segment in job.segments:  # stages that share a task: the most that one asks for
-        used = [
-            job.settings.stages[at].kind for at in (segment.opener, *segment.rows, segment.closer) if at is not None
-        ]
+        used = [job.stage(at).kind for at in segment.rows]  # what ends it asks in tasks of its own
         kinds = [kind for kind in dict.fromkeys(used) if kind in job.settings.placement]
         found.setdefault((segment.cpus, segment.gpus), " and ".join(f"curate.placement.{kind}" for kind in kinds))
     return [(where, cpus, gpus) for (cpus, gpus), where in found.items()]
