@@ -26,9 +26,9 @@ def weights(table: pa.Table) -> list[int]:
 
 
 def test_what_one_cut_kept_another_finds_and_each_key_once(tmp_path):
-    kept(tmp_path, 4).publish(rows(range(0, 60)))
+    kept(tmp_path, 4).publish(rows(range(60)))
     kept(tmp_path, 1).publish(rows(range(40, 90)))
-    kept(tmp_path, 16).publish(rows(range(0, 10)))
+    kept(tmp_path, 16).publish(rows(range(10)))
     for slots in (1, 2, 4, 16, 64):
         columns = kept(tmp_path, slots)
         assert weights(columns.read(0, slots)) == list(range(90))

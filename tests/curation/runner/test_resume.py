@@ -103,7 +103,7 @@ def test_pairs_that_are_gone_from_a_segment_half_done_are_made_again(reference, 
     assert small_crawl.outcome(tmp_path / "out") == reference
 
 
-# A pack's entries have no hash of their own: these bytes read as one whose slots are all empty (curation/table/packs.py).
+# Entries of a pack have no hash: these bytes read as one whose slots are all empty (curation/table/packs.py).
 UNSEEN = pytest.mark.xfail(strict=True, reason="a pack with damaged entries reads as empty, without a word")
 
 
