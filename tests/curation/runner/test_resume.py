@@ -18,8 +18,8 @@ from tests.helpers import small_crawl
 # Where a run is cut off, and before which call of that function.
 CUTS = [
     (tasks, "ingest", 1), (tasks, "segment", 1), (measuring, "claim", 0), (shares, "share", 0),
-    (measuring, "answer", 0), (grouping, "settle", 1), (grouping, "settle", 2), (reducing, "finish", 0), (tasks, "segment", 5),
-    (shards, "emit_shard", 1), (book_tasks, "publish_book", 0),
+    (measuring, "answer", 0), (grouping, "settle", 1), (grouping, "settle", 2), (reducing, "finish", 0),
+    (tasks, "segment", 5), (shards, "emit_shard", 1), (book_tasks, "publish_book", 0),
     (swap, "_swap", 0),
 ]  # fmt: skip
 JUNK = [b"", b"{", b"null", b"[" * 50_000, b"\xff\xfe\x00", b'{"files": {}, "check": "0"}', b'{"counts": 3}']
