@@ -106,9 +106,7 @@ def _asks(job: Job) -> list[tuple[str, _Resources]]:
     for stage in job.settings.stages:
         noted(f"curate.placement.{stage.kind}", job.placement(stage))
     for segment in job.segments:  # stages that share a task: the most that one asks for
-        used = [
-            job.settings.stages[at].kind for at in (segment.opener, *segment.rows, segment.closer) if at is not None
-        ]
+        used = [job.stage(at).kind for at in segment.rows]  # what ends it asks in tasks of its own
         kinds = [kind for kind in dict.fromkeys(used) if kind in job.settings.placement]
         noted(" and ".join(f"curate.placement.{kind}" for kind in kinds), segment)
     return list(found.values())

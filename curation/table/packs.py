@@ -3,7 +3,7 @@
 What one task has for each of many others goes into one file, so an exchange between S tasks and T tasks is S files and
 at most 2 S T reads, however small the tables (a parquet footer of 65,536 row groups alone is some 100 MB).
 
-    magic 8 | slots u64 | slots + 1 entries of (offset, raw bytes, blake2b-64 of the stored bytes, check), u64 each | blobs
+    magic 8 | slots u64 | slots + 1 entries of (offset, raw bytes, blake2b-64 of the stored, check), u64 each | blobs
 
 A blob is an Arrow stream, compressed as a whole; an empty table is no blob, so absent slots cost 32 bytes. The first
 read is of entries, the second of blobs that lie side by side. The check of an entry is of its own values and its

@@ -1,126 +1,71 @@
-"""Measured once: what is known is never computed again, whoever computed it and however the run ended."""
+"""Kept by what was measured: each key is found once, by any cut, in however many files it lies."""
 
-from typing import ClassVar, Literal
+import logging
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from curation.pool import columns
-from curation.pool.columns import ColumnCache, measure_images, measure_texts
-from curation.pool.store import ImageReader, PoolSink
-from curation.stage import ImageMeasure, Rule, TextMeasure, check_stages, names_of
-from curation.table import schemas
-from pipeline.errors import RecipeError
-from tests.curation.books.test_summary import pairs_of
-from tests.helpers.small_crawl import picture
+from curation.pool import columns as module
+from curation.pool.columns import Columns
+
+SCHEMA = pa.schema([("key", pa.string()), ("weight", pa.int64()), ("reason", pa.string())])
 
 
-class Weigh(ImageMeasure):
-    kind: Literal["weigh"] = "weigh"
-    adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("weight", pa.int64()),)
+def kept(folder, slots: int = 4) -> Columns:
+    return Columns(str(folder), "digest", SCHEMA, slots)
 
 
-class Length(TextMeasure):
-    kind: Literal["length"] = "length"
-    adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("length", pa.int64()),)
+def rows(numbers) -> pa.Table:
+    keys = [f"{n * 2654435761 % 2**32:08x}{n:024x}" for n in numbers]
+    return pa.table([keys, list(numbers), [None if n % 2 else "even" for n in numbers]], schema=SCHEMA)
 
 
-class Long(Rule):
-    kind: Literal["long"] = "long"
-    reads: ClassVar[tuple[str, ...]] = ("captions.length",)
+def weights(table: pa.Table) -> list[int]:
+    assert table.column("key").to_pylist() == sorted(set(table.column("key").to_pylist()))
+    return sorted(table.column("weight").to_pylist())
 
 
-@pytest.fixture
-def pairs(tmp_path):
-    """Six pairs, two of which have the same bytes."""
-    with PoolSink(str(tmp_path), "p") as sink:
-        for number in (0, 1, 2, 3, 4, 0):
-            sink.image(url=f"http://x.test/{number}{sink._end}", body=picture(number))
-        sink.finish({})
-    images = pq.read_table(tmp_path / "parts" / "p" / "images.parquet")
-    table = pairs_of(*[["a", "bb"], ["a"], [], ["ccc"], ["bb"], ["a"]])
-    for name in ("sha256", "part", "offset", "size"):
-        at = table.schema.get_field_index(f"image_{name}")
-        table = table.set_column(at, f"image_{name}", images.column(name))
-    return table
+def test_what_one_cut_kept_another_finds_and_each_key_once(tmp_path):
+    kept(tmp_path, 4).publish(rows(range(60)))
+    kept(tmp_path, 1).publish(rows(range(40, 90)))
+    kept(tmp_path, 16).publish(rows(range(10)))
+    for slots in (1, 2, 4, 16, 64):
+        columns = kept(tmp_path, slots)
+        assert weights(columns.read(0, slots)) == list(range(90))
+        found = [columns.read(slot, slot + 1) for slot in range(slots)]
+        assert weights(pa.concat_tables(found)) == list(range(90))
+        for slot, table in enumerate(found):
+            assert all(int(key[:8], 16) * slots >> 32 == slot for key in table.column("key").to_pylist())
 
 
-def weighed(pool, pairs, seen, low="00000000", high="g", batch=2, fail_after=None):
-    def function(bodies):
-        if fail_after is not None and len(seen) >= fail_after:
-            raise RuntimeError("killed")
-        seen.extend(bodies)
-        reasons = [None if len(body) % 2 else "even" for body in bodies]
-        return pa.table({"weight": [len(body) for body in bodies], "reason": pa.array(reasons, pa.string())})
-
-    cache = ColumnCache(str(pool), "digest", low, high, Weigh().adds)
-    return measure_images(pairs, Weigh(), lambda: function, cache, ImageReader(str(pool)), batch)
-
-
-def test_equal_bytes_are_measured_once_and_a_second_run_measures_none(tmp_path, pairs):
-    seen, again = [], []
-    told = weighed(tmp_path, pairs, seen)
-    table, reason = told.columns, told.reason
-    assert len(seen) == 5
-    assert table.column("weight").to_pylist() == pairs.column("image_size").to_pylist()
-    assert reason.to_pylist() == [None if size % 2 else "even" for size in pairs.column("image_size").to_pylist()]
-    assert weighed(tmp_path, pairs, again).columns.equals(table) and again == []
+def test_merged_files_hold_what_they_held_and_only_they_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    columns = kept(tmp_path)
+    for start in (0, 10, 20, 30, 40):
+        columns.publish(rows(range(start, start + 15)))
+    groups = list(columns.to_merge())
+    assert sorted(name for group in groups for name in group) == sorted(columns.files())
+    before = columns.read(0, 4)
+    for group in groups:
+        columns.merge(group)
+    assert len(columns.files()) == 3 and columns.read(0, 4).equals(before)
 
 
-def test_other_buckets_find_it_and_new_pairs_are_all_that_is_measured(tmp_path, pairs):
-    first, rest = [], []
-    weighed(tmp_path, pairs.slice(0, 2), first, "00000000", "80000000")
-    weighed(tmp_path, pairs, rest)
-    assert len(first) + len(rest) == 5
-
-
-def test_death_half_way_loses_only_what_was_not_yet_kept(tmp_path, pairs, monkeypatch):
-    monkeypatch.setattr(columns, "_KEEP_EVERY_S", -1.0)
-    seen, rest = [], []
-    with pytest.raises(RuntimeError, match="killed"):
-        weighed(tmp_path, pairs, seen, batch=2, fail_after=4)
-    weighed(tmp_path, pairs, rest)
-    assert (len(seen), len(rest)) == (4, 1)
-
-
-def test_texts_are_measured_once_each_and_land_in_their_captions(tmp_path, pairs):
-    seen = []
-
-    def function(texts):
-        seen.extend(texts)
-        return pa.table({"length": [len(text) for text in texts]})
-
+@pytest.mark.parametrize("how", ["flipped", "cut", "empty"])
+def test_a_damaged_file_is_removed_with_one_warning_and_the_others_serve(tmp_path, caplog, how):
+    caplog.set_level(logging.WARNING, "clipmill")
+    columns = kept(tmp_path)
+    bad = tmp_path / "columns" / "digest" / columns.publish(rows(range(30)))
+    columns.publish(rows(range(30, 40)))
+    data = bytearray(bad.read_bytes())
+    data[len(data) // 2] ^= 1
+    bad.write_bytes({"flipped": bytes(data), "cut": bytes(data[: len(data) // 2]), "empty": b""}[how])
     for _ in range(2):
-        cache = ColumnCache(str(tmp_path), "texts", "0", "g", Length().adds)
-        told = measure_texts(pairs, Length(), lambda: function, cache, None)
-    assert sorted(seen) == ["a", "bb", "ccc"]
-    found = [[(c["text"], c["length"]) for c in some] for some in told.captions.to_pylist()]
-    assert told.reason.null_count == 6
-    assert found == [[("a", 1), ("bb", 2)], [("a", 1)], [], [("ccc", 3)], [("bb", 2)], [("a", 1)]]
+        found = [columns.read(slot, slot + 1) for slot in range(4)]
+        assert set(weights(pa.concat_tables(found))) >= set(range(30, 40))
+    assert not bad.exists() and weights(columns.read(0, 4)) == list(range(30, 40))
+    assert sum("measured again" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_a_stage_that_breaks_its_promise_is_told(tmp_path, pairs):
-    cache = ColumnCache(str(tmp_path), "texts", "0", "g", Length().adds)
-    with pytest.raises(ValueError, match="length measured 1 rows for 3 inputs"):
-        measure_texts(pairs, Length(), lambda: lambda texts: pa.table({"length": [1]}), cache, None)
-    with pytest.raises(ValueError, match="length measured no column 'length'; found size"):
-        measure_texts(pairs, Length(), lambda: lambda texts: pa.table({"size": [1, 2, 3]}), cache, None)
-
-
-def test_stages_in_the_wrong_order_are_found_before_any_work():
-    check_stages([Length(), Long()])
-    said = r"curate.stages.0 \(long\): reads the column `captions.length`(.|\n)*put `length` before"
-    with pytest.raises(RecipeError, match=said):
-        check_stages([Long(), Length()], [Length, Long])
-    with pytest.raises(RecipeError, match=r"stages.1 \(length\): adds the column `captions.length`, which exists"):
-        check_stages([Length(), Length()])
-    assert names_of([Length(), Long(), Length()]) == ["length", "long", "length-2"]
-
-
-def test_every_column_of_the_join_may_be_read():
-    class All(Rule):
-        kind: Literal["all"] = "all"
-        reads: ClassVar[tuple[str, ...]] = tuple(schemas.PAIRS.names)
-
-    check_stages([All()])
+def test_nothing_kept_is_an_empty_table(tmp_path):
+    assert kept(tmp_path).read(0, 4).equals(SCHEMA.empty_table()) and kept(tmp_path).files() == []

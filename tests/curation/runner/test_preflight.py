@@ -216,10 +216,13 @@ def test_cpus_and_gpus_must_be_on_one_node(tmp_path):
 
 
 def test_stages_that_share_a_task_must_fit_together(tmp_path):
-    stages = [{"kind": kind} for kind in ("exact_duplicates", "image_decode", "image_size")]
-    asks = {"image_decode": {"cpus": 4}, "exact_duplicates": {"gpus": 1}, "image_size": {"cpus": 4}}
-    with pytest.raises(RecipeError, match=r"curate.placement.exact_duplicates and curate.placement.image_decode.*: a"):
+    """Stages of one task ask for the same; those that differ never share one, so that each finds its node."""
+    stages = [{"kind": kind} for kind in ("image_decode", "image_size", "caption_clean")]
+    asks = {"image_size": {"cpus": 64}, "caption_clean": {"cpus": 64}}
+    with pytest.raises(RecipeError, match=r"curate.placement.image_size: a task asks for 64 CPUs"):
         looked(tmp_path, Nodes(HERE, THERE), output=str(tmp_path / "shared"), stages=stages, placement=asks)
+    apart = {"image_size": {"cpus": 4}, "caption_clean": {"gpus": 1}}  # never one task of both
+    looked(tmp_path, Nodes(HERE, THERE), output=str(tmp_path / "shared"), stages=stages, placement=apart)
 
 
 def test_a_worker_checks_a_list_before_it_uses_it(tmp_path, monkeypatch):

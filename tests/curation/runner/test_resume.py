@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from curation.emit import book_tasks, shards, swap
-from curation.runner import exchange, joined, tasks
+from curation.runner import joined, tasks
+from curation.runner.closing import grouping, measuring, reducing, shares
 from curation.runner.driver import curate
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
@@ -18,9 +19,9 @@ from tests.helpers import small_crawl
 # Where a run is cut off, and before which call of that function.
 CUTS = [
     (reading, "ingest", 1), (joined, "run", 1), (joined, "join", 0), (joined, "join", 1),
-    (tasks, "segment", 1), (tasks, "segment", 3), (exchange, "settle", 1),
-    (exchange, "fold", 0), (exchange, "fold", 1), (tasks, "segment", 5), (shards, "emit_shard", 1),
-    (book_tasks, "publish_book", 0), (swap, "_swap", 0),
+    (tasks, "segment", 1), (measuring, "claim", 0), (shares, "share", 0), (measuring, "answer", 0),
+    (grouping, "settle", 1), (grouping, "settle", 2), (reducing, "finish", 0), (tasks, "segment", 5),
+    (shards, "emit_shard", 1), (book_tasks, "publish_book", 0), (swap, "_swap", 0),
 ]  # fmt: skip
 JUNK = [b"", b"{", b"null", b"[" * 50_000, b"\xff\xfe\x00", b'{"files": {}, "check": "0"}', b'{"counts": 3}']
 
@@ -110,10 +111,10 @@ def test_a_damaged_state_file_of_any_kind_is_one_line_and_made_again(reference, 
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
     cut_off(tmp_path, monkeypatch, swap, "_swap", 0)
     states = [path for path in (tmp_path / "out").rglob("*.json") if "emit-" not in str(path)]
-    assert {path.name for path in states} >= {"part.json", "bucket-00000.json", "folded.json", "_clipmill.json"}
+    assert {path.name for path in states} >= {"part.json", "bucket-00000.json", "closed.json", "_clipmill.json"}
     for path in (tmp_path / "out").rglob("*.json"):
         path.write_bytes(junk)
-    for path in (tmp_path / "out" / "_pool" / "columns").rglob("*.parquet"):
+    for path in (tmp_path / "out" / "_pool" / "columns").rglob("*.pack"):
         path.write_bytes(junk)
     run(tmp_path)
     assert small_crawl.outcome(tmp_path / "out") == reference
@@ -128,7 +129,12 @@ def test_what_is_undamaged_is_not_done_again(tmp_path, monkeypatch):
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
     cut_off(tmp_path, monkeypatch, book_tasks, "publish_book", 0)
     done = []
-    for home, name in ((tasks._Run, "__init__"), (exchange.parquet, "publish_rows"), (shards, "write_shard")):
+    for home, name in (
+        (tasks._Run, "__init__"),
+        (tasks.parquet, "publish_rows"),
+        (shares, "_measure"),
+        (shards, "write_shard"),
+    ):
         real = getattr(home, name)
         monkeypatch.setattr(home, name, lambda *a, real=real, name=name, **k: done.append(name) or real(*a, **k))
     run(tmp_path)
