@@ -1,10 +1,12 @@
-"""Stages that read vectors get what the keys in the table stand for, whatever sort they are of and however it is cut."""
+"""Stages that read vectors get what the keys in the table stand for, of whatever sort they are, however it is cut."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from curation.methods.clip_model import ClipModel
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
+from curation.table import captions
 from tests.helpers import small_crawl, tiny_clip
 
 
@@ -40,3 +42,5 @@ def test_scores_and_clusters_share_vectors_that_are_made_once(tmp_path, embedded
     assert before and 0 < first.num_pairs < first.stages[0].pairs_out
     assert made("four", 4).digest() == first.digest()
     assert len(embedded) == before
+    for path in (tmp_path / "one/_work").rglob("bucket-00000.parquet"):  # the tables go on with keys
+        assert captions.explode(pq.read_table(path)).schema.field("text_vector").type == "string"
