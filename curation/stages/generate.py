@@ -84,7 +84,7 @@ class CallGenerator(Generate):
             raise self._fault(where, one_line(error)) from None
         if not callable(found):
             raise self._fault(where, f"{name} is a {type(found).__name__}")
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _fault(self, where: str, found: str) -> RecipeError:
         expected = "expected module:function that Python can import here"

@@ -45,15 +45,15 @@ def reduced(stage: Reduce, cut: list[pa.Table], ctx: Context) -> pa.Table:
             return state
 
 
-def grouped(stage: Group, cut: list[pa.Table], ctx: Context, slots: int) -> list[Told]:
+def grouped(stage: Group, cut: list[pa.Table], ctx: Context, slots: int, combines: bool = True) -> list[Told]:
     """What each bucket is told."""
     tables: list[dict[str, list[pa.Table]]] = [{} for _ in cut]
     for step in stage.steps:
         again = True
         while again:
             asked = [stage.survey(each, Told(step, own), ctx) for each, own in zip(cut, tables, strict=True)]
-            asked = [stage.combine(notes, step) if notes.num_rows else notes for notes in asked]
-            told = _settled(stage, step, cut, asked, ctx, slots)
+            asked = [stage.combine(notes, step) if notes.num_rows and combines else notes for notes in asked]
+            told = _settled(stage, step, cut, asked, ctx, slots, combines)
             again = any(notes.num_rows for notes in asked)
             if again:
                 for own, rows in zip(tables, told, strict=True):
@@ -62,11 +62,12 @@ def grouped(stage: Group, cut: list[pa.Table], ctx: Context, slots: int) -> list
     return [Told(stage.steps[-1], own) for own in tables]
 
 
-def _settled(stage, step, cut, asked, ctx, slots) -> list[pa.Table]:
+def _settled(stage, step, cut, asked, ctx, slots, combines) -> list[pa.Table]:
     notes = [each for each in reversed(asked) if each.num_rows]
     if not notes:
         return [pa.table({}) for _ in cut]
-    both = stage.combine(pa.concat_tables(notes, promote_options="permissive"), step)
+    both = pa.concat_tables(notes, promote_options="permissive")
+    both = stage.combine(both, step) if combines else both
     slot = mixed(both.column(GROUP).to_numpy()) % np.uint64(slots)
     met = [arrow.sorted_plainly(both.filter(pa.array(slot == s)), (GROUP, "uid")) for s in range(slots)]
     rows = arrow.concat([stage.settle(each, step, ctx) for each in met if each.num_rows])
