@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from curation.methods.concepts import ConceptMatcher, metaclip_form, read_entries
+from curation.methods.concepts.matcher import ConceptMatcher, metaclip_form, read_entries
 
 Match = Callable[[list[str]], list[list[int]] | pa.Array]
 _COMMON = "a the of in on with and photo picture beautiful red blue big".split()

@@ -19,7 +19,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from curation.methods.probe import Probe
+from curation.methods.pictures.probe import Probe
 from curation.pool import join
 from curation.settings import ActorSettings, CurateSettings, PlacementSettings
 from curation.stage import Context, Group, Measure, Reduce, Stage

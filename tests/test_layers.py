@@ -45,7 +45,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # One doorway per big package: only files under these prefixes may import it.
 DOORWAYS = {
     "ray": ("curation/runner/",),
-    "open_clip": ("training/towers/", "curation/methods/clip_model.py"),
+    "open_clip": ("training/towers/", "curation/methods/vectors/clip_model.py"),
     "deepspeed": ("training/engine/zero.py",),
     "torch.distributed": ("training/ranks/peers.py",),
     "webdataset": (),

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curation.job import Job, Segment
-from curation.methods.concepts import entry_counts
+from curation.methods.concepts.matcher import entry_counts
 from curation.stage import Counted, Labels, Reduce, Stage
 from curation.states import last_state
 from pipeline import storage

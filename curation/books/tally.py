@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from curation.books import frequencies
 from curation.job import Job
-from curation.methods.mentions import entry_totals, mentions
+from curation.methods.concepts.mentions import entry_totals, mentions
 from curation.pool.store import PLACE
 from curation.table import arrow, captions
 from pipeline import storage

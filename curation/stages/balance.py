@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.methods.balancing import keep_probability, t_of_share, tail_share, threshold_t
-from curation.methods.lottery import NONE, Lots, Unit, lots_of
-from curation.methods.mentions import Mentions, entry_totals, mentions
+from curation.methods.concepts.balancing import keep_probability, t_of_share, tail_share, threshold_t
+from curation.methods.concepts.lottery import NONE, Lots, Unit, lots_of
+from curation.methods.concepts.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
 from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
 from curation.stage import Again, Context, Counted, Reduce, Section, Verdicts

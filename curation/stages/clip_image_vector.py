@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curation.methods.clip_model import ClipVectors, as_column
+from curation.methods.vectors.clip_model import ClipVectors, as_column
 from curation.stage import Context, Function
 from pipeline.images.decoder import Refused, decode
 

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
-from curation.methods.vectors import matrix
+from curation.methods.vectors.stored import matrix
 from curation.stage import Context, Function, Measure
 
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 import pyarrow as pa
 
-from curation.methods.clip_model import ClipVectors, as_column
+from curation.methods.vectors.clip_model import ClipVectors, as_column
 from curation.stage import Context, Function
 
 

@@ -1,4 +1,4 @@
-"""Notes for every caption which entries of a concept list it mentions (curation/methods/concepts.py has the rule)."""
+"""Notes for every caption which entries of a concept list it mentions (curation/methods/concepts/matcher.py has the rule)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field
 
-from curation.methods.concepts import ConceptMatcher, Mode, can_match, entries_digest, read_entries
+from curation.methods.concepts.matcher import ConceptMatcher, Mode, can_match, entries_digest, read_entries
 from curation.stage import Context, Function, Labels, Measure, Stage
 from pipeline.log import get_logger
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.methods.duplicates import CAPTIONS, SAME, Duplicates, best_notes, best_of, best_told, several
+from curation.methods.pictures.duplicates import CAPTIONS, SAME, Duplicates, best_notes, best_of, best_told, several
 from curation.stage import Context, Told
 from curation.table.arrow import whole
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curation.methods.clusters import assigned, nearest_sums, summed, unit_vectors
 from curation.methods.reasons import no_reasons
-from curation.methods.vectors import matrix
+from curation.methods.vectors.clusters import assigned, nearest_sums, summed, unit_vectors
+from curation.methods.vectors.stored import matrix
 from curation.stage import Again, Context, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from pipeline.draws import keyed_uniforms

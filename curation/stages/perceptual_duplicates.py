@@ -12,8 +12,18 @@ from pydantic import Field, model_validator
 
 from curation.images.phash import HASH_BITS, hamming
 from curation.images.pixels import TINY_SIDE
-from curation.methods.duplicates import BEST, CAPTIONS, SAME, SIZES, Duplicates, best_notes, best_of, best_told, several
-from curation.methods.likeness import (
+from curation.methods.pictures.duplicates import (
+    BEST,
+    CAPTIONS,
+    SAME,
+    SIZES,
+    Duplicates,
+    best_notes,
+    best_of,
+    best_told,
+    several,
+)
+from curation.methods.pictures.likeness import (
     LINKS,
     SAID,
     UID,
@@ -23,7 +33,14 @@ from curation.methods.likeness import (
     introductions,
     near_survivors,
 )
-from curation.methods.pictures import band_keys, colour_distance, largest_difference, near_hashes, ratio_of, tiny_of
+from curation.methods.pictures.nearness import (
+    band_keys,
+    colour_distance,
+    largest_difference,
+    near_hashes,
+    ratio_of,
+    tiny_of,
+)
 from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
 from pipeline.draws import hashed_u64

@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from curation.methods.clip_model import as_column
+from curation.methods.vectors.clip_model import as_column
 from curation.stages.image_decode import ImageDecode
 from curation.table import captions
 from tests.helpers.pairs import encoded, measured, pair, pairs_of, picture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curation.methods.vectors import matrix
+from curation.methods.vectors.stored import matrix
 from curation.stages.clip_image_vector import ClipImageVector
 from pipeline.errors import RecipeError
 from tests.helpers import cuts, tiny_clip

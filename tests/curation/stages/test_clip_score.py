@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pyarrow as pa
 
-from curation.methods.clip_model import as_column
+from curation.methods.vectors.clip_model import as_column
 from curation.stages.clip_score import ClipScore
 from curation.table import captions
 from tests.helpers import cuts

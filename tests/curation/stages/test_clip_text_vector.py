@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from curation.methods.vectors import matrix
+from curation.methods.vectors.stored import matrix
 from curation.stages.clip_text_vector import ClipTextVector
 from tests.helpers import cuts, tiny_clip
 from tests.helpers.pairs import pair, pairs_of

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from curation.methods.concepts import entry_counts
-from curation.methods.mentions import entry_totals, mentions
+from curation.methods.concepts.matcher import entry_counts
+from curation.methods.concepts.mentions import entry_totals, mentions
 from curation.stages.concept_match import ConceptMatch
 from pipeline.errors import RecipeError
 from tests.helpers.pairs import by_url, measured, pair, pairs_of

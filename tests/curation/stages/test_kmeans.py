@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.methods.clip_model import as_column
+from curation.methods.vectors.clip_model import as_column
 from curation.stages.kmeans import Kmeans
 from pipeline.draws import keyed_uniform
 from tests.helpers.pairs import pair, pairs_of, run_global

@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from curation.methods.clip_model import ClipModel
+from curation.methods.vectors.clip_model import ClipModel
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from curation.table import captions

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curation.methods.concepts import ConceptMatcher, can_match, entries_digest, read_entries, word_form
+from curation.methods.concepts.matcher import ConceptMatcher, can_match, entries_digest, read_entries, word_form
 from pipeline.errors import RecipeError
 
 # text, entry, does it match by the published rule, does it match by words

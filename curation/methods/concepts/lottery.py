@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from curation.methods.mentions import Mentions
+from curation.methods.concepts.mentions import Mentions
 from pipeline.draws import keyed_uniform, keyed_uniforms
 
 Unit = Literal["text", "one_text", "pair"]

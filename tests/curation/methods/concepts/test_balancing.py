@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.methods.balancing import keep_probability, threshold_t
+from curation.methods.concepts.balancing import keep_probability, threshold_t
 
 
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=1, max_size=6), min_size=1, max_size=8), st.floats(0.01, 2000))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.methods import pictures
+from curation.methods.pictures import nearness as pictures
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from curation.methods.lottery import NONE, lots_of
-from curation.methods.mentions import mentions
+from curation.methods.concepts.lottery import NONE, lots_of
+from curation.methods.concepts.mentions import mentions
 from pipeline.draws import keyed_uniform
 from tests.helpers.concepts import mentioning
 

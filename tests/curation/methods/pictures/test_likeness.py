@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.methods.likeness import LINKS, SAID, Neighbours, component_heads, decisions, introductions, near_survivors
+from curation.methods.pictures.likeness import (
+    LINKS,
+    SAID,
+    Neighbours,
+    component_heads,
+    decisions,
+    introductions,
+    near_survivors,
+)
 
 
 def names(number: int, seed: int) -> list[str]:

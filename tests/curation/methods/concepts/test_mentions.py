@@ -1,6 +1,6 @@
 """A pair's distinct texts and their entries, whatever the order and the number of its captions."""
 
-from curation.methods.mentions import entry_totals, mentions
+from curation.methods.concepts.mentions import entry_totals, mentions
 from tests.helpers.concepts import mentioning, with_concepts
 
 
