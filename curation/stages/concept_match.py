@@ -1,4 +1,4 @@
-"""Notes for every caption which entries of a concept list it mentions (curation/methods/concepts/matcher.py has the rule)."""
+"""Notes for every caption which entries of a concept list it mentions (methods/concepts/matcher.py has the rule)."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal

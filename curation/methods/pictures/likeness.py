@@ -1,8 +1,8 @@
 """Who stays of pairs that are alike, decided by messages between them: no pair has to know more than its neighbours.
 
-Each pair is named by its rank (duplicates.py beside this): the smaller the better. It is told its neighbours once, LINKS
-(uid | near: the rank of one that is alike to it); then in rounds what they say, SAID (uid | near | leads). A bucket
-computes from what all rounds have told it what its pairs say next; when nobody says anything more, all is decided.
+Each pair is named by its rank (duplicates.py beside this): the smaller the better. It is told its neighbours once,
+LINKS (uid | near: the rank of one that is alike to it); then in rounds what they say, SAID (uid | near | leads). A
+bucket computes from what all rounds have told it what its pairs say next; when nobody says more, all is decided.
 """
 
 from typing import NamedTuple
