@@ -32,9 +32,10 @@ class Asks(Protocol):
     def actors(self) -> ActorSettings | None: ...
 
 
-def pool_of(models: str, asks: Asks) -> Pool | None:
-    """The processes for what loads `models` (a digest) onto a GPU, or whose recipe asks for actors."""
-    if not (asks.gpus or asks.actors):
+def pool_of(models: str, asks: Asks, is_heavy: bool = False) -> Pool | None:
+    """The processes for what loads `models` (a digest) onto a GPU, or should not stay with it (`is_heavy`), or whose
+    recipe asks for actors."""
+    if not (asks.gpus or asks.actors or is_heavy):
         return None
     key = digest_of([models, asks.cpus, asks.gpus, asks.memory])
     return Pool(key, asks.actors.min, asks.actors.max) if asks.actors else Pool(key)

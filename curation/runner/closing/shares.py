@@ -39,7 +39,7 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
     batch = asks.batch or stage.batch
     size = min(max(-(-sum(claimed.values()) // SHARES), batch), MOST_ROWS)
     size = -(-size // batch) * batch
-    asked = (asks.cpus, asks.gpus, asks.memory, pool_of(stage.digest(), asks))
+    asked = (asks.cpus, asks.gpus, asks.memory, pool_of(stage.digest(), asks, stage.actors))
     calls = []
     for lane, rows in sorted(claimed.items()):
         number = -(-rows // size)
