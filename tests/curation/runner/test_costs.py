@@ -24,8 +24,8 @@ def seen(monkeypatch):
     told = {}
     run, replace, opened, table = cluster.Inline.run, os.replace, packs.read_slots, storage.read_parquet
 
-    def counting_run(self, calls):
-        for call, result in run(self, calls):
+    def counting_run(self, calls, *more):
+        for call, result in run(self, calls, *more):
             if call.function.__module__.startswith(
                 ("curation.runner.closing", "curation.runner.tasks", "curation.runner.exchange")
             ):

@@ -36,8 +36,8 @@ class Watch:
             patch.setattr(os, name, self.counted(getattr(os, name)))
         plain = cluster.Inline.run
 
-        def run(place, tasks_):
-            results = plain(place, tasks_)
+        def run(place, tasks_, *more):
+            results = plain(place, tasks_, *more)
             while True:
                 self._in_task = True
                 try:
