@@ -160,7 +160,7 @@ def pool_of(recipe: CurateSettings) -> tuple[dict[str, dict[str, int]], list[lis
     return pool.parts, tables
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ranges_of_the_real_crawl_make_the_same_dataset(tmp_path):
     path = shared_files("crawl/*.warc.gz")[3]
     made_of = {}
@@ -242,7 +242,7 @@ def test_a_file_without_a_record_is_the_same_error_in_ranges(tmp_path, content):
     assert said[0] == said[1] and "a WARC file, plain or gzip" in said[0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ranges_on_ray_leave_no_trace(tmp_path):
     (path,) = small_crawl.write(tmp_path / "in", small_crawl.records(240))
     assert os.path.getsize(path) > 3 * (64 << 10)

@@ -74,6 +74,7 @@ def test_each_process_keeps_one_whole_gpu_for_life_and_no_two_share_one(place, t
     assert len(devices) == 2 and sorted(map(sorted, devices.values())) == [["0"], ["1"]]
 
 
+@pytest.mark.exhaustive
 def test_a_process_and_what_it_has_loaded_end_with_the_phase(place, tmp_path):
     first, second = ran(place, tmp_path, 12, 1), ran(place, tmp_path, 12, 1)
     assert not {pid for _, pid, _, _ in first} & {pid for _, pid, _, _ in second}
@@ -86,6 +87,7 @@ def test_a_process_and_what_it_has_loaded_end_with_the_phase(place, tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for _, pid, _, _ in second)
 
 
+@pytest.mark.exhaustive
 def test_quarters_of_a_gpu_share_it_and_each_keeps_its_own(place, tmp_path):
     results = ran(place, tmp_path, 60, 0.25, Pool("model", 8, 8))
     devices = {(pid, device) for _, pid, device, _ in results}
@@ -93,6 +95,7 @@ def test_quarters_of_a_gpu_share_it_and_each_keeps_its_own(place, tmp_path):
     assert Counter(device for _, device in devices) == {"0": 4, "1": 4}
 
 
+@pytest.mark.exhaustive
 def test_the_number_of_processes_follows_the_queue_between_its_bounds(place, tmp_path):
     assert len({pid for _, pid, *_ in ran(place, tmp_path, 20, 0, Pool("three", 3, 3))}) == 3
     assert len({pid for _, pid, *_ in ran(place, tmp_path, 2, 0, Pool("two calls are one's", 1, 4))}) == 1
@@ -101,6 +104,7 @@ def test_the_number_of_processes_follows_the_queue_between_its_bounds(place, tmp
     assert len({pid for _, pid, *_ in waiting}) == 2
 
 
+@pytest.mark.exhaustive
 def test_calls_of_two_pools_and_of_none_run_at_once(place, tmp_path):
     kinds = (None, 0), (Pool("a"), 1), (Pool("b"), 1)
     calls = [Call(work, (n, str(tmp_path)), "w", 0.5, gpus, pool=pool) for pool, gpus in kinds for n in range(6)]
@@ -110,6 +114,7 @@ def test_calls_of_two_pools_and_of_none_run_at_once(place, tmp_path):
     assert not processes[1] & processes[2]
 
 
+@pytest.mark.exhaustive
 def test_two_calls_at_most_lie_with_a_process(place, tmp_path):
     """What an abandoned run had been given: of one process, one that ran and one that waited behind it."""
     note = tmp_path / "note"
@@ -132,6 +137,7 @@ def test_a_dead_process_is_replaced_and_its_calls_run_again(place, tmp_path):
     assert results.count("done") == 1 and len(results) == 7 and note.read_text() == "xxxx"
 
 
+@pytest.mark.exhaustive
 def test_a_death_is_counted_against_the_call_that_ran_and_not_the_one_behind_it(place, tmp_path):
     notes = [tmp_path / name for name in "abc"]
     calls = [Call(crash, (str(note), 2), f"bucket {note.name}", 0.1, pool=Pool("p", 1, 1)) for note in notes]
@@ -140,6 +146,7 @@ def test_a_death_is_counted_against_the_call_that_ran_and_not_the_one_behind_it(
     assert all(note.read_text() in ("xxx", "xxxx") for note in notes)
 
 
+@pytest.mark.exhaustive
 def test_a_call_that_kills_its_process_four_times_is_an_error_naming_it(place, tmp_path):
     note = tmp_path / "note"
     calls = [Call(work, (n, str(tmp_path)), f"bucket {n}", 0.1, pool=Pool("p", 1, 1)) for n in range(4)]
