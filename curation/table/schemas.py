@@ -57,7 +57,7 @@ PROBLEMS = (
     "bad_http", "damaged_record",
 )  # fmt: skip
 
-# One caption inside PAIRS.captions; a TextMeasure appends fields of its own behind these.
+# One caption inside PAIRS.captions; stages append fields of their own behind these.
 CAPTION_FIELDS = (
     _text("text"),
     _text("source"),
