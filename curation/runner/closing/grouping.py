@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
-from curation.runner.calls import Call, Do
+from curation.runner.calls import Do
+from curation.runner.closing.closer import call_for, closer_of, number_of
 from curation.runner.closing.vectors import resolved
 from curation.runner.exchange import FROM
 from curation.runner.explained import explained
@@ -41,24 +42,26 @@ Round = tuple[str, int, int, bool]  # step, round of it, packs of results, wheth
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
-    pairs = resolved(job, _stage(job, here), pairs, bucket)
-    notes = _notes(job, here, bucket, pairs, Told(_stage(job, here).steps[0]))
+    pairs = resolved(job, closer_of(job, here, Group), pairs, bucket)
+    notes = _notes(job, here, bucket, pairs, Told(closer_of(job, here, Group).steps[0]))
     return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here))}, {"notes": notes.num_rows}
 
 
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
     if exchange.is_done(job, here, _CLOSED):
         return
-    stage = _stage(job, here)
+    stage = closer_of(job, here, Group)
     done: list[Round] = []
     for number, step in enumerate(stage.steps):
         told: np.ndarray | None = np.ones(job.buckets, bool)
         round_ = 0
         while told is not None and told.any():
-            label = f"{job.names[_at(here)]}: {step}" + (f", round {round_ + 1}" if step in stage.repeated else "")
+            label = f"{job.names[number_of(here)]}: {step}" + (
+                f", round {round_ + 1}" if step in stage.repeated else ""
+            )
             if number or round_:  # who was told nothing in the last round has nothing new to say
                 args = [(step, round_, bucket, done) for bucket in np.flatnonzero(told).tolist()]
-                calls = [_call(job, here, survey, each, f"{label}, ask") for each in args]
+                calls = [call_for(job, here, survey, each, f"{label}, ask") for each in args]
                 rows = sum(found for _, found in do(calls, f"{label}, ask", "buckets"))
                 urls = [job.closing_file(here, f"{_notes_name(*each[:3])}.pack") for each in args]
             else:
@@ -66,8 +69,8 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
                 rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
             told = None
             if rows:
-                number_of, is_merged, told = _settle_all(job, here, (step, round_), rows, urls, do, label)
-                done.append((step, round_, number_of, is_merged))
+                num_packs, is_merged, told = _settle_all(job, here, (step, round_), rows, urls, do, label)
+                done.append((step, round_, num_packs, is_merged))
             told, round_ = told if step in stage.repeated else None, round_ + 1
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
 
@@ -79,7 +82,7 @@ def _settle_all(
     bucket was told something."""
     urls = exchange.merged(job, here, f"{at[0]}-{at[1]}-notes", urls, do, label, merge)
     runs = exchange.runs(_slots(job, here), rows, ROWS)
-    calls = [_call(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
+    calls = [call_for(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
     told = np.zeros(job.buckets, bool)
     for _, bits in do(calls, label, "slots"):
         told |= np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=job.buckets).astype(bool)
@@ -94,9 +97,9 @@ def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
     if state is None:
         where, hint = storage.shown(job.closing_file(here, _CLOSED)), "run the same command again"
         raise DataError(where, "is not there", "what the comparing of pairs has published", hint)
-    stage = _stage(job, here)
+    stage = closer_of(job, here, Group)
     told = _told(job, here, bucket, stage.steps[-1], state["rounds"])
-    return stage.judge(resolved(job, stage, pairs, bucket), told, job.context(_at(here)))
+    return stage.judge(resolved(job, stage, pairs, bucket), told, job.context(number_of(here)))
 
 
 def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequence[Round]) -> int:
@@ -106,9 +109,11 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
     if exchange.is_done(job, here, f"{name}.json"):
         return int((storage.read_state(job.closing_file(here, f"{name}.json")) or {})["notes"])
     check_files(job, [here.closer])
-    with explained(f"stage {job.names[_at(here)]}, {step}, bucket {bucket}"):
+    with explained(f"stage {job.names[number_of(here)]}, {step}, bucket {bucket}"):
         told = _told(job, here, bucket, step, done)
-        pairs = resolved(job, _stage(job, here), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket)
+        pairs = resolved(
+            job, closer_of(job, here, Group), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket
+        )
         notes = _notes(job, here, bucket, pairs, told)
     note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here))
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
@@ -123,12 +128,12 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
 
     def combine(notes: pa.Table) -> pa.Table:
         askers = notes.select([GROUP, FROM]).group_by([GROUP, FROM]).aggregate([])
-        notes = _stage(job, here).combine(notes.drop_columns([FROM]), step)
+        notes = closer_of(job, here, Group).combine(notes.drop_columns([FROM]), step)
         notes = notes.append_column(_IS_NOTE, pa.array(np.ones(notes.num_rows, bool)))
         askers = askers.append_column(_IS_NOTE, pa.array(np.zeros(askers.num_rows, bool)))
         return pa.concat_tables([notes, askers], promote_options="permissive")
 
-    with explained(f"stage {job.names[_at(here)]}, {step}, bringing together"):
+    with explained(f"stage {job.names[number_of(here)]}, {step}, bringing together"):
         exchange.merge(job, index, name, at, urls, _slots(job, here), combine)
 
 
@@ -140,7 +145,7 @@ def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[
         return (storage.read_state(job.closing_file(here, f"{name}.json")) or {})["told"]
     check_files(job, [here.closer])
     found = exchange.Sources(tuple(urls)).read(*slots)
-    with explained(f"stage {job.names[_at(here)]}, {step}, slots {slots[0]} to {slots[1]}"):
+    with explained(f"stage {job.names[number_of(here)]}, {step}, slots {slots[0]} to {slots[1]}"):
         results = _settled(job, here, step, found)
     at = results.column(FROM).to_numpy() if results.num_rows else np.zeros(0, np.int64)
     note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), results, at, job.buckets)
@@ -159,7 +164,7 @@ def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Ta
         is_note = rows.column(_IS_NOTE)
         rows, askers = rows.filter(is_note).drop_columns([_IS_NOTE]), askers.filter(pc.invert(is_note))
     notes = arrow.sorted_plainly(rows.drop_columns([FROM]), (GROUP, "uid"))
-    results = _stage(job, here).settle(notes, step, job.context(_at(here)))
+    results = closer_of(job, here, Group).settle(notes, step, job.context(number_of(here)))
     if "uid" in results.column_names:
         return results.append_column(FROM, pa.array(job.cut.bucket_of(results.column("uid"))))
     askers = askers.group_by([GROUP, FROM]).aggregate([])
@@ -170,10 +175,10 @@ def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Ta
 
 
 def _notes(job: Job, here: Segment, bucket: int, pairs: pa.Table, told: Told) -> pa.Table:
-    stage = _stage(job, here)
-    notes = stage.survey(pairs, told, job.context(_at(here)))
+    stage = closer_of(job, here, Group)
+    notes = stage.survey(pairs, told, job.context(number_of(here)))
     if GROUP not in notes.schema.names or notes.schema.field(GROUP).type != pa.uint64():
-        name = job.names[_at(here)]
+        name = job.names[number_of(here)]
         raise TypeError(f"{name}.survey gave the columns {notes.schema.names}; expected a uint64 column `{GROUP}`")
     notes = stage.combine(notes, told.step) if notes.num_rows else notes
     return notes.append_column(FROM, pa.array(np.full(notes.num_rows, bucket, np.int32)))
@@ -184,7 +189,7 @@ def _publish_notes(url: str, notes: pa.Table, slots: int) -> Note:
 
 
 def _slots(job: Job, here: Segment) -> int:
-    return job.buckets * power_of_two(_stage(job, here).notes_per_pair(job.context(_at(here))))
+    return job.buckets * power_of_two(closer_of(job, here, Group).notes_per_pair(job.context(number_of(here))))
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
@@ -195,10 +200,10 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
 
 def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
     tables: dict[str, list[pa.Table]] = {}
-    for name, number, number_of, is_merged in rounds:
+    for name, number, num_packs, is_merged in rounds:
         head = f"{name}-{number}-told"
-        plain = [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(number_of)]
-        urls = [exchange.merged_url(job, here, head, at) for at in range(number_of)] if is_merged else plain
+        plain = [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(num_packs)]
+        urls = [exchange.merged_url(job, here, head, at) for at in range(num_packs)] if is_merged else plain
         found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
         tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
     return Told(step, tables)
@@ -206,19 +211,3 @@ def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Roun
 
 def _notes_name(step: str, number: int, bucket: int) -> str:
     return f"{step}-{number}-notes-{bucket:05d}"
-
-
-def _call(job: Job, here: Segment, function: Any, args: tuple[Any, ...], where: str) -> Call:
-    asks = job.placement(_stage(job, here))
-    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus, asks.memory)
-
-
-def _at(here: Segment) -> int:
-    assert here.closer is not None
-    return here.closer
-
-
-def _stage(job: Job, here: Segment) -> Group:
-    stage = job.stage(_at(here))
-    assert isinstance(stage, Group)
-    return stage

@@ -25,6 +25,7 @@ from curation.pool.store import PLACE
 from curation.runner import exchange
 from curation.runner.calls import Call, Do
 from curation.runner.closing import answers, shares
+from curation.runner.closing.closer import closer_of, number_of
 from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
 from curation.runner.exchange import FROM
@@ -43,19 +44,19 @@ _LANES = 256
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
     """Each distinct input of this bucket with its values; of an image the place in the pool instead."""
-    stage = _stage(job, here)
+    stage = closer_of(job, here, Measure)
     units = units_of(stage, pairs)
     keys = _keys(job, here, units)
     first = pa.table({KEY: keys, "row": np.arange(len(keys))}).group_by(KEY).aggregate([("row", "min")])
     rows = first.column("row_min").combine_chunks()
     asked = {KEY: whole(first.column(KEY))}
-    vectors = set(origins(job, stage, _at(here)))
+    vectors = set(origins(job, stage, number_of(here)))
     if IMAGE in stage.reads:
         of = captions.explode(pairs).column(captions.ROW) if stage.unit in ("text", "caption") else None
         places = pairs.select(PLACE) if of is None else pairs.select(PLACE).take(of)
         asked |= {name: whole(places.column(name)).take(rows) for name in PLACE}
     if vectors:  # what they stand for goes along: nobody else has it at hand
-        units = units_of(stage, resolved(job, stage, pairs, bucket, _at(here)))
+        units = units_of(stage, resolved(job, stage, pairs, bucket, number_of(here)))
     asked |= {name: whole(units.column(name)).take(rows) for name in units.column_names if name != IMAGE}
     table = pa.table(asked)
     table = table.append_column(FROM, pa.array(np.full(table.num_rows, bucket, np.int32)))
@@ -68,7 +69,7 @@ def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
     if exchange.is_done(job, here, answers.CLOSED):
         return
-    name, inputs = job.names[_at(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
+    name, inputs = job.names[number_of(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
     runs = exchange.runs(job.buckets, inputs, RUN_ROWS)
@@ -89,7 +90,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
-    stage, rows = _stage(job, here), answers.read(job, here, bucket)
+    stage, rows = closer_of(job, here, Measure), answers.read(job, here, bucket)
     at = pc.index_in(_keys(job, here, units_of(stage, pairs)), whole(rows.column(KEY)))
     return attached(stage, pairs, rows.take(at).combine_chunks())
 
@@ -133,7 +134,7 @@ def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[st
     if exchange.is_done(job, here, f"{name}.json"):
         return
     asked = _asked(urls, slots, [KEY, FROM])
-    at, rows = np.zeros(0, np.int64), kept_schema(_stage(job, here)).empty_table()
+    at, rows = np.zeros(0, np.int64), kept_schema(closer_of(job, here, Measure)).empty_table()
     if asked is not None:
         rows, missing = _looked_up(job, here, slots, asked)
         if missing:  # merged into another file in the middle of our reading
@@ -161,16 +162,5 @@ def _asked(urls: list[str], slots: tuple[int, int], columns: list[str] | None = 
 
 
 def _keys(job: Job, here: Segment, units: pa.Table) -> pa.Array:
-    stage = _stage(job, here)
-    return keys_of(stage, units, origins(job, stage, _at(here)))
-
-
-def _at(here: Segment) -> int:
-    assert here.closer is not None
-    return here.closer
-
-
-def _stage(job: Job, here: Segment) -> Measure:
-    stage = job.stage(_at(here))
-    assert isinstance(stage, Measure)
-    return stage
+    stage = closer_of(job, here, Measure)
+    return keys_of(stage, units, origins(job, stage, number_of(here)))

@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
-from curation.runner.calls import Call, Do
+from curation.runner.calls import Do
+from curation.runner.closing.closer import call_for, closer_of, number_of
 from curation.runner.closing.vectors import resolved
 from curation.runner.explained import explained
 from curation.stage import Again, Reduce, Verdicts
@@ -28,40 +29,40 @@ ASKED = ".closing.parquet"
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
-    pairs = resolved(job, _stage(job, here), pairs, bucket)
-    partial = _stage(job, here).map(pairs, None, job.context(_at(here)))
+    pairs = resolved(job, closer_of(job, here, Reduce), pairs, bucket)
+    partial = closer_of(job, here, Reduce).map(pairs, None, job.context(number_of(here)))
     return {ASKED: _publish(job.file(here, bucket, ASKED), partial)}, {}
 
 
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
     if exchange.is_done(job, here, CLOSED):
         return
-    name = job.names[_at(here)]
+    name = job.names[number_of(here)]
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     number, again = 0, True
     while again:
         if number:
             label = f"{name}: round {number + 1}"
-            calls = [_call(job, here, partial, (number, bucket), label) for bucket in range(job.buckets)]
+            calls = [call_for(job, here, partial, (number, bucket), label) for bucket in range(job.buckets)]
             for _ in do(calls, label, "buckets"):
                 pass
             urls = [job.closing_file(here, f"{number}-{bucket:05d}.parquet") for bucket in range(job.buckets)]
         level = 0
         while len(urls) > FAN:
             groups = [urls[at : at + FAN] for at in range(0, len(urls), FAN)]
-            calls = [_call(job, here, merge, (number, level, at, some), name) for at, some in enumerate(groups)]
+            calls = [call_for(job, here, merge, (number, level, at, some), name) for at, some in enumerate(groups)]
             for _ in do(calls, f"{name}: add up", "groups"):
                 pass
             urls = [job.closing_file(here, f"{number}-{level}-{at:05d}.parquet") for at in range(len(groups))]
             level += 1
-        ((_, again),) = do([_call(job, here, finish, (number, urls), name)], f"{name}: add up", "states")
+        ((_, again),) = do([call_for(job, here, finish, (number, urls), name)], f"{name}: add up", "states")
         number += 1
     storage.publish_state(job.closing_file(here, CLOSED), {"rounds": number})
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
-    pairs = resolved(job, _stage(job, here), pairs, bucket)
-    return _stage(job, here).judge(pairs, last_state(job, here), job.context(_at(here)))
+    pairs = resolved(job, closer_of(job, here, Reduce), pairs, bucket)
+    return closer_of(job, here, Reduce).judge(pairs, last_state(job, here), job.context(number_of(here)))
 
 
 def partial(job: Job, index: int, number: int, bucket: int) -> None:
@@ -72,9 +73,11 @@ def partial(job: Job, index: int, number: int, bucket: int) -> None:
         return
     check_files(job, [here.closer])
     state = storage.read_parquet(job.closing_file(here, f"{state_name(number - 1)}.parquet"))
-    with explained(f"stage {job.names[_at(here)]}, round {number + 1}, bucket {bucket}"):
-        pairs = resolved(job, _stage(job, here), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket)
-        found = _stage(job, here).map(pairs, state, job.context(_at(here)))
+    with explained(f"stage {job.names[number_of(here)]}, round {number + 1}, bucket {bucket}"):
+        pairs = resolved(
+            job, closer_of(job, here, Reduce), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket
+        )
+        found = closer_of(job, here, Reduce).map(pairs, state, job.context(number_of(here)))
     _publish_done(job, here, name, found, {})
 
 
@@ -93,16 +96,16 @@ def finish(job: Job, index: int, number: int, urls: list[str]) -> bool:
         return bool((storage.read_state(job.closing_file(here, f"{name}.json")) or {})["again"])
     check_files(job, [here.closer])
     before = storage.read_parquet(job.closing_file(here, f"{state_name(number - 1)}.parquet")) if number else None
-    with explained(f"stage {job.names[_at(here)]}, finishing"):
-        state = _stage(job, here).finish(_merged(job, here, urls), before, job.context(_at(here)))
+    with explained(f"stage {job.names[number_of(here)]}, finishing"):
+        state = closer_of(job, here, Reduce).finish(_merged(job, here, urls), before, job.context(number_of(here)))
     again = isinstance(state, Again)
     _publish_done(job, here, name, state.state if isinstance(state, Again) else state, {"again": again})
     return again
 
 
 def _merged(job: Job, here: Segment, urls: list[str]) -> pa.Table:
-    with explained(f"stage {job.names[_at(here)]}, adding up"):
-        return _stage(job, here).merge([storage.read_parquet(url) for url in urls])
+    with explained(f"stage {job.names[number_of(here)]}, adding up"):
+        return closer_of(job, here, Reduce).merge([storage.read_parquet(url) for url in urls])
 
 
 def _publish(url: str, table: pa.Table) -> Note:
@@ -113,19 +116,3 @@ def _publish(url: str, table: pa.Table) -> Note:
 def _publish_done(job: Job, here: Segment, name: str, table: pa.Table, told: dict[str, Any]) -> None:
     note = _publish(job.closing_file(here, f"{name}.parquet"), table)
     storage.publish_state(job.closing_file(here, f"{name}.json"), told, {f"{name}.parquet": note})
-
-
-def _call(job: Job, here: Segment, function: Any, args: tuple[Any, ...], where: str) -> Call:
-    asks = job.placement(_stage(job, here))
-    return Call(function, (here.index, *args), f"stage {where}", asks.cpus, asks.gpus, asks.memory)
-
-
-def _at(here: Segment) -> int:
-    assert here.closer is not None
-    return here.closer
-
-
-def _stage(job: Job, here: Segment) -> Reduce:
-    stage = job.stage(_at(here))
-    assert isinstance(stage, Reduce)
-    return stage
