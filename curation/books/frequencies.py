@@ -21,7 +21,7 @@ from pipeline.draws import hashed_u64, mixed
 BEFORE, AFTER, LANGUAGE, SOURCE = "before", "after", "language", "source"
 TOP_TEXTS, TOP_WORDS = 25, 1000
 OTHERS = "(others)"  # languages and sources behind the first TOP_WORDS, as one
-_SLOT_ROWS = 8_000_000  # about so many rows in a slot
+_SLOT_ROWS = 1_000_000  # about so many rows in a slot: some 150 MB
 _SCHEMA = pa.schema([("what", pa.string()), ("slot", pa.int32()), ("word", pa.large_string()), ("pairs", pa.int64())])
 
 Tops = dict[str, list[tuple[str, int]]]  # what -> (word, pairs), the most frequent first, equals by word

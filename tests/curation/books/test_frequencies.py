@@ -54,7 +54,7 @@ def test_a_crawl_of_made_up_languages_ends_in_a_sum(tmp_path):
 
 
 def test_slots_grow_with_the_pairs():
-    assert [frequencies.slots_for(pairs) for pairs in (0, 1, 10**6, 10**9)] == [1, 1, 1, 250]
+    assert [frequencies.slots_for(pairs) for pairs in (0, 1, 10**6, 10**9)] == [1, 1, 2, 2000]
 
 
 @pytest.mark.parametrize("buckets", [1, 16, 256, 512, 8192])
