@@ -87,7 +87,7 @@ class Server:
         self._process.wait()
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1500)])])
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
     server, rng = Server(), random.Random(time.time())
     began = time.monotonic()
