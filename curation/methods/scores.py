@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from curation.stage import Stage
 from curation.table import schemas
@@ -12,6 +13,19 @@ from curation.table.captions import explode
 from pipeline.errors import RecipeError
 
 CAPTIONS = "captions."
+
+
+class OfColumn(Stage):
+    """What stages share that decide by a column of numbers."""
+
+    column: str = Field(min_length=1)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (self.column,)
+
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        check_number(self.column, where, before)
 
 
 def check_number(column: str, where: str, before: Sequence[Stage]) -> None:

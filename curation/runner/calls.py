@@ -19,15 +19,18 @@ class Pool:
     most: int | None = None
 
 
-class Asks(Protocol):
-    """What a placement asks for."""
-
+class Resources(Protocol):
     @property
     def cpus(self) -> float: ...
     @property
     def gpus(self) -> float: ...
     @property
     def memory(self) -> int: ...
+
+
+class Asks(Resources, Protocol):
+    """What a placement asks for."""
+
     @property
     def actors(self) -> ActorSettings | None: ...
 

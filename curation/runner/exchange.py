@@ -63,11 +63,13 @@ def merged(
     ]
     for _ in do(calls, f"{label}: bring together", "groups"):
         pass
-    return [merged_url(job, here, name, at) for at in range(len(groups))]
+    return urls_of(job, here, name, len(groups), is_merged=True)
 
 
-def merged_url(job: Job, here: Segment, name: str, at: int) -> str:
-    return job.closing_file(here, f"{name}-merged-{at:05d}.pack")
+def urls_of(job: Job, here: Segment, name: str, number: int, is_merged: bool = False) -> list[str]:
+    """The packs of an exchange, as tasks wrote them or merged."""
+    head = f"{name}-merged" if is_merged else name
+    return [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(number)]
 
 
 def gather(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:

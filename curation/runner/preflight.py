@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from curation.job import Job, check_files
-from curation.runner.calls import Node
+from curation.runner.calls import Node, Resources
 from curation.settings import PlacementSettings
 from pipeline import storage
 from pipeline.errors import ClipmillError, RecipeError, StorageError
@@ -81,25 +81,16 @@ def check_placement(job: Job, nodes: Sequence[Node], place: Nodes) -> None:
         raise RecipeError(where, found, "at most what one node has: a task runs on one", hint)
 
 
-class _Resources(Protocol):
-    @property
-    def cpus(self) -> float: ...
-    @property
-    def gpus(self) -> float: ...
-    @property
-    def memory(self) -> int: ...
-
-
-def _part(node: Node, wants: _Resources) -> tuple[float, float, float]:
+def _part(node: Node, wants: Resources) -> tuple[float, float, float]:
     """What a node has of what is wanted, the rarest first."""
     return min(node.gpus, wants.gpus), min(node.memory, wants.memory), min(node.cpus, wants.cpus)
 
 
-def _asks(job: Job) -> list[tuple[str, _Resources]]:
+def _asks(job: Job) -> list[tuple[str, Resources]]:
     """(dotted path, what it asks for) of every sort of task, once."""
-    found: dict[tuple[float, float, int], tuple[str, _Resources]] = {}
+    found: dict[tuple[float, float, int], tuple[str, Resources]] = {}
 
-    def noted(where: str, wants: _Resources) -> None:
+    def noted(where: str, wants: Resources) -> None:
         found.setdefault((wants.cpus, wants.gpus, wants.memory), (where, wants))
 
     noted("curate.ray", PlacementSettings())
@@ -112,7 +103,7 @@ def _asks(job: Job) -> list[tuple[str, _Resources]]:
     return list(found.values())
 
 
-def _words(asks: _Resources, with_memory: bool) -> str:
+def _words(asks: Resources, with_memory: bool) -> str:
     memory = f", {asks.memory} bytes of memory" if with_memory else ""
     return f"{asks.cpus:g} CPUs and {asks.gpus:g} GPUs{memory}"
 

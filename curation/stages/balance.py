@@ -17,13 +17,13 @@ from curation.methods.selection import Search, bits_of, counted, narrowed, summe
 from curation.stage import Again, Context, Counted, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import explode, implode
+from curation.table.uids import DIGITS
 from pipeline.settings import Settings
 
 _COUNTS = pa.schema([("entry", pa.int64()), ("count", pa.int64())])
 _BY_LANGUAGE = _COUNTS.append(pa.field("language", pa.string()))
 _SEARCH = b"search"
 _APART = 2**32  # numbers of entries are below: those of one language, then those of the next
-UID = 32  # digits
 
 
 class PerLanguage(Settings):
@@ -111,7 +111,7 @@ class Balance(Reduce):
         search = narrowed(partial, search)
         if not search.found:
             return Again(_searching(state, search))
-        return _told(state, value_of(search.prefix), search.prefix[-UID:])
+        return _told(state, value_of(search.prefix), search.prefix[-DIGITS:])
 
     def _entered(self, lots: Lots, counts: pa.Table) -> tuple[np.ndarray, np.ndarray]:
         """(row, smallest t that lets the pair in): with the first of its lots."""

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
@@ -39,8 +39,6 @@ class CallGenerator(Generate):
     model: str = ""
     prompt_version: str = ""
     params: dict[str, Any] = {}
-
-    version: ClassVar[int] = 1
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]

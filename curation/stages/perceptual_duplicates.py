@@ -26,7 +26,6 @@ from curation.methods.pictures.duplicates import (
 from curation.methods.pictures.likeness import (
     LINKS,
     SAID,
-    UID,
     Neighbours,
     component_heads,
     decisions,
@@ -43,6 +42,7 @@ from curation.methods.pictures.nearness import (
 )
 from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
+from curation.table.uids import DIGITS
 from pipeline.draws import hashed_u64
 
 _SEEN = ("phash", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
@@ -194,7 +194,7 @@ class PerceptualDuplicates(Duplicates):
         """The thumbnail of each pair, to those whose hash is near its own."""
         near = told.of(COMPARE, LINKS)
         at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
-        to = pc.utf8_slice_codeunits(whole(near.column("near")), -UID)
+        to = pc.utf8_slice_codeunits(whole(near.column("near")), -DIGITS)
         shown = {"uid": to, "near": ranks.take(at), "tiny_rgb": whole(pairs.column("tiny_rgb")).take(at)}
         return pa.table(shown).append_column(GROUP, pa.array(hashed_u64(to.to_pylist())))
 
@@ -226,7 +226,7 @@ class PerceptualDuplicates(Duplicates):
         left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
         near = pa.table({"to": pa.concat_arrays([left, right]), "near": pa.concat_arrays([right, left])})
         near = near.group_by(["to", "near"]).aggregate([])
-        return pa.table([pc.utf8_slice_codeunits(whole(near.column("to")), -UID), near.column("near")], schema=LINKS)
+        return pa.table([pc.utf8_slice_codeunits(whole(near.column("to")), -DIGITS), near.column("near")], schema=LINKS)
 
     def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
         return {name: pairs.column(name) for name in _SEEN}

@@ -1,19 +1,18 @@
 """Bounds on any column of numbers."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from curation.methods.reasons import mark, sift
-from curation.methods.scores import CAPTIONS, check_number, numbers
-from curation.stage import Context, Rule, Stage, Verdicts
+from curation.methods.scores import CAPTIONS, OfColumn, numbers
+from curation.stage import Context, Rule, Verdicts
 from curation.table.captions import explode
 
 
-class Threshold(Rule):
+class Threshold(OfColumn, Rule):
     """Keeps what lies in [min, max]. Of a column of the captions (captions.score) captions go, a pair with its last.
 
     no_value  what has no number (null or NaN): drop or keep
@@ -22,9 +21,7 @@ class Threshold(Rule):
     """
 
     kind: Literal["threshold"] = "threshold"
-    version: ClassVar[int] = 1
 
-    column: str = Field(min_length=1)
     min: float | None = None
     max: float | None = None
     no_value: Literal["drop", "keep"] = "drop"
@@ -34,13 +31,6 @@ class Threshold(Rule):
         if self.min is None and self.max is None:
             raise ValueError("give min, max, or both")
         return self
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (self.column,)
-
-    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
-        check_number(self.column, where, before)
 
     def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
         values = numbers(pairs, self.column)

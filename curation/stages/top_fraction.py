@@ -1,6 +1,5 @@
 """Keeps the best of the whole set by any column of numbers: exactly so many, whatever the cut."""
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, ClassVar, Literal
 
@@ -10,16 +9,16 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import mark, sift
-from curation.methods.scores import CAPTIONS, best_of_each, check_number, numbers
+from curation.methods.scores import CAPTIONS, OfColumn, best_of_each, numbers
 from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
-from curation.stage import Again, Context, Reduce, Section, Stage, Verdicts
+from curation.stage import Again, Context, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, counts, explode
 
 _VALUE = 16  # digits
 
 
-class TopFraction(Reduce):
+class TopFraction(OfColumn, Reduce):
     """Keeps the `fraction` (rounded down) or the number `keep` of those that have a value which have the greatest;
     equal values by uid, the smaller first. A larger fraction only adds.
 
@@ -33,7 +32,6 @@ class TopFraction(Reduce):
     kind: Literal["top_fraction"] = "top_fraction"
     after_first: ClassVar[tuple[str, ...]] = ("fraction", "keep")
 
-    column: str = Field(min_length=1)
     fraction: float | None = Field(None, gt=0, le=1)
     keep: int | None = Field(None, ge=1)
     per: Literal["pair", "caption"] = "pair"
@@ -45,13 +43,6 @@ class TopFraction(Reduce):
         if self.per == "caption" and not self.column.startswith(CAPTIONS):
             raise ValueError(f"per: caption wants a column of the captions, such as {CAPTIONS}score")
         return self
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (self.column,)
-
-    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
-        check_number(self.column, where, before)
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         values, names = self._ranked(pairs)

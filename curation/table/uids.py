@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from curation.table.arrow import whole
 
-TEXT = np.dtype("S32")
+DIGITS = 32
+"""Of a uid, hexadecimal ones."""
+TEXT = np.dtype(f"S{DIGITS}")
 """A uid as a fixed text of numpy, which sorts as it does."""
 _FIRST, _AFTER_LAST = "0", "g"  # "g" sorts after every hex digit
 

@@ -19,12 +19,12 @@ from pydantic import Field
 from curation.stage import GROUP, Context, Group, Told, Verdicts
 from curation.table import captions
 from curation.table.arrow import whole
+from curation.table.uids import DIGITS
 from pipeline.draws import hashed_u64
 
 Criterion = Literal["area", "num_captions", "longest_caption"]
 
 SAME, SIZES, CAPTIONS = "same", "sizes", "captions"
-_UID = 32  # digits
 _MOST = 2**62
 BEST = pa.schema([("key", pa.string()), ("rank", pa.string()), ("size", pa.int64())])
 
@@ -88,7 +88,7 @@ class Duplicates(Group):
         several = pc.fill_null(pc.not_equal(survivors, ranks), False)
         heads = pc.fill_null(pc.and_(pc.equal(survivors, ranks), self.leads(pairs, told)), False)
         rows = pa.array(np.flatnonzero(pc.or_(several, heads).to_numpy(zero_copy_only=False)))
-        names = pc.utf8_slice_codeunits(survivors.take(rows), -_UID)
+        names = pc.utf8_slice_codeunits(survivors.take(rows), -DIGITS)
         columns = {"uid": names, "survivor": survivors.take(rows), "rank": ranks.take(rows)}
         columns |= {name: whole(column).take(rows) for name, column in self.seen(pairs).items()}
         own = captions.column(pairs).take(rows)  # a survivor's are where they are needed already
@@ -141,7 +141,7 @@ class Duplicates(Group):
         if self.drop_over is not None:
             huge = pc.fill_null(pc.greater(self.sizes(pairs, told, survivors), self.drop_over), False)
             reason = pc.if_else(huge, pa.scalar("too_many_copies"), reason)
-        uids = pc.utf8_slice_codeunits(survivors, -_UID)
+        uids = pc.utf8_slice_codeunits(survivors, -DIGITS)
         detail = pc.if_else(pc.is_valid(reason), uids, pa.scalar(None, pa.string()))
         if not self.merge_captions:
             return Verdicts(reason=reason, detail=detail)

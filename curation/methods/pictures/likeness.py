@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 
 from curation.stage import GROUP, NO_NOTES
 from curation.table.arrow import whole
+from curation.table.uids import DIGITS
 from pipeline.draws import hashed_u64
 
 LINKS = pa.schema([("uid", pa.string()), ("near", pa.string())])
 SAID = pa.schema([("uid", pa.string()), ("near", pa.string()), ("leads", pa.bool_())])
-UID = 32  # digits of a uid, which end a rank
 _NOT_YET, _FOLLOWS, _LEADS = 0, 1, 2
 
 
@@ -25,7 +25,7 @@ def messages(to: pa.Array, near: pa.Array, leads: pa.Array | None = None) -> pa.
     """Notes to the pairs of the ranks `to`, from or about those of the ranks `near`."""
     if not len(to):
         return NO_NOTES.empty_table()
-    uids = pc.utf8_slice_codeunits(to, -UID)
+    uids = pc.utf8_slice_codeunits(to, -DIGITS)
     leads = pa.nulls(len(to), pa.bool_()) if leads is None else leads
     table = pa.table({"uid": uids, "near": near, "leads": leads}).group_by(["uid", "near", "leads"]).aggregate([])
     encoded = whole(table.column("uid")).dictionary_encode()
@@ -50,7 +50,7 @@ class Neighbours(NamedTuple):
         """`ranks`: of all pairs of the bucket that can have links."""
         links = links.group_by(["uid", "near"]).aggregate([]).sort_by([("uid", "ascending"), ("near", "ascending")])
         uids = whole(links.column("uid"))
-        at = pc.index_in(uids, pc.utf8_slice_codeunits(ranks, -UID))
+        at = pc.index_in(uids, pc.utf8_slice_codeunits(ranks, -DIGITS))
         links, at = links.filter(pc.is_valid(at)), pc.drop_null(at)
         used, own = np.unique(at.to_numpy(), return_inverse=True)
         order = np.argsort(own, kind="stable")
@@ -91,7 +91,7 @@ def _better(links: Neighbours) -> np.ndarray:
 def _heard(links: Neighbours, rounds: list[pa.Table]) -> np.ndarray:
     """What is known of the other one of each link."""
     said = pa.concat_tables([SAID.empty_table(), *rounds])
-    uids = pc.utf8_slice_codeunits(links.rank, -UID).take(pa.array(links.own))
+    uids = pc.utf8_slice_codeunits(links.rank, -DIGITS).take(pa.array(links.own))
     here = pc.binary_join_element_wise(uids, links.near, "")
     there = pc.binary_join_element_wise(whole(said.column("uid")), whole(said.column("near")), "")
     leads = said.column("leads").take(pc.index_in(here, there))
@@ -137,7 +137,7 @@ def introductions(links: Neighbours, rounds: list[pa.Table]) -> pa.Table:
 def _members(links: Neighbours, rounds: list[pa.Table]) -> tuple[np.ndarray, pa.Array]:
     """(number of the pair, rank of one that hangs together with it), each once."""
     said = pa.concat_tables([SAID.empty_table(), *rounds])
-    at = pc.index_in(whole(said.column("uid")), pc.utf8_slice_codeunits(links.rank, -UID))
+    at = pc.index_in(whole(said.column("uid")), pc.utf8_slice_codeunits(links.rank, -DIGITS))
     known = pc.is_valid(at)
     own = np.concatenate([links.own, at.filter(known).to_numpy()])
     near = pa.concat_arrays([links.near, whole(said.column("near")).filter(known)])

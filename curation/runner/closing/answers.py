@@ -1,7 +1,8 @@
 """What a Measure has answered each bucket: the rows of its keys, cut by bucket.
 
 <closing folder>/answers-<n>.pack   key | the stage's columns | reason, of a run of key slots
-                /closed.json        how many runs
+                /answers-merged-<n>.pack   when there are many of those
+                /closed.json        how many packs, and whether they are merged ones
 """
 
 import pyarrow as pa
@@ -15,13 +16,7 @@ from pipeline import storage
 from pipeline.errors import DataError
 
 CLOSED = "closed.json"
-
-
 NAME = "answers"
-
-
-def url_of(job: Job, here: Segment, run: int) -> str:
-    return job.closing_file(here, f"{NAME}-{run:05d}.pack")
 
 
 def read(job: Job, here: Segment, bucket: int) -> pa.Table:
@@ -32,7 +27,6 @@ def read(job: Job, here: Segment, bucket: int) -> pa.Table:
         raise DataError(where, "is not there", "what measuring has published", hint)
     stage = job.stage(here.closer if here.closer is not None else -1)
     assert isinstance(stage, Measure)
-    url = exchange.merged_url if state["merged"] else None
-    urls = [url(job, here, NAME, at) if url else url_of(job, here, at) for at in range(state["packs"])]
+    urls = exchange.urls_of(job, here, NAME, state["packs"], state["merged"])
     found = [table for each in urls for table in packs.read_pack(each, bucket, bucket + 1)]
     return packs.concat(found, kept_schema(stage)).sort_by(KEY)

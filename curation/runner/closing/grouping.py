@@ -42,8 +42,8 @@ Round = tuple[str, int, int, bool]  # step, round of it, packs of results, wheth
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
-    pairs = resolved(job, closer_of(job, here, Group), pairs, bucket)
-    notes = _notes(job, here, bucket, pairs, Told(closer_of(job, here, Group).steps[0]))
+    stage = closer_of(job, here, Group)
+    notes = _notes(job, here, bucket, resolved(job, stage, pairs, bucket), Told(stage.steps[0]))
     return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here))}, {"notes": notes.num_rows}
 
 
@@ -56,9 +56,8 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
         told: np.ndarray | None = np.ones(job.buckets, bool)
         round_ = 0
         while told is not None and told.any():
-            label = f"{job.names[number_of(here)]}: {step}" + (
-                f", round {round_ + 1}" if step in stage.repeated else ""
-            )
+            again = f", round {round_ + 1}" if step in stage.repeated else ""
+            label = f"{job.names[number_of(here)]}: {step}{again}"
             if number or round_:  # who was told nothing in the last round has nothing new to say
                 args = [(step, round_, bucket, done) for bucket in np.flatnonzero(told).tolist()]
                 calls = [call_for(job, here, survey, each, f"{label}, ask") for each in args]
@@ -87,7 +86,7 @@ def _settle_all(
     for _, bits in do(calls, label, "slots"):
         told |= np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=job.buckets).astype(bool)
     name = f"{at[0]}-{at[1]}-told"
-    urls = [job.closing_file(here, f"{name}-{run:05d}.pack") for run in range(len(runs))]
+    urls = exchange.urls_of(job, here, name, len(runs))
     left = exchange.merged(job, here, name, urls, do, label, exchange.gather, exchange.READ)
     return len(left), left != urls, told
 
@@ -111,9 +110,8 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
     check_files(job, [here.closer])
     with explained(f"stage {job.names[number_of(here)]}, {step}, bucket {bucket}"):
         told = _told(job, here, bucket, step, done)
-        pairs = resolved(
-            job, closer_of(job, here, Group), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket
-        )
+        pairs = storage.read_parquet(job.file(here, bucket, ".parquet"))
+        pairs = resolved(job, closer_of(job, here, Group), pairs, bucket)
         notes = _notes(job, here, bucket, pairs, told)
     note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here))
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
@@ -201,9 +199,7 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
 def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
     tables: dict[str, list[pa.Table]] = {}
     for name, number, num_packs, is_merged in rounds:
-        head = f"{name}-{number}-told"
-        plain = [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(num_packs)]
-        urls = [exchange.merged_url(job, here, head, at) for at in range(num_packs)] if is_merged else plain
+        urls = exchange.urls_of(job, here, f"{name}-{number}-told", num_packs, is_merged)
         found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
         tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
     return Told(step, tables)

@@ -82,7 +82,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     calls = [Call(answer, (here.index, at, run, urls), f"stage {name}, answering") for at, run in enumerate(runs)]
     for _ in do(calls, f"{name}: answer", "runs"):
         pass
-    made = [answers.url_of(job, here, at) for at in range(len(runs))]
+    made = exchange.urls_of(job, here, answers.NAME, len(runs))
     left = exchange.merged(job, here, answers.NAME, made, do, name, exchange.gather, exchange.READ)
     told = {"packs": len(left), "merged": left != made}
     storage.publish_state(job.closing_file(here, answers.CLOSED), told)
@@ -130,7 +130,7 @@ def lanes_of(job: Job, rows: pa.Table) -> np.ndarray:
 def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
     """Publishes the rows of a run of slots for every bucket that asked."""
     here = job.segments[index]
-    name = f"answers-{run:05d}"
+    name = f"{answers.NAME}-{run:05d}"
     if exchange.is_done(job, here, f"{name}.json"):
         return
     asked = _asked(urls, slots, [KEY, FROM])
@@ -143,7 +143,7 @@ def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[st
             where, hint = storage.shown(columns_of(job, here).folder), "run the same command again"
             raise DataError(where, f"{missing} measured rows are gone", "what this run measured", hint)
         at = asked.column(FROM).to_numpy().astype(np.int64)
-    note = packs.publish_cut(answers.url_of(job, here, run), rows, at, job.buckets)
+    note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), rows, at, job.buckets)
     storage.publish_state(job.closing_file(here, f"{name}.json"), {}, {f"{name}.pack": note})
 
 

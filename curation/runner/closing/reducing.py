@@ -29,8 +29,8 @@ ASKED = ".closing.parquet"
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
-    pairs = resolved(job, closer_of(job, here, Reduce), pairs, bucket)
-    partial = closer_of(job, here, Reduce).map(pairs, None, job.context(number_of(here)))
+    stage = closer_of(job, here, Reduce)
+    partial = stage.map(resolved(job, stage, pairs, bucket), None, job.context(number_of(here)))
     return {ASKED: _publish(job.file(here, bucket, ASKED), partial)}, {}
 
 
@@ -61,8 +61,8 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
-    pairs = resolved(job, closer_of(job, here, Reduce), pairs, bucket)
-    return closer_of(job, here, Reduce).judge(pairs, last_state(job, here), job.context(number_of(here)))
+    stage = closer_of(job, here, Reduce)
+    return stage.judge(resolved(job, stage, pairs, bucket), last_state(job, here), job.context(number_of(here)))
 
 
 def partial(job: Job, index: int, number: int, bucket: int) -> None:
@@ -74,10 +74,8 @@ def partial(job: Job, index: int, number: int, bucket: int) -> None:
     check_files(job, [here.closer])
     state = storage.read_parquet(job.closing_file(here, f"{state_name(number - 1)}.parquet"))
     with explained(f"stage {job.names[number_of(here)]}, round {number + 1}, bucket {bucket}"):
-        pairs = resolved(
-            job, closer_of(job, here, Reduce), storage.read_parquet(job.file(here, bucket, ".parquet")), bucket
-        )
-        found = closer_of(job, here, Reduce).map(pairs, state, job.context(number_of(here)))
+        stage, pairs = closer_of(job, here, Reduce), storage.read_parquet(job.file(here, bucket, ".parquet"))
+        found = stage.map(resolved(job, stage, pairs, bucket), state, job.context(number_of(here)))
     _publish_done(job, here, name, found, {})
 
 
