@@ -3,7 +3,6 @@
 import json
 import os
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -151,14 +150,12 @@ def test_the_funnel_reconciles_to_zero(reference):
     assert len(gone) == len(verdicts) and not gone & {f"{a:016x}{b:016x}" for a, b in kept.tolist()}
 
 
-def test_rerun_when_finished_is_instant_and_touches_nothing(reference, monkeypatch):
+def test_rerun_when_finished_tries_no_work_and_touches_nothing(reference, monkeypatch):
     manifest, out = reference
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     monkeypatch.setattr(driver, "cluster", None)  # no work may even be tried
     plain = small_crawl.recipe([str(out.parent / "in" / "*.gz")], out, out.parent / "entries.json")
-    began = time.monotonic()
     again = curate(CurateSettings.model_validate(plain), name="test", seed=3, quiet=True)
-    assert time.monotonic() - began < 2
     assert again == manifest
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 

@@ -129,9 +129,11 @@ def test_on_ray_kill_9_then_sigterm_with_a_second_run_beside_it_then_done(refere
 
     child = start(settings)
     wait_for(lambda: json.loads((tmp_path / "out" / ".lock").read_text() or "{}").get("pid") == child.pid)
+    child.send_signal(signal.SIGSTOP)  # it must not end before the second run has looked
     code, said = finish(settings)
     assert code == 1 and f"process {child.pid}" in said and "host " in said
     child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGCONT)
     out, _ = child.communicate(timeout=100)
     assert child.returncode == 75 and "stopped by SIGTERM" in out and "run the same command to go on" in out
 

@@ -1,13 +1,12 @@
 """Captions come out as a person would have typed them."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.stages.caption_clean import CaptionClean
+from tests.helpers.ends import ends
 from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, texts_of
 
 CLEANED = [
@@ -63,9 +62,8 @@ def test_captions_that_become_equal_become_one_and_empty_ones_go():
 
 @pytest.mark.parametrize("text", ["<!--" * 200_000, "<a" * 400_000, "&amp;" * 150_000, "_" * 900_000, "&" * 900_000])
 def test_a_long_hostile_text_takes_no_long_time(text):
-    start = time.perf_counter()
-    CaptionClean().clean(text)
-    assert time.perf_counter() - start < 5
+    with ends():
+        CaptionClean().clean(text)
 
 
 def test_a_broken_pattern_is_refused():

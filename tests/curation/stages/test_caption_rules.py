@@ -1,12 +1,11 @@
 """Boilerplate is told from captions, and every bound has its reason."""
 
-import time
-
 import pytest
 
 from curation.methods.boilerplate import PATTERNS
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_rules import CaptionRules
+from tests.helpers.ends import ends
 from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, texts_of
 
 REFUSED = {
@@ -152,7 +151,5 @@ def test_a_pair_goes_with_its_last_caption_for_the_reason_of_its_first():
 
 @pytest.mark.parametrize("piece", ["a", "1", "-", "a.", " click", "hash(", "0x0", "share on ", "buy ", "\u0301", "."])
 def test_no_pattern_is_slow_on_any_text(piece):
-    text = (piece * 1000)[:1000]
-    start = time.perf_counter()
-    CaptionRules().fault(text)
-    assert time.perf_counter() - start < 0.5
+    with ends():
+        CaptionRules().fault((piece * 5000)[:5000])

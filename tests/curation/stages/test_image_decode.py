@@ -1,13 +1,12 @@
 """Every hostile or broken image ends in its reason, every honest one in the same figures whatever its container."""
 
 import struct
-import time
 import zlib
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from curation.stage import Context
 from curation.stages.image_decode import ImageDecode
@@ -76,10 +75,9 @@ def test_what_is_no_usable_image_gets_its_reason(body, expected):
     assert reason(body) == expected
 
 
-def test_a_bomb_is_refused_from_its_header_at_once():
-    start = time.perf_counter()
-    assert measure(*[png_header(19_999, 19_999)] * 20)[0]["reason"] == "pixel_cap"
-    assert time.perf_counter() - start < 1
+def test_a_bomb_is_refused_from_its_header_before_any_pixel(monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("its pixels were asked for"))
+    assert measure(png_header(19_999, 19_999))[0]["reason"] == "pixel_cap"
 
 
 def test_a_text_chunk_that_swells_is_refused():

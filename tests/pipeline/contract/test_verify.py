@@ -3,7 +3,6 @@
 import io
 import random
 import tarfile
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from pipeline.contract.scan import scan_tar
 from pipeline.contract.shards import write_shard
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset, make_pair
+from tests.helpers.ends import ends
 
 
 def small_pairs(count: int = 3):
@@ -180,10 +180,8 @@ def test_a_crafted_size_is_refused_at_once(tmp_path, size):
     whole[148:156] = b" " * 8
     whole[148:156] = b"%06o\0 " % sum(whole[:512])
     (tmp_path / "bad.tar").write_bytes(whole)
-    start = time.monotonic()
-    with pytest.raises(DataError, match="bad.tar at byte 0"):
+    with ends(), pytest.raises(DataError, match="bad.tar at byte 0"):
         scan_tar(str(tmp_path / "bad.tar"))
-    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 512, b"\x1f\x8b" + b"x" * 2000, b"<html>" * 200])

@@ -3,7 +3,6 @@
 import gzip
 import io
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from curation.pool.store import PoolSink
 from curation.sources import SOURCES
 from curation.sources.warc.records import Gap, Record, read_records
 from pipeline.errors import DataError, RecipeError
+from tests.helpers.ends import ends
 from tests.helpers.ingested import Ingested, images, parts_of
 from tests.helpers.warcs import http, png, record, sha1, zipped
 
@@ -247,12 +247,11 @@ def test_random_damage_never_raises_and_never_hangs(tmp_path, seed):
                 data[at:at] = rng.randbytes(rng.randrange(200))
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        start = time.process_time()
         try:
-            Ingested(folder, bytes(data))
+            with ends():
+                Ingested(folder, bytes(data))
         except DataError as error:
             assert "a.warc.gz" in str(error)
-        assert time.process_time() - start < 5
 
 
 # -- parts
