@@ -1,26 +1,97 @@
-"""The numbers of one displayed picture: size, pixel hash, perceptual hash, contrast, small colours."""
+"""The numbers of displayed pictures: size, pixel hash, perceptual hash, contrast, colours, flatness.
 
-import hashlib
+All but the pixel hash come from a picture reduced by whole numbers of pixels to about three times the side that is
+asked for: of 1,024 x 768 pixels that takes 0.5 ms in place of 5, and no level differs by more than three from what all
+pixels give (usually one).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from blake3 import blake3
 from PIL import Image
 
-from curation.images.phash import grey_square, phash
+from curation.images.phash import SIDE, grey_levels, phashes
 
 TINY_SIDE = 8
+_FILTER = Image.Resampling.HAMMING  # against a resized copy the mean difference is 0.2 levels; 1.5 with BOX
+_GAP = 3  # Pillow's own `reducing_gap` that it calls safe
+_ALIKE = 2  # levels by which neighbours of one colour differ at most
+_SHADES = 4  # bits of a channel
+_COUNTED = np.arange(SIDE * SIDE + 1) * np.log2(np.maximum(np.arange(SIDE * SIDE + 1), 1))
 
 
-def measure_picture(image: Image.Image) -> dict[str, object]:
-    """The columns of one displayed RGB picture, less its format."""
-    grey_RC = grey_square(image)
-    levels = grey_RC.astype(np.int64)
-    # From whole numbers, so that no order of summation shows in the result.
-    variance = (levels.size * int((levels * levels).sum()) - int(levels.sum()) ** 2) / levels.size**2
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is kept of one displayed RGB picture until its batch is measured: 4 kB. width, height: in pixels."""
+
+    width: int
+    height: int
+    pixels: str
+    grey_RC: np.ndarray
+    colours_RC3: np.ndarray
+    tiny_rgb: bytes
+
+
+def look(image: Image.Image) -> Look:
+    small, box = reduced(image)
+    return Look(
+        *image.size,
+        pixels=pixel_hash(image),
+        grey_RC=grey_levels(small, box),
+        colours_RC3=np.asarray(small.resize((SIDE, SIDE), _FILTER, box)),
+        tiny_rgb=small.resize((TINY_SIDE, TINY_SIDE), _FILTER, box).tobytes(),
+    )
+
+
+def measured(looks: Sequence[Look]) -> dict[str, list[Any]]:
+    """Values of each column, in the order of `looks`."""
+    if not looks:
+        return {}
+    grey_NRC = np.stack([each.grey_RC for each in looks])
+    colours_NRC3 = np.stack([each.colours_RC3 for each in looks])
     return {
-        "width": image.width,
-        "height": image.height,
-        "pixels": hashlib.blake2b(b"%d %d " % image.size + image.tobytes(), digest_size=16).hexdigest(),
-        "phash": phash(grey_RC),
-        "contrast": variance**0.5,
-        "tiny_rgb": image.resize((TINY_SIDE, TINY_SIDE), Image.Resampling.BOX).tobytes(),
+        **{name: [getattr(each, name) for each in looks] for name in ("width", "height", "pixels", "tiny_rgb")},
+        "phash": phashes(grey_NRC).tolist(),
+        "contrast": _contrast(grey_NRC).tolist(),
+        "colour_entropy": _entropy(colours_NRC3).tolist(),
+        "flatness": _flatness(colours_NRC3).tolist(),
     }
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """32 hex of BLAKE3 over size and displayed RGB: seven times as fast as BLAKE2b, and as hard to forge."""
+    return blake3(b"%d %d " % image.size).update(image.tobytes()).hexdigest(length=16)
+
+
+def reduced(image: Image.Image) -> tuple[Image.Image, tuple[float, float, float, float]]:
+    """The mean of whole blocks of pixels, and the box in it that is the picture (the last blocks may stick out)."""
+    across, down = (max(1, side // (SIDE * _GAP)) for side in image.size)
+    small = image.reduce((across, down)) if across > 1 or down > 1 else image
+    return small, (0.0, 0.0, image.width / across, image.height / down)
+
+
+def _contrast(grey_NRC: np.ndarray) -> np.ndarray:
+    """Standard deviation in levels; from whole numbers, so that no order of summation shows in the result."""
+    levels, num = grey_NRC.astype(np.int64), SIDE * SIDE
+    variance = (num * (levels * levels).sum(axis=(1, 2)) - levels.sum(axis=(1, 2)) ** 2) / num**2
+    return variance**0.5
+
+
+def _entropy(colours_NRC3: np.ndarray) -> np.ndarray:
+    """Bits of the distribution of 4,096 colours over 32 x 32 mean colours: 0 is one colour, 10 all different."""
+    shades = colours_NRC3.astype(np.int64) >> (8 - _SHADES)
+    number = (shades @ [1 << 2 * _SHADES, 1 << _SHADES, 1]).reshape(len(shades), -1)
+    own = number + (np.arange(len(number)) << 3 * _SHADES)[:, None]
+    count = np.bincount(own.reshape(-1), minlength=len(number) << 3 * _SHADES).reshape(len(number), -1)
+    return np.log2(SIDE * SIDE) - _COUNTED[count].sum(axis=1) / (SIDE * SIDE)
+
+
+def _flatness(colours_NRC3: np.ndarray) -> np.ndarray:
+    """Share of neighbours, across and down, of 32 x 32 mean colours that are of one colour: drawings are, photographs
+    are not."""
+    levels_3NRC = np.ascontiguousarray(colours_NRC3.transpose(3, 0, 1, 2)).astype(np.int16)
+    steps = [np.abs(np.diff(levels_3NRC, axis=axis)) <= _ALIKE for axis in (2, 3)]
+    return sum(each.all(axis=0).mean(axis=(1, 2)) for each in steps) / len(steps)

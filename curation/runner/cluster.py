@@ -11,7 +11,8 @@ from typing import Any
 
 from curation.runner.calls import Call, Node
 from curation.runner.on_ray.place import OnRay
-from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray, own_ray
+from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray
+from curation.runner.on_ray.starting import Starting, starting
 from curation.settings import RaySettings
 from pipeline.log import get_logger
 from pipeline.signals import StopSignals
@@ -35,6 +36,10 @@ class Inline:
             self._signals.check("curate")
             yield call, call.function(self._job, *call.args)
 
+    def ready(self, look: Callable[["Inline"], None]) -> None:
+        """Has `look` called with the place before it is given its first task."""
+        look(self)
+
     def nodes(self) -> list[Node]:
         return []
 
@@ -52,14 +57,17 @@ class Inline:
 
 
 @contextmanager
-def cluster(settings: RaySettings, signals: StopSignals, input_bytes: int | None = None) -> Iterator[Inline | OnRay]:
+def cluster(
+    settings: RaySettings, signals: StopSignals, sizes: Sequence[int] | None = None, here: bool = True
+) -> Iterator[Inline | OnRay | Starting]:
     """A place to run tasks; a Ray we started is gone at the end, one we joined is left as it was.
 
-    `input_bytes`: size of all inputs, where small ones may run without Ray: starting it would take longer.
+    `sizes`: bytes of each input. Where all together are small there need be no Ray; where each is, but all together are
+    not, this process works itself until a Ray of our own has started, unless not `here`.
     """
     address = settings.address or os.environ.get("RAY_ADDRESS")
     if address is None:
-        address = "local" if input_bytes is None or input_bytes > SMALL_BYTES else "inline"
+        address = "local" if sizes is None or sum(sizes) > SMALL_BYTES else "inline"
         if address == "inline":
             log.debug("small inputs: without Ray (curate.ray.address=local starts it)")
     if address == "inline":
@@ -69,10 +77,14 @@ def cluster(settings: RaySettings, signals: StopSignals, input_bytes: int | None
     if ray.is_initialized():  # a notebook, or a test that shares one Ray
         yield OnRay(signals, JoinedRay(ray.get_runtime_context().gcs_address))
         return
+    if address == "local":
+        with starting(ray, settings, signals) as place:
+            is_eager = here and not settings.runtime_env and sizes and max(sizes) <= SMALL_BYTES < sum(sizes)
+            yield place if is_eager else place.there()
+        return
     with ExitStack() as stack:
         try:
-            opened: Any = own_ray(ray, settings) if address == "local" else joined_ray(ray, settings, address)
-            session = stack.enter_context(opened)
+            session = stack.enter_context(joined_ray(ray, settings, address))
         except SystemExit:  # Ray's own handler, while it starts
             signals.received = signals.received or signal.SIGTERM
             signals.check("curate")

@@ -6,6 +6,7 @@ Running it again goes on where it stopped: every unit of work is a file named by
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from curation.runner.cluster import Inline, cluster
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
 from curation.runner.on_ray.place import OnRay
+from curation.runner.on_ray.starting import Starting
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
@@ -39,7 +41,7 @@ from pipeline.storage.lock import locked
 
 log = get_logger("curation")
 
-Place = Inline | OnRay
+Place = Inline | OnRay | Starting
 
 
 def check(settings: CurateSettings) -> None:
@@ -92,9 +94,10 @@ def curate(
         manifest, made = swap.finish_swap(job) if parts is not None else None, None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
-            place = stack.enter_context(cluster(settings.ray, signals, sum(each.bytes for _, each in files)))
+            sizes = [each.bytes for _, each in files]
+            place = stack.enter_context(cluster(settings.ray, signals, sizes, here=not settings.placement))
             work = _Driver(job, place, quiet)
-            preflight(place, job, _one_each(files))
+            place.ready(partial(preflight, job=job, inputs=_one_each(files)))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             if parts is None:

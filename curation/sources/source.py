@@ -137,8 +137,9 @@ class Source(Settings):
         """
         raise NotImplementedError
 
-    def cuts(self, part: Part) -> list[int]:
-        """Offsets at which a large file may be cut into ranges that are tasks of their own; none: it is one task."""
+    def cuts(self, part: Part, about: int) -> list[int]:
+        """Offsets at which a file may be cut into ranges that are tasks of their own; none: it is one task. `about`:
+        bytes of a range that suit the size of all inputs, for a source that is not told by its settings."""
         return []
 
     def place_from(self, part: Part, start: int, stop: int) -> Place | None:

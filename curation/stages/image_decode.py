@@ -3,11 +3,13 @@
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
+from PIL import Image
 from pydantic import Field
 
-from curation.images.pixels import TINY_SIDE, measure_picture
+from curation.images.pixels import TINY_SIDE, Look, look, measured
 from curation.stage import Context, Function, Measure
-from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE, PILLOW_MAX_PIXELS, Refused, decode
+from pipeline.images.background import FLAT, is_flat
+from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE, PILLOW_MAX_PIXELS, Picture, Refused
 
 Format = Literal["jpg", "png", "webp", "gif", "bmp", "tiff"]
 
@@ -15,19 +17,23 @@ _COLUMNS = (
     pa.field("width", pa.int32()),  # as displayed, after EXIF orientation
     pa.field("height", pa.int32()),
     pa.field("format", pa.string()),
-    pa.field("pixels", pa.string()),  # 32 hex of blake2b over size and displayed RGB: equal pixels, equal text
+    pa.field("animated", pa.bool_()),  # of which only the first frame is ever looked at
+    pa.field("transparency", pa.float32()),  # share of the background that shows through
+    pa.field("pixels", pa.string()),  # 32 hex over size and displayed RGB: equal pixels, equal text
     pa.field("phash", pa.uint64()),  # see curation/images/phash.py
     pa.field("contrast", pa.float32()),  # standard deviation of the 32 x 32 grey square, in grey levels
     pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)),  # 8 x 8 mean colours, row by row
+    pa.field("colour_entropy", pa.float32()),  # bits, 0 to 10, of 32 x 32 mean colours
+    pa.field("flatness", pa.float32()),  # share of their neighbours that are of one colour
 )
 
 
 class ImageDecode(Measure):
     """Drops what cannot be decoded within the caps, and pictures of one colour.
 
-    Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank. Only the header
-    is read before the caps are checked. `blank_range` is the greatest difference of levels that still counts as one
-    colour (transparency on white); -1 keeps such pictures.
+    Reasons: svg, format, side_cap, pixel_cap, scan_cap, metadata_cap, truncated, not_decodable, blank, animated. Only
+    the header is read before the caps are checked. Transparency is seen on white, or on black what could not be seen
+    on white, as training sees it.
     """
 
     kind: Literal["image_decode"] = "image_decode"
@@ -35,29 +41,44 @@ class ImageDecode(Measure):
     reads: ClassVar[tuple[str, ...]] = ("image",)
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
     batch: ClassVar[int] = 64
-    version: ClassVar[int] = 2  # 2: transparency of grey and palette pictures with fewer than 8 bits, turned TIFFs
+    version: ClassVar[int] = 3  # 3: reduced before it is looked at, BLAKE3, white on clear
 
     formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)
     max_side: int = Field(MAX_SIDE, ge=1, le=LARGEST_SIDE)
-    blank_range: int = Field(8, ge=-1, le=255)
+    blank_range: int = Field(
+        FLAT, ge=-1, le=255, description="greatest difference of levels that still counts as one colour; -1 keeps such"
+    )
+    drop_animated: bool = Field(False, description="pictures with frames after the first, of which no other is seen")
 
     def open(self, ctx: Context) -> Function:
         schema = pa.schema([*_COLUMNS, pa.field("reason", pa.string())])
 
         def measure(images: pa.Table) -> pa.Table:
-            rows = [self._row(body.as_py()) for body in images.column("image")]
+            rows: list[dict[str, Any]] = []
+            looks: dict[int, Look] = {}  # by row: a batch is measured at once
+            for number, body in enumerate(images.column("image")):
+                image, row = self._decoded(body.as_py())
+                rows.append(row)
+                if image is not None:
+                    looks[number] = look(image)
+            for name, values in measured(list(looks.values())).items():
+                for number, value in zip(looks, values, strict=True):
+                    rows[number][name] = value
             return pa.Table.from_pylist(rows, schema=schema)
 
         return measure
 
-    def _row(self, body: bytes) -> dict[str, object]:
+    def _decoded(self, body: bytes) -> tuple[Image.Image | None, dict[str, Any]]:
+        """The picture, None without one, and what its container says."""
         try:
-            image, ext = decode(body, self.formats, self.max_pixels, self.max_side)
+            picture = Picture(body, self.formats, self.max_pixels, self.max_side)
+            image = picture.rgb()
         except Refused as refused:
-            return {"reason": refused.reason}
-        row = measure_picture(image) | {"format": ext}
-        ranges: Any = image.getextrema()  # (low, high) of each channel
-        if max(high - low for low, high in ranges) <= self.blank_range:
-            row["reason"] = "blank"
-        return row
+            return None, {"reason": refused.reason}
+        said = {"format": picture.ext, "animated": picture.is_animated, "transparency": picture.clear_share()}
+        if is_flat(image, self.blank_range):
+            said["reason"] = "blank"
+        elif self.drop_animated and picture.is_animated:
+            said["reason"] = "animated"
+        return image, said

@@ -15,9 +15,10 @@ import warnings
 
 from PIL import Image
 
-from pipeline.images.background import BACKGROUNDS, opaque
+from pipeline.images.background import BACKGROUNDS, clear_share, opaque
 from pipeline.images.costs import decoding_cost, reading_cost
 from pipeline.images.formats import image_format
+from pipeline.images.frames import is_animated
 from pipeline.images.orientation import orientation, upright
 
 PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
@@ -85,10 +86,23 @@ class Picture:
             self._image.draft(None, (max(1, int(width / spare)), max(1, int(height / spare))))
         self._load()
         try:
-            depth = self._body[24] if self.ext == "png" else 8
-            return upright(opaque(self._image, BACKGROUNDS[background], depth), self._orientation())
+            return upright(opaque(self._image, BACKGROUNDS[background], self._depth), self._orientation())
         except Exception as error:
             raise Refused(_reason(self._body, self.ext, str(error))) from None
+
+    def clear_share(self) -> float:
+        """How much of it the background shows through: 0 opaque, 1 nothing but background. Once it was decoded."""
+        return clear_share(self._image, self._depth)
+
+    @property
+    def is_animated(self) -> bool:
+        """Whether it has frames after the first, which are never looked at."""
+        return is_animated(self._body, self.ext)
+
+    @property
+    def _depth(self) -> int:
+        """Bits of a sample."""
+        return self._body[24] if self.ext == "png" else 8
 
     def _load(self) -> None:
         try:

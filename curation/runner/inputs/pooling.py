@@ -24,6 +24,8 @@ log = get_logger("curation")
 Counts = dict[str, dict[str, int]]
 """Id -> counts."""
 _CHECKED = 16  # parts checked by one task
+_RANGE_BYTES = 4 << 20, 256 << 20  # of a file that is read by several tasks
+_RANGES = 32  # that all inputs are worth at least: four tasks each for eight cores end at about the same time
 _HELD = 65_536  # tasks, of which what they told is held at a time
 
 
@@ -48,9 +50,11 @@ def pooled(job: Job, parts: Parts, do: Do) -> Pooled:
     _add_sound(job, [part.id for _, part in parts], do, done)
     batch: list[tuple[int, Part, list[int]]] = []
     size = 0
+    least, most = _RANGE_BYTES
+    about = min(max(least, sum(part.bytes for _, part in parts) // _RANGES), most)
     for source, part in parts:
         if part.id not in done.parts:
-            cuts = job.settings.sources[source].cuts(part)
+            cuts = job.settings.sources[source].cuts(part, about)
             batch.append((source, part, cuts))
             size += 1 + len(cuts)
             if size >= _HELD:

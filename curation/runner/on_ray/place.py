@@ -32,6 +32,10 @@ class OnRay:
         """What every task is given from now on: shipped once, not with each task."""
         self._ground.job = self._ray.put(job)
 
+    def ready(self, look: Callable[["OnRay"], None]) -> None:
+        """Has `look` called with the place before it is given its first task."""
+        look(self)
+
     def run(self, calls: Iterable[Call], label: str = "") -> Iterator[tuple[Call, Any]]:
         """(call, result) in the order of completion; `label` names them in Ray's dashboard. Raises the first error;
         what runs then is cancelled."""

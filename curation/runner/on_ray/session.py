@@ -105,7 +105,7 @@ def joined_ray(ray: Any, settings: RaySettings, address: str) -> Iterator[Joined
 def own_ray(ray: Any, settings: RaySettings) -> Iterator[OwnRay]:
     """Starts a Ray of our own; at the end nothing of it is left."""
     folder = _session_folder(settings.temp_dir)
-    cpus = settings.num_cpus or _usable_cpus()
+    cpus = settings.num_cpus or usable_cpus()
     began = time.monotonic()
     try:
         log.info("starting Ray with %d CPUs", cpus)
@@ -229,7 +229,8 @@ def _reach(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
-def _usable_cpus() -> int:
+def usable_cpus() -> int:
+    """CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -48,8 +48,11 @@ class WarcSource(Source):
     max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    range_bytes: int = Field(
-        default=256 * _MIB, ge=records.STEP_BYTES, description="larger files are read in ranges of about so many bytes"
+    range_bytes: int | None = Field(
+        default=None,
+        ge=records.STEP_BYTES,
+        description="larger files are read in ranges of about so many bytes, which changes no result; default: 4 MiB "
+        "to 256 MiB, by the size of all inputs",
     )
 
     version: ClassVar[int] = 3
@@ -62,8 +65,8 @@ class WarcSource(Source):
         counts, _ = self._read(records.read_records(part.path, self._block_bytes), sink)
         return counts
 
-    def cuts(self, part: Part) -> list[int]:
-        step = -(-self.range_bytes // records.STEP_BYTES) * records.STEP_BYTES
+    def cuts(self, part: Part, about: int) -> list[int]:
+        step = -(-(self.range_bytes or about) // records.STEP_BYTES) * records.STEP_BYTES
         return [at * step for at in range(1, round(part.bytes / step))]
 
     def place_from(self, part: Part, start: int, stop: int) -> Place | None:

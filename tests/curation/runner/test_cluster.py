@@ -108,7 +108,7 @@ def test_small_inputs_start_no_ray_unless_the_recipe_says_so(monkeypatch, settin
     if environment:
         monkeypatch.setenv("RAY_ADDRESS", environment)
     with nullcontext() if is_inline else pytest.raises(Started):
-        with cluster(RaySettings(**settings), StopSignals(), size) as place:
+        with cluster(RaySettings(**settings), StopSignals(), [size]) as place:
             assert isinstance(place, module.Inline)
 
 

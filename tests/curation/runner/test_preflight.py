@@ -230,7 +230,7 @@ def test_a_worker_checks_a_list_before_it_uses_it(tmp_path, monkeypatch):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(12))
     plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "entries.json")
 
-    def changing(*args):
+    def changing(*args, **named):
         (tmp_path / "entries.json").write_text('["other"]')
 
     monkeypatch.setattr(driver, "preflight", changing)

@@ -163,3 +163,22 @@ def test_random_damage_never_raises():
     assert table.num_rows == 300
     known = {None, "format", "side_cap", "pixel_cap", "metadata_cap", "truncated", "not_decodable", "blank", "svg"}
     assert set(table.column("reason").to_pylist()) <= known
+
+
+def test_a_white_drawing_on_a_clear_ground_is_a_picture_and_a_clear_ground_alone_is_none():
+    levels = np.full((80, 90, 4), 255, np.uint8)
+    levels[..., 3] = 0
+    empty = encoded(Image.fromarray(levels, "RGBA"))
+    levels[20:60, 30:50, 3] = 255
+    drawing, nothing = measure(encoded(Image.fromarray(levels, "RGBA")), empty)
+    assert drawing["reason"] is None and drawing["contrast"] > 30
+    assert drawing["transparency"] == pytest.approx(1 - 40 * 20 / (80 * 90))
+    assert nothing["reason"] == "blank" and nothing["transparency"] == 1
+    assert measure(encoded(picture(1)))[0]["transparency"] == 0
+
+
+def test_what_moves_is_said_and_dropped_on_demand():
+    film = encoded(picture(1), "GIF", save_all=True, append_images=[picture(2)])
+    still = encoded(picture(1), "GIF")
+    assert [row["animated"] for row in measure(film, still)] == [True, False]
+    assert [row["reason"] for row in measure(film, still, drop_animated=True)] == ["animated", None]

@@ -43,6 +43,9 @@ def test_the_clear_level_of_a_grey_png_is_meant_on_the_scale_of_its_file(bits, g
         if bits == 1 and clear > 1:
             continue  # Pillow reads it as 1
         expected = [GROUNDS[ground] if level == clear else grey for level, grey in zip(levels, shown, strict=True)]
+        if max(expected) - min(expected) <= 8:  # what is drawn has the colour of the ground
+            opposite = 255 - GROUNDS[ground]
+            expected = [opposite if level == clear else grey for level, grey in zip(levels, shown, strict=True)]
         assert np.asarray(Picture(body).rgb(ground))[0, :, 1].tolist() == expected
 
 
@@ -106,3 +109,47 @@ def test_every_opaque_mode_becomes_rgb(mode):
 def test_levels_beyond_sixteen_bits_are_the_nearest_one():
     image = Image.fromarray(np.array([[-5, 0, 65535, 70000, 2**31 - 1]], np.int32))
     assert np.asarray(opaque(image, (9, 9, 9)))[0, :, 0].tolist() == [0, 0, 255, 255, 255]
+
+
+@pytest.mark.parametrize(("ground", "level", "seen_on"), [
+    ("white", 255, 0), ("white", 250, 0), ("white", 0, 255), ("black", 0, 255), ("black", 255, 0),
+])  # fmt: skip
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_drawing_in_the_colour_of_the_ground_is_put_on_the_opposite(ground, level, seen_on, mode):
+    levels = np.full((20, 30, 4), level, np.uint8)
+    levels[..., 3] = 0
+    levels[5:15, 10:20, 3] = 255
+    shown = np.asarray(opaque(Image.fromarray(levels, "RGBA").convert(mode), BACKGROUNDS[ground]))
+    expected = np.full((20, 30, 3), seen_on, np.uint8)
+    expected[5:15, 10:20] = level
+    assert np.array_equal(shown, expected)
+
+
+def test_what_shows_nothing_on_any_ground_stays_on_its_own():
+    for alpha in (0, 255):
+        levels = np.full((20, 30, 4), 255, np.uint8)
+        levels[..., 3] = alpha
+        assert np.asarray(opaque(Image.fromarray(levels, "RGBA"), BACKGROUNDS["white"])).min() == 255
+
+
+@pytest.mark.parametrize("band", [1, 100, 1 << 22])
+def test_the_share_of_the_ground_is_the_mean_of_what_is_clear(monkeypatch, band):
+    monkeypatch.setattr(background, "_BAND", band)
+    rng = np.random.default_rng(1)
+    levels = rng.integers(0, 256, (13, 30, 4), dtype=np.uint8)
+    expected = (255 - levels[..., 3].astype(float)).mean() / 255
+    assert background.clear_share(Image.fromarray(levels, "RGBA")) == pytest.approx(expected, abs=1e-12)
+    assert background.clear_share(Image.fromarray(levels[..., :3])) == 0
+    palette = Image.fromarray(levels[..., :3]).quantize(4)
+    palette.info["transparency"] = 2
+    assert background.clear_share(palette) == pytest.approx((np.asarray(palette) == 2).mean())
+    deep = Image.fromarray((levels[..., 0].astype(np.int32) % 4) * 257)
+    deep.info["transparency"] = 257
+    assert background.clear_share(deep, 16) == pytest.approx((levels[..., 0] % 4 == 1).mean())
+
+
+def test_one_colour_is_told_from_one_odd_pixel():
+    levels = np.full((300, 400, 3), 100, np.uint8)
+    assert background.is_flat(Image.fromarray(levels))
+    levels[299, 399, 1] = 109
+    assert not background.is_flat(Image.fromarray(levels)) and background.is_flat(Image.fromarray(levels), 9)

@@ -218,7 +218,7 @@ def test_a_file_that_changes_while_it_is_read_is_an_error_and_leaves_nothing_und
 def test_what_cannot_be_read_is_refused_with_its_path_before_any_part_is_read(tmp_path, calls, monkeypatch):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(24), 3)
     settings = settings_of(tmp_path, paths)
-    monkeypatch.setattr(driver, "preflight", lambda *args: os.remove(paths[1]))
+    monkeypatch.setattr(driver, "preflight", lambda *args, **named: os.remove(paths[1]))
     with pytest.raises(RecipeError, match=r"curate\.sources\.0\.paths\.1: .*crawl-1.warc.gz: no such file"):
         made(settings)
     assert calls["ingest"] == 0
