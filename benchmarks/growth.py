@@ -5,7 +5,7 @@
 Each crawl goes through url duplicates (in the join), text duplicates, exact and perceptual duplicates, concept match, a
 top fraction, balance by t and balance by size, and the books. No picture is decoded: what image_decode would measure
 is made up from the uid, so that what is timed is the data movement and the deciding. Printed for each size: seconds of
-each step, seconds a million pairs, and the largest resident memory of the driver and of any worker. Peer: the same
+each step, and the largest resident memory of the driver and of any worker, in each step and in all. Peer: the same
 pipeline at the smallest size; a ratio of 1.00 is a straight line.
 """
 
@@ -148,7 +148,9 @@ class Watch:
     """The largest resident memory of this process and of Ray's workers, looked at ten times a second."""
 
     def __init__(self) -> None:
-        self.driver = self.worker = 0
+        self.step = "start"
+        self.driver: dict[str, int] = {}
+        self.worker: dict[str, int] = {}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -162,14 +164,15 @@ class Watch:
 
     def _look(self) -> None:
         while not self._end.wait(0.1):
-            self.driver = max(self.driver, _resident("self"))
+            step = self.step
+            self.driver[step] = max(self.driver.get(step, 0), _resident("self"))
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     name = (process / "cmdline").read_bytes()
                 except OSError:
                     continue
                 if name.startswith(b"ray::"):
-                    self.worker = max(self.worker, _resident(process.name))
+                    self.worker[step] = max(self.worker.get(step, 0), _resident(process.name))
 
 
 def _resident(process: str) -> int:
@@ -182,19 +185,20 @@ def _resident(process: str) -> int:
 
 
 class Timed:
-    """Seconds of each step of the runs that go through it."""
+    """Seconds of each step of the runs that go through it; tells `watch` which one it is."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch) -> None:
         self.seconds: dict[str, float] = {}
+        self._watch = watch
         self._real = driver._Driver._do
 
     def __enter__(self) -> "Timed":
-        timed, real = self.seconds, self._real
+        timed, real, watch = self.seconds, self._real, self._watch
 
         def do(work: Any, calls: list, label: str, unit: str, done: int = 0) -> Iterator[Any]:
             start = time.monotonic()
+            watch.step = step = label or "freeing"
             yield from real(work, calls, label, unit, done)
-            step = label.split(": ")[0] or "freeing"
             timed[step] = timed.get(step, 0.0) + time.monotonic() - start
 
         driver._Driver._do = do  # type: ignore[method-assign]
@@ -208,7 +212,7 @@ def measure(folder: Path, pairs: int, address: str) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     settings = settings_of(folder, pairs, address)
     start = time.monotonic()
-    with Watch() as watch, Timed() as timed:
+    with Watch() as watch, Timed(watch) as timed:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
     shutil.rmtree(folder)
@@ -260,13 +264,13 @@ def show(runs: list[dict[str, Any]]) -> None:
     growth = runs[-1]["pairs"] / runs[0]["pairs"]
     for step in runs[-1]["steps"]:
         seconds = [run["steps"].get(step, 0.0) for run in runs]
-        table.add_row(
-            step, *(f"{each:.1f} s" for each in seconds), f"{seconds[-1] / max(seconds[0], 1e-9) / growth:.2f}"
-        )
+        memory = [max(run[who].get(step, 0) for who in ("driver", "worker")) >> 20 for run in runs]
+        cells = [f"{each:.1f} s, {most} MiB" for each, most in zip(seconds, memory, strict=True)]
+        table.add_row(step, *cells, f"{seconds[-1] / max(seconds[0], 1e-9) / growth:.2f}")
     whole = [run["seconds"] for run in runs]
     table.add_row("in all", *(f"{each:.0f} s" for each in whole), f"{whole[-1] / whole[0] / growth:.2f}")
     for who in ("driver", "worker"):
-        memory = [run[who] >> 20 for run in runs]
+        memory = [max(run[who].values(), default=0) >> 20 for run in runs]
         table.add_row(f"memory, {who}", *(f"{each} MiB" for each in memory), f"{memory[-1] / max(memory[0], 1):.2f}")
     Console(width=140).print(table)
 

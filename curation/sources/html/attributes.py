@@ -8,7 +8,8 @@ WS = r" \t\n\f\r"
 # One attribute: a name (a leading "=" belongs to it), then perhaps a value. A quote left open runs to the end of text.
 _KEY, _EQUALS, _BARE = rf"[^{WS}/>][^{WS}/>=]*+", rf"[{WS}]*+=[{WS}]*+", rf"[^{WS}>\"'][^{WS}>]*+"
 _ATTRIBUTE = re.compile(rf"({_KEY})(?:{_EQUALS}(?:\"([^\"]*+)\"?+|'([^']*+)'?+|({_BARE})|))?+")
-ATTRIBUTES = re.compile(rf"(?:[{WS}/]++|{_KEY}(?:{_EQUALS}(?:\"[^\"]*+\"?+|'[^']*+'?+|{_BARE}|))?+)*+")
+# All of a tag's attributes, as the text of a pattern.
+ATTRIBUTES = rf"(?:[{WS}/]++|{_KEY}(?:{_EQUALS}(?:\"[^\"]*+\"?+|'[^']*+'?+|{_BARE}|))?+)*+"
 _REFERENCE = re.compile(r"&(?:#[0-9]++;?|#[xX][0-9A-Fa-f]++;?|[A-Za-z][A-Za-z0-9]*+;?)")
 _REFERENCE_CHARS = 40  # no name is longer, and no number that stands for a character
 

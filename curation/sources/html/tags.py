@@ -13,8 +13,8 @@ from curation.sources.html.attributes import ATTRIBUTES, WS
 from curation.sources.html.elements import RAW
 from curation.sources.html.nesting import Nesting
 
-_NAME = re.compile(rf"<(/?[A-Za-z][^{WS}/>]*+)")
-_OPEN = re.compile(r"<[A-Za-z/!?]")
+# A tag with all of its attributes, or what else may begin with "<" and is no text. One search a tag.
+_TAG = re.compile(rf"<(?:(/?[A-Za-z][^{WS}/>]*+)({ATTRIBUTES})|[/!?])")
 _COMMENT_END = re.compile(r"--!?>")
 _RAW_END = {name: re.compile(rf"</{name}(?=[{WS}/>])", re.IGNORECASE) for name in RAW}
 _SCRIPT_STEP = re.compile(rf"<!--|-->|</?script(?=[{WS}/>])", re.IGNORECASE)
@@ -34,20 +34,19 @@ def tags(text: str, nesting: Nesting | None = None) -> Iterator[tuple[int, int, 
     in is no tag. `nesting` (see nesting_for) holds the elements open behind the tag last given.
     """
     at, raw_end = 0, -1
-    while opening := _OPEN.search(text, at):
-        start = opening.start()
+    while match := _TAG.search(text, at):
+        start = match.start()
         if nesting is not None and start > at:
             nesting.text(is_blank=not text[at:start].strip(" \t\n\f\r"))
-        match = _NAME.match(text, start)
-        if match is None:
+        if match[1] is None:
             at = _declaration_end(text, start, nesting is not None and nesting.is_foreign)
             yield start, at, "", ""
             continue
         name = match[1].lower()
-        stop = ATTRIBUTES.match(text, match.end()).end()  # type: ignore[union-attr]  # it matches the empty text too
+        written, stop = match[2], match.end()
         if stop >= len(text):
             return
-        written, at = text[match.end() : stop], stop + 1
+        at = stop + 1
         if nesting is not None:
             if name[0] != "/":
                 name = nesting.start(name, written)

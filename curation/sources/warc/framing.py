@@ -160,8 +160,12 @@ def _distance(one: tuple[int, int], other: tuple[int, int]) -> int:
 
 def header_fields(head: bytes) -> list[tuple[str, str]]:
     """(lower-case name, value) of each field behind the first line; folded lines joined, lines without colon out."""
+    text = head.decode("utf-8", "replace").replace("\r\n", "\n")
+    if "\n " not in text and "\n\t" not in text:  # nothing is folded: the rule
+        whole = [line.partition(":") for line in text.split("\n")[1:]]
+        return [(name.strip().lower(), value.strip()) for name, colon, value in whole if colon]
     lines: list[list[str]] = []
-    for line in head.decode("utf-8", "replace").replace("\r\n", "\n").split("\n")[1:]:
+    for line in text.split("\n")[1:]:
         if line[:1] in (" ", "\t") and lines:
             lines[-1].append(line.strip())
         else:
