@@ -11,6 +11,7 @@ pipeline at the smallest size; a ratio of 1.00 is a straight line.
 
 import argparse
 import json
+import multiprocessing
 import shutil
 import struct
 import threading
@@ -236,8 +237,12 @@ def main() -> None:
     if args.plan:
         show_plans(args.folder)
         return
-    runs = [measure(args.folder, int(pairs), args.address) for pairs in args.pairs]
-    show(runs)
+    context = multiprocessing.get_context("spawn")  # each in a process of its own: nothing of the last one is counted
+    runs = []
+    for pairs in args.pairs:
+        with context.Pool(1) as alone:
+            runs.append(alone.apply(measure, (args.folder, int(pairs), args.address)))
+        show(runs)
 
 
 def show_plans(folder: Path) -> None:

@@ -32,7 +32,7 @@ from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
 FORMAT = 3  # raise it when the files below change their meaning
-ROWS_PER_BUCKET = 200_000  # at most, so that a task holds a few hundred MB however large the crawl
+ROWS_PER_BUCKET = 100_000  # at most, so that a task holds a few hundred MB however large the crawl
 EMIT = "emit"
 """The name under which the gate before the shards is reported, the last of every recipe."""
 _LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 16_000, 16, 65_536

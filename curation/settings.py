@@ -14,16 +14,47 @@ _LEAST_SHARE = 0.0001  # the smallest share of a CPU or GPU that Ray counts
 
 
 class ResizeSettings(Settings):
-    """Re-encodes every image as JPEG. Without it the bytes of the crawl are passed through untouched."""
+    """Images of at most some size, re-encoded. Without it the bytes of the crawl are passed through untouched.
 
-    max_side: int = Field(ge=16, le=16384, description="longest side in pixels; smaller images keep their size")
-    quality: int = Field(default=92, ge=1, le=100)
+    Sides are those of the picture as displayed; the ratio is kept, and none is made larger.
+    """
+
+    max_side: int | None = Field(default=None, ge=16, le=16384, description="most pixels of the longer side")
+    min_side: int | None = Field(
+        default=None, ge=16, le=16384, description="most pixels of the shorter side, in place of max_side"
+    )
+    format: Literal["jpg", "png", "webp"] = "jpg"
+    quality: int = Field(default=92, ge=1, le=100, description="of jpg and webp")
+    filter: Literal["box", "hamming", "bicubic", "lanczos"] = Field(
+        default="lanczos", description="box is the mean of an area, hamming nearly that without its jitter"
+    )
+    keep_small: bool = Field(
+        default=False, description="JPEG, PNG and WebP that are small enough already keep their bytes"
+    )
+
+    @model_validator(mode="after")
+    def _one_side(self) -> "ResizeSettings":
+        if (self.max_side is None) == (self.min_side is None):
+            raise ValueError("expected one of max_side and min_side")
+        return self
+
+    def size_of(self, width: int, height: int) -> tuple[int, int]:
+        """What a picture of so many pixels is made into."""
+        side, most = (max(width, height), self.max_side) if self.max_side else (min(width, height), self.min_side)
+        if not most or side <= most:
+            return width, height
+        return max(1, round(width * most / side)), max(1, round(height * most / side))
 
 
 class EmitSettings(Settings):
     """How the kept pairs are written."""
 
     pairs_per_shard: int = Field(default=5000, ge=1, le=1_000_000, description="most pairs in a shard; shards are even")
+    bytes_per_shard: int | None = Field(
+        default=None,
+        ge=1 << 10,
+        description="about so many bytes of images, as they are in the pool, in a shard, by their mean",
+    )
     other_formats: Literal["png", "drop"] = Field(
         default="png", description="images that are not JPEG, PNG or WebP: first frame as PNG, or dropped"
     )

@@ -23,7 +23,3 @@ def gate(pairs: pa.Table, probed: Verdicts | None, settings: EmitSettings) -> Ve
     if probed is None:
         return Verdicts(reason=reason)
     return Verdicts(reason=pc.coalesce(arrow.whole(reason), probed.reason), columns=probed.columns)
-
-
-def needs_conversion(ext: str, settings: EmitSettings) -> bool:
-    return settings.resize is not None or ext not in EXTS

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from curation.emit.convert import convert
-from curation.emit.gate import needs_conversion
+from curation.emit.convert import convert, needs_conversion
 from curation.emit.swap import target
 from curation.emit.turns import check, in_turn
 from curation.job import Job
 from curation.pool.store import ImagePlace, ImageReader
+from curation.settings import EmitSettings
 from curation.table import parquet, schemas
 from pipeline import storage
 from pipeline.contract.pairs import META_COLUMNS, Pair, index_name, shard_name
@@ -24,6 +24,13 @@ from pipeline.images.decoder import Refused
 Slice = tuple[int, int, int]  # bucket, first row, row after the last
 _CAPTION_FIELDS = ("score", "model", "prompt_version", "language")
 _OWN = {column.name for column in META_COLUMNS} | {"source_sha256"}
+
+
+def most_pairs(pairs: int, image_bytes: int, settings: EmitSettings) -> int:
+    """How many pairs go into a shard at most, for a dataset of so many pairs with so many bytes of images."""
+    if settings.bytes_per_shard is None:
+        return settings.pairs_per_shard
+    return max(1, min(settings.pairs_per_shard, pairs * settings.bytes_per_shard // max(1, image_bytes)))
 
 
 def slices(rows: Sequence[int], pairs_per_shard: int) -> list[list[Slice]]:
@@ -88,7 +95,7 @@ def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
 def _pair(job: Job, row: dict[str, Any], body: bytes, exports: Sequence[str]) -> Pair:
     ext, width, height, sha256 = row["image_ext"], row["width"], row["height"], row["image_sha256"]
     meta = _passed_through(row["extra"])
-    if needs_conversion(ext, job.settings.emit):
+    if needs_conversion(ext, (width, height), job.settings.emit):
         try:
             body, ext, width, height = convert(body, job.settings.emit)
         except Refused as refused:

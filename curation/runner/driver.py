@@ -312,7 +312,8 @@ class _Driver:
         recipe_digest: str,
     ) -> Manifest:
         job = self.job
-        cuts = shards.slices(rows, job.settings.emit.pairs_per_shard)
+        image_bytes = sum(told.get("image_bytes", 0) for told in self._told[len(job.segments) - 1].values())
+        cuts = shards.slices(rows, shards.most_pairs(sum(rows), image_bytes, job.settings.emit))
         swap.begin(job, len(cuts))
         calls = [Call(shards.emit_shard, (shard, slices), f"shard {shard}") for shard, slices in enumerate(cuts)]
         entries: dict[int, ShardEntry] = {}

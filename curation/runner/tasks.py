@@ -48,9 +48,10 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
             run.apply(here.opener, verdicts)
     for at in here.rows:
         run.row_wise(at)
+    told: dict[str, int] = {}
     if here.is_last:
         run.gate(probed)
-    told: dict[str, int] = {}
+        told["image_bytes"] = pc.sum(run.pairs.column("image_size"), min_count=0).as_py()
     if here.closer is not None:
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
             files, told = closer_of(job, here).ask(job, here, bucket, run.pairs)

@@ -31,7 +31,7 @@ def made(**changes) -> CurateSettings:
         ({"buckets": 131072}, "buckets", "less than or equal to 65536"),
         ({"emit": {"pairs_per_shard": 0}}, "emit.pairs_per_shard", "greater than or equal to 1"),
         ({"emit": {"other_formats": "gif"}}, "emit.other_formats", "'png' or 'drop'"),
-        ({"emit": {"resize": {}}}, "emit.resize.max_side", "required"),
+        ({"emit": {"resize": {}}}, "emit.resize", "one of max_side and min_side"),
         ({"emit": {"resize": {"max_side": 8}}}, "emit.resize.max_side", "greater than or equal to 16"),
         ({"ray": {"num_cpus": 0}}, "ray.num_cpus", "greater than or equal to 1"),
         ({"stages": [{"kind": "none"}], "placement": {"image_decode": {}}}, "stages.0", "'none'"),  # one fault, not two

@@ -178,8 +178,8 @@ def test_adding_inputs_reads_only_the_new_ones_and_equals_one_run_over_all(refer
 
 def test_a_changed_threshold_measures_nothing_again(tmp_path, monkeypatch):
     measured = []
-    row = ImageDecode._row
-    monkeypatch.setattr(ImageDecode, "_row", lambda self, body: measured.append(1) or row(self, body))
+    decoded = ImageDecode._decoded
+    monkeypatch.setattr(ImageDecode, "_decoded", lambda self, body: measured.append(1) or decoded(self, body))
     shares._opened.clear()
     first, out = made(tmp_path)
     assert measured
