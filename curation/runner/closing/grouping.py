@@ -22,7 +22,7 @@ from curation.job import Job, Segment, check_files
 from curation.runner import exchange
 from curation.runner.calls import Do
 from curation.runner.closing.closer import call_for, closer_of, number_of
-from curation.runner.closing.vectors import resolved
+from curation.runner.closing.vectors import pairs_of, resolved
 from curation.runner.exchange import FROM
 from curation.runner.explained import explained
 from curation.stage import GROUP, Group, Told, Verdicts
@@ -110,8 +110,7 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
     check_files(job, [here.closer])
     with explained(f"stage {job.names[number_of(here)]}, {step}, bucket {bucket}"):
         told = _told(job, here, bucket, step, done)
-        pairs = storage.read_parquet(job.file(here, bucket, ".parquet"))
-        pairs = resolved(job, closer_of(job, here, Group), pairs, bucket)
+        pairs = pairs_of(job, here, closer_of(job, here, Group), bucket)
         notes = _notes(job, here, bucket, pairs, told)
     note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here))
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})

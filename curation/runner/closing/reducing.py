@@ -16,7 +16,7 @@ from curation.job import Job, Segment, check_files
 from curation.runner import exchange
 from curation.runner.calls import Do
 from curation.runner.closing.closer import call_for, closer_of, number_of
-from curation.runner.closing.vectors import resolved
+from curation.runner.closing.vectors import pairs_of, resolved
 from curation.runner.explained import explained
 from curation.stage import Again, Reduce, Verdicts
 from curation.states import CLOSED, last_state, state_name
@@ -74,8 +74,8 @@ def partial(job: Job, index: int, number: int, bucket: int) -> None:
     check_files(job, [here.closer])
     state = storage.read_parquet(job.closing_file(here, f"{state_name(number - 1)}.parquet"))
     with explained(f"stage {job.names[number_of(here)]}, round {number + 1}, bucket {bucket}"):
-        stage, pairs = closer_of(job, here, Reduce), storage.read_parquet(job.file(here, bucket, ".parquet"))
-        found = stage.map(resolved(job, stage, pairs, bucket), state, job.context(number_of(here)))
+        stage = closer_of(job, here, Reduce)
+        found = stage.map(pairs_of(job, here, stage, bucket), state, job.context(number_of(here)))
     _publish_done(job, here, name, found, {})
 
 

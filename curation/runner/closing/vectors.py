@@ -11,6 +11,7 @@ from curation.methods.units import KEY, with_vectors
 from curation.runner.closing import answers
 from curation.stage import Measure, Stage
 from curation.stage_order import added
+from pipeline import storage
 
 
 def origin_of(job: Job, name: str, before: int) -> Segment | None:
@@ -35,7 +36,8 @@ def origins(job: Job, stage: Stage, at: int) -> dict[str, str]:
 
 
 def resolved(job: Job, stage: Stage, pairs: pa.Table, bucket: int, at: int | None = None) -> pa.Table:
-    """`pairs` as `stage` wants them: vectors in place of their keys in the columns that it reads."""
+    """`pairs` as `stage` wants them: vectors in place of their keys in the columns that it reads, and one that decides
+    is shown nothing else."""
     before = len(job.names) if at is None else at
     for name in stage.reads:
         segment = origin_of(job, name, before)
@@ -44,4 +46,14 @@ def resolved(job: Job, stage: Stage, pairs: pa.Table, bucket: int, at: int | Non
         field = name.rpartition(".")[2]
         rows = answers.read(job, segment, bucket).select([KEY, field])
         pairs = with_vectors(pairs, name, rows, field)
-    return pairs
+    return pairs if isinstance(stage, Measure) else pairs.select(shown(stage))
+
+
+def shown(stage: Stage) -> list[str]:
+    """The columns that a stage which decides is shown: the uid and what it reads."""
+    return ["uid", *sorted({name.partition(".")[0] for name in stage.reads} - {"uid"})]
+
+
+def pairs_of(job: Job, here: Segment, stage: Stage, bucket: int) -> pa.Table:
+    """What `stage`, which decides, is shown of a bucket that lies behind segment `here`; nothing else is read."""
+    return resolved(job, stage, storage.read_parquet(job.file(here, bucket, ".parquet"), shown(stage)), bucket)
