@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.units import attached, checked, keys_of, units_of
+from curation.runner.closing.vectors import shown
 from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
 from curation.table import arrow, captions, packs
 from pipeline.draws import mixed
@@ -20,15 +21,16 @@ def run(
     ctx = ctx or Context(seed, pairs.num_rows)
     edges = np.linspace(0, pairs.num_rows, buckets + 1).astype(int)
     cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    seen = [each.select([name for name in shown(stage) if name in each.schema.names]) for each in cut]
     if isinstance(stage, Reduce):
-        state = reduced(stage, cut, ctx)
-        return joined(cut, [stage.judge(each, state, ctx) for each in cut])
+        state = reduced(stage, seen, ctx)
+        return joined(cut, [stage.judge(each, state, ctx) for each in seen])
     if isinstance(stage, Group):
-        told = grouped(stage, cut, ctx, slots)
-        return joined(cut, [stage.judge(each, own, ctx) for each, own in zip(cut, told, strict=True)])
+        told = grouped(stage, seen, ctx, slots)
+        return joined(cut, [stage.judge(each, own, ctx) for each, own in zip(seen, told, strict=True)])
     assert isinstance(stage, Rule)
     function = stage.open(ctx)
-    return joined(cut, [function(each) for each in cut])
+    return joined(cut, [function(each) for each in seen])
 
 
 def reduced(stage: Reduce, cut: list[pa.Table], ctx: Context) -> pa.Table:
