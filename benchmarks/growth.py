@@ -212,7 +212,7 @@ class Timed:
 def measure(folder: Path, pairs: int, address: str) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     settings = settings_of(folder, pairs, address)
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     with Watch() as watch, Timed(watch) as timed:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
@@ -221,6 +221,7 @@ def measure(folder: Path, pairs: int, address: str) -> dict[str, Any]:
         "pairs": pairs,
         "kept": manifest.num_pairs,
         "seconds": whole,
+        "cpu": time.process_time() - cpu,
         "steps": timed.seconds,
         "driver": watch.driver,
         "worker": watch.worker,
@@ -274,6 +275,9 @@ def show(runs: list[dict[str, Any]]) -> None:
         table.add_row(step, *cells, f"{seconds[-1] / max(seconds[0], 1e-9) / growth:.2f}")
     whole = [run["seconds"] for run in runs]
     table.add_row("in all", *(f"{each:.0f} s" for each in whole), f"{whole[-1] / whole[0] / growth:.2f}")
+    busy = [run["cpu"] for run in runs]
+    cells = [f"{each:.0f} s" for each in busy]
+    table.add_row("processor time of the driver", *cells, f"{busy[-1] / busy[0] / growth:.2f}")
     for who in ("driver", "worker"):
         memory = [max(run[who].values(), default=0) >> 20 for run in runs]
         table.add_row(f"memory, {who}", *(f"{each} MiB" for each in memory), f"{memory[-1] / max(memory[0], 1):.2f}")

@@ -287,8 +287,8 @@ class Group(Stage):
 
     repeated: ClassVar[frozenset[str]] = frozenset()
 
-    def notes_per_pair(self, ctx: Context) -> int:
-        """About how many notes a pair has in the step with the most: so many more tasks settle them."""
+    def notes_per_pair(self, step: str, ctx: Context) -> int:
+        """About how many notes a pair has in a step: its groups are spread over so many more slots."""
         return 1
 
     @property

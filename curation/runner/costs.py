@@ -90,10 +90,10 @@ def measure(buckets: int, inputs: int, new: int, shares: int, known_files: int, 
     return merged(buckets) + look_up + made + kept + answer + merged(runs, exchange.READ) + Cost(files=1)
 
 
-def group(buckets: int, slots: int, rounds: Sequence[tuple[int, int]]) -> Cost:
-    """`rounds`: (buckets asked, notes) of each, in order; the first are asked by the segment."""
+def group(buckets: int, rounds: Sequence[tuple[int, int, int]]) -> Cost:
+    """`rounds`: (slots, buckets asked, notes) of each, in order; the first are asked by the segment."""
     whole, told = Cost(files=1), 0
-    for number, (asked, notes) in enumerate(rounds):
+    for number, (slots, asked, notes) in enumerate(rounds):
         if number:
             whole += Cost(asked, 2 * asked, asked * told, asked)
         if notes:
@@ -153,11 +153,10 @@ def plan(stages: Sequence[Stage], pairs: int, parts: int) -> Plan:
             cost += measure(buckets, pairs, new, max(1, new // shares.MOST_ROWS), 0, of_images=IMAGE in stage.reads)
             told, notes = told_by(len(exchange.runs(buckets, pairs, measuring.RUN_ROWS))), notes + pairs
         elif isinstance(stage, Group):
-            slots = buckets * power_of_two(stage.notes_per_pair(Context(0, 2 * pairs)))
             rounds = _rounds(stage, buckets, pairs)
-            cost += group(buckets, slots, rounds)
-            notes += sum(each for _, each in rounds)
-            told = sum(told_by(len(exchange.runs(slots, each, grouping.ROWS))) for _, each in rounds)
+            cost += group(buckets, rounds)
+            notes += sum(each for _, _, each in rounds)
+            told = sum(told_by(len(exchange.runs(slots, each, grouping.ROWS))) for slots, _, each in rounds)
         else:
             cost, state = cost + reduce(buckets, 1), True
     cost += segment(buckets, told=told, state=state)
@@ -172,11 +171,11 @@ def plan(stages: Sequence[Stage], pairs: int, parts: int) -> Plan:
     )
 
 
-def _rounds(stage: Group, buckets: int, pairs: int) -> list[tuple[int, int]]:
-    """(buckets asked, notes): all pairs at first, in the largest step all their notes, else those that are related."""
-    most = stage.notes_per_pair(Context(0, 2 * pairs))
-    found = [(buckets, pairs if most > 1 else pairs * most)]
-    for step in stage.steps[1:]:
-        number = ROUNDS if step in stage.repeated else 1
-        found += [(buckets, pairs * most if most > 1 and len(found) == 1 else int(pairs * _RELATED))] * number
+def _rounds(stage: Group, buckets: int, pairs: int) -> list[tuple[int, int, int]]:
+    """(slots, buckets asked, notes): of all pairs at first and where each has several notes, else of the related."""
+    found: list[tuple[int, int, int]] = []
+    for step in stage.steps:
+        each = stage.notes_per_pair(step, Context(0, 2 * pairs))
+        notes = pairs * each if not found or each > 1 else int(pairs * _RELATED)
+        found += [(buckets * power_of_two(each), buckets, notes)] * (ROUNDS if step in stage.repeated and found else 1)
     return found

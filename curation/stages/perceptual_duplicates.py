@@ -102,8 +102,8 @@ class PerceptualDuplicates(Duplicates):
         look = (LOOK,) if self.max_colour_distance is not None else ()
         return (SAME, COMPARE, *look, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
-    def notes_per_pair(self, ctx: Context) -> int:
-        return math.comb(self._bands(ctx), self.radius)
+    def notes_per_pair(self, step: str, ctx: Context) -> int:
+        return math.comb(self._bands(ctx), self.radius) if step == COMPARE else 1
 
     def _bands(self, ctx: Context) -> int:
         return self.num_bands or self.bands_for(ctx.rows)

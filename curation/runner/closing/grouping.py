@@ -1,7 +1,8 @@
 """A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
 
-There are as many slots as buckets, more where a pair has many notes; a group's slot is a hash of its number, because a
-stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about ROWS notes.
+There are as many slots as buckets, more in a step in which a pair has many notes; a group's slot is a hash of its
+number, because a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about
+ROWS notes.
 
     <segment folder>/bucket-00000.closing.pack                  notes of the first step
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
@@ -44,7 +45,8 @@ Round = tuple[str, int, int, bool]  # step, round of it, packs of results, wheth
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
     stage = closer_of(job, here, Group)
     notes = _notes(job, here, bucket, resolved(job, stage, pairs, bucket), Told(stage.steps[0]))
-    return {ASKED: _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here))}, {"notes": notes.num_rows}
+    note = _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here, stage.steps[0]))
+    return {ASKED: note}, {"notes": notes.num_rows}
 
 
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
@@ -80,7 +82,7 @@ def _settle_all(
     """Settles one round; returns how many packs of results there are, whether these are merged ones, and whether each
     bucket was told something."""
     urls = exchange.merged(job, here, f"{at[0]}-{at[1]}-notes", urls, do, label, merge)
-    runs = exchange.runs(_slots(job, here), rows, ROWS)
+    runs = exchange.runs(_slots(job, here, at[0]), rows, ROWS)
     calls = [call_for(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
     told = np.zeros(job.buckets, bool)
     for _, bits in do(calls, label, "slots"):
@@ -112,7 +114,7 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
         told = _told(job, here, bucket, step, done)
         pairs = pairs_of(job, here, closer_of(job, here, Group), bucket)
         notes = _notes(job, here, bucket, pairs, told)
-    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here))
+    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here, step))
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
     return notes.num_rows
 
@@ -131,7 +133,7 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
         return pa.concat_tables([notes, askers], promote_options="permissive")
 
     with explained(f"stage {job.names[number_of(here)]}, {step}, bringing together"):
-        exchange.merge(job, index, name, at, urls, _slots(job, here), combine)
+        exchange.merge(job, index, name, at, urls, _slots(job, here, step), combine)
 
 
 def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> str:
@@ -185,8 +187,8 @@ def _publish_notes(url: str, notes: pa.Table, slots: int) -> Note:
     return packs.publish_cut(url, notes, slots_of(notes.column(GROUP), slots), slots)
 
 
-def _slots(job: Job, here: Segment) -> int:
-    return job.buckets * power_of_two(closer_of(job, here, Group).notes_per_pair(job.context(number_of(here))))
+def _slots(job: Job, here: Segment, step: str) -> int:
+    return job.buckets * power_of_two(closer_of(job, here, Group).notes_per_pair(step, job.context(number_of(here))))
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:

@@ -82,9 +82,11 @@ def expected(folder: Path, job, units, calls: Counter) -> costs.Cost:
             whole += costs.measure(job.buckets, inputs, 0, calls["task", "share"], 0, of_images=False)
             told = said["packs"]
         elif isinstance(stage, Group):
-            rounds = _rounds(folder, segment, said, sum(asked[bucket]["notes"] for bucket in range(job.buckets)))
-            slots = job.buckets * (1 << (stage.notes_per_pair(job.context(segment.closer)) - 1).bit_length())
-            whole += costs.group(job.buckets, slots, rounds)
+            first = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
+            rounds = _rounds(folder, segment, stage, first)
+            ctx = job.context(segment.closer)
+            by = [job.buckets * (1 << (stage.notes_per_pair(step, ctx) - 1).bit_length()) for step, _, _ in rounds]
+            whole += costs.group(job.buckets, [(s, *each[1:]) for s, each in zip(by, rounds, strict=True)])
             told = sum(number for _, _, number, _ in said["rounds"])
         elif isinstance(stage, Reduce):
             whole += costs.reduce(job.buckets, said["rounds"])
@@ -92,8 +94,8 @@ def expected(folder: Path, job, units, calls: Counter) -> costs.Cost:
     return whole
 
 
-def _rounds(folder: Path, segment, said, first: int) -> list[tuple[int, int]]:
-    """(buckets asked, notes) of every round, those that had none too."""
+def _rounds(folder: Path, segment, stage, first: int) -> list[tuple[str, int, int]]:
+    """(step, buckets asked, notes) of every round, those that had none too."""
     found: dict[tuple[int, str, int], list[int]] = {}
     times = {}
     for path in (folder / "_work" / segment.closing_folder).glob("*-notes-*.json"):
@@ -103,7 +105,7 @@ def _rounds(folder: Path, segment, said, first: int) -> list[tuple[int, int]]:
         found.setdefault((step, int(number)), []).append(json.loads(path.read_text())["notes"])
         times[step, int(number)] = min(times.get((step, int(number)), 1e99), path.stat().st_mtime_ns)
     ordered = sorted(found, key=lambda key: times[key])
-    return [(0, first), *((len(found[key]), sum(found[key])) for key in ordered)]
+    return [(stage.steps[0], 0, first), *((key[0], len(found[key]), sum(found[key])) for key in ordered)]
 
 
 @pytest.mark.parametrize(("buckets", "fan", "tree"), [(4, 256, 64), (8, 3, 2)])
