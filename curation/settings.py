@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from curation.fetch.settings import FetchSettings
 from curation.sources import SOURCES
 from curation.stage import Measure
 from curation.stages import STAGES
@@ -150,6 +151,11 @@ class CurateSettings(Settings):
         description="the pairs of so many segments stay in the output's working folder, so that a threshold changed "
         "late in the recipe, or other shards, redo only what depends on them; 0 keeps nothing",
     )
+    fetch: FetchSettings | bool | None = Field(
+        default=None,
+        description="downloads the images that inputs mention and the pool does not hold; default: for sources that "
+        "give urls alone, and no others; `true` or settings: for all; `false`: never",
+    )
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()
     placement: dict[str, PlacementSettings] = Field(default={}, description="by stage kind")
@@ -175,6 +181,18 @@ class CurateSettings(Settings):
             if placement.batch is not None and not isinstance(stages[kind], Measure):
                 raise ValueError(f"{kind} is given whole buckets, so expected no batch for it")
         return value
+
+    @property
+    def fetching(self) -> FetchSettings | None:
+        """How images are downloaded; None when none are."""
+        if isinstance(self.fetch, FetchSettings):
+            return self.fetch if self.fetch.enabled else None
+        on = any(map(self.is_fetched, range(len(self.sources))))
+        return FetchSettings() if on else None
+
+    def is_fetched(self, source: int) -> bool:
+        """Whether images are downloaded that this source mentions."""
+        return bool(self.sources[source].fetches if self.fetch is None else self.fetch)
 
     @property
     def pool_folder(self) -> str:

@@ -30,6 +30,7 @@ FLOORS = [
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool"],
     ["curation.sources", "curation.stages"],
+    ["curation.fetch"],
     ["curation.settings", "training.settings"],
     ["curation.job", "training.finished"],
     ["training.run", "training.score", "training.replay"],

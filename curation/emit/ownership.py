@@ -41,9 +41,10 @@ _BESIDE = {
     TURN,
     "_lock",
 }  # written over at any time; `_lock` by versions before
-_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined", "inputs"}}
-_WORK_FOLDER = re.compile(r"(\d+|emit|redirects|runs)-[0-9a-f]{16}")
-_DIGEST = re.compile(r"[0-9a-f]{16}")  # of a part, of a joined table
+_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined", "inputs", "fetched"}}
+_WORK_FOLDER = re.compile(r"(\d+|emit|fetch|redirects|runs)-[0-9a-f]{16}")
+_DIGEST = re.compile(r"[0-9a-f]{16}")  # of a joined table
+_PART = re.compile(r"(fetched-[0-9a-f]{16}-)?[0-9a-f]{16}")
 _SHOWN = 3
 
 
@@ -172,7 +173,7 @@ def _present(url: str, kind: str) -> list[str]:
         if kind == DATASET and name in (INDEX, VERDICTS):
             found += [f"{name}/{file}" for file in storage.list_sizes(inside)]
             found += [f"{name}/{folder}/" for folder in storage.list_folders(inside)]
-        pattern = {WORK: _WORK_FOLDER, "parts": _DIGEST, "joined": _DIGEST}.get(name)
+        pattern = {WORK: _WORK_FOLDER, "parts": _PART, "joined": _DIGEST}.get(name)
         if pattern is not None:
             folders = storage.list_folders(inside)
             found += [f"{name}/{folder}/" for folder in folders if not pattern.fullmatch(folder)]

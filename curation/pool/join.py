@@ -1,8 +1,8 @@
 """The join: what all parts say about some uids, as one row of PAIRS per uid.
 
-The universe is every uid that some page mentions, and every other one whose image bytes are stored, but for those that
-are the image of a mention which was redirected to them. Nothing here depends on how the input was cut into parts: of
-several captures of one url one is chosen by content, captions are a sorted set.
+The universe is every uid that some page mentions, and every other one whose image bytes are stored in an input, but for
+those that are the image of a mention which was redirected to them. Nothing here depends on how the input was cut into
+parts: of several captures of one url one is chosen by content, captions are a sorted set.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from curation.pool import captures
 from curation.pool.redirects import LOOP, LOST, Followed
+from curation.pool.store import FETCHED
 from curation.stage import Verdicts
 from curation.table import captions, robots, schemas
 from curation.table.arrow import whole
@@ -44,7 +45,7 @@ def join_rows(
     """
     said, answered = captures.coded(occurrences, schemas.OCCURRENCES), captures.coded(images, schemas.IMAGES)
     best = captures.best_images(answered)
-    stored = best.filter(pc.is_valid(best.column("size"))).column("uid")
+    stored = answered.table.filter(_is_of_its_own(answered)).column("uid")
     stored = stored.filter(pc.invert(pc.is_in(stored, followed.reached)))
     uids = pc.unique(pa.chunked_array([*said.table.column("uid").chunks, *stored.chunks], pa.string()))
     uids = uids.take(pc.sort_indices(uids))
@@ -55,6 +56,13 @@ def join_rows(
         found, hint = f"more than 2 GiB of captions: {one_line(error)}", "give `curate.buckets` a larger power of two"
         raise DataError(where, found, "at most 2 GiB a bucket", hint) from error
     return pairs, _verdicts(pairs, answers)
+
+
+def _is_of_its_own(images: Coded) -> pa.ChunkedArray:
+    """Which rows are images even where nobody mentions them: stored ones, but for those that were downloaded, which
+    another job may have mentioned."""
+    downloaded = images.where("part", pc.starts_with(images.words["part"], FETCHED))
+    return pc.and_(pc.is_valid(images.table.column("size")), pc.invert(downloaded))
 
 
 def _captions(occurrences: Coded, uids: pa.Array) -> pa.ListArray:

@@ -34,6 +34,8 @@ ROWS = ("occurrences", "images_stored", "images_bad")
 """The counts of a part that say how many rows its tables have."""
 _STATE = "part.json"
 _BLOCK = 512
+FETCHED = "fetched-"
+"""How the names of parts begin that were downloaded, and read from no input (curation/fetch/)."""
 REDIRECTS = "redirects"
 """The count of a part's redirects in `part_counts`; absent when it has none."""
 
@@ -204,15 +206,18 @@ class PoolSink:
         self._end = place[0] + len(body) + -len(body) % _BLOCK
         return place
 
-    def finish(self, counts: dict[str, int], **more: Any) -> dict[str, int]:
-        """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...), `more` is kept
-        in its state. Returns these and those of its rows."""
+    def finish(
+        self, counts: dict[str, int], beside: Mapping[str, storage.Note] | None = None, **more: Any
+    ) -> dict[str, int]:
+        """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...), `beside` notes
+        of further files in its folder, `more` is kept in its state. Returns these and those of its rows."""
         self._tar.write(bytes(2 * _BLOCK))
         self._tar.flush()
         os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
         tables = {"images.parquet": self._images, "occurrences.parquet": self._occurrences}
-        files, sample = {}, {}
+        files: dict[str, storage.Note] = dict(beside or {})
+        sample = {}
         for name, rows in tables.items():
             files[name], uids_there = rows.publish(storage.join(self._folder, name))
             sample[name.removesuffix(".parquet")] = {"rows": rows.count, "uids": uids_there}

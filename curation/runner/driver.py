@@ -18,6 +18,8 @@ from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
 from curation.runner.calls import Call, pool_of
 from curation.runner.cluster import Inline, cluster
+from curation.runner.fetching import phase
+from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
 from curation.runner.on_ray.place import OnRay
@@ -66,7 +68,8 @@ def finished(settings: CurateSettings, *, seed: int) -> Manifest | None:
         return None
     files = naming.listed(settings)
     parts = naming.parts_of(settings, files, naming.known(settings, files))
-    return None if parts is None else _finished(_named(settings, seed, parts))
+    job = _named(settings, seed, parts)
+    return None if job is None else _finished(job)
 
 
 def curate(
@@ -84,14 +87,15 @@ def curate(
     settings = with_local_paths(settings)
     digests = naming.known(settings, files)
     parts = naming.parts_of(settings, files, digests)
-    job = _named(settings, seed, parts or [])
-    whole = None if settings.fresh or parts is None else _finished(job)
+    named = _named(settings, seed, parts)
+    job = named or make_job(settings, seed, [])
+    whole = None if settings.fresh or named is None else _finished(job)
     if whole is not None:
         _end_removal(job)
         return _nothing_to_do(job, whole)
     with ExitStack() as stack:
         job = _entered(stack, job)
-        manifest, made = swap.finish_swap(job) if parts is not None else None, None
+        manifest, made = swap.finish_swap(job) if named is not None else None, None
         if manifest is None:
             signals = stack.enter_context(StopSignals())
             sizes = [each.bytes for _, each in files]
@@ -100,19 +104,23 @@ def curate(
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
-            if parts is None:
-                parts = work.name(files, digests)
-                job = work.job
-                manifest = _done_before(job)
+            if named is None:
+                parts = work.parts_of(files, digests) if parts is None else parts
+                manifest = work.name(parts, phase.finished(settings, parts))
             if manifest is None:
-                manifest = work.run(parts, name, digest)
-                made = work.job
+                manifest = work.run(parts or [], name, digest)
+            job, made = work.job, work.made
         _leave(job, made)
     return manifest
 
 
-def _named(settings: CurateSettings, seed: int, parts: Parts) -> Job:
-    return make_job(settings, seed, [part.id for _, part in parts])
+def _named(settings: CurateSettings, seed: int, parts: Parts | None, fetched: Fetched | None = None) -> Job | None:
+    """The job by its inputs, what is downloaded among them; None while one of them is not known."""
+    if parts is not None and fetched is None:
+        fetched = phase.finished(settings, parts)
+    if parts is None or (settings.fetching is not None and fetched is None):
+        return None
+    return make_job(settings, seed, [*(part.id for _, part in parts), *([fetched.id] if fetched else [])])
 
 
 def _done_before(job: Job) -> Manifest | None:
@@ -194,6 +202,7 @@ def _finished(job: Job) -> Manifest | None:
 class _Driver:
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
         self._place, self._quiet = place, quiet
+        self.made: Job | None = None  # the job as it was cut, once its dataset is being written
         self._begin(job)
 
     def _begin(self, job: Job) -> None:
@@ -202,19 +211,32 @@ class _Driver:
         self._told: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
         self._place.give(job)
 
-    def name(self, files: Inputs, digests: naming.Digests) -> Parts:
-        """The parts, once tasks have read what is not known of the files; the job is named by them from now on."""
+    def parts_of(self, files: Inputs, digests: naming.Digests) -> Parts:
+        """The parts, once tasks have read what is not known of the files."""
         digests = naming.hashed(self.job, files, digests, self._do)
-        settings = self.job.settings
-        parts = naming.parts_of(settings, files, digests) or []
-        self._begin(replace(_named(settings, self.job.seed, parts), files=self.job.files, turn=self.job.turn))
-        return parts
+        return naming.parts_of(self.job.settings, files, digests) or []
+
+    def name(self, parts: Parts, fetched: Fetched | None) -> Manifest | None:
+        """Names the job by its inputs, unless what is downloaded is not known. Returns its manifest when it turns out to
+        be finished."""
+        job = _named(self.job.settings, self.job.seed, parts, fetched)
+        if job is None:
+            return None
+        self._begin(replace(job, files=self.job.files, turn=self.job.turn))
+        return _done_before(self.job)
 
     def run(self, parts: Parts, name: str, recipe_digest: str) -> Manifest:
         self._sweep()
         pool = self._ingest(parts)
+        fetched = None
+        if self.job.settings.fetching is not None:
+            fetched = phase.fetch(self.job, parts, pool, self._begin, self._do, self._quiet)
+            whole = self.name(parts, fetched)
+            if whole is not None:
+                return whole
+        inputs = [_input(part, pool.parts[part.id]) for _, part in parts] + ([fetched.as_input()] if fetched else [])
         self._begin(read_from(self.job, list(pool.pieces)))
-        rows_read = sum(each.get(name, 0) for each in pool.parts.values() for name in ROWS)
+        rows_read = sum(each.get(table, 0) for each in pool.pieces.values() for table in ROWS)
         cut = joined.cut_of(self.job, rows_read, self._do)
         self._begin(cut_for(self.job, cut, rows_read))
         self._known = resume.recheck_segments(self.job, self._do)
@@ -224,7 +246,8 @@ class _Driver:
         rows = self._reconciled(stages)
         if not sum(rows):
             raise self._nothing_left(stages)
-        return self._emit(parts, pool.parts, stages, rows, name, recipe_digest)
+        self.made = self.job
+        return self._emit(inputs, stages, rows, name, recipe_digest)
 
     def _do(self, calls: list[Call], label: str, unit: str, done: int = 0) -> Iterator[tuple[Call, Any]]:
         if not label:
@@ -304,8 +327,7 @@ class _Driver:
 
     def _emit(
         self,
-        parts: Parts,
-        counts: pooling.Counts,
+        inputs: list[InputPart],
         stages: list[ledger.Counts],
         rows: list[int],
         name: str,
@@ -328,7 +350,7 @@ class _Driver:
             num_pairs=sum(rows),
             shards=[entries[shard] for shard in sorted(entries)],
             stages=[StageCounts(**plain) for plain in summary.stage_counts(stages)],
-            inputs=[_input(part, counts[part.id]) for _, part in parts],
+            inputs=inputs,
             recipe_digest=recipe_digest,
             columns=sorted(columns),
         )

@@ -76,6 +76,7 @@ class Source(Settings):
     paths: list[PathText] = Field(min_length=1, description="files, folders, globs or URLs")
 
     version: ClassVar[int] = 1  # raise it when the code would put other rows into the pool for the same bytes
+    fetches: ClassVar[bool] = False  # whether it tells of images that are yet to be downloaded
     suffixes: ClassVar[tuple[str, ...]] = ()  # of the files taken from a folder
     unnamed: ClassVar[frozenset[str]] = frozenset({"paths"})  # settings that never change what is read
 

@@ -51,10 +51,14 @@ IMAGES = pa.schema(
     ]
 )
 
-# What a source finds wrong with an answer; the words under which its part counts bad bodies and bad records.
+# What a source finds wrong with an answer; the words under which its part counts bad bodies and bad records. Those of
+# the last three lines are of downloads: no answer, not asked, and what the owner asked to keep out.
 PROBLEMS = (
     "empty", "not_image", "truncated", "short_body", "partial", "too_big", "bad_encoding", "unknown_encoding",
     "bad_http", "damaged_record",
+    "timeout", "dns", "connect", "tls",
+    "private_address", "port", "not_http", "robots_txt", "robots_unreachable",
+    "noai", "noimageai", "none", "noindex", "noimageindex",
 )  # fmt: skip
 
 # One caption inside PAIRS.captions; stages append fields of their own behind these.

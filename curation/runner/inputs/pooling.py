@@ -32,22 +32,24 @@ _HELD = 65_536  # tasks, of which what they told is held at a time
 @dataclass
 class Pooled:
     """What the pool has of a job's inputs. parts: by part, all counts; pieces: by folder of the pool, of which a part
-    that was read in ranges has several, how many rows are there."""
+    that was read in ranges has several, how many rows are there; owners: folder -> part."""
 
     parts: Counts = field(default_factory=dict)
     pieces: Counts = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
 
     def add(self, part: str, counts: Mapping[str, int], pieces: Mapping[str, Mapping[str, int]] | None) -> None:
         # Names that are objects once, not once a part: there may be some 100,000 parts.
         self.parts[part] = {intern(name): count for name, count in counts.items()}
         for piece, each in (pieces or {part: counts}).items():
             self.pieces[piece] = {name: each[name] for name in (*ROWS, REDIRECTS) if name in each}
+            self.owners[piece] = part
 
 
 def pooled(job: Job, parts: Parts, do: Do) -> Pooled:
     """Reads into the pool what is not there, or not as it was written."""
     done = Pooled()
-    _add_sound(job, [part.id for _, part in parts], do, done)
+    add_sound(job, [part.id for _, part in parts], do, done)
     batch: list[tuple[int, Part, list[int]]] = []
     size = 0
     least, most = _RANGE_BYTES
@@ -64,7 +66,7 @@ def pooled(job: Job, parts: Parts, do: Do) -> Pooled:
     return done
 
 
-def _add_sound(job: Job, parts: Sequence[str], do: Do, done: Pooled) -> None:
+def add_sound(job: Job, parts: Sequence[str], do: Do, done: Pooled) -> None:
     """Adds the parts that are in the pool as they were written; others are undone. One listing tells which are there at
     all. Each image has a hash of its own."""
     there = set(storage.list_folders(storage.join(job.pool, "parts")))

@@ -1,0 +1,163 @@
+"""Which url is asked next: those of one host one behind the other, as its limits allow, and all hosts side by side.
+
+A host that is slow, or asks to wait, holds no thread: its turn comes when it is ready. Only times are decided here.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from types import MappingProxyType
+
+from curation.fetch.network import Origin
+from curation.fetch.outcome import OF_HOST, Outcome
+from curation.fetch.settings import FetchSettings
+
+_SLOW_DOWN = (429, 503)  # said of the server and not of the url
+_STRIKES = 3  # failures in a row before a host is left alone for a moment
+
+
+@dataclass(slots=True)
+class Wanted:
+    url: str
+    origin: Origin
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Host:
+    waiting: deque[Wanted] = field(default_factory=deque)
+    later: list[tuple[float, int, Wanted]] = field(default_factory=list)  # asked again from a time on
+    active: int = 0
+    is_queued: bool = False
+    not_before: float = 0.0  # by its rate
+    rests_until: float = 0.0  # after failures, or because it asked to
+    interval_s: float = 0.0
+    strikes: int = 0
+    last: Outcome | None = None
+    is_down: bool = False
+    asks_robots: bool = False  # one request at a time, until its rules are known
+
+    def left(self) -> int:
+        return len(self.waiting) + len(self.later)
+
+
+class Hosts:
+    """Urls that wait. Times are those of time.monotonic()."""
+
+    def __init__(self, settings: FetchSettings, known: Mapping[str, tuple[float, int]] = MappingProxyType({})) -> None:
+        """`known`: of hosts, until when they rest and failures in a row, as `plain` tells them."""
+        self._settings, self._known = settings, known
+        self._hosts: dict[str, _Host] = {}
+        self._ready: list[tuple[float, int, str]] = []
+        self._number = count()
+        self.left = 0
+
+    def add(self, wanted: Wanted) -> None:
+        host = self._hosts.get(wanted.origin.host)
+        if host is None:
+            rate = self._settings.host_rate
+            host = self._hosts[wanted.origin.host] = _Host(interval_s=1 / rate if rate else 0.0)
+            host.rests_until, host.strikes = self._known.get(wanted.origin.host, (0.0, 0))
+        host.waiting.append(wanted)
+        self.left += 1
+        self._queue(wanted.origin.host, host, 0.0)
+
+    def plain(self) -> dict[str, tuple[float, int]]:
+        """What is to be remembered of hosts that failed last."""
+        return {name: (host.rests_until, host.strikes) for name, host in self._hosts.items() if host.strikes}
+
+    def attempts(self) -> dict[str, int]:
+        """Urls that are to be asked again -> how often they were."""
+        return {wanted.url: wanted.attempts for host in self._hosts.values() for _, _, wanted in host.later}
+
+    def delay(self, name: str, delay_s: float) -> None:
+        """A host is to be asked no more often than every `delay_s`."""
+        host = self._hosts[name]
+        host.interval_s = max(host.interval_s, min(delay_s, self._settings.max_backoff_s))
+
+    def alone(self, name: str, is_alone: bool) -> None:
+        """Whether a host is asked one thing at a time: while its robots.txt is being read."""
+        self._hosts[name].asks_robots = is_alone
+
+    def next(self, now: float) -> tuple[Wanted | None, Outcome | None, float]:
+        """A url to be asked now; or one of a host that is left alone with what it failed by; or how long to wait for
+        the next one that may be asked (for ever: only answers under way can change that)."""
+        while self._ready:
+            when, _, name = self._ready[0]
+            host = self._hosts[name]
+            when = max(when, self._when(host, now))
+            if when > now:
+                if when > self._ready[0][0]:
+                    heapq.heapreplace(self._ready, (when, next(self._number), name))
+                    continue
+                return None, None, when - now
+            heapq.heappop(self._ready)
+            host.is_queued = False
+            if host.is_down:
+                wanted = self._popped(host, float("inf"))
+                self._queue(name, host, 0.0)
+                return wanted, host.last, 0.0
+            if host.active and (host.asks_robots or host.active >= self._settings.host_connections):
+                continue  # queued again when it has answered
+            wanted = self._popped(host, now)
+            host.active += 1
+            host.not_before = max(host.not_before, now + host.interval_s)
+            self._queue(name, host, host.not_before)
+            return wanted, None, 0.0
+        return None, None, float("inf")
+
+    def _when(self, host: _Host, now: float) -> float:
+        if host.is_down:
+            return 0.0
+        first = 0.0 if host.waiting else host.later[0][0]
+        return max(host.not_before, host.rests_until, first)
+
+    def _popped(self, host: _Host, now: float) -> Wanted:
+        self.left -= 1
+        if host.later and (host.later[0][0] <= now or not host.waiting):
+            return heapq.heappop(host.later)[2]
+        return host.waiting.popleft()
+
+    def _queue(self, name: str, host: _Host, when: float) -> None:
+        if not host.is_queued and host.left():
+            heapq.heappush(self._ready, (when, next(self._number), name))
+            host.is_queued = True
+
+    def answered(self, wanted: Wanted, outcome: Outcome, now: float) -> bool:
+        """Notes what came of a url; returns whether that is final, else it is asked again."""
+        name = wanted.origin.host
+        host = self._hosts[name]
+        host.active -= 1
+        wanted.attempts += 1
+        final = not outcome.is_passing or wanted.attempts > self._settings.retries
+        if outcome.is_passing:
+            self._strike(host, outcome, now)
+        elif outcome.asked:
+            host.strikes = 0
+        if not final and not host.is_down:
+            wait = self._backoff(wanted.attempts)
+            heapq.heappush(host.later, (now + wait, next(self._number), wanted))
+            self.left += 1
+        self._queue(name, host, 0.0)
+        return final or host.is_down
+
+    def _strike(self, host: _Host, outcome: Outcome, now: float) -> None:
+        settings = self._settings
+        host.last = outcome
+        if now < host.rests_until:
+            return  # was under way when the host was left alone
+        host.strikes += 1
+        slow_down = outcome.status in _SLOW_DOWN or outcome.problem in OF_HOST
+        most = settings.retries + 1 if outcome.problem in OF_HOST else settings.host_failures
+        if outcome.retry_after > settings.max_backoff_s or host.strikes >= most:
+            host.is_down = True
+        if outcome.retry_after >= 0:
+            host.rests_until = max(host.rests_until, now + min(outcome.retry_after, settings.max_backoff_s))
+        elif outcome.status == 429 or (slow_down and host.strikes > 1) or host.strikes >= _STRIKES:
+            host.rests_until = max(host.rests_until, now + self._backoff(host.strikes))
+
+    def _backoff(self, times: int) -> float:
+        settings = self._settings
+        return min(settings.backoff_s * 2.0 ** min(times - 1, 30), settings.max_backoff_s)
