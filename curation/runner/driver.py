@@ -217,8 +217,8 @@ class _Driver:
         return naming.parts_of(self.job.settings, files, digests) or []
 
     def name(self, parts: Parts, fetched: Fetched | None) -> Manifest | None:
-        """Names the job by its inputs, unless what is downloaded is not known. Returns its manifest when it turns out to
-        be finished."""
+        """Names the job by its inputs, unless what is downloaded is not known. Returns its manifest when it is
+        finished."""
         job = _named(self.job.settings, self.job.seed, parts, fetched)
         if job is None:
             return None
