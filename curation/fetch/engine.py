@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from curation.fetch.network import Failed, Network, Reply
 from pipeline.errors import ClipmillError, one_line
@@ -35,6 +35,14 @@ class Answer:
 
     def first(self, name: str) -> str:
         return next(iter(self.all(name)), "")
+
+
+class Most(NamedTuple):
+    """How much of a body is read: 0 bytes: none; None: as the settings say. Of a longer one the rest is left off where
+    it `may_cut`, else it is `too_big`."""
+
+    bytes: int | None = None
+    may_cut: bool = False
 
 
 class _Opener:
@@ -67,12 +75,12 @@ def _download() -> Callable[..., tuple[Any, Any, str | None]]:
 class Engine:
     network: Network
 
-    def get(self, url: str, takes_body: Callable[[Answer], int] = lambda answer: -1) -> Answer:
-        """What `url` answers. Never raises for what a server does.
+    def __post_init__(self) -> None:
+        _download()  # imported before there are threads
 
-        `takes_body` is given status and fields, and says how many bytes of body may be read: 0 for none, -1 for as many
-        as the settings say.
-        """
+    def get(self, url: str, takes_body: Callable[[Answer], Most]) -> Answer:
+        """What `url` answers. Never raises for what a server does. `takes_body` is given status and fields, and says
+        how much of the body is read."""
         answer = Answer()
 
         def asking(address: str) -> "_Read":
@@ -101,7 +109,7 @@ class Engine:
 class _Read:
     """A reply as img2dataset reads it."""
 
-    def __init__(self, reply: Reply, answer: Answer, most: int) -> None:
+    def __init__(self, reply: Reply, answer: Answer, most: Most) -> None:
         self._reply, self._answer, self._most = reply, answer, most
         self.headers = reply.headers
 
@@ -112,10 +120,10 @@ class _Read:
         self._reply.__exit__(*error)
 
     def read(self) -> bytes:
-        if self._most == 0:
+        if self._most.bytes == 0:
             return b""
         try:
-            return self._reply.read(None if self._most < 0 else self._most)
+            return self._reply.read(*self._most)
         except Failed as failed:
             self._answer.problem = failed.problem
             raise

@@ -14,8 +14,7 @@ from curation.fetch.network import Origin
 from curation.fetch.outcome import OF_HOST, Outcome
 from curation.fetch.settings import FetchSettings
 
-_SLOW_DOWN = (429, 503)  # said of the server and not of the url
-_STRIKES = 3  # failures in a row before a host is left alone for a moment
+_STRIKES = 3  # failures in a row, of whatever urls, before a host is left alone for a moment
 
 
 @dataclass(slots=True)
@@ -149,14 +148,16 @@ class Hosts:
         if now < host.rests_until:
             return  # was under way when the host was left alone
         host.strikes += 1
-        slow_down = outcome.status in _SLOW_DOWN or outcome.problem in OF_HOST
-        most = settings.retries + 1 if outcome.problem in OF_HOST else settings.host_failures
+        of_host = outcome.problem in OF_HOST
+        most = settings.retries + 1 if of_host else settings.host_failures
         if outcome.retry_after > settings.max_backoff_s or host.strikes >= most:
             host.is_down = True
         if outcome.retry_after >= 0:
             host.rests_until = max(host.rests_until, now + min(outcome.retry_after, settings.max_backoff_s))
-        elif outcome.status == 429 or (slow_down and host.strikes > 1) or host.strikes >= _STRIKES:
+        elif of_host or outcome.status == 429:
             host.rests_until = max(host.rests_until, now + self._backoff(host.strikes))
+        elif host.strikes >= _STRIKES:
+            host.rests_until = max(host.rests_until, now + self._backoff(host.strikes - _STRIKES + 1))
 
     def _backoff(self, times: int) -> float:
         settings = self._settings

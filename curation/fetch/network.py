@@ -93,6 +93,11 @@ class _Received(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._wire.let_go()
+
     def readinto(self, buffer: Any) -> int:
         sock = self._wire.sock
         sock.settimeout(self._wire.deadline.left())
@@ -102,20 +107,33 @@ class _Received(io.RawIOBase):
 
 
 class _Wire:
-    """A socket as http.client uses one, under the deadline of the request at hand."""
+    """A socket as http.client uses one, under the deadline of the request at hand. It closes one as soon as it knows
+    that the connection ends with the answer, and reads on: it is closed with the last file made of it."""
 
     def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
         self.sock, self.deadline = sock, deadline
+        self._files, self._is_closed = 0, False
 
     def sendall(self, data: bytes) -> None:
         self.sock.settimeout(self.deadline.left())
         self.sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        self._files += 1
         return io.BufferedReader(_Received(self), _STEP)
 
     def close(self) -> None:
-        self.sock.close()
+        self._is_closed = True
+        self._close_unused()
+
+    def let_go(self) -> None:
+        """A file made of it is closed."""
+        self._files -= 1
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._is_closed and self._files <= 0:
+            self.sock.close()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -148,13 +166,14 @@ class Reply:
         if self._is_whole and not self._raw.will_close:
             self._network.keep(self._origin, self._connection)
         else:
+            self._raw.close()
             self._connection.close()
 
-    def read(self, most: int | None = None) -> bytes:
+    def read(self, most: int | None = None, may_cut: bool = False) -> bytes:
         """The body as it was sent, chunks joined. Raises Failed: `too_big` over `most` bytes (by default what the
-        settings say), of which no more are read; `short_body` when it ends too soon; `timeout`."""
+        settings say), of which no more are read, unless `may_cut`; `short_body` when it ends too soon; `timeout`."""
         most = self._network.settings.max_bytes if most is None else most
-        if (self._raw.length or 0) > most:
+        if (self._raw.length or 0) > most and not may_cut:
             raise Failed("too_big", f"{self._raw.length} bytes")
         whole = bytearray()
         with _failing():
@@ -163,6 +182,8 @@ class Reply:
                 if not piece:
                     break
                 whole += piece
+        if len(whole) > most and may_cut:
+            return bytes(whole[:most])
         if len(whole) > most:
             raise Failed("too_big", f"over {most} bytes")
         if self._raw.length:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
-from curation.fetch.engine import Answer
+from curation.fetch.engine import Answer, Most
 from curation.fetch.settings import FetchSettings
 from curation.sources.urls import canonical_url
 from curation.sources.warc.http_message import Response, Unusable, bodies
@@ -70,13 +70,13 @@ def failed(url: str, problem: str, asked: bool = True, retry_after: str = "") ->
     return Outcome(url, problem=problem, fetched_at=now(), is_passing=passing, asked=asked, retry_after=wait)
 
 
-def takes_body(settings: FetchSettings) -> Callable[[Answer], int]:
+def takes_body(settings: FetchSettings) -> Callable[[Answer], Most]:
     """How much of a body is wanted, by status and fields: none of what its owner asked to keep out."""
 
-    def most(answer: Answer) -> int:
+    def most(answer: Answer) -> Most:
         if opted_out(settings, answer):
-            return 0
-        return -1 if 200 <= answer.status < 300 and answer.status != 206 else _SMALL
+            return Most(0)
+        return Most() if 200 <= answer.status < 300 and answer.status != 206 else Most(_SMALL)
 
     return most
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import protego
 
-from curation.fetch.engine import Answer, Engine
+from curation.fetch.engine import Answer, Engine, Most
 from curation.fetch.network import Origin
 from curation.sources.urls import canonical_url
+from curation.sources.warc.http_message import Response, Unusable, bodies
 
 MOST_BYTES = 500 << 10
 HOPS = 5
@@ -87,10 +88,19 @@ class Robots:
             if answer.status >= 500 or answer.status == 429:
                 return Rules(failed=UNREACHABLE, retry_after=answer.first("retry-after"))
             if 200 <= answer.status < 300:
-                return Rules.of(answer.body[:MOST_BYTES].decode("utf-8", "replace"), time.time())
+                return Rules.of(_text(answer), time.time())
             break
         return Rules.of("", time.time())
 
 
-def _takes(answer: Answer) -> int:
-    return MOST_BYTES if 200 <= answer.status < 300 else 0
+def _takes(answer: Answer) -> Most:
+    return Most(MOST_BYTES if 200 <= answer.status < 300 else 0, may_cut=True)
+
+
+def _text(answer: Answer) -> str:
+    coded = [each for each in answer.fields if each[0] == "content-encoding"]
+    try:
+        body = bodies(Response(answer.status, coded, answer.body), 20 * MOST_BYTES)[-1]
+    except Unusable:
+        body = answer.body
+    return body[:MOST_BYTES].decode("utf-8-sig", "replace")

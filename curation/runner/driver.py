@@ -57,6 +57,7 @@ def _checked(settings: CurateSettings) -> Inputs:
     check_stages(settings.stages, STAGES.values())
     files = naming.listed(settings)
     check_places(settings, files)
+    phase.check(settings)
     return files
 
 

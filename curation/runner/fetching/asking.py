@@ -60,7 +60,7 @@ def asked(job: Job, plan: Plan, hop: int, bucket: int, leads: Sequence[str]) -> 
     if state is not None:
         return state
     wanted = _mentioned(plan, bucket) if hop == 0 else _led_to(job, plan, hop, bucket, leads)
-    urls, onward = _unknown(plan, bucket, wanted)
+    urls, onward = _unknown(plan, bucket, wanted) if wanted.num_rows else (wanted, wanted)
     files = {f"asked-{name}.parquet": parquet.publish_rows(plan.file(f"asked-{name}.parquet"), wanted.select(["uid"]))}
     if urls.num_rows:
         slot_of = np.array([slot_of_url(url, plan.slots) for url in urls.column("url").to_pylist()])

@@ -9,6 +9,7 @@ of it is an input like any other, so a job is named by it.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from curation.fetch.settings import FetchSettings
@@ -27,7 +28,7 @@ from curation.table import packs
 from curation.table.uids import power_of_two
 from pipeline import storage
 from pipeline.contract.manifest import InputPart
-from pipeline.errors import Stopped
+from pipeline.errors import RecipeError, Stopped
 from pipeline.log import get_logger
 from pipeline.progress import Meter, progress
 from pipeline.settings import digest_of
@@ -49,6 +50,13 @@ class Fetched:
 
     def as_input(self) -> InputPart:
         return InputPart(part=self.id, path="(downloaded)", bytes=self.bytes, digest=self.id, counts=self.counts)
+
+
+def check(settings: CurateSettings) -> None:
+    """RecipeError when something is to be downloaded and what does it is not installed."""
+    if settings.fetching is not None and find_spec("img2dataset") is None:
+        hint = "pip install 'clipmill[curate]', or curate.fetch=false"
+        raise RecipeError("curate.fetch", "img2dataset is not installed", "the package that downloads", hint)
 
 
 def finished(settings: CurateSettings, parts: Parts) -> Fetched | None:
@@ -90,7 +98,11 @@ def _known(job: Job, fetching: FetchSettings, do: Do) -> Pooled:
     """What has been downloaded under these settings, for whatever job, as it was written."""
     found, prefix = Pooled(), slots.part_prefix(fetching.policy())
     folders = storage.list_folders(storage.join(job.pool, "parts"))
-    add_sound(job, [name for name in folders if name.startswith(prefix)], do, found)
+    names = [name for name in folders if name.startswith(prefix)]
+    add_sound(job, names, do, found)
+    if job.settings.pool is None:  # else another job may be about to commit them
+        for name in set(names) - set(found.pieces):
+            storage.remove(storage.join(job.pool, "parts", name), recursive=True)
     return found
 
 
@@ -181,7 +193,7 @@ class _Fetching:
         with progress(total, label, "urls", quiet=self.quiet) as meter:
             number = 0
             while len(leads) < self.plan.slots:
-                seconds = slots.pace(self.plan.settings, number)
+                seconds = slots.pace(number)
                 calls = [
                     Call(slots.turn, (self.plan, hop, slot, urls, seconds), f"downloading, slot {slot}")
                     for slot in range(self.plan.slots)
@@ -199,8 +211,8 @@ class _Fetching:
     def _turns(self, calls: list[Call], meter: Meter, reasons: Counter[str]) -> Iterator[tuple[Call, dict[str, Any]]]:
         for call, told in self.do(calls, "", "slots"):
             reasons.update(told["reasons"])
+            meter.text = f"{reasons[''] / max(reasons.total(), 1):.0%} had"
             meter.advance(sum(told["reasons"].values()))
-            meter.note(f"{reasons[''] / max(reasons.total(), 1):.0%} had")
             yield call, told
 
     def _check(self, counted: int, good: int, reasons: Counter[str]) -> None:

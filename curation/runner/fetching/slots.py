@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 
 from curation.fetch.outcome import Outcome
 from curation.fetch.session import Session
-from curation.fetch.settings import FetchSettings
 from curation.job import Job
 from curation.pool.store import FETCHED, PoolSink, part_folder
 from curation.runner.explained import explained
@@ -199,6 +198,6 @@ def _publish_leads(job: Job, plan: Plan, hop: int, slot: int, parts: Sequence[st
     return len(found)
 
 
-def pace(settings: FetchSettings, number: int) -> float:
+def pace(number: int) -> float:
     """Seconds of the turn of that number: short ones at first, so that a download that fails is soon found out."""
     return min(10.0 * 2**number, 600.0)
