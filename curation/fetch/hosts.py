@@ -33,9 +33,9 @@ class _Host:
     not_before: float = 0.0  # by its rate
     rests_until: float = 0.0  # after failures, or because it asked to
     interval_s: float = 0.0
-    strikes: int = 0
-    last: Outcome | None = None
-    is_down: bool = False
+    # Of each server (scheme and port): failures in a row; and for those left alone, by what they failed.
+    strikes: dict[Origin, int] = field(default_factory=dict)
+    down: dict[Origin, Outcome] = field(default_factory=dict)
     asks_robots: bool = False  # one request at a time, until its rules are known
 
     def left(self) -> int:
@@ -46,7 +46,7 @@ class Hosts:
     """Urls that wait. Times are those of time.monotonic()."""
 
     def __init__(self, settings: FetchSettings, known: Mapping[str, tuple[float, int]] = MappingProxyType({})) -> None:
-        """`known`: of hosts, until when they rest and failures in a row, as `plain` tells them."""
+        """`known`: of servers, until when they rest and failures in a row, as `plain` tells them."""
         self._settings, self._known = settings, known
         self._hosts: dict[str, _Host] = {}
         self._ready: list[tuple[float, int, str]] = []
@@ -58,14 +58,17 @@ class Hosts:
         if host is None:
             rate = self._settings.host_rate
             host = self._hosts[wanted.origin.host] = _Host(interval_s=1 / rate if rate else 0.0)
-            host.rests_until, host.strikes = self._known.get(wanted.origin.host, (0.0, 0))
+        known = self._known.get(wanted.origin.robots_url) if self._known else None
+        if known is not None and wanted.origin not in host.strikes:
+            host.rests_until, host.strikes[wanted.origin] = max(host.rests_until, known[0]), known[1]
         host.waiting.append(wanted)
         self.left += 1
         self._queue(wanted.origin.host, host, 0.0)
 
     def plain(self) -> dict[str, tuple[float, int]]:
-        """What is to be remembered of hosts that failed last."""
-        return {name: (host.rests_until, host.strikes) for name, host in self._hosts.items() if host.strikes}
+        """What is to be remembered of servers, by the address of their robots.txt."""
+        each = ((host, *pair) for host in self._hosts.values() for pair in host.strikes.items())
+        return {origin.robots_url: (host.rests_until, strikes) for host, origin, strikes in each if strikes}
 
     def attempts(self) -> dict[str, int]:
         """Urls that are to be asked again -> how often they were."""
@@ -94,10 +97,11 @@ class Hosts:
                 return None, None, when - now
             heapq.heappop(self._ready)
             host.is_queued = False
-            if host.is_down:
-                wanted = self._popped(host, float("inf"))
+            if host.waiting and host.waiting[0].origin in host.down:
+                self.left -= 1
+                wanted = host.waiting.popleft()
                 self._queue(name, host, 0.0)
-                return wanted, host.last, 0.0
+                return wanted, host.down[wanted.origin], 0.0
             if host.active and (host.asks_robots or host.active >= self._settings.host_connections):
                 continue  # queued again when it has answered
             wanted = self._popped(host, now)
@@ -108,7 +112,7 @@ class Hosts:
         return None, None, float("inf")
 
     def _when(self, host: _Host, now: float) -> float:
-        if host.is_down:
+        if host.waiting and host.waiting[0].origin in host.down:
             return 0.0
         first = 0.0 if host.waiting else host.later[0][0]
         return max(host.not_before, host.rests_until, first)
@@ -132,32 +136,41 @@ class Hosts:
         wanted.attempts += 1
         final = not outcome.is_passing or wanted.attempts > self._settings.retries
         if outcome.is_passing:
-            self._strike(host, outcome, now)
+            self._strike(host, wanted.origin, outcome, now)
         elif outcome.asked:
-            host.strikes = 0
-        if not final and not host.is_down:
+            host.strikes[wanted.origin] = 0
+        final = final or wanted.origin in host.down
+        if not final:
             wait = self._backoff(wanted.attempts)
             heapq.heappush(host.later, (now + wait, next(self._number), wanted))
             self.left += 1
         self._queue(name, host, 0.0)
-        return final or host.is_down
+        return final
 
-    def _strike(self, host: _Host, outcome: Outcome, now: float) -> None:
+    def _strike(self, host: _Host, origin: Origin, outcome: Outcome, now: float) -> None:
         settings = self._settings
-        host.last = outcome
         if now < host.rests_until:
             return  # was under way when the host was left alone
-        host.strikes += 1
+        strikes = host.strikes[origin] = host.strikes.get(origin, 0) + 1
         of_host = outcome.problem in OF_HOST
         most = settings.retries + 1 if of_host else settings.host_failures
-        if outcome.retry_after > settings.max_backoff_s or host.strikes >= most:
-            host.is_down = True
+        if outcome.retry_after > settings.max_backoff_s or strikes >= most:
+            self._give_up(host, origin, outcome)
+            return
         if outcome.retry_after >= 0:
             host.rests_until = max(host.rests_until, now + min(outcome.retry_after, settings.max_backoff_s))
         elif of_host or outcome.status == 429:
-            host.rests_until = max(host.rests_until, now + self._backoff(host.strikes))
-        elif host.strikes >= _STRIKES:
-            host.rests_until = max(host.rests_until, now + self._backoff(host.strikes - _STRIKES + 1))
+            host.rests_until = max(host.rests_until, now + self._backoff(strikes))
+        elif strikes >= _STRIKES:
+            host.rests_until = max(host.rests_until, now + self._backoff(strikes - _STRIKES + 1))
+
+    def _give_up(self, host: _Host, origin: Origin, outcome: Outcome) -> None:
+        """No url of a server is asked for any more: those of it that wait for another attempt need not."""
+        host.down[origin] = outcome
+        over = [each for each in host.later if each[2].origin == origin]
+        host.later = [each for each in host.later if each[2].origin != origin]
+        heapq.heapify(host.later)
+        host.waiting.extendleft(each[2] for each in over)
 
     def _backoff(self, times: int) -> float:
         settings = self._settings

@@ -56,7 +56,7 @@ def turn(job: Job, plan: Plan, hop: int, slot: int, urls: Sequence[str], seconds
     state = storage.read_state(done)
     if state is not None:
         return {"reasons": {}, "counted": 0, "good": 0, "is_done": True, "leads": state["leads"]}
-    work = _Turn(job, plan, f"{hop}-{slot:05d}", time.monotonic() + seconds)
+    work = _Turn(job, plan, [_name(at, slot) for at in range(hop + 1)], time.monotonic() + seconds)
     with explained(f"curate.fetch, slot {slot}"):
         is_done = work.run(urls, slot)
     told = {"reasons": dict(work.reasons), "counted": work.counted, "good": work.good, "is_done": is_done, "leads": 0}
@@ -65,12 +65,17 @@ def turn(job: Job, plan: Plan, hop: int, slot: int, urls: Sequence[str], seconds
     return told
 
 
-class _Turn:
-    """One turn of a slot."""
+def _name(hop: int, slot: int) -> str:
+    return f"{hop}-{slot:05d}"
 
-    def __init__(self, job: Job, plan: Plan, name: str, until: float) -> None:
+
+class _Turn:
+    """One turn of a slot. `names`: of its folders at every hop so far."""
+
+    def __init__(self, job: Job, plan: Plan, names: Sequence[str], until: float) -> None:
         self._job, self._plan, self._until = job, plan, until
-        self._folder = storage.join(plan.folder, name)
+        self._folders = [storage.join(plan.folder, name) for name in names]
+        self._folder = self._folders[-1]
         self._last: deque[bool] = deque(maxlen=plan.settings.window)
         self.reasons: Counter[str] = Counter()
         self.counted = self.good = 0
@@ -82,13 +87,23 @@ class _Turn:
         states = {name: storage.read_state(self._file(name)) for name in names if "-" in name}
         batches = {name: state["part"] for name, state in states.items() if state is not None}
         self.parts = sorted(batches.values())
-        with Session(self._plan.settings, storage.read_state(self._file("hosts.json"))) as session:
+        is_done = True
+        with Session(self._plan.settings, self._hosts()) as session:
             for number, chunk in enumerate(_chunks(urls, slot)):
                 mine = [part for name, part in batches.items() if name.startswith(f"{number}-")]
-                if f"{number}.json" not in names and not self._chunk(session, number, chunk, mine):
-                    storage.publish_state(self._file("hosts.json"), session.plain())
-                    return False
-        return True
+                is_done = f"{number}.json" in names or self._chunk(session, number, chunk, mine)
+                if not is_done:
+                    break
+            storage.publish_state(self._file("hosts.json"), session.plain())
+        return is_done
+
+    def _hosts(self) -> dict[str, Any] | None:
+        """What the turn before knew of the hosts, at this hop or an earlier one."""
+        for folder in reversed(self._folders):
+            state = storage.read_state(storage.join(folder, "hosts.json"))
+            if state is not None:
+                return state
+        return None
 
     def _file(self, name: str) -> str:
         return storage.join(self._folder, name)

@@ -120,11 +120,27 @@ def test_a_name_that_does_not_resolve_costs_a_few_looks_however_many_urls_it_has
     assert looks <= 4
 
 
+def test_a_server_that_is_given_up_takes_no_other_of_its_host_along():
+    waiting = hosts([*urls("a.test:81", 40), *urls("a.test", 3)], retries=2)
+    now, ended = 0.0, []
+    while waiting.left:
+        each, why, wait = waiting.next(now)
+        if each is None:
+            now += wait
+        elif why is not None:
+            ended.append((each.origin.port, why.problem))
+        elif waiting.answered(each, GONE if each.origin.port == 81 else GOOD, now):
+            ended.append((each.origin.port, "dns" if each.origin.port == 81 else ""))
+    assert sorted(ended) == [(80, "")] * 3 + [(81, "dns")] * 40
+
+
 def test_what_a_session_knew_of_hosts_holds_in_the_next():
     waiting = hosts(urls("a.test", 2), host_connections=1)
     [each] = taken(waiting, 0.0)
     waiting.answered(each, replace(BUSY, retry_after=30.0), 0.0)
-    assert waiting.plain() == {"a.test": (30.0, 1)} and waiting.attempts() == {"http://a.test/0": 1}
+    assert waiting.plain() == {"http://a.test:80/robots.txt": (30.0, 1)} and waiting.attempts() == {
+        "http://a.test/0": 1
+    }
     again = Hosts(FetchSettings(), waiting.plain())
     again.add(Wanted("http://a.test/1", Origin.of("http://a.test/1")))
     assert taken(again, 29.0) == [] and len(taken(again, 31.0)) == 1
