@@ -1,10 +1,11 @@
 """Curates in processes of their own, to be killed.
 
 python -m tests.helpers.curate_child settings.json   once
-python -m tests.helpers.curate_child                 once per line (a path) on stdin, each in a fork of this one,
+python -m tests.helpers.curate_child [--with MODULE] once per line (a path) on stdin, each in a fork of this one,
                                                      which has imported everything; prints pid, then exit status
 """
 
+import importlib
 import json
 import os
 import sys
@@ -38,6 +39,9 @@ def serve() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 1:
+        serve()
+    elif sys.argv[1] == "--with":
+        importlib.import_module(sys.argv[2])
         serve()
     else:
         sys.exit(run(sys.argv[1]))
