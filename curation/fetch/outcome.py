@@ -13,6 +13,7 @@ from curation.sources.urls import canonical_url
 from curation.sources.warc.http_message import Response, Unusable, bodies
 from curation.stages.opt_out import OptOut
 from curation.table import robots
+from pipeline.images.formats import image_format
 
 REDIRECTS = (301, 302, 303, 307, 308)
 PASSING = ("timeout", "dns", "connect", "tls", "short_body", "robots_unreachable")
@@ -119,6 +120,8 @@ def outcome_of(url: str, answer: Answer, settings: FetchSettings) -> Outcome:
             body = bodies(Response(answer.status, fields, answer.body), settings.max_bytes)[-1]
         except Unusable as error:
             problem = error.reason
+        else:
+            problem = "" if image_format(body) else "not_image" if body else "empty"
     return replace(row, body=body or None, problem=problem, is_passing=problem in PASSING)
 
 

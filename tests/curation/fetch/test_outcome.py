@@ -8,6 +8,7 @@ import pytest
 from curation.fetch.engine import Answer
 from curation.fetch.outcome import outcome_of, seconds
 from curation.fetch.settings import FetchSettings
+from tests.helpers.small_crawl import picture
 
 URL = "http://a.test/a.png"
 
@@ -15,7 +16,9 @@ URL = "http://a.test/a.png"
 @pytest.mark.parametrize(
     ("answer", "reason", "passing"),
     [
-        (Answer(200, body=b"x"), "", False),
+        (Answer(200, body=picture(1)), "", False),
+        (Answer(200, body=b"<html>"), "not_image", False),
+        (Answer(200), "empty", False),
         (Answer(404), "http_error 404", False),
         (Answer(410), "http_error 410", False),
         (Answer(403, problem="too_big"), "http_error 403", False),
@@ -34,7 +37,7 @@ URL = "http://a.test/a.png"
             "noimageai",
             False,
         ),
-        (Answer(200, (("x-robots-tag", "none"),)), "", False),
+        (Answer(200, (("x-robots-tag", "none"),), picture(1)), "", False),
     ],
 )
 def test_every_answer_has_one_reason_and_says_whether_to_ask_again(answer, reason, passing):
