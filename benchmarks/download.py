@@ -3,8 +3,8 @@
     python benchmarks/download.py ../shared/tools/replay_crawl.py ../shared/data/crawl [--rounds 5] [--threads 64]
 
 Both write what they get with its hash: img2dataset's Downloader a WebDataset shard of the bytes as they came (no
-resize, sha256, no caption), clipmill one slot of its download with commits, robots.txt and its refusals of addresses inside.
-One process, the same number of threads and requests at a time, imports apart. The server is one more process.
+resize, sha256, no caption), clipmill one slot of its download with commits, robots.txt and its refusals of addresses
+inside. One process, the same number of threads and requests at a time, imports apart. The server is one more process.
 """
 
 import argparse
