@@ -1,12 +1,13 @@
 """Web servers on the loopback interface that do as they are told, and tell what they were asked."""
 
+import re
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LOOPBACK = "127.0.0.0/8"
@@ -14,7 +15,8 @@ LOOPBACK = "127.0.0.0/8"
 
 @dataclass
 class Says:
-    """An answer. `raw`: sent in place of all of it; `wait_s`: before it."""
+    """An answer. `raw`: sent in place of all of it; `wait_s`: before it; `ranges`: a range of it is given where one is
+    asked for."""
 
     status: int = 200
     body: bytes = b""
@@ -22,6 +24,7 @@ class Says:
     raw: Callable[[socket.socket], None] | None = None
     wait_s: float = 0.0
     length: int | None = None
+    ranges: bool = False
 
 
 NOT_FOUND = Says(404, b"no")
@@ -83,6 +86,9 @@ def web(routes: dict[str, Route] | None = None, default: Route = NOT_FOUND) -> I
                 says.raw(self.connection)
                 self.close_connection = True
                 return
+            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if says.ranges and asked:
+                says = replace(says, status=206, body=says.body[int(asked[1]) : int(asked[2]) + 1])
             self.send_response(says.status)
             for name, value in says.headers.items():
                 self.send_header(name, value)
@@ -92,6 +98,13 @@ def web(routes: dict[str, Route] | None = None, default: Route = NOT_FOUND) -> I
                 self.close_connection = says.length is not None
             self.end_headers()
             self.wfile.write(says.body)
+
+        def do_HEAD(self) -> None:
+            says = here.routes.get(self.path, default)
+            assert isinstance(says, Says)
+            self.send_response(says.status)
+            self.send_header("Content-Length", str(len(says.body)))
+            self.end_headers()
 
         def log_message(self, *args: object) -> None:
             pass
