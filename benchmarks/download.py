@@ -25,7 +25,7 @@ from curation.fetch.network import Network
 from curation.fetch.settings import FetchSettings
 from curation.job import make_job
 from curation.runner.fetching import slots
-from curation.runner.fetching.asking import URLS, Plan
+from curation.runner.fetching.asking import WANTED, Plan
 from curation.settings import CurateSettings
 from curation.table import packs
 from curation.table.uids import uid_of_url
@@ -38,7 +38,8 @@ def ours(urls: list[str], folder: Path, threads: int) -> int:
     fetch = {"threads": threads, "host_connections": threads, "allow_networks": ["127.0.0.0/8"], "user_agent": AGENT}
     plain = {"sources": [{"kind": "warc", "paths": ["none"]}], "output": str(folder), "fetch": fetch}
     job = make_job(CurateSettings.model_validate(plain), 0, [])
-    table = pa.table([pa.array(map(uid_of_url, urls), pa.string()), pa.array(urls, pa.string())], schema=URLS)
+    columns = [pa.array(map(uid_of_url, urls), pa.string()), pa.array(urls, pa.string()), pa.array([False] * len(urls))]
+    table = pa.table(columns, schema=WANTED)
     packs.publish_cut(str(folder / "urls.pack"), table, np.zeros(len(urls), int), 1)
     plan = Plan(str(folder / "plan"), FetchSettings.model_validate(fetch), 1, 0, 0)
     told = slots.turn(job, plan, 0, 0, [str(folder / "urls.pack")], float("inf"))

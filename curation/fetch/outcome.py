@@ -20,7 +20,8 @@ PASSING = ("timeout", "dns", "connect", "tls", "short_body", "robots_unreachable
 """Problems that may have passed when the url is asked again."""
 OF_HOST = ("dns", "connect", "tls", "robots_unreachable")
 """Problems that all urls of the host have."""
-_NOT_ASKED = ("robots_txt", "private_address", "port", "not_http")
+NOT_ASKED = ("robots_txt", "private_address", "port", "not_http")
+"""Problems of urls that nobody was asked for."""
 _SMALL = 64 << 10  # of a body that is not wanted, read so that the connection can be used again
 
 
@@ -50,8 +51,9 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
-        """Whether it says something of how the download goes: not what was refused on purpose."""
-        return self.problem not in _NOT_ASKED
+        """Whether it says something of how the download goes: not what was refused on purpose, nor the thousandth url
+        of a host that is gone."""
+        return self.asked and self.problem not in NOT_ASKED
 
     def with_attempts(self, attempts: int) -> "Outcome":
         return replace(self, attempts=attempts)

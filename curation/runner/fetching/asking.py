@@ -2,7 +2,7 @@
 
     <output>/_work/fetch-<plan>/run-00000.<table>.pack         parts merged and cut by bucket (pool/runs.py)
                                /asked-<hop>-<bucket>.parquet   uids that mentions (or the hop before) ask for
-                               /urls-<hop>-<bucket>.pack       uid and url of those to be downloaded, by slot
+                               /urls-<hop>-<bucket>.pack       WANTED: what is to be downloaded, by slot
                                /leads-<hop>-<bucket>.pack      uid and url that known redirects lead to, by bucket
                                /asked-<hop>-<bucket>.json      counts; written last: done
 
@@ -28,6 +28,7 @@ from curation.table.uids import uid_of_url
 from pipeline import storage
 
 URLS = pa.schema([pa.field("uid", pa.string()), pa.field("url", pa.string())])
+WANTED = URLS.append(pa.field("before", pa.bool_()))  # before: asked for before, and it failed in passing
 _UIDS = pa.schema([pa.field("uid", pa.string())])
 
 
@@ -60,7 +61,7 @@ def asked(job: Job, plan: Plan, hop: int, bucket: int, leads: Sequence[str]) -> 
     if state is not None:
         return state
     wanted = _mentioned(plan, bucket) if hop == 0 else _led_to(job, plan, hop, bucket, leads)
-    urls, onward = _unknown(plan, bucket, wanted) if wanted.num_rows else (wanted, wanted)
+    urls, onward = _unknown(plan, bucket, wanted) if wanted.num_rows else (WANTED.empty_table(), wanted)
     files = {f"asked-{name}.parquet": parquet.publish_rows(plan.file(f"asked-{name}.parquet"), wanted.select(["uid"]))}
     if urls.num_rows:
         slot_of = np.array([slot_of_url(url, plan.slots) for url in urls.column("url").to_pylist()])
@@ -112,7 +113,7 @@ def asked_for(plan: Plan, hops: int, bucket: int) -> pa.Array:
 
 
 def _unknown(plan: Plan, bucket: int, wanted: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """URLS of those of which nothing is had, and URLS that known redirects of the others lead to.
+    """WANTED of those of which nothing is had, and URLS that known redirects of the others lead to.
 
     Had are stored bytes, and what a download has told that has not passed by now. What a crawl could not have is asked
     for again, unless its owner has asked to keep it out.
@@ -128,12 +129,15 @@ def _unknown(plan: Plan, bucket: int, wanted: pa.Table) -> tuple[pa.Table, pa.Ta
     leads = best.filter(pc.and_(pc.invert(is_stored), pc.not_equal(best.column("location"), "")))
     leads = leads.filter(pc.invert(pc.is_in(leads.column("uid"), out)))
     told = downloaded(images.plain(images.table, schemas.IMAGES))
-    told = told.filter(pc.invert(is_passing(told, plan.settings)))
+    passing = is_passing(told, plan.settings)
+    before = told.filter(passing).column("uid").combine_chunks()
+    told = told.filter(pc.invert(passing))
     settled = [best.filter(is_stored).column("uid"), leads.column("uid"), told.column("uid"), pa.chunked_array([out])]
     known = pa.chunked_array([chunk for each in settled for chunk in each.chunks], pa.string()).combine_chunks()
     targets = sorted(set(leads.column("location").to_pylist()))
     onward = pa.table([pa.array(map(uid_of_url, targets), pa.string()), pa.array(targets, pa.string())], schema=URLS)
-    return wanted.filter(pc.invert(pc.is_in(wanted.column("uid"), known))), onward
+    urls = wanted.filter(pc.invert(pc.is_in(wanted.column("uid"), known)))
+    return urls.append_column(WANTED.field("before"), pc.is_in(urls.column("uid"), before)), onward
 
 
 def downloaded(images: pa.Table) -> pa.Table:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from curation.fetch.outcome import NOT_ASKED
 from curation.fetch.settings import FetchSettings
 from curation.job import Job, cut_for, read_from
 from curation.pool import runs
@@ -86,6 +87,7 @@ def fetch(job: Job, parts: Parts, pool: Pooled, give: Callable[[Job], None], do:
     hops = work.run()
     known = _known(job, fetching, do)
     found = work.counted(sorted(known.pieces), hops)
+    work.check_whole(found)
     url = _state_url(job.settings, fetching, parts)
     storage.publish_state(url, {name: getattr(found, name) for name in Fetched.__annotations__})
     pool.pieces |= known.pieces
@@ -216,16 +218,29 @@ class _Fetching:
             yield call, told
 
     def _check(self, counted: int, good: int, reasons: Counter[str]) -> None:
+        """Of urls that were asked for the first time in this turn."""
         settings = self.plan.settings
-        if counted < settings.window or good >= settings.min_success * counted:
-            return
+        if counted >= settings.window and good < settings.min_success * counted:
+            raise self._stopped(counted, good, reasons)
+
+    def check_whole(self, found: Fetched) -> None:
+        """Before a download is called finished, and is asked for again only when it is told to: something was had."""
+        settings, counts = self.plan.settings, found.counts
+        reasons = Counter({name.removeprefix("failed:"): n for name, n in counts.items() if name.startswith("failed:")})
+        total = counts["urls"] - sum(reasons[name] for name in NOT_ASKED)
+        good = counts.get("images_stored", 0) + counts.get("redirects", 0)
+        if found.passing and good < settings.min_success * total and (total >= settings.window or not good):
+            raise self._stopped(total, good, reasons)
+
+    def _stopped(self, counted: int, good: int, reasons: Counter[str]) -> Stopped:
+        settings = self.plan.settings
         most = ", ".join(f"{name} {n}" for name, n in reasons.most_common(4) if name)
         hint = (
             "look at the network and name servers of the machines that download; the same command goes on, and asks "
             "again for what failed in passing; curate.fetch.min_success=0 goes on whatever comes"
         )
-        found = f"only {good} of the last {counted} urls were had, so the download has stopped (in all: {most})"
-        raise Stopped("curate.fetch", found, f"at least {settings.min_success:.0%} (curate.fetch.min_success)", hint)
+        found = f"only {good} of {counted} urls were had, so the download has stopped (it failed most by {most})"
+        return Stopped("curate.fetch", found, f"at least {settings.min_success:.0%} (curate.fetch.min_success)", hint)
 
     def counted(self, parts: list[str], hops: int) -> Fetched:
         """What came of it, by all parts that there are now."""
@@ -250,4 +265,4 @@ class _Fetching:
 def together(job: Job, url: str, urls: Sequence[str], number: int) -> None:
     """Merges packs into one."""
     if not storage.exists(url):
-        packs.publish_pack(url, (packs.concat(found, asking.URLS) for found in packs.by_slot(urls, number)), number)
+        packs.publish_pack(url, (packs.concat(found, asking.WANTED) for found in packs.by_slot(urls, number)), number)

@@ -26,7 +26,7 @@ from curation.fetch.session import Session
 from curation.job import Job
 from curation.pool.store import FETCHED, PoolSink, part_folder
 from curation.runner.explained import explained
-from curation.runner.fetching.asking import URLS, Plan
+from curation.runner.fetching.asking import URLS, WANTED, Plan
 from curation.table import packs, parquet
 from curation.table.uids import uid_of_url
 from pipeline import storage
@@ -80,6 +80,7 @@ class _Turn:
         self.reasons: Counter[str] = Counter()
         self.counted = self.good = 0
         self.parts: list[str] = []
+        self._before: set[str] = set()  # urls of the chunk that have failed before
 
     def run(self, urls: Sequence[str], slot: int) -> bool:
         """Whether the slot is done."""
@@ -117,6 +118,7 @@ class _Turn:
     def _chunk(self, session: Session, number: int, chunk: pa.Table, parts: Sequence[str]) -> bool:
         """Goes on with a chunk, of which `parts` are had; returns whether it is done."""
         uids: dict[str, list[str]] = {}
+        self._before = set(chunk.column("url").filter(chunk.column("before")).to_pylist())
         for uid, url in zip(chunk.column("uid").to_pylist(), chunk.column("url").to_pylist(), strict=True):
             uids.setdefault(url, []).append(uid)
         for part in parts:
@@ -153,7 +155,7 @@ class _Turn:
 
     def _noted(self, outcome: Outcome) -> dict[str, Any]:
         self.reasons[outcome.reason] += 1
-        if outcome.counts:
+        if outcome.counts and outcome.url not in self._before:
             self._last.append(not outcome.reason)
             self.counted += 1
             self.good += not outcome.reason
@@ -182,15 +184,15 @@ def _put(sink: PoolSink, outcome: Outcome, uid: str) -> None:
 
 
 def _chunks(urls: Sequence[str], slot: int) -> Iterator[pa.Table]:
-    """URLS of a slot, some sources at a time."""
+    """WANTED of a slot, some sources at a time."""
     held: list[pa.Table] = []
     for url in urls:
         held += packs.read_pack(url, slot, slot + 1)
         if sum(table.num_rows for table in held) >= CHUNK_URLS:
-            yield packs.concat(held, URLS)
+            yield packs.concat(held, WANTED)
             held = []
     if held:
-        yield packs.concat(held, URLS)
+        yield packs.concat(held, WANTED)
 
 
 def read_ledger(pool: str, part: str, columns: list[str]) -> pa.Table:

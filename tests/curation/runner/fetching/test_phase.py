@@ -220,6 +220,28 @@ def test_a_download_that_has_hardly_anything_stops_and_goes_on_where_it_stopped(
     assert drops(manifest)["connect"] == 40
 
 
+def test_a_download_of_which_nothing_comes_is_not_finished(site, tmp_path):
+    """Fewer urls than a window: a machine without a network, say."""
+    plain = downloads.recipe(tmp_path, [downloads.page([f"http://127.0.0.1:{free_port()}/{n}" for n in range(9)])])
+    for _ in range(2):
+        with pytest.raises(Stopped, match="only 0 of 9 urls.*connect 9"):
+            again(tmp_path, plain=plain)
+    with pytest.raises(DataError, match="pool.connect 9"):
+        again(tmp_path, plain=plain, min_success=0)
+
+
+def test_what_has_failed_before_does_not_stop_a_download(tmp_path):
+    """Asked once more it mostly fails again, and a host that is gone says nothing of others."""
+    with web({"/good": Says(200, picture(1)), "/best": Says(200, picture(2))}) as server:
+        dead = [f"http://127.0.0.1:{free_port()}/{n}" for n in range(60)]
+        rows = [downloads.page([server.url("/good"), *dead])]
+        plain = downloads.recipe(tmp_path, rows, stages=[], fetch={"window": 40, "min_success": 0.01})
+        first = again(tmp_path, plain=plain)
+        assert first.num_pairs == 1 and drops(first) == {"connect": 60}
+        more = {"retry": True, "min_success": 0.012, "retries": 0}
+        assert again(tmp_path, plain=plain, **more) == first
+
+
 def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -236,9 +258,16 @@ def test_private_space_is_closed_unless_it_is_opened(site, tmp_path):
 def test_a_damaged_image_is_an_error_once_and_downloaded_again(site, reference, tmp_path):
     plain = downloads.recipe(tmp_path, downloads.pages(site), fetch={"commit_urls": 10})
     again(tmp_path, plain=plain)
-    tar = max((tmp_path / "out" / "_pool" / "parts").glob("fetched-*/images.tar"), key=lambda path: path.stat().st_size)
+    tables = (tmp_path / "out" / "_pool" / "parts").glob("fetched-*/images.parquet")
+    url = site.url("/image-0.bin")
+    tar, at = next(
+        (table.with_name("images.tar"), row["offset"])
+        for table in tables
+        for row in pq.read_table(table).to_pylist()
+        if row["url"] == url
+    )
     content = bytearray(tar.read_bytes())
-    content[700:900] = bytes(200)
+    content[at + 100 : at + 200] = bytes(100)
     tar.write_bytes(content)
     shutil.rmtree(tmp_path / "out" / "_pool" / "columns")
     shutil.rmtree(tmp_path / "out" / "_work")

@@ -11,7 +11,7 @@ from curation.fetch.settings import FetchSettings
 from curation.job import make_job
 from curation.pool.store import part_folder
 from curation.runner.fetching import slots
-from curation.runner.fetching.asking import URLS, Plan, slot_of_url
+from curation.runner.fetching.asking import WANTED, Plan, slot_of_url
 from curation.settings import CurateSettings
 from curation.table import packs
 from tests.helpers.small_crawl import picture
@@ -25,9 +25,8 @@ def work(folder, rows, sources=3, **fetch):
     plan = Plan(str(folder / "plan"), FetchSettings(allow_networks=(LOOPBACK,), **fetch), 1, 0, 0)
     names = [str(folder / f"urls-{at}.pack") for at in range(sources)]
     for at, name in enumerate(names):
-        table = pa.Table.from_pylist(
-            [dict(zip(URLS.names, row, strict=True)) for row in rows[at::sources]], schema=URLS
-        )
+        mine = [dict(zip(WANTED.names, (*row, False), strict=True)) for row in rows[at::sources]]
+        table = pa.Table.from_pylist(mine, schema=WANTED)
         packs.publish_cut(name, table, np.zeros(table.num_rows, int), 1)
     return job, plan, names
 
@@ -45,6 +44,17 @@ def test_one_url_of_two_uids_is_asked_once_and_is_an_answer_to_both(tmp_path):
         rows = images(job)
         assert sorted(row["uid"] for row in rows) == ["1" * 32, "2" * 32]
         assert len({(row["sha256"], row["offset"]) for row in rows}) == 1
+
+
+def test_urls_that_have_failed_before_say_nothing_of_how_it_goes(tmp_path):
+    with web({"/a": Says(200, picture(1))}) as server:
+        job, plan, names = work(tmp_path, [("1" * 32, server.url("/a")), ("2" * 32, server.url("/gone"))], 1)
+        table = pa.concat_tables(packs.read_pack(names[0], 0, 1)).set_column(
+            2, WANTED.field(2), pa.array([False, True])
+        )
+        packs.publish_cut(names[0], table, np.zeros(2, int), 1)
+        told = slots.turn(job, plan, 0, 0, names, 100.0)
+        assert told["reasons"] == {"": 1, "http_error 404": 1} and (told["counted"], told["good"]) == (1, 1)
 
 
 def test_a_slot_is_worked_through_in_chunks_and_found_done(tmp_path, monkeypatch):
