@@ -259,7 +259,7 @@ def test_a_damaged_image_is_an_error_once_and_downloaded_again(site, reference, 
     plain = downloads.recipe(tmp_path, downloads.pages(site), fetch={"commit_urls": 10})
     again(tmp_path, plain=plain)
     tables = (tmp_path / "out" / "_pool" / "parts").glob("fetched-*/images.parquet")
-    url = site.url("/image-0.bin")
+    url = site.url("/image-10.bin")  # no other has the same bytes, which could be read in its place
     tar, at = next(
         (table.with_name("images.tar"), row["offset"])
         for table in tables
