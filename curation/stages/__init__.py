@@ -16,6 +16,7 @@ from curation.stages.kmeans import Kmeans
 from curation.stages.language import Language
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
+from curation.stages.semantic_duplicates import SemanticDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
 from curation.stages.threshold import Threshold
 from curation.stages.top_fraction import TopFraction
@@ -38,6 +39,7 @@ STAGES = {
     "threshold": Threshold,
     "top_fraction": TopFraction,
     "kmeans": Kmeans,
+    "semantic_duplicates": SemanticDuplicates,
     "language": Language,
     "generate": CallGenerator,
 }

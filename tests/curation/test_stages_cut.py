@@ -36,7 +36,13 @@ EXAMPLES: dict[str, list] = {
         {"column": "captions.score", "keep": 30, "per": "caption"},
         {"column": "width", "keep": 20},
     ],
-    "kmeans": [{"k": 5, "rounds": 6}],
+    "kmeans": [{"k": 5, "rounds": 6}, {"k": 5, "column": "captions.text_vector", "near": 3}],
+    "semantic_duplicates": [
+        {"eps": 0.5},
+        {"eps": 0.5, "mode": "reference", "probe": 2, "merge_captions": True, "merge_eps": 0.4},
+        {"eps": 0.4, "mode": "components", "drop_over": 4, "survivor": ["longest_caption"]},
+        {"eps": 0.6, "column": "captions.text_vector", "probe": 3},
+    ],
     "language": [{}],
     "generate": [{"function": "tests.helpers.captioner:describe", "name": "x"}],
 }
