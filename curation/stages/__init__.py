@@ -3,10 +3,12 @@
 from curation.stages.balance import Balance
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_frequency import CaptionFrequency
+from curation.stages.caption_minhash import CaptionMinhash
 from curation.stages.caption_rules import CaptionRules
 from curation.stages.clip_image_vector import ClipImageVector
 from curation.stages.clip_score import ClipScore
 from curation.stages.clip_text_vector import ClipTextVector
+from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
 from curation.stages.exact_duplicates import ExactDuplicates
 from curation.stages.generate import CallGenerator
@@ -16,6 +18,8 @@ from curation.stages.kmeans import Kmeans
 from curation.stages.language import Language
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
+from curation.stages.quota import Quota
+from curation.stages.sample import Sample
 from curation.stages.semantic_duplicates import SemanticDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
 from curation.stages.threshold import Threshold
@@ -29,6 +33,7 @@ STAGES = {
     "site_boilerplate": SiteBoilerplate,
     "caption_rules": CaptionRules,
     "caption_frequency": CaptionFrequency,
+    "caption_minhash": CaptionMinhash,
     "exact_duplicates": ExactDuplicates,
     "perceptual_duplicates": PerceptualDuplicates,
     "concept_match": ConceptMatch,
@@ -40,6 +45,9 @@ STAGES = {
     "top_fraction": TopFraction,
     "kmeans": Kmeans,
     "semantic_duplicates": SemanticDuplicates,
+    "cluster_quota": ClusterQuota,
+    "quota": Quota,
+    "sample": Sample,
     "language": Language,
     "generate": CallGenerator,
 }

@@ -1,5 +1,6 @@
 """Keeps one of several pairs that mean the same: whose vectors point the same way (SemDeDup; Abbas et al., 2023)."""
 
+import itertools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -8,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
+from curation.methods.kept_apart import HEARD, Heard, settled
 from curation.methods.pictures.duplicates import CAPTIONS, SIZES, Duplicates, best_of, criterion_of
 from curation.methods.pictures.likeness import LINKS, SAID, Neighbours, component_heads, introductions
 from curation.methods.selection import bits_of
 from curation.methods.vectors.clusters import unit_vectors
-from curation.methods.vectors.kept_apart import HEARD, Heard, settled
-from curation.methods.vectors.neighbours import NONE, Side, earliest, forest
+from curation.methods.vectors.neighbours import Side, alike, earliest, forest
 from curation.methods.vectors.stored import as_bytes, from_bytes, vectors_of
 from curation.methods.vectors.tiles import blocks_for, dealt, groups, tiles
 from curation.stage import GROUP, NO_NOTES, Context, Told
@@ -195,17 +196,15 @@ class SemanticDuplicates(Duplicates):
         met = [(one, one)] if within else [(one, other), (other, one)]
         bound = 1 - self.eps
         if step == COMPARE:
-            return settled(ranks, state, met, bound)
+            near = itertools.chain.from_iterable(alike(left, right, bound) for left, right in met)
+            return settled(pc.utf8_slice_codeunits(ranks, -DIGITS), ranks, state, near)
         if self.mode == "components":
             links = forest(*met[0], bound, len(ranks))
             links = np.concatenate([links, links[:, ::-1]])  # those that introduce others must know of both
         else:
-            links = np.zeros((0, 2), np.int64)
-            for left, right in met:
-                first = earliest(left, right, bound, np.ones(len(right.place), bool))
-                links = np.concatenate([links, np.stack([left.place, first], axis=1)[first != NONE]])
-        there, near = (ranks.take(pa.array(links[:, at])) for at in (0, 1))
-        return pa.table([pc.utf8_slice_codeunits(there, -DIGITS), near], schema=LINKS)
+            links = np.concatenate([earliest(left, right, bound) for left, right in met])
+        uids, first = (ranks.take(pa.array(links[:, at])) for at in (0, 1))
+        return pa.table([pc.utf8_slice_codeunits(uids, -DIGITS), first], schema=LINKS)
 
     def _links(self, ranks: pa.Array, told: Told) -> Neighbours:
         """Those that decide: of a pair the first that is alike (reference), or all that were told it (components)."""

@@ -23,6 +23,7 @@ EXAMPLES: dict[str, list] = {
     "site_boilerplate": [{"min_pairs": 4, "prior_pairs": 1}],
     "caption_rules": [{}],
     "caption_frequency": [{"max_pairs": 3}, {"max_pairs": 3, "excess": "drop_all"}],
+    "caption_minhash": [{"threshold": 0.2, "shingle": 2}, {"max_pairs": 2, "survivor": []}],
     "exact_duplicates": [{}, {"by": ["bytes"]}],
     "perceptual_duplicates": [{}, {"grouping": "components", "max_colour_distance": None}],
     "concept_match": [{}],
@@ -43,6 +44,13 @@ EXAMPLES: dict[str, list] = {
         {"eps": 0.4, "mode": "components", "drop_over": 4, "survivor": ["longest_caption"]},
         {"eps": 0.6, "column": "captions.text_vector", "probe": 3},
     ],
+    "cluster_quota": [{"keep": 20}, {"fraction": 0.3, "neighbours": 2, "order": "near_to_centre"}],
+    "quota": [
+        {"by": "cluster", "shares": {"0": 1, "1": 2.5}, "total": 9, "others": "keep"},
+        {"by": "captions.detected", "counts": {"en": 4, "*": 3}},
+        {"by": "host", "shares": {"x.test": 1}},
+    ],
+    "sample": [{"fraction": 0.3}, {"keep": 7}],
     "language": [{}],
     "generate": [{"function": "tests.helpers.captioner:describe", "name": "x"}],
 }

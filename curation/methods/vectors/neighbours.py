@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from curation.methods.kept_apart import Alike
 from curation.methods.vectors.clusters import unit_vectors
 
 _ROWS = 512  # of a matrix of cosines at once
-NONE = np.iinfo(np.int64).max
 
 
 class Side(NamedTuple):
@@ -28,50 +28,33 @@ class Side(NamedTuple):
         return cls(unit_vectors(vectors), place, own)
 
 
-def alike(left: Side, right: Side, bound: float) -> Iterator[tuple[slice, np.ndarray]]:
-    """(rows of `left`, bool [row, row of right]): whether their cosine is over `bound`; nothing is alike to itself."""
-    for at in range(0, len(left.place), _ROWS):
+def alike(left: Side, right: Side, bound: float) -> Iterator[Alike]:
+    """Whether the cosine of each two is over `bound`; nothing is alike to itself."""
+    for at in range(0, len(left.place) if len(right.place) else 0, _ROWS):
         rows = slice(at, at + _ROWS)
         near = left.vectors[rows] @ right.vectors.T > bound
         near &= left.own[rows, None] | right.own[None]
         near &= left.place[rows, None] != right.place[None]
-        yield rows, near
+        yield left.place[rows], right.place, near
 
 
-def earliest(left: Side, right: Side, bound: float, counts: np.ndarray) -> np.ndarray:
-    """int64 [row of left]: the place of the first of `right` that is alike and stands earlier; NONE: there is none.
-
-    counts: bool [row of right], which of them are asked for."""
-    found = np.full(len(left.place), NONE)
-    if not counts.any():
-        return found
-    right = Side(right.vectors[counts], right.place[counts], right.own[counts])
-    for rows, near in alike(left, right, bound):
-        near &= right.place[None] < left.place[rows, None]
-        some = near.any(axis=1)
-        found[rows] = np.where(some, right.place[near.argmax(axis=1)], NONE)
-    return found
-
-
-def has_later(left: Side, right: Side, bound: float, counts: np.ndarray) -> np.ndarray:
-    """bool [row of left]: whether one of `right` that `counts` is alike and stands later."""
-    found = np.zeros(len(left.place), bool)
-    if not counts.any():
-        return found
-    right = Side(right.vectors[counts], right.place[counts], right.own[counts])
-    for rows, near in alike(left, right, bound):
-        near &= right.place[None] > left.place[rows, None]
-        found[rows] = near.any(axis=1)
-    return found
+def earliest(left: Side, right: Side, bound: float) -> np.ndarray:
+    """int64 [link, 2]: places of `left` and of the first of `right` that is alike and earlier, where there is one."""
+    links = [np.zeros((0, 2), np.int64)]
+    for mine, theirs, near in alike(left, right, bound):
+        near &= theirs[None] < mine[:, None]
+        some = np.flatnonzero(near.any(axis=1))
+        links.append(np.stack([mine[some], theirs[near[some].argmax(axis=1)]], axis=1))
+    return np.concatenate(links)
 
 
 def forest(left: Side, right: Side, bound: float, num: int) -> np.ndarray:
     """int64 [link, 2]: places (below `num`) of which those that hang together by likeness hang together by links: each
     with the first of all, so that there are fewer links than places."""
     links = np.zeros((0, 2), np.int64)
-    for rows, near in alike(left, right, bound):
-        mine, theirs = np.nonzero(near)
-        both = np.stack([left.place[rows][mine], right.place[theirs]], axis=1)
+    for mine, theirs, near in alike(left, right, bound):
+        row, column = np.nonzero(near)
+        both = np.stack([mine[row], theirs[column]], axis=1)
         links = _stars(np.concatenate([links, both]), num)
     return links
 

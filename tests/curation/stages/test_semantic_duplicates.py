@@ -82,7 +82,7 @@ def oracle(pairs: pa.Table, stage: SemanticDuplicates) -> list[str | None]:
     slots=st.integers(1, 5), block=st.sampled_from([1, 3, 16_384]),
     survivor=st.sampled_from([("far_from_centre",), ("near_to_centre",), ()]),
 )  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_who_goes_and_for_whom_is_what_the_plain_rule_says(
     num, seed, mode, eps, probe, buckets, slots, block, survivor
 ):

@@ -1,23 +1,26 @@
-"""Greedy choice of vectors of which no two are alike, by rounds of notes between tasks: going through them in order,
+"""Greedy choice of things of which no two are alike, by rounds of notes between tasks: going through them in order,
 each that is still there takes away the later ones alike to it. No list of all that are alike is made: a pair is told
 the first of the earlier ones that stays, and the first of those not decided yet, and asks again while that matters.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.methods.vectors.neighbours import NONE, Side, earliest, has_later
 from curation.table.arrow import whole
-from curation.table.uids import DIGITS
 
 HEARD = pa.schema([("uid", pa.string()), ("kept", pa.string()), ("open", pa.string()), ("later", pa.bool_())])
-"""uid | ranks of the first earlier ones alike to it that stay (`kept`) or may stay (`open`) | a later one listens."""
+"""uid, or what else names it | ranks of the first earlier ones alike to it that stay (`kept`) or are not decided yet
+(`open`) | whether a later one listens."""
 
 
 OPEN, STAYS, GONE = 0, 1, 2
+NONE = np.iinfo(np.int64).max
+Alike = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""int64 [row], int64 [column], rising: places in the order | bool [row, column]: whether they are alike."""
 
 
 class Heard(NamedTuple):
@@ -57,23 +60,23 @@ def _by_pair(told: pa.Table, uids: pa.Array) -> pa.Table:
     return found.take(pc.index_in(uids, whole(found.column("uid"))))
 
 
-def settled(ranks: pa.Array, state: np.ndarray, met: list[tuple[Side, Side]], bound: float) -> pa.Table:
-    """HEARD of those of one tile that there is something to tell. `met`: which sides are compared, each both ways;
-    `ranks` and `state` by place."""
+def settled(names: pa.Array, ranks: pa.Array, state: np.ndarray, near: Iterable[Alike]) -> pa.Table:
+    """HEARD of those that there is something to tell. `names`, `ranks` and `state` by place; `near`: who is alike."""
     tables = []
-    for left, right in met:
-        asks = state[left.place] != STAYS
-        left = Side(left.vectors[asks], left.place[asks], left.own[asks])
-        other = state[right.place]
-        kept = earliest(left, right, bound, other == STAYS)
-        open_ = earliest(left, right, bound, other == OPEN)
-        later = has_later(left, right, bound, other != STAYS)
-        later &= state[left.place] == OPEN
-        rows = np.flatnonzero((kept != NONE) | (open_ != NONE) | later)
+    for mine, theirs, alike in near:
+        earlier = alike & (theirs[None] < mine[:, None])
+        kept, open_ = (_first(earlier & (state[theirs] == what)[None], theirs) for what in (STAYS, OPEN))
+        later = (alike & ~earlier & (state[theirs] != STAYS)[None]).any(axis=1) & (state[mine] == OPEN)
+        rows = np.flatnonzero((state[mine] != STAYS) & ((kept != NONE) | (open_ != NONE) | later))
         columns = [
-            pc.utf8_slice_codeunits(ranks.take(pa.array(left.place[rows])), -DIGITS),
+            names.take(pa.array(mine[rows])),
             *(ranks.take(pa.array(of[rows], mask=of[rows] == NONE)) for of in (kept, open_)),
             later[rows],
         ]
         tables.append(pa.table(columns, schema=HEARD))
-    return pa.concat_tables(tables)
+    return pa.concat_tables([HEARD.empty_table(), *tables])
+
+
+def _first(which: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The first of the rising `places` that each row has, NONE where it has none."""
+    return np.where(which.any(axis=1), places[which.argmax(axis=1)] if len(places) else NONE, NONE)
