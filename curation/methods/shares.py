@@ -6,7 +6,7 @@ from fractions import Fraction
 
 def by_share(shares: Sequence[Fraction], total: int) -> list[int]:
     """Parts of `total` in the ratio of `shares`, by largest remainder, of equal ones the first."""
-    whole = sum(shares)
+    whole = sum(shares, Fraction(0))
     return _rounded([share * total / whole for share in shares], total)
 
 
@@ -27,7 +27,7 @@ def projected(weights: Sequence[int], low: Sequence[int], high: Sequence[int], t
         [(low[at] * scale - each, 1) for at, each in enumerate(aim)]
         + [(high[at] * scale - each, -1) for at, each in enumerate(aim)]
     )
-    reached, slope, shift = sum(low) * scale, 0, Fraction(turns[0][0])
+    reached, slope, shift = Fraction(sum(low) * scale), 0, Fraction(turns[0][0])
     for place, turn in turns:
         ahead = reached + slope * (place - shift)
         if slope and ahead >= total * scale:

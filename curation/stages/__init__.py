@@ -12,6 +12,7 @@ from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
 from curation.stages.exact_duplicates import ExactDuplicates
 from curation.stages.generate import CallGenerator
+from curation.stages.head import HeadScore
 from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
 from curation.stages.kmeans import Kmeans
@@ -41,6 +42,7 @@ STAGES = {
     "clip_image_vector": ClipImageVector,
     "clip_text_vector": ClipTextVector,
     "clip_score": ClipScore,
+    "head": HeadScore,
     "threshold": Threshold,
     "top_fraction": TopFraction,
     "kmeans": Kmeans,

@@ -83,11 +83,12 @@ class ClusterQuota(FirstOfEach):
         if not there:
             return partials[0]
         cluster, at = np.unique(np.concatenate([each["group"].to_numpy() for each in there]), return_inverse=True)
-        plain = [np.concatenate([each[name].to_numpy() for each in there]) for name in ("size", "distance")]
+        size, distance = (np.concatenate([each[name].to_numpy() for each in there]) for name in ("size", "distance"))
         flat = np.concatenate([_sums(each) for each in there])
         sums = np.zeros((len(cluster), flat.shape[1]), np.int64)
         np.add.at(sums, at, flat)
-        return _tally(cluster, *(_added(at, each, len(cluster)) for each in plain), sums)
+        number = len(cluster)
+        return _tally(cluster, _added(at, size, number), _added(at, distance, number), sums)
 
     def quotas(self, tally: pa.Table) -> pa.Table:
         size = tally.column("size").to_numpy()

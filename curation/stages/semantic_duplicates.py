@@ -1,7 +1,7 @@
 """Keeps one of several pairs that mean the same: whose vectors point the same way (SemDeDup; Abbas et al., 2023)."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,9 +17,11 @@ from curation.methods.vectors.clusters import unit_vectors
 from curation.methods.vectors.neighbours import Side, alike, earliest, forest
 from curation.methods.vectors.stored import as_bytes, from_bytes, vectors_of
 from curation.methods.vectors.tiles import blocks_for, dealt, groups, tiles
-from curation.stage import GROUP, NO_NOTES, Context, Told
+from curation.stage import GROUP, NO_NOTES, Context, Stage, Told
+from curation.stage_order import added
 from curation.table.arrow import whole
 from curation.table.uids import DIGITS
+from pipeline.errors import RecipeError
 
 MEMBERS, LINK, COMPARE, DECIDE = "members", "link", "compare", "decide"
 _COUNTED = pa.schema([("cluster", pa.int32()), ("members", pa.int64())])
@@ -80,6 +82,12 @@ class SemanticDuplicates(Duplicates):
     def notes_per_pair(self, ctx: Context) -> int:
         """Of the width of a vector, so that fewer meet in a task."""
         return 8 * self.probe
+
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        near = [getattr(stage, "near", 1) for stage in before if "near_clusters" in added(stage)]
+        if self.probe > 1 and near and near[-1] < self.probe:
+            found = f"{self.probe} clusters are to be looked into, `kmeans` tells {near[-1]}"
+            raise RecipeError(f"{where}.probe", found, "", f"give `kmeans` near: {self.probe}")
 
     def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
         if told.step == SIZES:

@@ -12,7 +12,7 @@ from curation.methods.reasons import mark, no_reasons
 from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
 from curation.stages import STAGES
 from curation.table import captions
-from tests.helpers import cuts, tiny_clip
+from tests.helpers import cuts, tiny_clip, tiny_head
 from tests.helpers.rich_pairs import rich
 
 EXAMPLES: dict[str, list] = {
@@ -31,6 +31,10 @@ EXAMPLES: dict[str, list] = {
     "clip_image_vector": [tiny_clip.kept],
     "clip_text_vector": [tiny_clip.kept],
     "clip_score": [{}],
+    "head": [
+        lambda: {"name": "x", "weights": tiny_head.kept(8), "activation": "gelu", "output": "softmax", "index": 1},
+        lambda: {"name": "x", "weights": tiny_head.kept(8), "column": "captions.text_vector"},
+    ],
     "threshold": [{"column": "captions.score", "min": 0.4}, {"column": "contrast", "max": 40}],
     "top_fraction": [
         {"column": "captions.score", "fraction": 0.4},

@@ -13,7 +13,9 @@ from scipy.sparse.csgraph import connected_components
 from curation.methods.vectors import tiles
 from curation.methods.vectors.clip_model import as_column
 from curation.stage import Context
+from curation.stages.kmeans import Kmeans
 from curation.stages.semantic_duplicates import SemanticDuplicates
+from pipeline.errors import RecipeError
 from tests.helpers import cuts
 from tests.helpers.pairs import by_url, pair, pairs_of, run_global, texts_of
 
@@ -159,3 +161,11 @@ def test_a_dense_cluster_is_told_a_row_for_each_pair_and_not_for_each_two():
     for mode, step in (("greedy", "compare"), ("reference", "link"), ("components", "link")):
         (told,) = cuts.grouped(SemanticDuplicates(mode=mode), [pairs], Context(0, 600), 1)
         assert all(each.num_rows < 2 * 600 for each in told.tables[step])
+
+
+def test_more_clusters_than_kmeans_tells_are_refused_before_any_work():
+    kinds = [Kmeans(k=3, near=2), SemanticDuplicates(probe=2)]
+    kinds[1].check("curate.stages.1", kinds[:1])
+    for near in (1, 2):
+        with pytest.raises(RecipeError, match="kmeans"):
+            SemanticDuplicates(probe=3).check("curate.stages.1", [Kmeans(k=3, near=near)])
