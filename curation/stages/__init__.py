@@ -11,6 +11,7 @@ from curation.stages.clip_text_vector import ClipTextVector
 from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
 from curation.stages.exact_duplicates import ExactDuplicates
+from curation.stages.function import CallFunction
 from curation.stages.generate import CallGenerator
 from curation.stages.head import HeadScore
 from curation.stages.image_decode import ImageDecode
@@ -51,5 +52,6 @@ STAGES = {
     "quota": Quota,
     "sample": Sample,
     "language": Language,
+    "function": CallFunction,
     "generate": CallGenerator,
 }

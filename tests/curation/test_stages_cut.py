@@ -56,6 +56,11 @@ EXAMPLES: dict[str, list] = {
     ],
     "sample": [{"fraction": 0.3}, {"keep": 7}],
     "language": [{}],
+    "function": [
+        {"function": "tests.helpers.measurer:words", "inputs": ["captions.text"], "columns": {"n": "int32"}},
+        {"function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},
+        {"function": "tests.helpers.measurer:wide", "inputs": ["width", "captions.text"], "columns": {"x": "string"}},
+    ],
     "generate": [{"function": "tests.helpers.captioner:describe", "name": "x"}],
 }
 CASES = [(kind, at) for kind, some in EXAMPLES.items() for at in range(len(some))]

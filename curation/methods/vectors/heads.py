@@ -6,6 +6,7 @@ safetensors         <name>.weight [out, in] and <name>.bias [out] (or none), app
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def read_head(path: str, activation: Activation, output: Output, where: str) -> 
         found = f"{path} holds {', '.join(odd[:5]) or 'no <name>.weight'}"
         expected = "expected linear layers alone: <name>.weight [out, in], <name>.bias [out]"
         raise RecipeError(f"{where}.weights", found, expected)
-    layers = []
+    layers: list[tuple[np.ndarray, np.ndarray]] = []
     for name in names:
         weight = tensors[f"{name}.weight"]
         bias = tensors.get(f"{name}.bias", np.zeros(len(weight), np.float32))
@@ -103,5 +104,10 @@ def _plain(value: np.ndarray) -> np.ndarray:
     return value
 
 
-_ACTIVATIONS = {"none": _plain, "relu": lambda value: np.maximum(value, 0), "gelu": _gelu, "tanh": np.tanh}
-_OUTPUTS = {"plain": _plain, "sigmoid": _sigmoid, "softmax": _softmax}
+def _relu(value: np.ndarray) -> np.ndarray:
+    return np.maximum(value, 0)
+
+
+_Elementwise = Callable[[np.ndarray], np.ndarray]
+_ACTIVATIONS: dict[str, _Elementwise] = {"none": _plain, "relu": _relu, "gelu": _gelu, "tanh": np.tanh}
+_OUTPUTS: dict[str, _Elementwise] = {"plain": _plain, "sigmoid": _sigmoid, "softmax": _softmax}

@@ -49,7 +49,8 @@ def clipped(aim: np.ndarray, low: np.ndarray, high: np.ndarray, total: int) -> n
 
 
 @pytest.mark.parametrize(
-    ("k", "neighbours", "temperature", "balance"), [(1, 20, 0.1, 0.5), (6, 2, 0.1, 0.5), (9, 20, 0.02, 0.0)]
+    ("k", "neighbours", "temperature", "balance"),
+    [(1, 20, 0.1, 0.5), (6, 2, 0.1, 0.5), (9, 20, 0.02, 0.0), (6, 3, 0.01, 1.0)],
 )
 @pytest.mark.parametrize("total", [7, 60, 150])
 @pytest.mark.parametrize("meet", [65_536, 16])
