@@ -24,6 +24,7 @@ from curation.stages.quota import Quota
 from curation.stages.sample import Sample
 from curation.stages.semantic_duplicates import SemanticDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
+from curation.stages.text_statistics import TextStatistics
 from curation.stages.threshold import Threshold
 from curation.stages.top_fraction import TopFraction
 
@@ -52,6 +53,7 @@ STAGES = {
     "quota": Quota,
     "sample": Sample,
     "language": Language,
+    "text_statistics": TextStatistics,
     "function": CallFunction,
     "generate": CallGenerator,
 }

@@ -43,11 +43,14 @@ class CallFunction(Called, Measure):
         odd = [name for name in self.columns if not name.isidentifier() or name == _REASON]
         if odd:
             raise ValueError(f"{odd[0]!r} cannot be the name of a column")
+        taken = sorted({"sha256", "page_url", "source_sha256"} & set(self.exported))
+        if taken:
+            raise ValueError(f"exported: {taken[0]!r} is a field of KEY.json already")
         unknown = sorted(set(self.exported) - set(self.columns))
         if unknown:
             raise ValueError(f"exported: {unknown[0]} is none of the columns")
         if self.exported and self.caption_fields:
-            raise ValueError("columns of captions are exported with them; leave `exported` away")
+            raise ValueError("columns of captions are not exported; leave `exported` away")
         return self
 
     @property

@@ -17,7 +17,8 @@ _CAPTIONS = "captions."
 
 
 class HeadScore(Measure):
-    """Adds `name`, float32; null where there is no vector. It drops nothing: `threshold` and `top_fraction` do.
+    """Adds `name`, float32, of pictures to every KEY.json, too; null where there is no vector. It drops nothing:
+    `threshold` and `top_fraction` do.
 
     column      of vectors: image_vector, or captions.text_vector (then `name` is added to each caption)
     weights     safetensors or a state dict of torch, of linear layers alone (methods/vectors/heads.py). LAION's
@@ -57,6 +58,10 @@ class HeadScore(Measure):
     @property
     def added_names(self) -> tuple[str, ...]:  # type: ignore[override]
         return (self.name,)
+
+    @property
+    def exports(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self.caption_fields else (self.name,)
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         super().check(where, before)

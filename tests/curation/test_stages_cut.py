@@ -56,6 +56,7 @@ EXAMPLES: dict[str, list] = {
     ],
     "sample": [{"fraction": 0.3}, {"keep": 7}],
     "language": [{}],
+    "text_statistics": [{}],
     "function": [
         {"function": "tests.helpers.measurer:words", "inputs": ["captions.text"], "columns": {"n": "int32"}},
         {"function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},

@@ -75,7 +75,8 @@ def test_what_cannot_be_called_is_refused_before_any_work(function):
 @pytest.mark.parametrize(
     "how",
     [{"columns": {}}, {"columns": {"reason": "string"}}, {"columns": {"a b": "bool"}},
-     {"columns": {"n": "int32"}, "exported": ["m"]}, {"columns": {"n": "vector"}}],
+     {"columns": {"n": "int32"}, "exported": ["m"]}, {"columns": {"n": "vector"}},
+     {"columns": {"sha256": "string"}, "exported": ["sha256"]}],
 )  # fmt: skip
 def test_columns_are_declared(how):
     with pytest.raises(ValidationError):
