@@ -79,7 +79,8 @@ def test_captions_have_a_number_of_their_own_and_no_vector_no_number(tmp_path: P
     weight, bias = layers(4, 1)["layers.0.weight"][0], layers(4, 1)["layers.0.bias"][0]
     found = captions.explode(measured(stage, pairs))["nice"].to_pylist()
     assert found[1] is None and np.allclose([found[0], found[2]], [weight[0] + bias, weight[1] + bias])
-    assert added(stage) == ["captions.nice"] and added(STAGES["head"]) == []
+    assert added(stage) == ["captions.nice"] and added(STAGES["head"]) == [] and stage.exports == ()
+    assert HeadScore(name="nice", weights="x").exports == ("nice",)
 
 
 @pytest.mark.parametrize(
