@@ -41,7 +41,9 @@ def check_stages(stages: Sequence[Stage], kinds: Iterable[Any] = (), where: str 
 
 
 def added(stage: Stage | type[Stage]) -> list[str]:
-    """The columns that a stage adds, as others read them."""
+    """The columns that a stage adds, as others read them; of a kind whose settings name them none."""
+    if isinstance(stage, type) and isinstance(stage.added_names, property):
+        return []
     prefix = "captions." if stage.caption_fields else ""
     names = stage.added_names or [f.name for f in stage.adds]
     return [prefix + name for name in names]

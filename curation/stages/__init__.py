@@ -3,20 +3,28 @@
 from curation.stages.balance import Balance
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_frequency import CaptionFrequency
+from curation.stages.caption_minhash import CaptionMinhash
 from curation.stages.caption_rules import CaptionRules
 from curation.stages.clip_image_vector import ClipImageVector
 from curation.stages.clip_score import ClipScore
 from curation.stages.clip_text_vector import ClipTextVector
+from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
 from curation.stages.exact_duplicates import ExactDuplicates
+from curation.stages.function import CallFunction
 from curation.stages.generate import CallGenerator
+from curation.stages.head import HeadScore
 from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
 from curation.stages.kmeans import Kmeans
 from curation.stages.language import Language
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
+from curation.stages.quota import Quota
+from curation.stages.sample import Sample
+from curation.stages.semantic_duplicates import SemanticDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
+from curation.stages.text_statistics import TextStatistics
 from curation.stages.threshold import Threshold
 from curation.stages.top_fraction import TopFraction
 
@@ -28,6 +36,7 @@ STAGES = {
     "site_boilerplate": SiteBoilerplate,
     "caption_rules": CaptionRules,
     "caption_frequency": CaptionFrequency,
+    "caption_minhash": CaptionMinhash,
     "exact_duplicates": ExactDuplicates,
     "perceptual_duplicates": PerceptualDuplicates,
     "concept_match": ConceptMatch,
@@ -35,9 +44,16 @@ STAGES = {
     "clip_image_vector": ClipImageVector,
     "clip_text_vector": ClipTextVector,
     "clip_score": ClipScore,
+    "head": HeadScore,
     "threshold": Threshold,
     "top_fraction": TopFraction,
     "kmeans": Kmeans,
+    "semantic_duplicates": SemanticDuplicates,
+    "cluster_quota": ClusterQuota,
+    "quota": Quota,
+    "sample": Sample,
     "language": Language,
+    "text_statistics": TextStatistics,
+    "function": CallFunction,
     "generate": CallGenerator,
 }

@@ -7,8 +7,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.reasons import no_reasons
-from curation.methods.vectors.clusters import assigned, nearest_sums, summed, unit_vectors
-from curation.methods.vectors.stored import matrix
+from curation.methods.vectors.clusters import assigned, nearest, nearest_sums, summed, unit_vectors
+from curation.methods.vectors.stored import matrix, vectors_of
 from curation.stage import Again, Context, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from pipeline.draws import keyed_uniforms
@@ -21,25 +21,32 @@ class Kmeans(Reduce):
     cosine, of equal ones the first. Adds `cluster` (int32) and `cluster_distance` (1 - cosine, float32), null for pairs
     without a vector. Drops nothing.
 
-    column   of vectors
+    column   of vectors: image_vector, or captions.text_vector, of which a pair's first caption speaks for it
     k        clusters; fewer where fewer pairs have a vector. What meets in one place is k vectors of 64-bit numbers for
              each of 64 partials: about k x width x 512 bytes
     rounds   of Lloyd, at most; it ends when no centre moves
     share    of pairs, by keyed draw, that the centres are found from; all are then assigned
+    near     when more than 1, `near_clusters` is added: so many of the nearest, its own first (semantic_duplicates
+             compares pairs across borders with it)
 
     The first centres are the k pairs with the smallest keyed draws. A cluster without pairs keeps its centre.
     """
 
     kind: Literal["kmeans"] = "kmeans"
-    adds: ClassVar[tuple[pa.Field, ...]] = (
-        pa.field("cluster", pa.int32()),
-        pa.field("cluster_distance", pa.float32()),
-    )
+    added_names: ClassVar[tuple[str, ...]] = ("cluster", "cluster_distance", "near_clusters")
+    exports: ClassVar[tuple[str, ...]] = ("cluster",)
+    after_first: ClassVar[tuple[str, ...]] = ("near",)
 
     column: str = Field("image_vector", min_length=1)
     k: int = Field(ge=1)
     rounds: int = Field(20, ge=1)
     share: float = Field(1.0, gt=0, le=1)
+    near: int = Field(1, ge=1, le=64)
+
+    @property
+    def adds(self) -> tuple[pa.Field, ...]:  # type: ignore[override]
+        near = (pa.field("near_clusters", pa.list_(pa.int32())),) if self.near > 1 else ()
+        return (pa.field("cluster", pa.int32()), pa.field("cluster_distance", pa.float32()), *near)
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -47,7 +54,7 @@ class Kmeans(Reduce):
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         """First the k smallest draws with their vectors, then count and sum of each cluster."""
-        vectors, rows = matrix(pairs.column(self.column))
+        vectors, rows = matrix(vectors_of(pairs, self.column))
         uids = whole(pairs.column("uid")).take(pa.array(rows))
         draw = keyed_uniforms(ctx.seed, self.kind, uids.to_pylist())
         used = draw < self.share
@@ -80,13 +87,16 @@ class Kmeans(Reduce):
         return told if number >= self.rounds or np.array_equal(centres, before) else Again(told)
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
-        vectors, rows = matrix(pairs.column(self.column))
+        vectors, rows = matrix(vectors_of(pairs, self.column))
         cluster, distance = np.zeros(pairs.num_rows, np.int32), np.zeros(pairs.num_rows, np.float32)
-        cluster[rows], cosine = assigned(vectors, _centres(state))
+        centres = _centres(state)
+        cluster[rows], cosine = assigned(vectors, centres)
         distance[rows] = 1.0 - cosine
         none = np.ones(pairs.num_rows, bool)
         none[rows] = False
-        columns = [pa.array(cluster, mask=none), pa.array(distance, mask=none)]
+        columns: list[pa.Array] = [pa.array(cluster, mask=none), pa.array(distance, mask=none)]
+        if self.near > 1:
+            columns.append(_lists(nearest(vectors, centres, self.near), rows, pairs.num_rows))
         return Verdicts(reason=no_reasons(pairs.num_rows), columns=pa.table(columns, schema=pa.schema(self.adds)))
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
@@ -95,6 +105,14 @@ class Kmeans(Reduce):
         sizes = np.sort(state.column("count").to_numpy())
         text = f"{len(sizes)} clusters of {sizes[0]:,} to {sizes[-1]:,} pairs after {state.column('round')[0]} rounds."
         return [Section("Clusters", text)]
+
+
+def _lists(values: np.ndarray, rows: np.ndarray, num: int) -> pa.Array:
+    """int32 [row, value] as lists of the rows that they are of; null for the others."""
+    lists = pa.array(values.tolist(), pa.list_(pa.int32()))
+    where = np.full(num, -1)
+    where[rows] = np.arange(len(rows))
+    return lists.take(pa.array(where, mask=where < 0))
 
 
 def _told(number: int, centres: list[Any], count: list[int]) -> pa.Table:

@@ -12,7 +12,7 @@ from curation.methods.reasons import mark, no_reasons
 from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
 from curation.stages import STAGES
 from curation.table import captions
-from tests.helpers import cuts, tiny_clip
+from tests.helpers import cuts, tiny_clip, tiny_head
 from tests.helpers.rich_pairs import rich
 
 EXAMPLES: dict[str, list] = {
@@ -23,6 +23,7 @@ EXAMPLES: dict[str, list] = {
     "site_boilerplate": [{"min_pairs": 4, "prior_pairs": 1}],
     "caption_rules": [{}],
     "caption_frequency": [{"max_pairs": 3}, {"max_pairs": 3, "excess": "drop_all"}],
+    "caption_minhash": [{"threshold": 0.2, "shingle": 2}, {"max_pairs": 2, "survivor": []}],
     "exact_duplicates": [{}, {"by": ["bytes"]}],
     "perceptual_duplicates": [{}, {"grouping": "components", "max_colour_distance": None}],
     "concept_match": [{}],
@@ -30,14 +31,37 @@ EXAMPLES: dict[str, list] = {
     "clip_image_vector": [tiny_clip.kept],
     "clip_text_vector": [tiny_clip.kept],
     "clip_score": [{}],
+    "head": [
+        lambda: {"name": "x", "weights": tiny_head.kept(8), "activation": "gelu", "output": "softmax", "index": 1},
+        lambda: {"name": "x", "weights": tiny_head.kept(8), "column": "captions.text_vector"},
+    ],
     "threshold": [{"column": "captions.score", "min": 0.4}, {"column": "contrast", "max": 40}],
     "top_fraction": [
         {"column": "captions.score", "fraction": 0.4},
         {"column": "captions.score", "keep": 30, "per": "caption"},
         {"column": "width", "keep": 20},
     ],
-    "kmeans": [{"k": 5, "rounds": 6}],
+    "kmeans": [{"k": 5, "rounds": 6}, {"k": 5, "column": "captions.text_vector", "near": 3}],
+    "semantic_duplicates": [
+        {"eps": 0.5},
+        {"eps": 0.5, "mode": "reference", "probe": 2, "merge_captions": True, "merge_eps": 0.4},
+        {"eps": 0.4, "mode": "components", "drop_over": 4, "survivor": ["longest_caption"]},
+        {"eps": 0.6, "column": "captions.text_vector", "probe": 3},
+    ],
+    "cluster_quota": [{"keep": 20}, {"fraction": 0.3, "neighbours": 2, "order": "near_to_centre"}],
+    "quota": [
+        {"by": "cluster", "shares": {"0": 1, "1": 2.5}, "total": 9, "others": "keep"},
+        {"by": "captions.detected", "counts": {"en": 4, "*": 3}},
+        {"by": "host", "shares": {"x.test": 1}},
+    ],
+    "sample": [{"fraction": 0.3}, {"keep": 7}],
     "language": [{}],
+    "text_statistics": [{}],
+    "function": [
+        {"function": "tests.helpers.measurer:words", "inputs": ["captions.text"], "columns": {"n": "int32"}},
+        {"function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},
+        {"function": "tests.helpers.measurer:wide", "inputs": ["width", "captions.text"], "columns": {"x": "string"}},
+    ],
     "generate": [{"function": "tests.helpers.captioner:describe", "name": "x"}],
 }
 CASES = [(kind, at) for kind, some in EXAMPLES.items() for at in range(len(some))]

@@ -38,6 +38,11 @@ def rich(num: int = 48) -> tuple[pa.Table, list[bytes]]:
 def _with_rest(pairs: pa.Table, rng: np.random.Generator) -> pa.Table:
     num = captions.explode(pairs).num_rows
     pairs = pairs.append_column("image_vector", as_column(rng.normal(size=(pairs.num_rows, 8)).astype(np.float16), 8))
+    near = [rng.permutation(5)[:3].tolist() if i % 9 else None for i in range(pairs.num_rows)]
+    pairs = pairs.append_column("near_clusters", pa.array(near, pa.list_(pa.int32())))
+    pairs = pairs.append_column("cluster", pa.array([each and each[0] for each in near], pa.int32()))
+    far = [each and float(at % 4) / 4 for at, each in enumerate(near)]
+    pairs = pairs.append_column("cluster_distance", pa.array(far, pa.float32()))
     entries = [sorted({int(e) for e in np.minimum(rng.zipf(1.5, rng.integers(0, 4)), 40)}) for _ in range(num)]
     scores = [None if value < 0.1 else float(np.round(value, 1)) for value in rng.random(num)]
     fields = {

@@ -55,9 +55,13 @@ class Duplicates(Group):
         uids = pairs.column("uid").to_pylist()
         if not self.survivor:
             return pa.array(uids, pa.string())
-        values = np.stack([_criterion(name, pairs) for name in self.survivor], axis=1)
+        values = np.stack([self.criterion(name, pairs) for name in self.survivor], axis=1)
         digits, width = (_MOST - values).astype(">u8").tobytes().hex(), 16 * len(self.survivor)
         return pa.array([digits[at * width : (at + 1) * width] + uid for at, uid in enumerate(uids)], pa.string())
+
+    def criterion(self, name: str, pairs: pa.Table) -> np.ndarray:
+        """What `survivor` calls by that name: int64 per pair, from 0 up to below 2^62, the greater the better."""
+        return criterion_of(name, pairs)
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
         """The rank of the pair that stays for each, its own if it stays; null if it is not judged."""
@@ -197,7 +201,7 @@ def best_told(told: Told, keys: pa.Array) -> pa.Table:
     return best.take(pc.index_in(keys, whole(best.column("key")))).combine_chunks()
 
 
-def _criterion(name: str, pairs: pa.Table) -> np.ndarray:
+def criterion_of(name: str, pairs: pa.Table) -> np.ndarray:
     """int64 per pair. Area is 0 where no stage has measured it."""
     if name == "num_captions":
         return captions.counts(pairs.column("captions"))

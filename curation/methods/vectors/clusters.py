@@ -31,6 +31,19 @@ def assigned(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.n
     return number, cosine
 
 
+def nearest(vectors: np.ndarray, centres: np.ndarray, number: int) -> np.ndarray:
+    """int32 [vector, place]: the `number` of centres with the greatest cosine, of equal ones the first first."""
+    number = min(number, len(centres))
+    found = np.zeros((len(vectors), number), np.int32)
+    for at in range(0, len(vectors), _ROWS):
+        likeness = -(unit_vectors(vectors[at : at + _ROWS]) @ centres.T)
+        last = np.partition(likeness, number - 1, axis=1)[:, number - 1 : number] if number else likeness
+        for row, each in enumerate(likeness):
+            there = np.flatnonzero(each <= last[row]) if number else np.zeros(0, np.int64)
+            found[at + row] = there[np.argsort(each[there], kind="stable")][:number]
+    return found
+
+
 def nearest_sums(vectors: np.ndarray, centres: np.ndarray) -> pa.Table:
     """cluster | count | sums (list of int64, in units of 2^-24) of the clusters that have a vector."""
     number = assigned(vectors, centres)[0]

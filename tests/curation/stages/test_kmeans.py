@@ -5,8 +5,11 @@ import pyarrow as pa
 import pytest
 
 from curation.methods.vectors.clip_model import as_column
+from curation.stage import Context
 from curation.stages.kmeans import Kmeans
+from curation.table import captions
 from pipeline.draws import keyed_uniform
+from tests.helpers import cuts
 from tests.helpers.pairs import pair, pairs_of, run_global
 
 ONE = 2**24
@@ -71,3 +74,29 @@ def test_pairs_without_a_vector_have_no_cluster():
     for table in (pairs, pairs.slice(0, 1), pairs.slice(0, 0)):
         found = run_global(Kmeans(k=3), table).columns.column("cluster").to_pylist()
         assert found[:1] == [None][: len(table)] and None not in found[1:]
+
+
+def test_near_clusters_are_those_with_the_greatest_cosine_and_the_own_one_first():
+    pairs = clustered(80)
+    columns = run_global(Kmeans(k=7, rounds=3, near=4), pairs, 0, 3).columns
+    own = columns.column("cluster").to_pylist()
+    vectors = unit(pairs.column("image_vector").to_pylist()).astype(object)
+    stage, centres = Kmeans(k=7, rounds=3), None
+    state = cuts.reduced(stage, [pairs], Context(0, 80))
+    centres = np.rint(np.array(state.column("centre").to_pylist()) * ONE).astype(np.int64).astype(object)
+    for row, near in enumerate(columns.column("near_clusters").to_pylist()):
+        likeness = [sum(a * b for a, b in zip(vectors[row], centre, strict=True)) for centre in centres]
+        assert near == sorted(range(7), key=lambda c: (-likeness[c], c))[:4] and near[0] == own[row]
+
+
+def test_a_text_is_clustered_by_the_first_caption():
+    pairs = pairs_of(*[pair(f"p{i}", "one", "other") for i in range(20)], pair("none"))
+    vectors = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float16)
+    texts = captions.with_fields(pairs, pa.table({"text_vector": as_column(vectors, 4)}))
+    flat = captions.first(texts, "text_vector")
+    images = pairs.append_column("image_vector", flat)
+    found, wanted = (
+        run_global(Kmeans(k=3, column=column), table).columns
+        for column, table in (("captions.text_vector", texts), ("image_vector", images))
+    )
+    assert found.equals(wanted) and found.column("cluster").null_count == 1

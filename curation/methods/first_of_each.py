@@ -1,0 +1,137 @@
+"""The first so many pairs of each group by a key, exactly and of any number of pairs, from counts: a radix search in
+all groups at once (selection.py beside this has it for one), for stages of the sort Reduce.
+
+A pair's key is 16 hex digits that rise with its value and its uid behind them. What meets in one place is a row for
+each group, some 65,536 counts (16 a group where there are more than 4,096), or as many gathered keys.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curation.methods.reasons import mark
+from curation.methods.selection import keys_of, summed
+from curation.stage import Again, Context, Reduce, Verdicts
+from curation.table.arrow import whole
+
+NONE, ALL = "", "g"  # as the last key that stays: before and behind all hex digits
+_MEET = 65_536
+SEARCH = pa.schema([
+    ("group", pa.int64()), ("wanted", pa.int64()), ("size", pa.int64()),
+    ("last", pa.string()), ("rank", pa.int64()), ("gather", pa.bool_()), ("found", pa.bool_()),
+])  # fmt: skip
+"""group (rising) | pairs wanted and there | how the key of the last that stays begins | its place among those that
+begin so | whether the keys themselves are wanted now | whether `last` is it, whole."""
+
+
+class FirstOfEach(Reduce):
+    """What a stage writes: `tally` of a bucket and `merge_tallies` of several in the first round, `quotas` from that of
+    all, and `ranked`. Further columns of `quotas` stay in the state."""
+
+    reason: ClassVar[str]
+
+    def tally(self, pairs: pa.Table, ctx: Context) -> pa.Table:
+        raise NotImplementedError
+
+    def merge_tallies(self, partials: list[pa.Table]) -> pa.Table:
+        raise NotImplementedError
+
+    def quotas(self, tally: pa.Table) -> pa.Table:
+        """group (int64, rising) | wanted | size | ..."""
+        raise NotImplementedError
+
+    def ranked(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> tuple[np.ndarray, np.ndarray]:
+        """(group of each pair, int64, -1 for none; uint64 bits: the smaller the sooner)."""
+        raise NotImplementedError
+
+    def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
+        if state is None:
+            return self.tally(pairs, ctx)
+        at, keys = self._keyed(pairs, state, ctx)
+        active = ~state.column("found").to_numpy()[at]
+        at, keys = at[active], keys.filter(pa.array(active))
+        begun = whole(state.column("last")).take(pa.array(at))
+        length = len(_begun(state))
+        inside = (
+            pc.equal(pc.utf8_slice_codeunits(keys, 0, length), begun) if length else pa.array(np.ones(len(at), bool))
+        )
+        at, keys = at[inside.to_numpy(zero_copy_only=False)], keys.filter(inside)
+        gather = pa.array(state.column("gather").to_numpy()[at])
+        keys = pc.if_else(gather, keys, pc.utf8_slice_codeunits(keys, 0, length + _step(state.num_rows)))
+        named = pa.array(
+            [f"{row:08x}{key}" for row, key in zip(at.tolist(), keys.to_pylist(), strict=True)], pa.string()
+        )
+        found = pc.value_counts(named)
+        return pa.table({"key": found.field("values"), "count": found.field("counts")})
+
+    def merge(self, partials: list[pa.Table]) -> pa.Table:
+        if "key" in partials[0].column_names:
+            return summed(partials)
+        return self.merge_tallies(partials)
+
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
+        state = _started(self.quotas(partial)) if state is None else _narrowed(state, partial)
+        return state if all(state.column("found").to_pylist()) else Again(state)
+
+    def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
+        stays, in_group = np.zeros(pairs.num_rows, bool), self.ranked(pairs, state, ctx)[0] >= 0
+        at, keys = self._keyed(pairs, state, ctx)
+        last = whole(state.column("last")).take(pa.array(at))
+        stays[in_group] = pc.less_equal(keys, last).to_numpy(zero_copy_only=False)
+        return Verdicts(reason=mark([("no_group", ~in_group), (self.reason, ~stays)], pairs.num_rows))
+
+    def _keyed(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> tuple[np.ndarray, pa.Array]:
+        """(row of the state, key) of each pair that has a group."""
+        group, bits = self.ranked(pairs, state, ctx)
+        there = np.flatnonzero(group >= 0)
+        uids = whole(pairs.column("uid")).take(pa.array(there))
+        at = np.searchsorted(state.column("group").to_numpy(), group[there])
+        return at, keys_of(bits[there], uids)
+
+
+def _step(groups: int) -> int:
+    """Digits of a round."""
+    return max(digits for digits in (1, 2, 3, 4) if digits == 1 or groups * 16**digits <= _MEET)
+
+
+def _begun(state: pa.Table) -> str:
+    """How the key sought begins, of any group that is still searched: they all know equally many digits."""
+    active = state.filter(pc.invert(state.column("found")))
+    return active.column("last")[0].as_py() if active.num_rows else ""
+
+
+def _started(quotas: pa.Table) -> pa.Table:
+    wanted, size = (quotas.column(name).to_numpy() for name in ("wanted", "size"))
+    all_, none = wanted >= size, wanted <= 0
+    search = {
+        "last": pa.array(np.where(none, NONE, np.where(all_, ALL, "")).tolist(), pa.string()),
+        "rank": wanted, "gather": size <= _MEET // max(len(size), 1), "found": all_ | none,
+    }  # fmt: skip
+    for name, column in search.items():
+        quotas = quotas.append_column(name, pa.array(column))
+    return quotas
+
+
+def _narrowed(state: pa.Table, counts: pa.Table) -> pa.Table:
+    """One round further."""
+    counts = counts.sort_by("key")
+    row = np.array([int(key[:8], 16) for key in counts.column("key").to_pylist()], np.int64)
+    ends = np.cumsum(counts.column("count").to_numpy())
+    rows: list[dict[str, Any]] = state.select(["last", "rank", "gather", "found"]).to_pylist()
+    for number, each in enumerate(rows):
+        if each["found"]:
+            continue
+        first = int(np.searchsorted(row, number))
+        before = int(ends[first - 1]) if first else 0
+        at = int(np.searchsorted(ends, before + each["rank"]))
+        inside = int(counts.column("count")[at].as_py())
+        each["last"] = counts.column("key")[at].as_py()[8:]
+        each["rank"] -= int(ends[at]) - inside - before
+        each["found"] = each["gather"]
+        each["gather"] = inside <= _MEET // len(rows) or inside == 1
+    found = pa.Table.from_pylist(rows, schema=pa.schema([SEARCH.field(name) for name in rows[0]]))
+    for name in found.column_names:
+        state = state.set_column(state.schema.get_field_index(name), name, found.column(name))
+    return state
