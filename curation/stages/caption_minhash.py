@@ -63,8 +63,8 @@ class CaptionMinhash(Group):
     def steps(self) -> tuple[str, ...]:
         return (COMPARE, SHARE)
 
-    def notes_per_pair(self, ctx: Context) -> int:
-        return self.hashes // self._rows
+    def notes_per_pair(self, step: str, ctx: Context) -> int:
+        return self.hashes // self._rows if step == COMPARE else 1
 
     @property
     def _rows(self) -> int:

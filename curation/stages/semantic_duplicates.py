@@ -79,9 +79,9 @@ class SemanticDuplicates(Duplicates):
         found = (COMPARE,) if self.mode == "greedy" else (LINK, DECIDE)
         return (MEMBERS, *found, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
-    def notes_per_pair(self, ctx: Context) -> int:
+    def notes_per_pair(self, step: str, ctx: Context) -> int:
         """Of the width of a vector, so that fewer meet in a task."""
-        return 8 * self.probe
+        return 1 if step == DECIDE else 8 * self.probe
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         near = [getattr(stage, "near", 1) for stage in before if "near_clusters" in added(stage)]
