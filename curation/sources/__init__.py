@@ -2,5 +2,6 @@
 
 from curation.sources.shards.shards import ShardsSource
 from curation.sources.warc.warc import WarcSource
+from curation.sources.warc.wat import WatSource
 
-SOURCES = {"warc": WarcSource, "shards": ShardsSource}
+SOURCES = {"warc": WarcSource, "wat": WatSource, "shards": ShardsSource}

@@ -30,11 +30,11 @@ def _read(url: str) -> bytes:
 class Ingested:
     """The rows and counts of one file read into a pool."""
 
-    def __init__(self, tmp_path: Path, data: bytes, name: str = "a.warc.gz", **settings: int) -> None:
+    def __init__(self, tmp_path: Path, data: bytes, name: str = "a.warc.gz", kind: str = "warc", **more: int) -> None:
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(data)
-        source = SOURCES["warc"](paths=[str(path)], **settings)
+        source = SOURCES[kind](paths=[str(path)], **more)
         (part,) = parts_of(source)
         self.pool, self.part = str(tmp_path / "pool"), part.id
         with PoolSink(self.pool, part.id) as sink:

@@ -18,8 +18,8 @@ from curation.sources.urls import resolve
 
 # Caption source -> attributes, in the order in which captions are passed on.
 TEXT_ATTRIBUTES = ("alt", "title", "data-image-title", "aria-label")
-_LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-img-src")  # `src` is then a placeholder
-_SETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
+LAZY = ("data-src", "data-original", "data-lazy-src", "data-lazy", "data-img-src")  # `src` is then a placeholder
+SETS = ("srcset", "data-srcset", "data-lazy-srcset", "data-original-set")
 _IMAGES = ("img", "image", "amp-img")  # HTML reads <image> as <img>
 _WATCHED = frozenset([*_IMAGES, "source", "picture", "/picture", "figure", "figcaption", "base", "meta", "html"])
 _INLINE = frozenset("a abbr b bdi bdo cite code em font i kbd mark q s small span strong sub sup time u wbr".split())
@@ -53,7 +53,7 @@ class Page:
 
 @dataclass(slots=True)
 class _Figure:
-    images: list[int] = field(default_factory=list)  # positions in _Reading.images
+    images: list[int] = field(default_factory=list)  # positions in PageReading.images
     caption: str = ""
     open_captions: int = 0  # <figcaption>s inside each other
     written: list[str] = field(default_factory=list)  # texts of the open ones
@@ -99,11 +99,11 @@ def best_candidate(srcset: str) -> tuple[str, float]:
 
 def best_of_sets(found: dict[str, str]) -> tuple[str, float]:
     """The best candidate of an element's `srcset` and its lazy forms."""
-    sets = (best_candidate(unescape(found[name], attribute=True)) for name in _SETS if name in found)
+    sets = (best_candidate(unescape(found[name], attribute=True)) for name in SETS if name in found)
     return max(sets, key=lambda one: one[1], default=("", 0.0))
 
 
-class _Reading:
+class PageReading:
     """The state of one pass over a page."""
 
     def __init__(self, page_url: str, max_images: int, max_text_chars: int) -> None:
@@ -154,7 +154,7 @@ class _Reading:
         elif name == "/picture":
             self.picture, self.best_source = False, ("", 0.0)
         elif name == "source" and self.picture:
-            self.best_source = max(self.best_source, best_of_sets(attributes(written)), key=lambda one: one[1])
+            self.source(attributes(written))
         elif name == "figure":
             self.figures.append(_Figure())
         elif name == "figcaption":
@@ -189,9 +189,14 @@ class _Reading:
                 self.add_text(image, source, unescape(found[source], attribute=True))
         self.images.append(image)
 
+    def source(self, found: dict[str, str] | None) -> None:
+        """A <source> for the next image; None: what the last ones said is for no image."""
+        best = ("", 0.0) if found is None else max(self.best_source, best_of_sets(found), key=lambda one: one[1])
+        self.best_source = best
+
     def urls_of(self, found: dict[str, str]) -> tuple[tuple[str, ...], str]:
         """The canonical addresses of an image, at most two; or none and the reason its first address is refused for."""
-        lazy = next((found[name] for name in _LAZY if found.get(name, "").strip()), "")
+        lazy = next((found[name] for name in LAZY if found.get(name, "").strip()), "")
         written = [unescape(lazy or found.get("src", ""), attribute=True)]
         best, self.best_source = max(best_of_sets(found), self.best_source, key=lambda one: one[1])[0], ("", 0.0)
         if best:
@@ -270,6 +275,6 @@ class _Reading:
 
 def read_page(text: str, page_url: str, *, max_images: int = 2000, max_text_chars: int = 8192) -> Page:
     """The images that a page at the canonical url `page_url` mentions, once per address. Never raises."""
-    reading = _Reading(page_url, max_images, max_text_chars)
+    reading = PageReading(page_url, max_images, max_text_chars)
     reading.read(text)
     return reading.page

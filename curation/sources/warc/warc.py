@@ -6,101 +6,52 @@ in ranges of it, which are together what reading it from the front gives (record
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
-from curation.sources.source import Part, Place, Source
 from curation.sources.urls import resolve
-from curation.sources.warc import records
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
-from curation.sources.warc.records import Gap, Record, State
-from curation.table import robots
+from curation.sources.warc.record_source import MIB, Mentions, RecordSource
+from curation.sources.warc.records import Record
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
 
-T = TypeVar("T")
-
-_MIB = 1 << 20
-_HEAD_ROOM = 128 << 10  # bytes of HTTP head and chunk lines allowed on top of a body
-# Characters of all rows that one page makes. A row holds its page's address and robots beside its own address and
-# text: honest pages make fewer than 12 times their own length, and a page of 3 KB can be written that makes 34 MB.
-_ROOM_CHARS, _ROOM_FACTOR, _PAGE_CHARS = 64 << 10, 32, 4 << 20
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 _REDIRECTS = (301, 302, 303, 307, 308)  # that a client follows (WHATWG Fetch); 300, 304 and 305 it does not
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
 _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 
 
-class WarcSource(Source):
+class WarcSource(RecordSource):
     """Reads WARC files, gzip or plain: response and resource records."""
 
     kind: Literal["warc"] = "warc"
-    max_image_bytes: int = Field(default=20 * _MIB, ge=1, description="larger bodies are not stored")
-    max_page_bytes: int = Field(default=10 * _MIB, ge=1, description="larger pages are not read")
-    max_images_per_page: int = Field(default=2000, ge=1, description="mentions taken from one page, from the top")
-    max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
-
-    range_bytes: int | None = Field(
-        default=None,
-        ge=records.STEP_BYTES,
-        description="larger files are read in ranges of about so many bytes, which changes no result; default: 4 MiB "
-        "to 256 MiB, by the size of all inputs",
-    )
+    max_image_bytes: int = Field(default=20 * MIB, ge=1, description="larger bodies are not stored")
 
     version: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
-    unnamed: ClassVar[frozenset[str]] = Source.unnamed | {"range_bytes"}
 
-    def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
+    def reading(self, sink: "PoolSink") -> "_Reading":
         """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,
-        bad_texts; bytes_skipped by damage; robots_cut, directives that had no room. DataError when it is no WARC."""
-        counts, _ = self._read(records.read_records(part.path, self._block_bytes), sink)
-        return counts
+        bad_texts; bytes_skipped by damage; robots_cut, directives that had no room."""
+        return _Reading(self, sink)
 
-    def cuts(self, part: Part, about: int) -> list[int]:
-        step = -(-(self.range_bytes or about) // records.STEP_BYTES) * records.STEP_BYTES
-        return [at * step for at in range(1, round(part.bytes / step))]
-
-    def place_from(self, part: Part, start: int, stop: int) -> Place | None:
-        return records.guessed_state(part.path, start, stop)
-
-    def ingest_range(self, part: Part, place: Place, stop: int, sink: "PoolSink") -> tuple[dict[str, int], Place]:
-        return self._read(records.read_range(part.path, self._block_bytes, State(*place), stop), sink)
-
-    def check_whole(self, part: Part, counts: Mapping[str, int]) -> None:
-        records.check_whole(part.path, counts["records"], any(name.startswith("bad_records:") for name in counts))
-
-    @property
-    def _block_bytes(self) -> int:
-        return max(self.max_image_bytes, self.max_page_bytes) + _HEAD_ROOM
-
-    def _read(self, items: Generator[Record | Gap, None, T], sink: "PoolSink") -> tuple[dict[str, int], T]:
-        """Counts, and what the generator returns."""
-        reading = _Reading(self, sink)
-        while True:
-            try:
-                item = next(items)
-            except StopIteration as end:
-                return dict(sorted(reading.counts.items())), end.value
-            if isinstance(item, Gap):
-                reading.counts[f"bad_records:{item.reason}"] += item.records
-                reading.counts["bytes_skipped"] += item.skipped
-            else:
-                reading.counts["records"] += 1
-                reading.record(item)
+    def most_bytes(self) -> int:
+        return max(self.max_image_bytes, self.max_page_bytes)
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         if not any(one.get("responses", 0) for one in counts):
             found = "empty crawl: no response record"
-            raise DataError(", ".join(self.paths), found, "answers of web servers", "check `paths` of this source")
+            hint = "check `paths` of this source; files of link metadata (.wat) are read by `kind: wat`"
+            raise DataError(", ".join(self.paths), found, "answers of web servers", hint)
 
 
 class _Reading:
@@ -109,6 +60,7 @@ class _Reading:
     def __init__(self, settings: WarcSource, sink: "PoolSink") -> None:
         self.settings, self.sink = settings, sink
         self.counts: Counter[str] = Counter({"records": 0, "responses": 0, "pages": 0, "images": 0})
+        self.mentions = Mentions(sink, self.counts)
 
     def record(self, record: Record) -> None:
         headers, kind = record.headers, record.headers.get("warc-type", "").lower()
@@ -152,7 +104,7 @@ class _Reading:
             problem = error.reason
         # What the digest was taken over differs between crawlers: the body as sent, without chunks, or decoded.
         payload = record.headers.get("warc-payload-digest", "")
-        tags = self.robots(response.all("x-robots-tag"))
+        tags = self.mentions.robots(response.all("x-robots-tag"))
         if not problem and digest_matches(payload, forms) is False:
             self.counts["bad_records:damaged_record"] += 1
             known = {"x_robots_tag": tags, "fetched_at": _date(record)}
@@ -196,25 +148,7 @@ class _Reading:
     def page(self, url: str, text: str, tags: str) -> None:
         settings = self.settings
         page = read_page(text, url, max_images=settings.max_images_per_page, max_text_chars=settings.max_text_chars)
-        self.counts["pages"] += 1
-        self.counts.update(page.counts)
-        said = self.robots([*([tags] if tags else []), *page.robots])
-        room = min(_PAGE_CHARS, _ROOM_CHARS + _ROOM_FACTOR * len(text))
-        for mention in page.mentions:
-            for source, caption in mention.texts or (("alt", ""),):  # an image without words is still in the universe
-                room -= len(mention.url) + len(caption) + len(url) + len(said) + len(page.language)
-                if room < 0:
-                    self.counts["bad_mentions:page_cap"] += 1
-                    continue
-                self.sink.occurrence(
-                    url=mention.url, text=caption, source=source, page_url=url, page_robots=said, language=page.language
-                )
-
-    def robots(self, values: list[str]) -> str:
-        text, cut = robots.joined(values)
-        if cut:
-            self.counts["robots_cut"] += cut
-        return text
+        self.mentions.page(url, page, tags, len(text))
 
 
 def _date(record: Record) -> str:

@@ -1,0 +1,158 @@
+"""WAT files: what a crawler saved of its pages' links, as JSON in WARC records of type metadata.
+
+A page's links are in the order of the page, each with the path of its element and attribute (IMG@/src) and those other
+attributes that the crawler saved. They are read by the page reader's own rules: addresses, lazy loading, candidates of
+a srcset, texts, base and robots are those that the WARC source would give for the same page, as far as a WAT holds
+them: it has no figures, no <noscript> and no language but what a <meta> says. Images are in no WAT: they are
+downloaded, or come from another source.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import orjson
+
+from curation.sources.html.page import LAZY, SETS, TEXT_ATTRIBUTES, PageReading
+from curation.sources.urls import resolve
+from curation.sources.warc.record_source import Mentions, RecordSource
+from curation.sources.warc.records import Record
+from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from curation.pool.store import PoolSink
+
+_IMAGES = frozenset(("img", "image", "amp-img"))
+_SETS = frozenset(SETS)
+_ADDRESSES = _SETS | {"src", *LAZY}
+_MAX_METAS = 1000
+_ADDRESS = ("url", "href")
+
+
+class WatSource(RecordSource):
+    """Reads WAT files, gzip or plain: metadata records of pages that were answered with 200."""
+
+    kind: Literal["wat"] = "wat"
+
+    suffixes: ClassVar[tuple[str, ...]] = (".wat", ".wat.gz")
+    fetches: ClassVar[bool] = True
+
+    def reading(self, sink: "PoolSink") -> "_Reading":
+        """Counts: records, pages, mentions, other_records (of requests, and of answers that are no page), and by reason
+        bad_records, bad_mentions, bad_texts; bytes_skipped by damage; robots_cut."""
+        return _Reading(self, sink)
+
+    def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
+        if not any(one.get("envelopes", 0) for one in counts):
+            found = "no record with the metadata of a page"
+            hint = "check `paths` of this source; crawls with the pages themselves are read by `kind: warc`"
+            raise DataError(", ".join(self.paths), found, "WAT files", hint)
+
+
+class _Reading:
+    """One pass over the records of one file."""
+
+    def __init__(self, settings: WatSource, sink: "PoolSink") -> None:
+        self.settings = settings
+        self.counts: Counter[str] = Counter({"records": 0, "envelopes": 0, "pages": 0})
+        self.mentions = Mentions(sink, self.counts)
+
+    def record(self, record: Record) -> None:
+        if record.headers.get("warc-type", "").lower() != "metadata":
+            self.counts["other_records"] += 1
+            return
+        if record.block is None:
+            self.counts["bad_records:too_big"] += 1
+            return
+        envelope = _dict(_dict(_parsed(record.block)).get("Envelope"))
+        if not envelope:
+            self.counts["bad_records:bad_json"] += 1
+            return
+        self.counts["envelopes"] += 1
+        answer = _dict(_dict(envelope.get("Payload-Metadata")).get("HTTP-Response-Metadata"))
+        html = _dict(answer.get("HTML-Metadata"))
+        status = str(_dict(answer.get("Response-Message")).get("Status", "")).strip()
+        if not html or status != "200":
+            self.counts["other_records"] += 1
+            return
+        said = _dict(envelope.get("WARC-Header-Metadata")).get("WARC-Target-URI")
+        uri = said if isinstance(said, str) else record.headers.get("warc-target-uri", "")
+        url, reason = resolve("", uri.strip("<> "))
+        if not url:
+            self.counts[f"bad_records:{reason}"] += 1
+            return
+        tags = self.mentions.robots(list(_headers(answer.get("Headers"), "x-robots-tag")))
+        self.page(url, html, tags, len(record.block))
+
+    def page(self, url: str, html: dict[str, Any], tags: str, chars: int) -> None:
+        settings, head = self.settings, _dict(html.get("Head"))
+        page = PageReading(url, settings.max_images_per_page, settings.max_text_chars)
+        base = head.get("Base")
+        if isinstance(base, str):
+            page.set_base({"href": base})
+        for meta in _dicts(head.get("Metas"))[:_MAX_METAS]:
+            page.meta({name.lower(): value for name, value in meta.items() if isinstance(value, str)})
+        for element, found in _elements(_dicts(html.get("Links"))):
+            if element == "img":
+                page.image(found)
+            else:
+                page.source(found if element else None)
+        page.finish()
+        self.mentions.page(url, page.page, tags, chars)
+
+
+def _elements(links: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str]]]:
+    """(img, source or "" for any other, attributes) of the elements that stand in `links`, one after the other.
+
+    Each address of an element is a link of its own. Writers begin with `src` and put the texts beside it, so a link
+    goes on with the element before it when it has another attribute than that has, and no other text.
+    """
+    held: dict[str, str] = {}
+    for link in links:
+        path = link.get("path")
+        element, _, attribute = path.lower().partition("@/") if isinstance(path, str) else ("", "", "")
+        found = {name: link[name] for name in TEXT_ATTRIBUTES if isinstance(link.get(name), str)}
+        address = next((link[name] for name in _ADDRESS if isinstance(link.get(name), str)), "")
+        if element in _IMAGES and attribute not in _ADDRESSES:  # longdesc, usemap
+            continue
+        is_image = element in _IMAGES
+        is_new = attribute in ("src", *held) or any(held.get(name, text) != text for name, text in found.items())
+        if held and (is_new or not is_image):
+            yield "img", held
+            held = {}
+        if is_image:
+            held |= {**found, attribute: address}
+        else:
+            yield ("source" if element == "source" and attribute in _SETS else ""), {attribute: address}
+    if held:
+        yield "img", held
+
+
+def _parsed(block: bytes) -> Any:
+    """None where it is no JSON. The second reader takes what the first does not: halves of surrogates, numbers of any
+    size."""
+    try:
+        return orjson.loads(block)
+    except ValueError:
+        pass
+    try:
+        return json.loads(block)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    if isinstance(value, dict):  # one element, as some writers have it
+        return [value]
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _headers(fields: Any, name: str) -> Iterator[str]:
+    for key, value in _dict(fields).items():
+        if key.lower() == name:
+            yield from (each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
