@@ -10,6 +10,7 @@ downloaded, or come from another source.
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import orjson
@@ -109,24 +110,39 @@ def _elements(links: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str]
     goes on with the element before it when it has another attribute than that has, and no other text.
     """
     held: dict[str, str] = {}
+    is_behind_source = False
     for link in links:
-        path = link.get("path")
-        element, _, attribute = path.lower().partition("@/") if isinstance(path, str) else ("", "", "")
-        found = {name: link[name] for name in TEXT_ATTRIBUTES if isinstance(link.get(name), str)}
-        address = next((link[name] for name in _ADDRESS if isinstance(link.get(name), str)), "")
-        if element in _IMAGES and attribute not in _ADDRESSES:  # longdesc, usemap
-            continue
-        is_image = element in _IMAGES
-        is_new = attribute in ("src", *held) or any(held.get(name, text) != text for name, text in found.items())
-        if held and (is_new or not is_image):
-            yield "img", held
-            held = {}
-        if is_image:
-            held |= {**found, attribute: address}
-        else:
-            yield ("source" if element == "source" and attribute in _SETS else ""), {attribute: address}
+        element, attribute = _kind_of(path) if isinstance(path := link.get("path"), str) else ("", "")
+        if element != "img":
+            if held:
+                yield "img", held
+                held = {}
+            if element or is_behind_source:
+                yield element, {attribute: _address(link)} if element else {}
+            is_behind_source = element == "source"
+        elif attribute:  # else longdesc, usemap
+            found = {name: link[name] for name in TEXT_ATTRIBUTES if isinstance(link.get(name), str)}
+            differs = any(held.get(name, text) != text for name, text in found.items())
+            if held and (differs or attribute == "src" or attribute in held):
+                yield "img", held
+                held = {}
+            held |= {**found, attribute: _address(link)}
+            is_behind_source = False
     if held:
         yield "img", held
+
+
+@lru_cache(maxsize=1024)
+def _kind_of(path: str) -> tuple[str, str]:
+    """(img, source or "", attribute); of an image's the attribute is "" when it is no address of a picture."""
+    element, _, attribute = path.lower().partition("@/")
+    if element in _IMAGES:
+        return "img", attribute if attribute in _ADDRESSES else ""
+    return ("source", attribute) if element == "source" and attribute in _SETS else ("", "")
+
+
+def _address(link: dict[str, Any]) -> str:
+    return next((link[name] for name in _ADDRESS if isinstance(link.get(name), str)), "")
 
 
 def _parsed(block: bytes) -> Any:
