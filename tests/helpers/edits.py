@@ -1,4 +1,4 @@
-"""Made-up photographs and drawings, what is done to pictures on their way through the web, and siblings of a picture."""
+"""Made-up photographs and drawings, what is done to pictures on their way through the web, and siblings."""
 
 import io
 import math
@@ -140,5 +140,7 @@ EDITS: dict[str, Edit] = {
 
 def _stamped(image: Image.Image) -> Image.Image:
     image = image.copy()
-    ImageDraw.Draw(image).text((image.width * 0.55, image.height * 0.85), "made.up", fill="grey", font_size=image.height // 10)
+    ImageDraw.Draw(image).text(
+        (image.width * 0.55, image.height * 0.85), "made.up", fill="grey", font_size=image.height // 10
+    )
     return image

@@ -1,5 +1,5 @@
-"""Is one picture the other, re-encoded, resized, cropped, framed or brightened? Both are laid over each other and looked
-at everywhere.
+"""Is one picture the other, re-encoded, resized, cropped, framed or brightened? Both are laid over each other and
+looked at everywhere.
 
 The registration is that of Lucas and Kanade (1981) as Gauss-Newton steps over scale and shift of each axis, first on
 16 x 16, then on 32 x 32 grey levels, with brightness and contrast solved for in each step. What then differs most, in
@@ -31,7 +31,7 @@ FAR = np.inf
 
 
 class Looks(NamedTuple):
-    """grey: uint8 [N, R, C], of 32 x 32; tiny: mean colours, uint8 [N, 8, 8, 3]; ratio: of width to height, float64 [N]."""
+    """grey: uint8 [N, R, C], of 32 x 32; tiny: mean colours, uint8 [N, 8, 8, 3]; ratio: wide / high, float64 [N]."""
 
     grey: np.ndarray
     tiny: np.ndarray
@@ -67,8 +67,8 @@ def _apart(one: Looks, other: Looks) -> np.ndarray:
     found = np.full((2, len(left)), FAR)
     warp = np.tile([1.0, 0.0, 1.0, 0.0], (len(left), 1))
     small = _halved(left), _halved(right)
-    for number, images in ((5, [_blurred(_blurred(each)) for each in small]), (3, small)):
-        warp = _registered(*images, warp, number)
+    rough = _blurred(_blurred(small[0])), _blurred(_blurred(small[1]))
+    warp = _registered(*small, _registered(*rough, warp, 5), 3)
     rows = np.flatnonzero(_laid(*small, warp).correlation >= _ALIKE)
     left, right = left[rows], right[rows]
     warp = _registered(left, right, warp[rows] * [1, 2, 1, 2], 3)  # shifts are in pixels
@@ -139,7 +139,7 @@ def _registered(left: np.ndarray, right: np.ndarray, warp: np.ndarray, steps: in
 
 
 def _samplers(side: int, warp: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices [N, C, C] that sample a picture across and [N, R, R] down, and what of it is seen, [N, R, C] of 0 or 1."""
+    """Matrices [N, C, C] that sample a picture across, [N, R, R] down, and what of it is seen, [N, R, C] of 0 or 1."""
     place = np.arange(side)
     middle = (side - 1) / 2
     matrices, inside = [], []
@@ -172,10 +172,11 @@ def _colours_apart(one: np.ndarray, other: np.ndarray, warp: np.ndarray) -> np.n
     own = sum(_sums(each * each) for each in left)
     both = sum(_sums(a * b) for a, b in zip(left, right, strict=True))
     gain = np.clip(both / np.maximum(own, 1), *_SATURATIONS)[:, None, None]
-    worst = np.maximum(
-        *[np.abs(b - gain * a).max(axis=(1, 2), initial=0) for a, b in zip(left, right, strict=True)]
-    )
-    drab = [np.maximum(*[np.abs(channel).max(axis=(1, 2), initial=0) for channel in each]) <= _DRAB for each in (left, right)]
+    worst = np.maximum(*[np.abs(b - gain * a).max(axis=(1, 2), initial=0) for a, b in zip(left, right, strict=True)])
+    drab = [
+        np.maximum(*[np.abs(channel).max(axis=(1, 2), initial=0) for channel in each]) <= _DRAB
+        for each in (left, right)
+    ]
     return np.where(drab[0] != drab[1], 0, worst)
 
 

@@ -1,10 +1,10 @@
 """Which pictures may be one another, though cropped or framed: those whose sketches have a key in common.
 
 The sketch of a picture is its 24 lowest frequencies, over the root of the energy of the 63 lowest: brightness and
-contrast do not show in it. The first 16 make keys: each is cut into cells of which one lies around zero, so that a symmetric picture, half of
-whose frequencies are nothing but noise, is hashed as well as any other; and where a number lies near the edge of its
-cell, the next cell is tried too (multi-probe LSH; Lv et al., 2007). Sketches are made of the whole and of two parts of
-it, since a picture is the more like the middle of another one the nearer their edges are.
+contrast do not show in it. The first 16 make keys: each is cut into cells of which one lies around zero, so that a
+symmetric picture, half of whose frequencies are nothing but noise, is hashed as well as any other; and where a number
+lies near the edge of its cell, the next cell is tried too (multi-probe LSH; Lv et al., 2007). Sketches are made of the
+whole and of two parts of it, since a picture is the more like the middle of another one the nearer their edges are.
 
 All is done in whole numbers, so that a key is the same on every machine.
 
@@ -46,7 +46,7 @@ _TRIED = np.array(list(itertools.product((0, 1), repeat=_PROBED)), np.uint64)
 
 
 def sketches(grey_NRC: np.ndarray) -> np.ndarray:
-    """int8 [N, V, D], 127 being all the energy of a picture; zeros for one of one level."""
+    """int8 [N, V, D], 127 being all the energy of a picture."""
     found = [np.zeros((0, len(CROPS), NUMBERS), np.int8)]
     for at in range(0, len(grey_NRC), 4096):
         grey = grey_NRC[at : at + 4096, None].astype(np.float64)

@@ -86,9 +86,9 @@ def test_siblings_are_left_alone(name):
 def test_stars_that_differ_by_degrees_are_no_copies_though_no_bound_parts_them():
     family = [edits.star(30 + n, inner=0.8).resize((60, 60), Image.Resampling.BOX) for n in range(50)]
     pairs = seen(*family)
-    assert len(survivors(pairs)) <= 2
-    closest = apart(_looks(pairs.slice(0, 1), 49), _looks(pairs.slice(1), 1)).grey.min()
-    assert closest < PerceptualDuplicates().max_difference
+    assert len(survivors(pairs)) <= 8
+    near = apart(_looks(pairs.slice(0, 1), 49), _looks(pairs.slice(1), 1)).grey < PerceptualDuplicates().max_difference
+    assert near.sum() >= 10  # any of which would be a copy without the rule
 
 
 def _looks(pairs: pa.Table, times: int) -> Looks:
@@ -162,9 +162,8 @@ def test_survivors_are_those_of_holding_all_against_all():
             wanted[name] = leader
     found = survivors(pairs)
     assert len(wanted) > 20
-    # Keys find near sketches with a chance; none is ever found that is none.
-    assert {(k, v) for k, v in found.items() if wanted.get(k) != v} == set()
-    assert len(wanted) - len(found) <= 2
+    assert all(leader in copies[name] and leader not in found for name, leader in found.items())
+    assert len(wanted.items() ^ found.items()) <= 3  # two near sketches share a key with a chance of 97 in 100 or more
 
 
 @pytest.mark.parametrize("grouping", ["components", "near_survivor"])
