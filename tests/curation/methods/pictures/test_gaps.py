@@ -53,3 +53,8 @@ def test_copies_by_far_the_nearest_and_siblings_by_degrees():
     degrees = [ONE // 100 * n for n in range(8, 40)]
     found = chosen({"a": copies, "b": degrees}, set(), 4)
     assert found == {"a": copies[:2], "b": []}
+
+
+def test_the_gap_is_half_of_what_lies_before_it():
+    assert chosen({"a": [100_000, 149_000, 200_000, 260_000]}, set(), 4) == {"a": []}
+    assert chosen({"a": [100_000, 151_000, 200_000, 260_000]}, set(), 4) == {"a": [100_000]}
