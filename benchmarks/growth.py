@@ -26,6 +26,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from curation.images.phash import SIDE
 from curation.runner import costs, driver
 from curation.settings import CurateSettings
 from curation.sources.source import Part, Source
@@ -71,7 +72,7 @@ class Looks(Measure):
     adds: ClassVar[tuple[pa.Field, ...]] = (
         *_SIDES,
         pa.field("pixels", pa.string()),
-        pa.field("phash", pa.uint64()),
+        pa.field("grey", pa.binary(SIDE**2)),
         pa.field("contrast", pa.float32()),
         pa.field("tiny_rgb", pa.binary(192)),
         pa.field("quality", pa.float64()),
@@ -86,21 +87,28 @@ def _looks(units: pa.Table, families: int) -> pa.Table:
     number = hashed_u64(units.column("uid").to_pylist())
     sort, family = number % np.uint64(10), mixed(number >> np.uint64(8)) % np.uint64(families)
     own = mixed(number)
-    phash = np.where(sort == 1, mixed(family), own) ^ np.where(sort == 1, np.uint64(1) << (own % np.uint64(64)), 0)
     pixels = np.where(sort == 0, family, own)
     num = len(number)
-    tiny = np.full((num, 192), 100, np.uint8)
+    tiny, grey = np.full((num, 192), 100, np.uint8), _squares(np.where(sort == 1, family, own))
+    grey[:, 0] = own % np.uint64(256)
     return pa.table(
         {
             "width": pa.array((own % np.uint64(900)).astype(np.int32) + 64),
             "height": pa.array(np.full(num, 200, np.int32)),
             "pixels": [f"{each:016x}" for each in pixels.tolist()],
-            "phash": pa.array(phash.astype(np.uint64)),
+            "grey": pa.array([row.tobytes() for row in grey], pa.binary(SIDE**2)),
             "contrast": pa.array(np.full(num, 50, np.float32)),
             "tiny_rgb": pa.array([row.tobytes() for row in tiny], pa.binary(192)),
             "quality": pa.array(own.astype(np.float64)),
         }
     )
+
+
+def _squares(numbers: np.ndarray) -> np.ndarray:
+    """uint8 [number, pixel]: 4 x 4 patches, of levels that each number has for itself."""
+    patches = np.stack([mixed(numbers + np.uint64(at)) % np.uint64(256) for at in range(16)], axis=1)
+    side = SIDE // 4
+    return patches.astype(np.uint8).reshape(-1, 4, 4).repeat(side, 1).repeat(side, 2).reshape(-1, SIDE**2)
 
 
 def _png(number: int) -> bytes:
@@ -125,7 +133,7 @@ def settings_of(folder: Path, pairs: int, address: str) -> CurateSettings:
     stages: list[dict[str, Any]] = [
         {"kind": "caption_frequency", "max_pairs": 10},
         {"kind": "exact_duplicates", "by": ["bytes"]},  # in place of which the made-up pixels come below
-        {"kind": "perceptual_duplicates", "max_colour_distance": None},
+        {"kind": "perceptual_duplicates"},
         {"kind": "concept_match", "entries": str(folder / "entries.json")},
         {"kind": "top_fraction", "column": "quality", "fraction": 0.9},
         {"kind": "balance", "t": max(20, pairs // 2000)},

@@ -1,4 +1,4 @@
-"""The 64-bit perceptual hash of an image, and the pairs of hashes that lie within a radius.
+"""The 64-bit perceptual hash of an image, and how far two are apart.
 
 The hash is the DCT one of Zauner (2010), as in the `imagehash` package: 32 x 32 grey, the 8 x 8 lowest frequencies,
 each bit says whether a coefficient is above their median. The transform here runs in whole numbers, so a hash is the
@@ -6,8 +6,6 @@ same on every machine, and exact symmetries give exact zeros instead of rounding
 
 Letters: N = pictures, R, C = rows and columns of pixels (32), H = hash side (8).
 """
-
-import itertools
 
 import numpy as np
 from PIL import Image
@@ -50,18 +48,3 @@ def phashes(grey_NRC: np.ndarray) -> np.ndarray:
 def hamming(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Number of differing bits of two uint64 arrays, element by element."""
     return np.bitwise_count(np.bitwise_xor(left, right)).astype(np.int64)
-
-
-def bands(hashes: np.ndarray, num_bands: int) -> np.ndarray:
-    """Cuts each 64-bit hash into `num_bands` runs of bits: uint64 [band, hash].
-
-    With num_bands = radius + 1, two hashes at most `radius` bits apart agree in at least one band (pigeonhole),
-    so comparing inside equal bands finds every such pair.
-    """
-    edges = [HASH_BITS * i // num_bands for i in range(num_bands + 1)]
-    cut = []
-    for start, stop in itertools.pairwise(edges):
-        width = stop - start
-        mask = np.uint64((1 << width) - 1) if width < HASH_BITS else np.uint64(0xFFFFFFFFFFFFFFFF)
-        cut.append((hashes >> np.uint64(HASH_BITS - stop)) & mask)
-    return np.stack(cut)

@@ -54,6 +54,7 @@ def measured(looks: Sequence[Look]) -> dict[str, list[Any]]:
     colours_NRC3 = np.stack([each.colours_RC3 for each in looks])
     return {
         **{name: [getattr(each, name) for each in looks] for name in ("width", "height", "pixels", "tiny_rgb")},
+        "grey": [each.grey_RC.tobytes() for each in looks],
         "phash": phashes(grey_NRC).tolist(),
         "contrast": _contrast(grey_NRC).tolist(),
         "colour_entropy": _entropy(colours_NRC3).tolist(),

@@ -24,6 +24,8 @@ A pack is opened for two reads: of entries, and of blobs that lie side by side. 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for
 from curation.pool import columns
 from curation.runner import exchange
@@ -139,7 +141,7 @@ _PAIR_BYTES, _NOTE_BYTES, _SEGMENT_S, _NOTE_S, _TASK_BYTES, _ROW_BYTES = 300, 50
 
 def plan(stages: Sequence[Stage], pairs: int, parts: int) -> Plan:
     """Of `stages` on so many pairs, from parts that have one mention and one image for each of them."""
-    buckets = buckets_for(2 * pairs)
+    buckets, squares = buckets_for(2 * pairs), sum(map(_fixed_bytes, stages))
     runs = max(-(-parts // exchange.FAN), min(parts, 16))
     cost = Cost(parts + runs + buckets, 4 * parts + 3 * runs + 2 * buckets, 2 * runs * buckets, 2 * parts)
     notes, told, state, segments = 0, 0, False, 1
@@ -165,10 +167,15 @@ def plan(stages: Sequence[Stage], pairs: int, parts: int) -> Plan:
         parts,
         buckets,
         cost,
-        bytes=pairs * _PAIR_BYTES * (segments + 2) + notes * _NOTE_BYTES,
-        memory=_TASK_BYTES + _ROW_BYTES * min(2 * pairs // buckets, ROWS_PER_BUCKET),
+        bytes=pairs * (_PAIR_BYTES + squares) * (segments + 2) + notes * _NOTE_BYTES,
+        memory=_TASK_BYTES + (_ROW_BYTES + squares) * min(2 * pairs // buckets, ROWS_PER_BUCKET),
         core_s=pairs * _SEGMENT_S * (segments + 2) + notes * _NOTE_S,
     )
+
+
+def _fixed_bytes(stage: Stage) -> int:
+    """Of what a stage adds to a pair: thumbnails and grey squares are more than all texts."""
+    return sum(each.type.byte_width for each in stage.adds if pa.types.is_fixed_size_binary(each.type))
 
 
 def _rounds(stage: Group, buckets: int, pairs: int) -> list[tuple[int, int, int]]:

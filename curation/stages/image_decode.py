@@ -6,6 +6,7 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
+from curation.images.phash import SIDE
 from curation.images.pixels import TINY_SIDE, Look, look, measured
 from curation.stage import Context, Function, Measure
 from pipeline.images.background import FLAT, is_flat
@@ -22,6 +23,7 @@ _COLUMNS = (
     pa.field("pixels", pa.string()),  # 32 hex over size and displayed RGB: equal pixels, equal text
     pa.field("phash", pa.uint64()),  # see curation/images/phash.py
     pa.field("contrast", pa.float32()),  # standard deviation of the 32 x 32 grey square, in grey levels
+    pa.field("grey", pa.binary(SIDE**2)),  # that square, row by row
     pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)),  # 8 x 8 mean colours, row by row
     pa.field("colour_entropy", pa.float32()),  # bits, 0 to 10, of 32 x 32 mean colours
     pa.field("flatness", pa.float32()),  # share of their neighbours that are of one colour
@@ -41,7 +43,7 @@ class ImageDecode(Measure):
     reads: ClassVar[tuple[str, ...]] = ("image",)
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
     batch: ClassVar[int] = 64
-    version: ClassVar[int] = 3  # 3: reduced before it is looked at, BLAKE3, white on clear
+    version: ClassVar[int] = 4  # 4: the grey square; 3: reduced before it is looked at, BLAKE3, white on clear
 
     formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)

@@ -1,16 +1,15 @@
-"""Keeps one of several pairs whose images look the same: resized, re-encoded, slightly cropped copies."""
+"""Keeps one of several pairs whose images are the same picture: re-encoded, resized, cropped, framed, brightened."""
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from curation.images.phash import HASH_BITS, hamming
+from curation.images.phash import SIDE
 from curation.images.pixels import TINY_SIDE
 from curation.methods.pictures.duplicates import (
     BEST,
@@ -23,6 +22,7 @@ from curation.methods.pictures.duplicates import (
     best_told,
     several,
 )
+from curation.methods.pictures.gaps import APART, FAR, ONE, Crowd, before_the_gap
 from curation.methods.pictures.likeness import (
     LINKS,
     SAID,
@@ -30,83 +30,62 @@ from curation.methods.pictures.likeness import (
     component_heads,
     decisions,
     introductions,
+    messages,
     near_survivors,
 )
-from curation.methods.pictures.nearness import (
-    band_keys,
-    colour_distance,
-    largest_difference,
-    near_hashes,
-    ratio_of,
-    tiny_of,
-)
+from curation.methods.pictures.registration import Looks, apart
+from curation.methods.pictures.sketches import NUM_KEYS, NUMBERS, near_sketches, sketch_keys, sketches
 from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
 from curation.table.uids import DIGITS
 from pipeline.draws import hashed_u64
 
-_SEEN = ("phash", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
-_MERGE_RATIO = (
-    1.03  # how far the ratios of the sides of two files of one picture may be apart: rounding, a cropped edge
-)
-COMPARE, LOOK, DECIDE, COPIES = "compare", "look", "decide", "copies"
-_GROUP, _MOST_NOTES = 512, 70  # hashes wanted in a group; notes of a picture, at most
-_SHOWN = LINKS.append(pa.field("tiny_rgb", pa.binary(3 * TINY_SIDE**2)))
+COMPARE, LOOK, AGREE, DECIDE, COPIES = "compare", "look", "agree", "decide", "copies"
+_SEEN = ("grey", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
+_FARTHEST = 1600  # squared distance of sketches: half of the copies are within 40, those cut by 5% left and top 1,100
+_CROWD = 8  # a picture is in a crowd that is like one in so many of those it is held against
+_NEAR = LINKS.append(pa.field("distance", pa.int32()))
 
 
 class PerceptualDuplicates(Duplicates):
-    """Two images are alike when their 64-bit hashes differ in at most `radius` bits and their 8 x 8 thumbnails by at
-    most `max_colour_distance` levels on average. The hash sees no colour: without the second test a red button and a
-    blue one are copies. Every pair of images within the radius is found, none is guessed (see `num_bands`).
+    """Two images are copies when one can be laid over the other, by scale and shift of each axis and by brightness and
+    contrast, so that they differ nowhere: by less than `max_difference` standard deviations of the picture in the place
+    of 32 x 32 grey levels where they differ most, and by less than `max_colour_difference` levels of red or blue
+    against green in the place of 8 x 8 colours. So siblings stay: a star with a ray more, another card, another letter
+    that can be seen at this size. Up to a tenth may be cut off each side, or put round it.
 
-    Alike is not the same: a card and its sibling, two stars of which one has a ray more. So captions of a removed pair
-    go to its survivor only when these two, compared with each other, differ in at most `merge_radius` bits of the hash,
-    by at most `merge_colour_distance` levels on average and `merge_largest_difference` anywhere in the thumbnails, and
-    by at most 3% in the ratio of their sides.
+    Held against each other are pairs of images whose sketches are near (methods/pictures/sketches.py), of each image
+    the `most_compared` nearest.
 
-    grouping     near_survivor: going through the pairs from the best down, each takes away those alike to itself, so
-                 that none is removed for the sake of one it does not resemble. components: all that hang together by
-                 likeness are one group; on clip art and text signs, where likeness forms chains, more are lost
-    min_contrast images flatter than this (standard deviation of grey levels) are left alone: their hash is noise
-    num_bands    hashes are cut into this many runs of bits; two alike hashes share at least num_bands - radius of them.
-                 More bands make smaller groups to compare and more notes to write; default: by the size of the crawl
+    grouping     near_survivor: going through the pairs from the best down, each takes away its copies, so that none is
+                 removed for the sake of one it was not held against. components: all that hang together by being
+                 copies are one group
+    min_contrast images flatter than this (standard deviation of grey levels) are left alone: all that is in them is
+                 noise
     """
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
-    reads: ClassVar[tuple[str, ...]] = ("phash", "contrast", "tiny_rgb", "width", "height", "captions.text")
+    reads: ClassVar[tuple[str, ...]] = ("contrast", *_SEEN, "captions.text")
+    version: ClassVar[int] = 2  # 2: found by sketches, verified by registration
 
-    radius: int = Field(4, ge=0, le=16)
-    max_colour_distance: float | None = Field(10.0, ge=0, le=255)
+    max_difference: float = Field(0.25, gt=0)
+    max_colour_difference: float = Field(40.0, ge=0, le=510)
     min_contrast: float = Field(4.0, ge=0)
-    merge_radius: int = Field(2, ge=0, le=16)
-    merge_colour_distance: float = Field(2.0, ge=0, le=255)
-    merge_largest_difference: int = Field(16, ge=0, le=255)
+    most_compared: int = Field(32, ge=1, le=1024)
     grouping: Literal["components", "near_survivor"] = "near_survivor"
-    num_bands: int | None = Field(None, ge=1, le=24)
 
     repeated: ClassVar[frozenset[str]] = frozenset({DECIDE})
     after_first: ClassVar[tuple[str, ...]] = (
-        *Duplicates.after_first, "radius", "merge_radius", "merge_colour_distance", "merge_largest_difference",
-        "grouping", "num_bands",
+        *Duplicates.after_first, "max_difference", "max_colour_difference", "most_compared", "grouping",
     )  # fmt: skip
-
-    @model_validator(mode="after")
-    def _enough_bands(self) -> "PerceptualDuplicates":
-        if self.num_bands is not None and not self.radius < self.num_bands <= self.radius + 4:
-            raise ValueError(f"num_bands must be radius + 1 to radius + 4 ({self.radius + 1} to {self.radius + 4})")
-        return self
 
     @property
     def steps(self) -> tuple[str, ...]:
         sizes = (SIZES,) if self.drop_over is not None else ()
-        look = (LOOK,) if self.max_colour_distance is not None else ()
-        return (SAME, COMPARE, *look, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
+        return (SAME, COMPARE, LOOK, AGREE, DECIDE, COPIES, *sizes, *((CAPTIONS,) if self.merge_captions else ()))
 
     def notes_per_pair(self, step: str, ctx: Context) -> int:
-        return math.comb(self._bands(ctx), self.radius) if step == COMPARE else 1
-
-    def _bands(self, ctx: Context) -> int:
-        return self.num_bands or self.bands_for(ctx.rows)
+        return NUM_KEYS if step == COMPARE else 1
 
     def survey(self, pairs: pa.Table, told: Told, ctx: Context) -> pa.Table:
         if told.step == SIZES:
@@ -118,16 +97,19 @@ class PerceptualDuplicates(Duplicates):
             return best_notes(keys, ranks)
         firsts = self._firsts(keys, ranks, told)
         if told.step == COMPARE:
-            return self._hashes(pairs.filter(firsts), ranks.filter(firsts), ctx)
+            return _sketched(pairs.filter(firsts), ranks.filter(firsts))
         if told.step == LOOK:
             return self._shown(pairs, ranks, told)
-        links = Neighbours.of(ranks.filter(firsts), self._links(pairs, told))
+        if told.step == AGREE:
+            chosen = self._chosen(told)
+            rank = ranks.take(pc.index_in(whole(chosen.column("uid")), whole(pairs.column("uid"))))
+            return messages(whole(chosen.column("near")), rank)
+        links = Neighbours.of(ranks.filter(firsts), self._links(told))
         if told.step == DECIDE:
             say = decisions if self.grouping == "near_survivor" else introductions
             return say(links, told.rounds(DECIDE, SAID))
         leaders = self._leaders(ranks, firsts, links, told)
-        several = pc.is_valid(best_told(told, keys).column("rank"))
-        rows = pc.indices_nonzero(several)
+        rows = pc.indices_nonzero(pc.is_valid(best_told(told, keys).column("rank")))
         return best_notes(keys.take(rows), leaders.take(rows))
 
     def combine(self, notes: pa.Table, step: str) -> pa.Table:
@@ -135,18 +117,20 @@ class PerceptualDuplicates(Duplicates):
 
     def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
         if step == COMPARE:
-            return self.compare(notes)
+            return _near(notes, self.most_compared)
         if step == DECIDE:
             return notes.select(SAID.names).group_by(SAID.names).aggregate([])
         if step == LOOK:
-            return notes.select(_SHOWN.names)
+            return self._apart(notes)
+        if step == AGREE:
+            return notes.select(LINKS.names)
         return self.hand_over(notes) if step == CAPTIONS else several(notes) if step != COPIES else best_of(notes)
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
         """Null for flat pictures."""
         judged, keys, ranks = self._judged(pairs)
         firsts = self._firsts(keys, ranks, told)
-        links = Neighbours.of(ranks.filter(firsts), self._links(judged, told))
+        links = Neighbours.of(ranks.filter(firsts), self._links(told))
         leaders = self._leaders(ranks, firsts, links, told)
         taken = told.of(COPIES, BEST)
         of_copy = taken.column("rank").take(pc.index_in(keys, whole(taken.column("key"))))
@@ -155,8 +139,8 @@ class PerceptualDuplicates(Duplicates):
         return found.take(at)
 
     def leads(self, pairs: pa.Table, told: Told) -> pa.Array:
-        """It has a neighbour, or one that looks the same."""
-        linked = pc.is_in(whole(pairs.column("uid")), whole(told.of(COMPARE, LINKS).column("uid")))
+        """It has a copy, or one that looks the same to the bit."""
+        linked = pc.is_in(whole(pairs.column("uid")), whole(told.of(AGREE, LINKS).column("uid")))
         return pc.or_(linked, pc.is_valid(best_told(told, self._keys(pairs)).column("rank")))
 
     def _judged(self, pairs: pa.Table) -> tuple[pa.Table, pa.Array, pa.Array]:
@@ -166,12 +150,8 @@ class PerceptualDuplicates(Duplicates):
 
     def _keys(self, pairs: pa.Table) -> pa.Array:
         """Equal for pictures that no comparison can part."""
-        hashes = pairs.column("phash").to_pylist()
-        if self.max_colour_distance is None:
-            return pa.array([f"{each:016x}" for each in hashes], pa.string())
-        both = zip(hashes, pairs.column("tiny_rgb").to_pylist(), strict=True)
-        looks = (each.to_bytes(8, "little") + tiny for each, tiny in both)
-        return pa.array([hashlib.blake2b(look, digest_size=16).hexdigest() for look in looks], pa.string())
+        both = zip(*(pairs.column(name).to_pylist() for name in ("grey", "tiny_rgb")), strict=True)
+        return pa.array([hashlib.blake2b(grey + tiny, digest_size=16).hexdigest() for grey, tiny in both], pa.string())
 
     def _firsts(self, keys: pa.Array, ranks: pa.Array, told: Told) -> pa.Array:
         """Whether each is the best of those that look like it: only these are compared."""
@@ -184,61 +164,103 @@ class PerceptualDuplicates(Duplicates):
         found = heads.take(pc.index_in(ranks, links.rank))
         return pc.if_else(firsts, pc.coalesce(found, ranks), pa.scalar(None, pa.string()))
 
-    def _hashes(self, pairs: pa.Table, ranks: pa.Array, ctx: Context) -> pa.Table:
-        """A note per picture and choice of bands that all alike hashes might share."""
-        hashes = pa.table({"rank": ranks, "phash": pairs.column("phash")})
-        keys = band_keys(whole(pairs.column("phash")).to_numpy(), self._bands(ctx), self.radius)
-        return pa.concat_tables([hashes.append_column(GROUP, pa.array(key)) for key in keys])
-
     def _shown(self, pairs: pa.Table, ranks: pa.Array, told: Told) -> pa.Table:
-        """The thumbnail of each pair, to those whose hash is near its own."""
-        near = told.of(COMPARE, LINKS)
+        """What each pair looks like, to the two of every pair of near ones."""
+        near = _nearest(told.of(COMPARE, _NEAR), self.most_compared)
         at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
-        to = pc.utf8_slice_codeunits(whole(near.column("near")), -DIGITS)
-        shown = {"uid": to, "near": ranks.take(at), "tiny_rgb": whole(pairs.column("tiny_rgb")).take(at)}
-        return pa.table(shown).append_column(GROUP, pa.array(hashed_u64(to.to_pylist())))
+        own, other = ranks.take(at), whole(near.column("near"))
+        names = pc.binary_join_element_wise(pc.min_element_wise(own, other), pc.max_element_wise(own, other), " ")
+        notes = {"rank": own, "other": other} | {name: whole(pairs.column(name)).take(at) for name in _SEEN}
+        return pa.table(notes).append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
 
-    def _links(self, pairs: pa.Table, told: Told) -> pa.Table:
-        """LINKS of the pairs to all that they are alike to."""
-        if self.max_colour_distance is None:
-            return told.of(COMPARE, LINKS)
-        shown = told.of(LOOK, _SHOWN)
-        own = whole(pairs.column("tiny_rgb")).take(pc.index_in(whole(shown.column("uid")), whole(pairs.column("uid"))))
-        tiny = np.concatenate([tiny_of(pa.table({"tiny_rgb": own})), tiny_of(shown)])
-        both = np.stack([np.arange(len(own)), np.arange(len(own)) + len(own)], axis=1)
-        return shown.select(LINKS.names).filter(pa.array(colour_distance(tiny, both) <= self.max_colour_distance))
+    def _apart(self, notes: pa.Table) -> pa.Table:
+        """APART of both of every two that have each other among their nearest."""
+        rank, other = whole(notes.column("rank")), whole(notes.column("other"))
+        mine, theirs = (pc.binary_join_element_wise(*each, " ") for each in ((rank, other), (other, rank)))
+        at = pc.index_in(mine, theirs)
+        better = pc.fill_null(pc.and_(pc.is_valid(at), pc.less(rank, other)), False)
+        one, two = notes.filter(better), notes.take(at.filter(better))
+        found = self._distances(one, two)
+        left, right = whole(one.column("rank")), whole(two.column("rank"))
+        to, near = pa.concat_arrays([left, right]), pa.concat_arrays([right, left])
+        return pa.table([pc.utf8_slice_codeunits(to, -DIGITS), near, np.concatenate([found, found])], schema=APART)
 
-    def bands_for(self, rows: int) -> int:
-        """The fewest with which about _GROUP of `rows` hashes share a choice: which are found never depends on it."""
-        more = 1
-        while (
-            rows / 2 ** (HASH_BITS * more / (self.radius + more)) > _GROUP
-            and math.comb(self.radius + more + 1, more + 1) <= _MOST_NOTES
-        ):
-            more += 1
-        return self.radius + more
+    def _distances(self, one: pa.Table, two: pa.Table) -> np.ndarray:
+        """int64 a row, in millionths; FAR where colours part the two, or nothing brings them together."""
+        found = apart(looks_of(one), looks_of(two))
+        same = (found.colour < self.max_colour_difference) & (found.grey < FAR / ONE)
+        return np.where(same, np.round(np.where(same, found.grey, 0) * ONE), FAR).astype(np.int64)
 
-    def compare(self, notes: pa.Table) -> pa.Table:
-        """LINKS of all that share a group and whose hashes are near, both ways."""
-        notes = notes.sort_by([(GROUP, "ascending"), ("rank", "ascending")])
-        group, rank = notes.column(GROUP).to_numpy(), whole(notes.column("rank"))
-        found = near_hashes(group, notes.column("phash").to_numpy(), self.radius)
-        left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
-        near = pa.table({"to": pa.concat_arrays([left, right]), "near": pa.concat_arrays([right, left])})
-        near = near.group_by(["to", "near"]).aggregate([])
-        return pa.table([pc.utf8_slice_codeunits(whole(near.column("to")), -DIGITS), near.column("near")], schema=LINKS)
+    def _chosen(self, told: Told) -> pa.Table:
+        """LINKS to those that each takes for its copies."""
+        near = _nearest(told.of(COMPARE, _NEAR), self.most_compared).group_by("uid").aggregate([("near", "count")])
+        full = near.filter(pc.greater_equal(near.column("near_count"), self.most_compared)).column("uid")
+        crowd = Crowd(whole(full), max(self.most_compared // _CROWD, 1))
+        return before_the_gap(told.of(LOOK, APART), int(self.max_difference * ONE), crowd)
+
+    def _links(self, told: Told) -> pa.Table:
+        """LINKS of every two that take each other for copies."""
+        mine, theirs = self._chosen(told), told.of(AGREE, LINKS)
+        here, there = (pc.binary_join_element_wise(*map(whole, each.columns), " ") for each in (mine, theirs))
+        return mine.filter(pc.is_in(here, there))
 
     def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
-        return {name: pairs.column(name) for name in _SEEN}
+        return {} if self.grouping == "near_survivor" else {name: pairs.column(name) for name in _SEEN}
 
     def shows_the_same(self, copies: pa.Table, survivors: pa.Table) -> np.ndarray:
-        mine, theirs = ([t.column("phash").to_numpy(), tiny_of(t)] for t in (copies, survivors))
-        tiny, num = np.concatenate([mine[1], theirs[1]]), copies.num_rows
-        pairs = np.stack([np.arange(num), np.arange(num) + num], axis=1)
-        ratio = ratio_of(copies) / ratio_of(survivors)
-        return (
-            (hamming(mine[0], theirs[0]) <= self.merge_radius)
-            & (colour_distance(tiny, pairs) <= self.merge_colour_distance)
-            & (largest_difference(tiny, pairs) <= self.merge_largest_difference)
-            & (np.maximum(ratio, 1 / ratio) <= _MERGE_RATIO)
-        )
+        """By components two of a group need not have been held against each other."""
+        if self.grouping == "near_survivor":
+            return np.ones(copies.num_rows, bool)
+        same = pc.equal(copies.column("rank"), survivors.column("rank")).to_numpy()
+        return same | (self._distances(survivors, copies) < self.max_difference * ONE)
+
+
+def _sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
+    """A note for each picture and key, with the view of the picture that is the first to have it."""
+    sketched = sketches(looks_of(pairs).grey)
+    keys = sketch_keys(sketched)
+    row = np.repeat(np.arange(len(keys)), NUM_KEYS)
+    view = np.tile(np.arange(NUM_KEYS) * sketched.shape[1] // NUM_KEYS, len(keys))
+    order = np.lexsort((view, keys.reshape(-1), row))
+    key, row, view = keys.reshape(-1)[order], row[order], view[order]
+    first = np.ones(len(key), bool)
+    first[1:] = (key[1:] != key[:-1]) | (row[1:] != row[:-1])
+    numbers = sketched[row[first], view[first]].tobytes()
+    sketch = pa.Array.from_buffers(pa.binary(NUMBERS), int(first.sum()), [None, pa.py_buffer(numbers)])
+    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row[first])), "sketch": sketch})
+
+
+def _near(notes: pa.Table, most: int) -> pa.Table:
+    """Of all that share a group the nearest of each, both ways."""
+    notes = notes.sort_by([(GROUP, "ascending"), ("rank", "ascending")])
+    rank = whole(notes.column("rank"))
+    sketch = _bytes_of(notes, "sketch").view(np.int8)
+    found, distance = near_sketches(notes.column(GROUP).to_numpy(), sketch, _FARTHEST)
+    left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
+    to, near = pa.concat_arrays([left, right]), pa.concat_arrays([right, left])
+    uids = pc.utf8_slice_codeunits(to, -DIGITS)
+    return _nearest(pa.table([uids, near, np.concatenate([distance, distance])], schema=_NEAR), most)
+
+
+def _nearest(near: pa.Table, most: int) -> pa.Table:
+    """At most so many of each uid, each once, the nearest first."""
+    near = near.group_by(["uid", "near"]).aggregate([("distance", "min")]).rename_columns(_NEAR.names)
+    near = near.sort_by([("uid", "ascending"), ("distance", "ascending"), ("near", "ascending")])
+    uid = whole(near.column("uid")).dictionary_encode().indices.to_numpy()
+    place = np.arange(len(uid)) - np.searchsorted(uid, uid)  # sorted: numbers of a dictionary rise
+    return near.filter(pa.array(place < most))
+
+
+def looks_of(table: pa.Table) -> Looks:
+    num = table.num_rows
+    grey, tiny = _bytes_of(table, "grey").reshape(num, SIDE, SIDE), _bytes_of(table, "tiny_rgb")
+    wide, high = (table.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
+    return Looks(grey, tiny.reshape(num, TINY_SIDE, TINY_SIDE, 3), np.maximum(wide, 1) / np.maximum(high, 1))
+
+
+def _bytes_of(table: pa.Table, name: str) -> np.ndarray:
+    """A column of texts of one length, uint8 [row, byte]."""
+    rows = whole(table.column(name))
+    width = rows.type.byte_width
+    data = np.frombuffer(rows.buffers()[1], np.uint8) if len(rows) else np.zeros(0, np.uint8)
+    return data[rows.offset * width : (rows.offset + len(rows)) * width].reshape(len(rows), width)

@@ -25,7 +25,7 @@ EXAMPLES: dict[str, list] = {
     "caption_frequency": [{"max_pairs": 3}, {"max_pairs": 3, "excess": "drop_all"}],
     "caption_minhash": [{"threshold": 0.2, "shingle": 2}, {"max_pairs": 2, "survivor": []}],
     "exact_duplicates": [{}, {"by": ["bytes"]}],
-    "perceptual_duplicates": [{}, {"grouping": "components", "max_colour_distance": None}],
+    "perceptual_duplicates": [{}, {"grouping": "components", "most_compared": 2}],
     "concept_match": [{}],
     "balance": [{"t": 3}, {"target_pairs": 20}, {"t": 3, "unit": "one_text"}, {"t": 3, "per_language": {}}],
     "clip_image_vector": [tiny_clip.kept],

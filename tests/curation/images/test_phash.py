@@ -1,4 +1,4 @@
-"""The hash is imagehash's, whole-numbered; the bands find every pair within the radius."""
+"""The hash is imagehash's, whole-numbered."""
 
 import io
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.images.phash import _COSINES_HC, bands, grey_levels, hamming, phashes
+from curation.images.phash import _COSINES_HC, grey_levels, hamming, phashes
 from tests.helpers.pairs import encoded, picture
 
 
@@ -45,11 +45,3 @@ def test_hamming_counts_bits():
     left = np.array([0, 1, 2**64 - 1, 5], np.uint64)
     right = np.array([0, 2, 0, 4], np.uint64)
     assert hamming(left, right).tolist() == [0, 2, 64, 1]
-
-
-@pytest.mark.parametrize("num", [1, 2, 3, 5, 7, 11, 17])
-def test_bands_hold_every_bit_once(num):
-    whole = bands(np.array([2**64 - 1], np.uint64), num)
-    assert sum(int(cut[0]).bit_count() for cut in whole) == 64
-    one_bit = np.array([1 << i for i in range(64)], np.uint64)
-    assert (np.count_nonzero(bands(one_bit, num), axis=0) == 1).all()

@@ -53,6 +53,7 @@ def test_one_level_of_one_pixel_is_another_pixel_hash_and_so_is_another_shape():
 def test_figures_are_those_of_their_definitions():
     for image in (picture(3), photo(4, (700, 500)), Image.new("RGB", (300, 200), (9, 9, 9)), picture(5, (40, 31))):
         seen, found = look(image), figures(image)[0]
+        assert found["grey"] == bytes(int(level) for row in seen.grey_RC for level in row)
         colours = [tuple(int(level) >> 4 for level in colour) for colour in seen.colours_RC3.reshape(-1, 3)]
         entropy = -sum(n / 1024 * math.log2(n / 1024) for n in Counter(colours).values())
         assert found["colour_entropy"] == pytest.approx(entropy, abs=1e-9)

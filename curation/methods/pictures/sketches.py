@@ -1,0 +1,116 @@
+"""Which pictures may be one another, though cropped or framed: those whose sketches have a key in common.
+
+The sketch of a picture is its 24 lowest frequencies, over the root of the energy of the 63 lowest: brightness and
+contrast do not show in it. The first 16 make keys: each is cut into cells of which one lies around zero, so that a
+symmetric picture, half of whose frequencies are nothing but noise, is hashed as well as any other; and where a number
+lies near the edge of its cell, the next cell is tried too (multi-probe LSH; Lv et al., 2007). Sketches are made of the
+whole and of two parts of it, since a picture is the more like the middle of another one the nearer their edges are.
+
+All is done in whole numbers, so that a key is the same on every machine.
+
+Letters: N = pictures, V = views (the whole and parts), R, C = rows and columns of pixels (32), H = frequencies a side
+(8), D = numbers of a sketch (24), K = keys of a picture (48).
+"""
+
+import itertools
+
+import numpy as np
+
+from curation.images.phash import LOW, SIDE
+from pipeline.draws import keyed_u64, mixed
+
+NUMBERS = 24
+_KEYED = 16  # numbers that make a key
+CROPS = (0.0, 0.03, 0.06)  # cut off each side; a crop of 8% is as near to the last as 3% to the whole
+_PROBED = 4  # numbers of which two cells are tried
+NUM_KEYS = len(CROPS) << _PROBED
+_SCALE = 1 << 16
+_UNIT = 127
+_CELL = 32  # of 127: what 5% off one side moves a number by is half of it, or less
+_SHRUNK = 24  # bits: sums of 63 squares of what is left stay within 64 bits
+
+
+def _cosines(crop: float) -> np.ndarray:
+    """[H, C]: the cosines of what is left of a side, weighted where the edge cuts through a pixel."""
+    start, stop = crop * SIDE, (1 - crop) * SIDE
+    place = np.arange(SIDE)
+    low, high = np.clip(place, start, stop), np.clip(place + 1, start, stop)
+    middle = ((low + high) / 2 - start) / (stop - start)
+    return np.round(np.cos(np.pi * np.arange(LOW)[:, None] * middle) * (high - low) * _SCALE)
+
+
+_COSINES_VHC = np.stack([_cosines(crop) for crop in CROPS])
+_LOWEST_FIRST = sorted(range(1, LOW * LOW), key=lambda at: (at // LOW + at % LOW, at % LOW))
+_ODD_D = np.array([keyed_u64(0, "sketch", at) | 1 for at in range(_KEYED)], np.uint64)
+_TRIED = np.array(list(itertools.product((0, 1), repeat=_PROBED)), np.uint64)
+
+
+def sketches(grey_NRC: np.ndarray) -> np.ndarray:
+    """int8 [N, V, D], 127 being all the energy of a picture."""
+    found = [np.zeros((0, len(CROPS), NUMBERS), np.int8)]
+    for at in range(0, len(grey_NRC), 4096):
+        grey = grey_NRC[at : at + 4096, None].astype(np.float64)
+        low = (_COSINES_VHC @ grey @ _COSINES_VHC.transpose(0, 2, 1)).reshape(-1, len(CROPS), LOW * LOW)
+        numbers = np.round(low[:, :, _LOWEST_FIRST] / 2**_SHRUNK).astype(np.int64)
+        energy = np.sqrt((numbers * numbers).sum(axis=2, keepdims=True).astype(np.float64))
+        found.append(np.round(numbers[:, :, :NUMBERS] * _UNIT / np.maximum(energy, 1)).astype(np.int8))
+    return np.concatenate(found)
+
+
+def sketch_keys(sketches_NVD: np.ndarray) -> np.ndarray:
+    """uint64 [N, K], a view after the other."""
+    shifted = sketches_NVD[:, :, :_KEYED].astype(np.int64) + _CELL // 2
+    cell, within = np.divmod(shifted, _CELL)
+    to_edge = np.minimum(within, _CELL - 1 - within)
+    other = np.where(within < _CELL // 2, -1, 1)
+    probed = np.argsort(to_edge, axis=2, kind="stable")[:, :, :_PROBED]
+    base = (cell.astype(np.uint64) * _ODD_D).sum(axis=2, dtype=np.uint64)
+    moves = np.take_along_axis(other.astype(np.uint64) * _ODD_D, probed, axis=2)
+    keys = base[:, :, None] + (moves[:, :, None] * _TRIED).sum(axis=3, dtype=np.uint64)
+    return mixed(keys.reshape(-1)).reshape(len(sketches_NVD), NUM_KEYS)
+
+
+_WINDOW = 64  # pictures of a crowded group each is held against, in each of the orders
+_ORDERS = 3
+
+
+def near_sketches(group: np.ndarray, sketch: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """(i < j of one group, int64 [pair, 2]; their squared distance, int32) of those no further apart than `most`.
+
+    group: uint64, sorted; sketch: int8 [row, D]. All of a group that has at most 65 rows. In a larger one each is held
+    against the next 64 of it in the order given and along three directions: what lies close lies close along
+    most of them, and a group of a million takes no more for each of its rows than one of a hundred.
+    """
+    pairs = [_within_window(group, sketch, np.arange(len(group)), most)]
+    start = np.searchsorted(group, group)
+    stop = np.searchsorted(group, group, side="right")
+    crowded = np.flatnonzero(stop - start > _WINDOW + 1)
+    for number in range(_ORDERS if len(crowded) else 0):
+        signs = np.array([keyed_u64(0, "direction", number, at) % 3 for at in range(NUMBERS)]).astype(np.int64) - 1
+        along = sketch[crowded].astype(np.int64) @ signs
+        pairs.append(_within_window(group, sketch, crowded[np.lexsort((crowded, along, group[crowded]))], most))
+    found = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+    return found, _apart(sketch, found)
+
+
+def _within_window(group: np.ndarray, sketch: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
+    found = [np.zeros((0, 2), np.int64)]
+    at = np.arange(max(len(order) - 1, 0))
+    for away in range(1, _WINDOW + 1):
+        at = at[at + away < len(order)]
+        at = at[group[order[at]] == group[order[at + away]]]
+        if not len(at):
+            break
+        pairs = np.stack([order[at], order[at + away]], axis=1)
+        found.append(pairs[_apart(sketch, pairs) <= most])
+    return np.concatenate(found)
+
+
+def _apart(sketch: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Squared distances, int32."""
+    parts = [np.zeros(0, np.int32)]
+    for at in range(0, len(pairs), 16_384):
+        left, right = sketch[pairs[at : at + 16_384].T].astype(np.int32)
+        left -= right
+        parts.append(np.einsum("rd,rd->r", left, left))
+    return np.concatenate(parts)
