@@ -60,7 +60,7 @@ MODES = {
 }
 
 
-@pytest.mark.parametrize(("at", "mode"), enumerate(MODES))
+@pytest.mark.parametrize(("at", "mode"), list(enumerate(MODES)))
 def test_every_url_comes_to_what_the_crawl_has_of_it(tmp_path, stored, outcomes, at, mode):
     port, (options, fetch) = 18931 + at, MODES[mode]
     rows = pq.read_table(shared_files("crawl/urls.parquet")[0]).to_pylist()
