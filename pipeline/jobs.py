@@ -138,7 +138,7 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
 
 def report(recipe: Recipe) -> str:
     """The path of the report.html written from whatever this recipe's runs left behind."""
-    from pipeline.report import write_report
+    from pipeline.report import write_data_card, write_report
 
     folders = _outputs(recipe)
     homes = [folder for folder in folders.values() if folder]
@@ -146,14 +146,21 @@ def report(recipe: Recipe) -> str:
         raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
     written = ""
     for home in homes:
-        if os.path.isdir(home):
+        if os.path.isdir(home) or _is_remote_set(home):
             written = written or storage.join(home, outputs.REPORT)
             write_report(storage.join(home, outputs.REPORT), **folders, name=recipe.name)
+    if folders["curate_output"]:
+        write_data_card(folders["curate_output"], recipe.name)
     if not written:
         raise DataError(
             homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
         )
     return written
+
+
+def _is_remote_set(home: str) -> bool:
+    """Whether a curated set lies in a store: folders are not there by themselves."""
+    return storage.local_path(home) is None and storage.exists(storage.join(home, outputs.SUMMARY))
 
 
 def _outputs(recipe: Recipe) -> dict[str, str | None]:

@@ -20,4 +20,5 @@ BEFORE = "before.json"
 # any of them
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
+DATA_CARD = "DATA_CARD.md"
 FINISHED = "finished.json"

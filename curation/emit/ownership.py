@@ -20,7 +20,19 @@ from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import INDEX
 from pipeline.errors import DataError, RecipeError, StorageError
-from pipeline.outputs import ENTRY_COUNTS, FINISHED, OWNER, POOL, RECIPE, REPORT, SUBSET, SUMMARY, VERDICTS, WORK
+from pipeline.outputs import (
+    DATA_CARD,
+    ENTRY_COUNTS,
+    FINISHED,
+    OWNER,
+    POOL,
+    RECIPE,
+    REPORT,
+    SUBSET,
+    SUMMARY,
+    VERDICTS,
+    WORK,
+)
 from pipeline.storage import Note
 from pipeline.storage.lock import LOCK
 from pipeline.storage.turn import TURN
@@ -35,6 +47,7 @@ _BESIDE = {
     OWNER,
     MANIFEST,
     REPORT,
+    DATA_CARD,
     RECIPE,
     FINISHED,
     LOCK,

@@ -23,7 +23,7 @@ from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import INDEX, index_name, shard_name
 from pipeline.errors import StorageError
 from pipeline.log import get_logger
-from pipeline.outputs import ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
+from pipeline.outputs import DATA_CARD, ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
 from pipeline.storage import Note
 
 log = get_logger("curation")
@@ -108,7 +108,7 @@ def _faults(job: Job, notes: dict[str, Note]) -> list[str]:
 
 def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
     output = job.settings.output
-    for name in (MANIFEST, REPORT):
+    for name in (MANIFEST, REPORT, DATA_CARD):
         with in_turn(job):
             storage.remove(storage.join(output, name))
     if is_local(job):
