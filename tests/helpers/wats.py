@@ -19,7 +19,9 @@ class _Links(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in reversed(attrs)}
         if tag == "html":  # as Common Crawl has it: an attribute of the root among the metas
-            named = [{"name": f"HTML@/{name}", "content": found[name]} for name in ("lang", "xml:lang") if name in found]
+            named = [
+                {"name": f"HTML@/{name}", "content": found[name]} for name in ("lang", "xml:lang") if name in found
+            ]
             self.head["Metas"] += named
         elif tag == "base" and "href" in found:
             self.head.setdefault("Base", found["href"])

@@ -164,8 +164,8 @@ def _address(link: dict[str, Any]) -> str:
 
 
 def _parsed(block: bytes) -> Any:
-    """None where it is no JSON. The second reader takes what the first does not: halves of surrogates, bytes that are no
-    UTF-8, numbers of any size (as texts)."""
+    """None where it is no JSON. The second reader takes what the first does not: halves of surrogates, bytes that are
+    no UTF-8, numbers of any size (as texts)."""
     try:
         return orjson.loads(block)
     except ValueError:
