@@ -2,6 +2,6 @@
 
 from curation.sources.shards.shards import ShardsSource
 from curation.sources.warc.warc import WarcSource
-from curation.sources.warc.wat import WatSource
+from curation.sources.wat import WatSource
 
 SOURCES = {"warc": WarcSource, "wat": WatSource, "shards": ShardsSource}

@@ -47,8 +47,10 @@ def _parse(base: str, href: str) -> tuple[str, str]:
         url = ada_url.URL(href, base=base) if base else ada_url.URL(href)
         if url.protocol not in ("http:", "https:"):
             return "", "bad_scheme"  # the base element said file: or the like
-        url.username = url.password = url.hash = ""
         whole = url.href
+        if "@" in whole or "#" in whole:  # else there is nothing to take away, at the cost of a parse each
+            url.username = url.password = url.hash = ""
+            whole = url.href
     except ValueError:  # UnicodeEncodeError (a lone surrogate) is one of these
         return "", "bad_url"
     if "%" in whole:

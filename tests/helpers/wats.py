@@ -18,7 +18,12 @@ class _Links(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in reversed(attrs)}
-        if tag == "base" and "href" in found:
+        if tag == "html":  # as Common Crawl has it: an attribute of the root among the metas
+            named = [
+                {"name": f"HTML@/{name}", "content": found[name]} for name in ("lang", "xml:lang") if name in found
+            ]
+            self.head["Metas"] += named
+        elif tag == "base" and "href" in found:
             self.head.setdefault("Base", found["href"])
         elif tag == "meta":
             self.head["Metas"].append(found)

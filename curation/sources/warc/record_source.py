@@ -55,7 +55,8 @@ class RecordSource(Source):
         return self.max_page_bytes
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
-        counts, _ = self._read(records.read_records(part.path, self.most_bytes() + _HEAD_ROOM), sink)
+        counts, _ = self._read(records.read_range(part.path, self.most_bytes() + _HEAD_ROOM, State(), None), sink)
+        self.check_whole(part, counts)
         return counts
 
     def cuts(self, part: Part, about: int) -> list[int]:

@@ -13,11 +13,13 @@ from pydantic import Field
 
 from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
+from curation.sources.source import Part
 from curation.sources.urls import resolve
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
 from curation.sources.warc.record_source import MIB, Mentions, RecordSource
 from curation.sources.warc.records import Record
+from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 _REDIRECTS = (301, 302, 303, 307, 308)  # that a client follows (WHATWG Fetch); 300, 304 and 305 it does not
 _PAGE_TYPES = ("text/html", "application/xhtml+xml")
+_WAT_BYTES = 64
+_WAT_START = re.compile(rb"\s*\{\s*\"(?:Container|Envelope)\"")
 _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -46,6 +50,12 @@ class WarcSource(RecordSource):
 
     def most_bytes(self) -> int:
         return max(self.max_image_bytes, self.max_page_bytes)
+
+    def check_whole(self, part: Part, counts: Mapping[str, int]) -> None:
+        super().check_whole(part, counts)
+        if counts.get("wat_records", 0) and not counts["responses"]:
+            found, hint = "link metadata (WAT), no answers of web servers", "read it by `kind: wat`"
+            raise DataError(storage.shown(part.path), found, "a WARC file with answers", hint)
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         if not any(one.get("responses", 0) for one in counts):
@@ -74,6 +84,8 @@ class _Reading:
         uri = headers.get("warc-target-uri", "").strip("<>")
         if kind not in ("response", "resource") or not uri.lower().startswith(("http:", "https:")):
             self.counts["other_records"] += 1  # requests, metadata, DNS answers
+            if kind == "metadata" and _WAT_START.match((record.block or b"")[:_WAT_BYTES]):
+                self.counts["wat_records"] += 1
             return
         url, reason = resolve("", uri)
         if record.block is None:

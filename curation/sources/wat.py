@@ -3,8 +3,8 @@
 A page's links are in the order of the page, each with the path of its element and attribute (IMG@/src) and those other
 attributes that the crawler saved. They are read by the page reader's own rules: addresses, lazy loading, candidates of
 a srcset, texts, base and robots are those that the WARC source would give for the same page, as far as a WAT holds
-them: it has no figures, no <noscript> and no language but what a <meta> says. Images are in no WAT: they are
-downloaded, or come from another source.
+them: it has no figures and no <noscript>. The language of the root element stands among the metas, as HTML@/lang.
+Images are in no WAT: they are downloaded, or come from another source.
 """
 
 import json
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import orjson
 
 from curation.sources.html.page import LAZY, SETS, TEXT_ATTRIBUTES, PageReading
+from curation.sources.source import Part
 from curation.sources.urls import resolve
+from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.record_source import Mentions, RecordSource
 from curation.sources.warc.records import Record
+from pipeline import storage
 from pipeline.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 _IMAGES = frozenset(("img", "image", "amp-img"))
 _SETS = frozenset(SETS)
 _ADDRESSES = _SETS | {"src", *LAZY}
-_MAX_METAS = 1000
+_LANGUAGES = ("html@/lang", "html@/xml:lang")
 _ADDRESS = ("url", "href")
 
 
@@ -43,6 +46,12 @@ class WatSource(RecordSource):
         """Counts: records, pages, mentions, other_records (of requests, and of answers that are no page), and by reason
         bad_records, bad_mentions, bad_texts; bytes_skipped by damage; robots_cut."""
         return _Reading(self, sink)
+
+    def check_whole(self, part: Part, counts: Mapping[str, int]) -> None:
+        super().check_whole(part, counts)
+        if counts.get("answers", 0) and not counts.get("envelopes", 0):
+            found, hint = "a WARC with the answers themselves, no link metadata", "read it by `kind: warc`"
+            raise DataError(storage.shown(part.path), found, "a WAT file", hint)
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         if not any(one.get("envelopes", 0) for one in counts):
@@ -60,11 +69,16 @@ class _Reading:
         self.mentions = Mentions(sink, self.counts)
 
     def record(self, record: Record) -> None:
-        if record.headers.get("warc-type", "").lower() != "metadata":
+        kind = record.headers.get("warc-type", "").lower()
+        if kind != "metadata":
             self.counts["other_records"] += 1
+            self.counts.update({"answers": 1} if kind in ("response", "resource") else {})
             return
         if record.block is None:
             self.counts["bad_records:too_big"] += 1
+            return
+        if digest_matches(record.headers.get("warc-block-digest", ""), [record.block]) is False:
+            self.counts["bad_records:damaged_record"] += 1
             return
         envelope = _dict(_dict(_parsed(record.block)).get("Envelope"))
         if not envelope:
@@ -92,8 +106,12 @@ class _Reading:
         base = head.get("Base")
         if isinstance(base, str):
             page.set_base({"href": base})
-        for meta in _dicts(head.get("Metas"))[:_MAX_METAS]:
-            page.meta({name.lower(): value for name, value in meta.items() if isinstance(value, str)})
+        for meta in _dicts(head.get("Metas")):
+            found = {name.lower(): value for name, value in meta.items() if isinstance(value, str)}
+            if found.get("name", "").lower() not in _LANGUAGES:
+                page.meta(found)
+            elif not page.page.language:
+                page.set_language(found.get("content", ""))
         for element, found in _elements(_dicts(html.get("Links"))):
             if element == "img":
                 page.image(found)
@@ -146,14 +164,14 @@ def _address(link: dict[str, Any]) -> str:
 
 
 def _parsed(block: bytes) -> Any:
-    """None where it is no JSON. The second reader takes what the first does not: halves of surrogates, numbers of any
-    size."""
+    """None where it is no JSON. The second reader takes what the first does not: halves of surrogates, bytes that are
+    no UTF-8, numbers of any size (as texts)."""
     try:
         return orjson.loads(block)
     except ValueError:
         pass
     try:
-        return json.loads(block)
+        return json.loads(block.decode("utf-8", "replace"), parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         return None
 

@@ -26,7 +26,8 @@ def read(tmp_path, data: bytes, kind: str = "wat", **more) -> Ingested:
 
 
 def mentions(found: Ingested) -> set[tuple]:
-    return {(row["url"], row["text"], row["source"], row["page_url"], row["page_robots"]) for row in found.occurrences}
+    return {(row["url"], row["text"], row["source"], row["page_url"], row["page_robots"], row["language"])
+            for row in found.occurrences}  # fmt: skip
 
 
 words = st.text("ab &\"'<é", max_size=6)
@@ -59,12 +60,13 @@ def elements(draw) -> str:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(elements(), max_size=6), st.booleans(), st.sampled_from(["", "noai", "none, noimageai"]))
-def test_a_page_and_its_wat_mention_the_same(tmp_path_factory, pieces, based, robots):
+@given(st.lists(elements(), max_size=6), st.booleans(), st.sampled_from(["", "noai", "none, noimageai"]),
+       st.sampled_from(["", "lang=de", "xml:lang=fr", "xml:lang=fr lang=pt-BR", "lang=''"]))  # fmt: skip
+def test_a_page_and_its_wat_mention_the_same(tmp_path_factory, pieces, based, robots, language):
     head = ("<base href='http://g.org/sub/'>" if based else "") + (
         f"<meta name=robots content='{robots}'>" * bool(robots)
     )
-    page = f"<html><head>{head}</head><body>{''.join(pieces)}</body></html>"
+    page = f"<html {language}><head>{head}</head><body>{''.join(pieces)}</body></html>"
     folder = tmp_path_factory.mktemp("wat")
     plain = record(PAGE, http(page.encode(), "text/html; charset=utf-8", "X-Robots-Tag: noindex"))
     whole = read(folder / "page", zipped(plain), "warc")
@@ -114,8 +116,8 @@ def test_what_is_no_page_is_counted_by_reason(tmp_path, content, count):
 
 def test_halves_of_surrogates_and_huge_numbers_lose_a_text_and_not_a_page(tmp_path):
     text = json.dumps(envelope(PAGE, "<img src=a.png alt=XX><img src=b.png alt=fine>"))
-    text = text.replace("XX", "\\ud800").replace('"Container"', '"n": 1e999, "Container"')
-    found = read(tmp_path, zipped(wat(PAGE, text.encode())))
+    text = text.replace("XX", "\\ud800").replace('"Container"', f'"n": 1e999, "m": {"9" * 9000}, "Container"')
+    found = read(tmp_path, zipped(wat(PAGE, text.encode().replace(b'"Format"', b'"\xff": 1, "Format"'))))
     assert {row["text"] for row in found.occurrences} == {"", "fine"} and found.counts["bad_texts:bad_unicode"] == 1
 
 
@@ -156,11 +158,23 @@ def test_a_page_of_a_million_links_makes_no_more_rows_than_the_caps(tmp_path):
     ("warc", zipped(wat(PAGE, envelope(PAGE, "<img src=a>"))), "kind: wat"),
 ])  # fmt: skip
 def test_one_kind_of_file_given_as_the_other_names_the_right_source(tmp_path, kind, data, hint):
-    path = tmp_path / "a.gz"
-    path.write_bytes(data)
-    source = SOURCES[kind](paths=[str(path)])
+    with pytest.raises(DataError, match=rf"(?s)a\.{kind}\.gz: .*{hint}"):
+        read(tmp_path, data, kind)
+    (tmp_path / "in.gz").write_bytes(data)
+    source = SOURCES[kind](paths=[str(tmp_path / "in.gz")])
+    (part,) = parts_of(source)
+    with PoolSink(str(tmp_path / "pool"), "0" * 16) as sink:
+        counts, _ = source.ingest_range(part, source.place_from(part, 0, len(data)), len(data), sink)
+        sink.finish(counts)
     with pytest.raises(DataError, match=hint):
-        source.check_total([read(tmp_path, data, kind).counts])
+        source.check_whole(part, counts)
+
+
+def test_no_changed_byte_of_a_plain_wat_becomes_a_row(tmp_path):
+    data = bytearray(wat(PAGE, envelope(PAGE, "<img src=a.png alt=word>")) + wat(PAGE, envelope(PAGE, "<img src=b>")))
+    data[data.index(b"word")] ^= 1
+    found = Ingested(tmp_path, bytes(data), "a.wat", kind="wat")
+    assert found.bad() == {"bad_records:damaged_record": 1} and [row["url"][-1] for row in found.occurrences] == ["b"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -198,5 +212,5 @@ def cut_rows(folder, data: bytes, ranges: int):
             sink.finish(found)
         counts.update(found)
         table = pq.read_table(f"{part_folder(str(folder / 'pool'), f'{number:016x}')}/occurrences.parquet").to_pylist()
-        rows |= {(r["url"], r["text"], r["source"], r["page_url"], r["page_robots"]) for r in table}
+        rows |= {(r["url"], r["text"], r["source"], r["page_url"], r["page_robots"], r["language"]) for r in table}
     return dict(sorted(counts.items())), sorted(rows)
