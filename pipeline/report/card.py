@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 
 from pipeline import storage
+from pipeline.contract.manifest import MANIFEST
 from pipeline.outputs import DATA_CARD, RECIPE, SUMMARY
 from pipeline.report.data import Curated, load_run
 from pipeline.report.figures import bytes_text, count_text, place, share_text
@@ -95,7 +96,7 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _inputs(summary: Summary) -> str:
     parts = sorted(summary.inputs, key=lambda part: (-part.bytes, part.part))
     rows = [(said(place(part.path)), bytes_text(part.bytes), f"`{part.part}`") for part in parts[:MAX_ROWS]]
-    more = f"\n\nand {count_text(len(parts) - MAX_ROWS)} more, all in `manifest.json`" if len(parts) > MAX_ROWS else ""
+    more = f"\n\nand {count_text(len(parts) - MAX_ROWS)} more, all in `{MANIFEST}`" if len(parts) > MAX_ROWS else ""
     return _table(("file", "size", "part, by content"), rows) + more
 
 
