@@ -72,7 +72,7 @@ def report(name: RecipeName, overrides: Overrides = None) -> None:
 def export(
     run_folder: Annotated[str, typer.Argument(help="a run's output folder, or one of its checkpoints")],
     out: Annotated[
-        str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors + open_clip_config.json")
+        str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors and their config")
     ],
 ) -> None:
     """Write the weights for other tools; refuses to leave a file whose logits differ from the checkpoint's."""
