@@ -112,8 +112,8 @@ def _listed(step: Path, where: str) -> dict[str, str]:
         files = json.loads((step / COMPLETE).read_bytes())["files"]
         found = {str(each["name"]): str(each["sha256"]) for each in files}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        found = f"{step / COMPLETE}: {one_line(error)}"
-        raise RecipeError(f"{where}.model", found, "expected a checkpoint", _HINT) from None
+        what = f"{step / COMPLETE}: {one_line(error)}"
+        raise RecipeError(f"{where}.model", what, "expected a checkpoint", _HINT) from None
     odd = [name for name in found if Path(name).name != name]
     if odd or not any(name.endswith(".safetensors") for name in found):
         raise RecipeError(f"{where}.model", f"{step / COMPLETE} lists no weights", "expected a checkpoint", _HINT)
