@@ -209,7 +209,12 @@ def check_files(job: Job, stages: Iterable[int | None]) -> None:
 
 def asks_around(stage: Stage) -> bool:
     """Whether it takes more than the pairs of one bucket, or columns that others may have measured."""
-    return isinstance(stage, (Reduce, Group)) or (isinstance(stage, Measure) and stage.store != "inline")
+    return isinstance(stage, (Reduce, Group)) or keeps_columns(stage)
+
+
+def keeps_columns(stage: Stage) -> bool:
+    """Whether what it measures lies in the pool, for every recipe."""
+    return isinstance(stage, Measure) and stage.store != "inline"
 
 
 def needs_probe(stages: Sequence[Stage]) -> bool:

@@ -71,12 +71,16 @@ def report(name: RecipeName, overrides: Overrides = None) -> None:
 @app.command()
 def export(
     run_folder: Annotated[str, typer.Argument(help="a run's output folder, or one of its checkpoints")],
-    out: Annotated[
-        str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors + open_clip_config.json")
-    ],
+    out: Annotated[str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors and their config")],
 ) -> None:
     """Write the weights for other tools; refuses to leave a file whose logits differ from the checkpoint's."""
     jobs.export(run_folder, out)
+
+
+@app.command()
+def head(name: RecipeName, overrides: Overrides = None) -> None:
+    """Train a head (aesthetic, NSFW, ...) from labels on the vectors of the recipe's pool, for the stage `head`."""
+    jobs.head(recipe.load(name, overrides or []))
 
 
 @app.command()

@@ -178,10 +178,23 @@ def export(run_folder: str, out: str) -> None:
     print(export_weights(run_folder, out))
 
 
+def head(recipe: Recipe) -> None:
+    """A head in `head.output`, trained on vectors of the recipe's pool; a line that says how well it does."""
+    from curation.head import HeadSettings, train_head
+    from curation.settings import CurateSettings
+
+    settings = recipe.section("head", HeadSettings)
+    made = train_head(settings, recipe.section("curate", CurateSettings), recipe.seed)
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in made.figures.items()) or "not known"
+    left = f"{made.unmatched} named nothing that has a vector, {made.bad} had no name or number"
+    print(f"{made.path}: {made.used} labels ({left}), l2 {made.l2:g}; on labels held out: {figures}")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a whole recipe."""
     from pydantic import Field, create_model
 
+    from curation.head import HeadSettings
     from curation.settings import CurateSettings
     from pipeline.settings import Settings
     from training.launch.settings import LaunchSettings
@@ -194,6 +207,7 @@ def schema() -> dict[str, Any]:
         seed=(int, Field(0, description="keys every random draw")),
         launch=(LaunchSettings, LaunchSettings()),
         curate=(CurateSettings | None, None),
+        head=(HeadSettings | None, None),
         train=(TrainSettings | None, None),
         eval=(EvalSettings | None, None),
     )

@@ -14,6 +14,10 @@ EVALS = "evals.jsonl"
 CHECKPOINTS = "checkpoints"
 SAVED = "saved.json"  # this run has saved a checkpoint before
 CACHE = "cache"
+COMPLETE = "COMPLETE.json"  # in every checkpoint, written last
+# `clipmill export RUN FOLDER`; a .pt has the config under its name
+EXPORT_WEIGHTS = "open_clip_model.safetensors"
+EXPORT_CONFIG = "open_clip_config.json"
 # <eval.output>
 EVAL = "eval.json"
 BEFORE = "before.json"

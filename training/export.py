@@ -17,6 +17,8 @@ from safetensors.torch import save_file
 
 from pipeline import recipe as recipes
 from pipeline.errors import ClipmillError, RecipeError
+from pipeline.outputs import EXPORT_CONFIG as CONFIG
+from pipeline.outputs import EXPORT_WEIGHTS as WEIGHTS
 from pipeline.outputs import RECIPE
 from pipeline.storage.refusals import storage_errors
 from training.checkpoint.save import Found, load_weights
@@ -28,7 +30,7 @@ from training.towers.settings import ModelSettings
 from training.towers.towers import Towers
 
 Kind = Literal["open_clip", "safetensors"]
-WEIGHTS, CONFIG, CARD = "open_clip_model.safetensors", "open_clip_config.json", "clipmill.json"
+CARD = "clipmill.json"
 TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest logit: the same weights on the same machine give far less."""
 
@@ -54,7 +56,7 @@ def export(source: str, out: str, kind: Kind | None = None) -> str:
         temp.mkdir()
     try:
         with storage_errors(temp):
-            names = _write_pt(temp, target.name, towers, found, recipe.name) if kind == "open_clip" else []
+            names = _write_pt(temp, target.name, towers, found, recipe.name, settings) if kind == "open_clip" else []
             names = names or _write_folder(temp, towers, found, recipe.name, settings)
         check_logits(towers, _reloaded(temp, names, settings), str(target))
         _publish(temp, names, target, kind)
@@ -74,10 +76,12 @@ def _native(towers: Towers) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in towers.native_state_dict().items()}
 
 
-def _write_pt(folder: Path, name: str, towers: Towers, found: Found, run: str) -> list[str]:
-    """{"epoch", "name", "state_dict"}: what open_clip's trainer writes; loads with weights_only."""
+def _write_pt(folder: Path, name: str, towers: Towers, found: Found, run: str, settings: TrainSettings) -> list[str]:
+    """{"epoch", "name", "state_dict"}: what open_clip's trainer writes; loads with weights_only. The config beside them
+    says how pictures are resized: curation scores with the file alone."""
     epoch = found.state.samples // max(1, found.state.reader.pairs)
-    torch.save({"epoch": epoch, "name": run, "state_dict": _native(towers)}, folder / name)
+    config = towers.open_clip_config(settings.image.resize, settings.image.background)
+    torch.save({"epoch": epoch, "name": run, "state_dict": _native(towers), CONFIG: config}, folder / name)
     return [name]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from curation.books import frequencies, ledger, summary, tally, thumbnails
 from curation.emit import book_tasks, ownership, shards, swap, turns
-from curation.job import EMIT, Job, Segment, cut_for, make_job, read_from
+from curation.job import EMIT, Job, Segment, cut_for, keeps_columns, make_job, read_from
 from curation.pool.join import POOL
 from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
@@ -210,6 +210,7 @@ class _Driver:
         self.job, self._buckets = job, range(job.buckets)
         self._known: resume.States = {}
         self._told: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
+        self._measured = 0  # inputs, by stages that keep their columns
         self._place.give(job)
 
     def parts_of(self, files: Inputs, digests: naming.Digests) -> Parts:
@@ -244,6 +245,8 @@ class _Driver:
         joined.make(self.job, pool.pieces, self._do)
         resume.reopen(self.job, self._known)
         stages = [each for segment in self.job.segments for each in self._segment(segment)]
+        if not self._measured and any(keeps_columns(stage) for stage in self.job.settings.stages):
+            log.info("measured nothing: all columns were there")
         rows = self._reconciled(stages)
         if not sum(rows):
             raise self._nothing_left(stages)
@@ -285,7 +288,7 @@ class _Driver:
         todo = [bucket for bucket in self._buckets if bucket not in found]
         if todo and here.opener is not None:
             before = self.job.segments[here.index - 1]
-            tasks.closer_of(job, before).close(job, before, self._told[before.index], self._do)
+            self._measured += tasks.closer_of(job, before).close(job, before, self._told[before.index], self._do) or 0
         label = ", ".join(self._stage_names(here))
         asked = (here.cpus, here.gpus, here.memory, pool_of(here.models, here))
         calls = [Call(tasks.segment, (here.index, bucket), f"{label}, bucket {bucket}", *asked) for bucket in todo]

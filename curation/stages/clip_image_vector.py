@@ -7,13 +7,14 @@ import pyarrow as pa
 
 from curation.methods.vectors.clip_model import ClipVectors, as_column
 from curation.stage import Context, Function
-from pipeline.images.decoder import Refused, decode
+from pipeline.images.decoder import Picture, Refused
 
 
 class ClipImageVector(ClipVectors):
     """Adds `image_vector`, float16 of unit length. A picture that does not decode goes for the decoder's reason."""
 
     kind: Literal["clip_image_vector"] = "clip_image_vector"
+    version: ClassVar = 2
     unit: ClassVar = "image"
     reads: ClassVar[tuple[str, ...]] = ("image",)
     added_names: ClassVar[tuple[str, ...]] = ("image_vector",)
@@ -26,7 +27,7 @@ class ClipImageVector(ClipVectors):
             pictures = {}
             for at, body in enumerate(images.column("image")):
                 try:
-                    pictures[at] = decode(body.as_py())[0]
+                    pictures[at] = Picture(body.as_py()).rgb(model.background)
                 except Refused as refused:
                     reasons[at] = refused.reason  # type: ignore[call-overload]
             if pictures:

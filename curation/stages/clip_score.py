@@ -1,12 +1,16 @@
 """How well each caption fits the picture, as CLIP sees it."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
+from curation.methods.vectors.clip_model import ClipVectors
 from curation.methods.vectors.stored import matrix
-from curation.stage import Context, Function, Measure
+from curation.stage import Context, Function, Measure, Stage
+from curation.stage_order import added
+from pipeline.errors import RecipeError
 
 
 class ClipScore(Measure):
@@ -21,6 +25,14 @@ class ClipScore(Measure):
     reads: ClassVar[tuple[str, ...]] = ("image_vector", "captions.text_vector")
     adds: ClassVar[tuple[pa.Field, ...]] = (pa.field("score", pa.float32()),)
     caption_fields: ClassVar[bool] = True
+
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        """Both vectors are those of one model: others have nothing to do with each other, whatever their width."""
+        of = {name: stage for stage in before for name in added(stage) if name in self.reads}
+        models = {name: stage.model_digest() for name, stage in of.items() if isinstance(stage, ClipVectors)}
+        if len(set(models.values())) > 1:
+            found = "vectors of pictures and of captions by two models"
+            raise RecipeError(where, found, "expected those of one", "give both stages the same model and pretrained")
 
     def open(self, ctx: Context) -> Function:
         return lambda units: pa.table({"score": cosines(units.column("image_vector"), units.column("text_vector"))})

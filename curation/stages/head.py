@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curation.methods.vectors.heads import Activation, Head, Output, read_head
+from curation.methods.vectors.clip_model import maker_of
+from curation.methods.vectors.heads import Activation, Head, Output, read_head, said_of
 from curation.methods.vectors.stored import matrix
 from curation.stage import Context, Function, Measure, Stage
 from curation.stage_order import added
@@ -22,9 +23,10 @@ class HeadScore(Measure):
 
     column      of vectors: image_vector, or captions.text_vector (then `name` is added to each caption)
     weights     safetensors or a state dict of torch, of linear layers alone (methods/vectors/heads.py). LAION's
-                aesthetic predictor, sac+logos+ava1-l14-linearMSE.pth, is read as it is: ViT-L/14, activation none
-    activation  between layers
-    output      of the last layer: as it is, sigmoid, or softmax
+                aesthetic predictor, sac+logos+ava1-l14-linearMSE.pth, is read as it is: ViT-L/14, activation none.
+                One that `clipmill head` trained is refused on vectors of another model, or another column
+    activation  between layers: by default what the file says, else none
+    output      of the last layer: plain, sigmoid, or softmax; by default what the file says, else plain
     index       which of several outputs is the number
     """
 
@@ -35,8 +37,8 @@ class HeadScore(Measure):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     weights: str = Field(min_length=1)
     column: str = Field("image_vector", min_length=1)
-    activation: Activation = "none"
-    output: Output = "plain"
+    activation: Activation | None = None
+    output: Output | None = None
     index: int = Field(0, ge=0)
 
     @property
@@ -68,8 +70,15 @@ class HeadScore(Measure):
         head = self._head(where)
         if self.index >= head.outputs:
             raise RecipeError(f"{where}.index", f"{self.index} of {head.outputs} outputs", "expected one that there is")
+        said = said_of(self.weights)
+        if said is not None and said.column != self.column:
+            found = f"the head was trained on {said.column}, not on {self.column}"
+            raise RecipeError(f"{where}.weights", found, "expected a head for this column", "clipmill head RECIPE")
         for stage in before:
             if self.column in added(stage):
+                if said is not None and said.model != maker_of(stage):
+                    found = f"the head was trained on vectors of another model than those of `{self.column}` here"
+                    raise RecipeError(f"{where}.weights", found, "expected one for this model", "clipmill head RECIPE")
                 kind = next(f.type for f in stage.adds if f.name == self.column.removeprefix(_CAPTIONS))
                 if getattr(kind, "list_size", None) != head.width:
                     found = f"the head takes vectors of {head.width} values, `{self.column}` holds {kind}"

@@ -52,7 +52,7 @@ def wanted(run_folder: Path) -> torch.Tensor:
 def test_open_clip_loads_the_pt_with_weights_only_and_gives_the_same_logits(run_folder, wanted, tmp_path) -> None:
     path = export(str(run_folder), str(tmp_path / "deep" / "model.pt"))
     content = torch.load(path, weights_only=True)
-    assert content.keys() == {"epoch", "name", "state_dict"} and content["name"] == "tiny"
+    assert content.keys() == {"epoch", "name", "state_dict", "open_clip_config.json"} and content["name"] == "tiny"
     model = open_clip.CLIP(**MODEL)
     open_clip.load_checkpoint(model, path)
     assert torch.allclose(logits(model), wanted, atol=1e-6)

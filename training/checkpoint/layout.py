@@ -19,11 +19,12 @@ from pathlib import Path
 
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
+from pipeline.outputs import COMPLETE
 from pipeline.storage.refusals import storage_errors
 from training.checkpoint.files import FileEntry, sync_folder, write_hashed
 
 FORMAT_VERSION = 1
-COMPLETE, STATE, LATEST = "COMPLETE.json", "state.json", "latest"
+STATE, LATEST = "state.json", "latest"
 TEMP, TRASH = ".tmp-", ".trash-"
 _STEP = re.compile(r"step-(\d{8,})")
 _FILE = re.compile(r"rank-(\d{3,})(-\d{3,})?\.safetensors|state\.json")

@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from training.checkpoint.layout import COMPLETE, discard, step_folders, step_of
+from pipeline.outputs import COMPLETE
+from training.checkpoint.layout import discard, step_folders, step_of
 
 
 def expired(root: Path, step: int, keep_last: int, rejected: Collection[str] = ()) -> list[Path]:

@@ -101,7 +101,9 @@ class Towers(nn.Module):
         return model.eval()
 
     def open_clip_config(self, resize: str = "shortest", background: str = "white") -> dict[str, Any]:
-        """The content of open_clip_config.json: {"model_cfg", "preprocess_cfg"}; arguments as in ImageSettings."""
+        """The content of open_clip_config.json: {"model_cfg", "preprocess_cfg"}; arguments as in ImageSettings.
+
+        `background`, of transparent pictures, is a word of ours: open_clip looks at the other two."""
         preprocess = {
             "size": [self.image_size, self.image_size],
             "mode": "RGB",
@@ -111,7 +113,7 @@ class Towers(nn.Module):
             "resize_mode": _RESIZE[resize],
             "fill_color": 255 if background == "white" else 0,
         }
-        return {"model_cfg": self._native_config(), "preprocess_cfg": preprocess}
+        return {"model_cfg": self._native_config(), "preprocess_cfg": preprocess, "background": background}
 
     def _native_config(self) -> dict[str, Any]:
         config = copy.deepcopy(self.config)

@@ -1,12 +1,14 @@
 """Small networks on stored vectors: linear or several layers, from a file of weights (aesthetic, NSFW, watermark, ...).
 
-safetensors         <name>.weight [out, in] and <name>.bias [out] (or none), applied in the natural order of names
+safetensors         <name>.weight [out, in] and <name>.bias [out] (or none), applied in the natural order of names.
+                    What `clipmill head` writes says besides, in its metadata, of which model its vectors were
 .pth, .pt, .bin     the same as a state dict of torch (LAION's aesthetic predictor: layers.0, layers.2, ...), read
                     with weights_only: nothing in it is run
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +17,19 @@ from pipeline.errors import RecipeError, one_line
 
 Activation = Literal["none", "relu", "gelu", "tanh"]
 Output = Literal["plain", "sigmoid", "softmax"]
+
+
+NOTE = "clipmill"
+"""The key of what a file says of itself: one, since safetensors writes several in any order."""
+
+
+class Said(NamedTuple):
+    """What `clipmill head` says of the head in its file. model: digest of what made the vectors of `column`."""
+
+    model: str
+    column: str
+    activation: Activation
+    output: Output
 
 
 class Head(NamedTuple):
@@ -42,8 +57,42 @@ class Head(NamedTuple):
         return _OUTPUTS[self.output](value)
 
 
-def read_head(path: str, activation: Activation, output: Output, where: str) -> Head:
-    """RecipeError: no such file, no layers in it, layers that do not follow each other."""
+def said_of(path: str) -> Said | None:
+    """None for a file of anybody else, or one that cannot be read."""
+    if not path.endswith(".safetensors"):
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            told = json.loads((file.metadata() or {})[NOTE])
+        return Said(**{name: str(told[name]) for name in Said._fields})  # type: ignore[arg-type]
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
+def as_file(layers: Sequence[tuple[np.ndarray, np.ndarray]], said: Said, more: Mapping[str, Any]) -> bytes:
+    """A file that `read_head` reads; the same for the same numbers."""
+    from safetensors.numpy import save
+
+    tensors = {}
+    for number, (weight, bias) in enumerate(layers):
+        tensors[f"layers.{2 * number}.weight"] = np.ascontiguousarray(weight, np.float32)
+        tensors[f"layers.{2 * number}.bias"] = np.ascontiguousarray(bias, np.float32)
+    note = json.dumps({**more, **said._asdict()}, sort_keys=True)
+    return bytes(save(tensors, {NOTE: note}))
+
+
+def read_head(path: str, activation: Activation | None, output: Output | None, where: str) -> Head:
+    """Of `activation` and `output` what the file says, where it does. RecipeError: no such file, no layers in it,
+    layers that do not follow each other, a file that says otherwise."""
+    said = said_of(path)
+    for name, wanted in (("activation", activation), ("output", output)):
+        if said is not None and wanted not in (None, getattr(said, name)):
+            found = f"{wanted}, of a head that was trained with {getattr(said, name)}"
+            raise RecipeError(f"{where}.{name}", found, "expected what it was trained with", f"leave {name} away")
+    activation = activation or (said.activation if said else "none")
+    output = output or (said.output if said else "plain")
     try:
         tensors = _tensors(path)
     except Exception as error:  # whatever a damaged file makes its reader raise

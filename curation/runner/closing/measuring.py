@@ -66,9 +66,10 @@ def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str
     return {ASKED: note}, {"inputs": table.num_rows}
 
 
-def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
+def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> int:
+    """How many inputs were measured for it."""
     if exchange.is_done(job, here, answers.CLOSED):
-        return
+        return 0
     name, inputs = job.names[number_of(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
@@ -87,6 +88,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     told = {"packs": len(left), "merged": left != made}
     storage.publish_state(job.closing_file(here, answers.CLOSED), told)
     storage.remove(job.closing_file(here, shares.CLAIMS), recursive=True)
+    return sum(claimed.values())
 
 
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:

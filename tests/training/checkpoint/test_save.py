@@ -11,10 +11,11 @@ import torch
 
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
+from pipeline.outputs import COMPLETE
 from tests.helpers.simulated import run_simulated
 from tests.helpers.tiny_towers import TinyTowers
 from training.checkpoint import files, layout, tensors
-from training.checkpoint.layout import COMPLETE, STATE, NewerFormat, step_folders
+from training.checkpoint.layout import STATE, NewerFormat, step_folders
 from training.checkpoint.retention import prune
 from training.checkpoint.save import Found, find, open_checkpoint, restore, save
 from training.checkpoint.tensors import TensorReader, write_tensors
