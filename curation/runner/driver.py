@@ -103,6 +103,7 @@ def curate(
             place = stack.enter_context(cluster(settings.ray, signals, sizes, here=not settings.placement))
             work = _Driver(job, place, quiet)
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
+            work.look(files)
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
             if named is None:
@@ -212,6 +213,9 @@ class _Driver:
         self._told: dict[int, dict[int, Any]] = {}  # segment -> bucket -> what its task told
         self._measured = 0  # inputs, by stages that keep their columns
         self._place.give(job)
+
+    def look(self, files: Inputs) -> None:
+        naming.looked_at(self.job, files, self._do)
 
     def parts_of(self, files: Inputs, digests: naming.Digests) -> Parts:
         """The parts, once tasks have read what is not known of the files."""

@@ -1,7 +1,8 @@
 """Where images and captions come from. A new source is one file, one line here, and its test."""
 
 from curation.sources.shards.shards import ShardsSource
+from curation.sources.table.table import TableSource
 from curation.sources.warc.warc import WarcSource
 from curation.sources.wat import WatSource
 
-SOURCES = {"warc": WarcSource, "wat": WatSource, "shards": ShardsSource}
+SOURCES = {"warc": WarcSource, "wat": WatSource, "shards": ShardsSource, "table": TableSource}

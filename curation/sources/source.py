@@ -130,6 +130,10 @@ class Source(Settings):
             parts[name] = Part(name, each) if known is None else Part(name, known.input, known.copies + 1)
         return [parts[name] for name in sorted(parts)]
 
+    def look(self, each: Input, where: str) -> None:
+        """A first look into one of the files, by a task before any work: raises RecipeError naming a setting (`where`:
+        the dotted path of this source) that does not fit what is there. A source that overrides it is asked."""
+
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Reads one part into the sink; returns counts. Damage inside is counted, and reading goes on behind it.
 

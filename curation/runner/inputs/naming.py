@@ -10,7 +10,7 @@ from curation.pool import names
 from curation.runner.calls import Call, Do
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
-from curation.sources.source import Input, Part
+from curation.sources.source import Input, Part, Source
 from pipeline import storage
 from pipeline.storage import Listed
 
@@ -48,6 +48,15 @@ def parts_of(settings: CurateSettings, inputs: Inputs, digests: Digests) -> Part
 
 def _files(inputs: Inputs) -> Iterator[Listed]:
     return (file for _, each in inputs for file in each.files)
+
+
+def looked_at(job: Job, inputs: Inputs, do: Do) -> None:
+    """One file of each source whose settings may not fit what is in it. RecipeError when they do not."""
+    asked = [at for at, source in enumerate(job.settings.sources) if type(source).look is not Source.look]
+    first = one_each(inputs)
+    calls = [Call(reading.look, (at, first[at]), f"looking at {first[at].path}") for at in asked if at in first]
+    for _ in do(calls, "looking at tables", "files"):
+        pass
 
 
 def hashed(job: Job, inputs: Inputs, digests: Digests, do: Do) -> Digests:

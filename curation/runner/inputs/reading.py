@@ -6,7 +6,7 @@ from typing import Any
 from curation.job import Job
 from curation.pool.store import PoolSink, part_counts, publish_pieces, remove_piece, sound_part
 from curation.runner.explained import explained
-from curation.sources.source import Part, Place, check_unchanged
+from curation.sources.source import Input, Part, Place, check_unchanged
 from pipeline import storage
 from pipeline.errors import RecipeError, StorageError
 from pipeline.settings import digest_of
@@ -28,6 +28,12 @@ def hash_pieces(job: Job, pieces: tuple[Piece, ...]) -> list[str]:
             said, hint = str(error).partition("\n")[0], f"correct {where} in the recipe"
             raise RecipeError(where, said, "readable input", hint) from None
     return found
+
+
+def look(job: Job, source: int, each: Input) -> None:
+    """RecipeError when the settings of a source do not fit this file of it."""
+    check_unchanged(each.files)
+    job.settings.sources[source].look(each, f"curate.sources.{source}")
 
 
 def ingest(job: Job, source: int, part: Part) -> dict[str, int]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from curation.sources.captions import CAPTION_FIELDS, listed
 from curation.sources.html.page import visible
 from curation.sources.shards.sidecar import sidecar_rows
 from curation.sources.source import Part, Source
@@ -44,11 +45,6 @@ ROLES = {**dict.fromkeys(_IMAGES, "image"), "txt": "txt", "json": "json"}
 _STATS_BYTES = 16 << 20
 
 _URL_FIELDS = ("url", "URL")
-# A caption field -> the source its texts are given; a list in it may hold texts or {text, source} objects.
-_CAPTION_FIELDS = {
-    "captions": "caption", "caption": "caption", "text": "caption", "TEXT": "caption", "alt": "alt", "alt_text": "alt",
-    "title": "title", "all_captions": "all_captions", "top_caption": "top_caption", "texts": "caption",
-}  # fmt: skip
 # Facts of the tar or of the bytes, found out anew; and `exif`, which may say where a person lives.
 _LEFT_OUT = frozenset("key __key__ status error_message width height exif uid page_url language".split())
 
@@ -212,15 +208,15 @@ class _Reading:
 
     def captions(self, sample: Sample, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(source, text) of every caption that is fit to be one; clipmill's own sources are kept as they are."""
-        own, place = _listed(meta.get("captions"), "caption"), sample.members.get("txt")
+        own, place = listed(meta.get("captions"), "caption"), sample.members.get("txt")
         if not own and place and place.size > MAX_META:
             self.counts["bad_texts:text_too_long"] += 1
         elif not own and place and place.size:
             words = self.window.exactly(place.start, place.size)
             own = [("caption", words.decode("utf-8", "replace"))]  # U+FFFD is refused below
-        for name, source in _CAPTION_FIELDS.items():
+        for name, source in CAPTION_FIELDS.items():
             if name != "captions":
-                own += _listed(meta.get(name), source)
+                own += listed(meta.get(name), source)
         for source, text in own:
             text, reason = visible(text, self.settings.max_text_chars)
             if reason:
@@ -234,22 +230,10 @@ def _text(meta: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _listed(value: Any, source: str) -> list[tuple[str, str]]:
-    """The texts in a caption field: a text, or a list of texts or of {text, source}."""
-    found = []
-    for item in value if isinstance(value, list) else [value]:
-        if isinstance(item, str):
-            found.append((source, item))
-        elif isinstance(item, dict) and isinstance(item.get("text"), str):
-            own = item.get("source")
-            found.append((own if isinstance(own, str) and own else source, item["text"]))
-    return found
-
-
 def _extra(meta: dict[str, Any], own: str) -> dict[str, Any]:
     """The fields clipmill does not know. own: sha256 of the image where `meta` names one: img2dataset's is of the bytes
     before it resized them, and is renamed then."""
-    known = {*_LEFT_OUT, *_CAPTION_FIELDS, *_URL_FIELDS, "sha256"}
+    known = {*_LEFT_OUT, *CAPTION_FIELDS, *_URL_FIELDS, "sha256"}
     extra = {name: value for name, value in meta.items() if name not in known and value is not None}
     sha256 = _text(meta, "sha256")
     if sha256 and sha256 != own:

@@ -1,0 +1,115 @@
+"""Rows of a parquet table, row group by row group; a text stands once in memory however often it is repeated."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.sources.table.lines import MAX_ROW, Text
+from curation.sources.table.streams import RawFile
+from pipeline import storage
+from pipeline.errors import DataError, one_line
+from pipeline.storage.parquet import unpacked_bytes
+
+_BATCH = 1024  # rows
+_BATCH_BYTES = 64 << 20  # of values in a batch that is turned into rows at once
+_BUFFER = 1 << 20  # bytes of each column read ahead
+
+
+class Table:
+    """A file with its footer read. columns: names; places: where each row group is taken to begin, in bytes from 0."""
+
+    def __init__(self, url: str) -> None:
+        self.where = storage.shown(url)
+        with self._explained("the footer"):
+            raw = io.BufferedReader(RawFile(url), _BUFFER)
+            texts = _texts(pq.ParquetFile(raw))
+            self._file = pq.ParquetFile(
+                raw, page_checksum_verification=True, read_dictionary=texts, buffer_size=_BUFFER, pre_buffer=False
+            )
+            self.columns = list(self._file.schema_arrow.names)
+            self.places = _places(self._file.metadata, storage.size(url))
+
+    def rows(self, group: int) -> Iterator[Text]:
+        """DataError naming the row group when it is damaged."""
+        with self._explained(f"row group {group}"):
+            for batch in self._file.iter_batches(batch_size=_BATCH, row_groups=[group], use_threads=False):
+                if _size(batch) <= _BATCH_BYTES:
+                    yield from _rows(batch, group)
+                else:
+                    for at in range(batch.num_rows):
+                        one = batch.slice(at, 1)
+                        yield from [Text(group, None, "row_too_long")] if _size(one) > MAX_ROW else _rows(one, group)
+
+    @contextmanager
+    def _explained(self, place: str) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            hint = "make it again or copy it again"
+            found = f"not readable as parquet: {one_line(error)}"
+            raise DataError(f"{self.where}, {place}", found, "an undamaged file", hint) from error
+
+
+def _texts(file: pq.ParquetFile) -> list[str]:
+    """Paths of the columns of bytes and texts."""
+    columns = (file.schema.column(at) for at in range(len(file.schema)))
+    return sorted({each.path for each in columns if each.physical_type == "BYTE_ARRAY"})
+
+
+def _places(about: pq.FileMetaData, size: int) -> list[int]:
+    """The packed bytes before each row group: they rise, whatever the file says of offsets."""
+    found, at = [], 0
+    for group in range(about.num_row_groups):
+        found.append(min(at, max(size - 1, 0)))
+        row_group = about.row_group(group)
+        at += sum(max(0, row_group.column(each).total_compressed_size) for each in range(row_group.num_columns))
+    return found
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    return sum(unpacked_bytes(column) for column in batch.columns)
+
+
+def _rows(batch: pa.RecordBatch, group: int) -> Iterator[Text]:
+    try:
+        columns = [column.to_pylist() for column in batch.columns]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            yield Text(group, None, "bad_utf8")
+            return
+        for at in range(batch.num_rows):
+            yield from _rows(batch.slice(at, 1), group)
+        return
+    except (ValueError, OverflowError):  # a time that Python has no word for
+        if batch.num_rows == 1:
+            yield Text(group, None, "bad_value")
+            return
+        for at in range(batch.num_rows):
+            yield from _rows(batch.slice(at, 1), group)
+        return
+    names = batch.schema.names
+    for values in zip(*columns, strict=True):
+        yield Text(group, dict(zip(names, values, strict=True)))
+
+
+def plain(value: Any) -> Any:
+    """A value of a table as JSON has it: exact numbers, truth, text, lists and objects; None for NaN, infinities and
+    bytes that are no text. Times and decimals are text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, bytes):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
