@@ -6,7 +6,6 @@ not a CPU's to the last bit.
 """
 
 import functools
-import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -107,7 +106,7 @@ class ClipModel:
                 model_cfg[part] = {**model_cfg[part], key: False}
         towers = _built(model_cfg, load, pretrained or model, f"{where}.{'pretrained' if pretrained else 'model'}")
         exported = tag.get("export")
-        if exported is not None:  # a .pt of ours under the name of its architecture
+        if exported is not None and not seen:  # a .pt of ours under the name, or the model_cfg, of its architecture
             seen, background = dict(exported["preprocess_cfg"]), exported.get("background", "white")
         seen = {name: tag[name] for name in _PIXELS if name in tag} | seen
         seen = {name: seen[name] for name in _PIXELS if seen.get(name) is not None}
@@ -188,7 +187,7 @@ def _weights(model: str, pretrained: str | None, where: str) -> tuple[Any, dict[
         pixels = {name: said[name] for name in ("mean", "std") if name in said}  # as training takes it
         return lambda towers: _give(towers, dict(checkpoint_tensors(found, where))), pixels
     path, tag = (found.weights[0], {}) if found.weights else _of_tag(model, pretrained or "", where)
-    if found.kind == "name" and path.endswith(".pt") and os.path.isfile(path):
+    if path.endswith(".pt") and found.kind in ("name", "json"):
         try:
             tag = {"export": embedded(path)}
         except Exception:  # of another tool, or damaged: loading it says so

@@ -96,6 +96,8 @@ def test_every_form_of_a_run_gives_the_vectors_of_its_towers(run: Path, tmp_path
         same(of_stages(model=model), wanted)
     config = tmp_path / "model" / "open_clip_config.json"
     same(of_stages(model=str(config), pretrained=str(tmp_path / "model" / "open_clip_model.safetensors")), wanted)
+    (tmp_path / "bare.json").write_text(json.dumps(MODEL))  # the pixels are then those that the file speaks of
+    same(of_stages(model=str(tmp_path / "bare.json"), pretrained=file), wanted)
 
 
 def test_a_named_checkpoint_is_that_one_and_a_run_its_newest(run: Path):
