@@ -59,6 +59,7 @@ class TableSource(Source):
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),
     )
     unnamed: ClassVar[frozenset[str]] = Source.unnamed | {"range_bytes"}
+    fetches: ClassVar[bool] = True
 
     @field_validator("captions")
     @classmethod
