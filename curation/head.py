@@ -24,7 +24,7 @@ from curation.methods.vectors.heads import Said, as_file
 from curation.methods.vectors.stored import matrix
 from curation.pool.columns import Columns
 from curation.settings import CurateSettings
-from curation.sources.urls import canonical_url
+from curation.table.urls import canonical_url
 from curation.stage import Measure
 from curation.stage_order import added
 from curation.table.arrow import whole

@@ -1,6 +1,7 @@
 """The table of stages: a new one is a file here, a line here, and its test."""
 
 from curation.stages.balance import Balance
+from curation.stages.block_list import BlockList
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_frequency import CaptionFrequency
 from curation.stages.caption_minhash import CaptionMinhash
@@ -30,6 +31,7 @@ from curation.stages.top_fraction import TopFraction
 
 STAGES = {
     "opt_out": OptOut,
+    "block_list": BlockList,
     "image_decode": ImageDecode,
     "image_size": ImageSize,
     "caption_clean": CaptionClean,

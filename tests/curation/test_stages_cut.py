@@ -12,11 +12,16 @@ from curation.methods.reasons import mark, no_reasons
 from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
 from curation.stages import STAGES
 from curation.table import captions
-from tests.helpers import cuts, tiny_clip, tiny_head
+from tests.helpers import cuts, tiny_clip, tiny_head, tiny_lists
 from tests.helpers.rich_pairs import rich
 
 EXAMPLES: dict[str, list] = {
     "opt_out": [{}],
+    "block_list": [
+        lambda: tiny_lists.stage("url", "sha256", "phash"),
+        lambda: tiny_lists.stage("domain", pages="caption"),
+        lambda: tiny_lists.stage("domain", "phash"),
+    ],
     "image_decode": [{}],
     "image_size": [{"min_side": 51}],
     "caption_clean": [{}],
