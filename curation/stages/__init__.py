@@ -11,6 +11,7 @@ from curation.stages.clip_score import ClipScore
 from curation.stages.clip_text_vector import ClipTextVector
 from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
+from curation.stages.decontaminate import Decontaminate
 from curation.stages.exact_duplicates import ExactDuplicates
 from curation.stages.function import CallFunction
 from curation.stages.generate import CallGenerator
@@ -33,6 +34,7 @@ STAGES = {
     "opt_out": OptOut,
     "block_list": BlockList,
     "image_decode": ImageDecode,
+    "decontaminate": Decontaminate,
     "image_size": ImageSize,
     "caption_clean": CaptionClean,
     "site_boilerplate": SiteBoilerplate,
