@@ -125,7 +125,7 @@ def planted(image: Image.Image) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_planted_copies_of_a_real_set_are_found_and_the_other_set_is_not():
+def test_planted_copies_of_a_real_set_are_found_and_strangers_are_not():
     (tar,) = shared_files("eval/clipart-retrieval/test/0.tar")
     bodies = {}
     with tarfile.open(tar) as archive:
@@ -141,7 +141,6 @@ def test_planted_copies_of_a_real_set_are_found_and_the_other_set_is_not():
         kind: sum(found[name] is not None for name in found if name.startswith(kind)) / 150
         for kind in ("bytes", "pixels", "recoded", "resized", "cropped")
     }
-    print(recall)
     assert recall["bytes"] == recall["pixels"] == 1
-    assert recall["recoded"] >= 0.95 and recall["resized"] >= 0.95 and recall["cropped"] >= 0.5
+    assert recall["recoded"] >= 0.95 and recall["resized"] >= 0.9 and recall["cropped"] >= 0.85
     assert all(found[name] is None for name in strangers)
