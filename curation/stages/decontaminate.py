@@ -38,7 +38,7 @@ class Decontaminate(Reduce):
     by its surest test. It stands behind image_decode.
 
     radius               of the perceptual hash, in bits; null: no near copies
-    max_colour_distance  mean levels between the 8 x 8 thumbnails of near copies, as in perceptual_duplicates
+    max_colour_distance  mean levels between the 8 x 8 thumbnails of near copies: the hash sees no colour
     min_contrast         flatter images are found by bytes and pixels alone
     ngram                words in a row that two captions share, whatever case and signs; null: no look at captions
     min_words            shorter captions are nobody's: "a red car" is not taken from a set. Those shorter than `ngram`

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 
 from curation.images.pixels import Look, look, measured
 from curation.methods.lists.sets import NearSet
-from curation.methods.pictures.nearness import colour_distance, tiny_of
 from curation.methods.references.items import items
 from curation.methods.references.phrases import phrases
 from curation.table.arrow import whole
@@ -91,14 +90,14 @@ class Reference:
         rows = np.flatnonzero(sharp.to_numpy(zero_copy_only=False))
         who, hashes = self._near.near(whole(pairs.column("phash")).take(pa.array(rows)).to_numpy())
         found: dict[int, int] = {}
-        tiny = tiny_of(pairs.select(["tiny_rgb"]).take(pa.array(rows)))
+        tiny = whole(pairs.column("tiny_rgb")).take(pa.array(rows)).to_pylist()
         for row, hash_ in zip(who.tolist(), hashes.tolist(), strict=True):
             if rows[row] in found:
                 continue
             same = self._of_hash[hash_]
             theirs = np.frombuffer(b"".join(each for _, each in same), np.uint8).reshape(len(same), -1)
-            both = np.concatenate([tiny[row : row + 1], theirs])
-            far = colour_distance(both, np.stack([np.zeros(len(same), int), np.arange(1, len(same) + 1)], axis=1))
+            mine = np.frombuffer(tiny[row], np.uint8)
+            far = np.abs(theirs.astype(np.int16) - mine.astype(np.int16)).mean(axis=1)
             alike = np.flatnonzero(far <= (256 if max_colour_distance is None else max_colour_distance))
             if len(alike):
                 found[int(rows[row])] = same[alike[0]][0]

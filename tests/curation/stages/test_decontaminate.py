@@ -4,6 +4,7 @@ import hashlib
 import io
 import tarfile
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -82,13 +83,15 @@ def test_flat_icons_and_other_colours_are_no_near_copies(tmp_path):
     flat.putpixel((3, 3), (248, 248, 248))
     other = Image.new("RGB", (64, 64), (250, 250, 250))
     other.putpixel((9, 40), (249, 248, 250))
-    red, blue = (Image.merge("RGB", [picture(5, mode="L") if c in at else Image.new("L", (96, 80), 20) for c in "rgb"])
-                 for at in ("r", "b"))  # fmt: skip
+    red = picture(5)
+    blue = Image.fromarray(np.clip(np.asarray(red).astype(int) + [70, -40, 15], 0, 255).astype(np.uint8))
     path = tiny_set.write(tmp_path / "one", [(encoded(flat), "x"), (encoded(red), "x")])
     pairs = crawl({"same": encoded(flat, "BMP"), "icon": encoded(other), "blue": encoded(blue)})
     assert by_url(pairs, run_global(stage(("one", path)), pairs).reason) == {
         "same": "pixels", "icon": None, "blue": None
     }  # fmt: skip
+    blind = stage(("one", path), max_colour_distance=None)
+    assert by_url(pairs, run_global(blind, pairs).reason)["blue"] == "near"
 
 
 def test_short_captions_are_nobodys_unless_asked_for(tmp_path):
