@@ -52,6 +52,7 @@ def test_each_test_finds_its_own_and_says_which_item(tmp_path):
     texts = {
         "words": ["We saw: TWO small boats lie on the quiet river!"],
         "some": ["boats on the river", f"{CAPTION}."],
+        "bytes": [CAPTION],  # goes for its image: no caption is counted
     }
     pairs = crawl(bodies, texts)
     found = run_global(stage(("one", one), ("two", two)), pairs)
