@@ -24,11 +24,11 @@ from curation.methods.vectors.heads import Said, as_file
 from curation.methods.vectors.stored import matrix
 from curation.pool.columns import Columns
 from curation.settings import CurateSettings
-from curation.sources.urls import canonical_url
 from curation.stage import Measure
 from curation.stage_order import added
 from curation.table.arrow import whole
 from curation.table.labels import Labels, read_labels
+from curation.table.urls import canonical_url
 from pipeline import storage
 from pipeline.contract.dataset import open_dataset
 from pipeline.draws import keyed_uniforms

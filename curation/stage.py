@@ -92,7 +92,8 @@ class Stage(Settings):
     added_names  those names, where `adds` is a property because a type (the width of a vector) depends on settings
     version      raise it when the code would give other results for the same settings
     file_fields  names of settings that hold the path of a file (str, or str | None); the content of the file, not its
-                 path, goes into the digest, and a missing file is a RecipeError before any work
+                 path, goes into the digest, and a missing file is a RecipeError before any work. A folder stands for
+                 all files in it, at any depth. Where settings hold several, override `files`
     after_first  names of settings that the first map or survey does not look at: what it made serves every value
                  of them
     exports      which of `adds` go into every pair's KEY.json (null and NaN are left out)
@@ -119,23 +120,29 @@ class Stage(Settings):
     def check(self, where: str, before: Sequence["Stage"] = ()) -> None:
         """Faults that need a look at a file, or at the stages before: RecipeError naming `where` (the dotted path of
         this stage). No work."""
-        for name in self.file_fields:
-            path = getattr(self, name)
-            if path is not None:
-                file_digest(path, f"{where}.{name}")
+        for name, path in self.files().items():
+            file_digest(path, f"{where}.{name}")
+
+    def files(self) -> dict[str, str]:
+        """Path of every file or folder that a setting names, by the setting: `weights`, or dotted, `lists.0.path`."""
+        paths = {name: getattr(self, name) for name in self.file_fields}
+        return {name: path for name, path in paths.items() if path is not None}
 
     def file_digests(self) -> dict[str, tuple[str, str]]:
         """(path, digest of its content here) of every file that this stage reads, by the name of its setting. What a
         run depends on: each node checks that its own file is the one that the job was started with."""
-        paths = {name: getattr(self, name) for name in self.file_fields}
-        return {
-            name: (path, file_digest(path, f"{self.kind}.{name}")) for name, path in paths.items() if path is not None
-        }
+        return {name: (path, file_digest(path, f"{self.kind}.{name}")) for name, path in self.files().items()}
 
     def identity(self) -> dict[str, Any]:
         """What its results depend on, besides its inputs and the seed: settings, with contents in place of paths."""
         plain = self.model_dump(mode="json")
-        return plain | {name: digest for name, (_, digest) in self.file_digests().items()}
+        for name, (_, digest) in self.file_digests().items():
+            at: Any = plain
+            *way, last = name.split(".")
+            for step in way:
+                at = at[int(step)] if isinstance(at, list) else at[step]
+            at[last] = digest
+        return plain
 
     def digest(self) -> str:
         """16 hex naming `identity` and `version`."""

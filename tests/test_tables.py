@@ -69,7 +69,7 @@ def test_duplicates_and_opt_outs_say_so_themselves():
     assert {kind for kind, stage in STAGES.items() if stage.detail_is_survivor} == {
         "exact_duplicates", "perceptual_duplicates", "semantic_duplicates",
     }  # fmt: skip
-    assert {kind for kind, stage in STAGES.items() if stage.hides_images} == {"opt_out"}
+    assert {kind for kind, stage in STAGES.items() if stage.hides_images} == {"opt_out", "block_list"}
 
 
 def test_a_section_of_the_documents_says_how_to_add_each_sort_of_thing():

@@ -58,7 +58,7 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> "Origin":
-        """Of a canonical url (curation/sources/urls.py): numbers are addresses there, and names ASCII."""
+        """Of a canonical url (curation/table/urls.py): numbers are addresses there, and names ASCII."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Failed("not_http", url[:100])

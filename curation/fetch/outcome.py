@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from curation.fetch.engine import Answer, Most
 from curation.fetch.settings import FetchSettings
-from curation.sources.urls import canonical_url
 from curation.sources.warc.http_message import Response, Unusable, bodies
 from curation.stages.opt_out import OptOut
 from curation.table import robots
+from curation.table.urls import canonical_url
 from pipeline.images.formats import image_format
 
 REDIRECTS = (301, 302, 303, 307, 308)

@@ -11,8 +11,8 @@ import protego
 
 from curation.fetch.engine import Answer, Engine, Most
 from curation.fetch.network import Origin
-from curation.sources.urls import canonical_url
 from curation.sources.warc.http_message import Response, Unusable, bodies
+from curation.table.urls import canonical_url
 
 MOST_BYTES = 500 << 10
 HOPS = 5

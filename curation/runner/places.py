@@ -55,10 +55,8 @@ def _inputs(settings: CurateSettings, files: Inputs) -> dict[str, list[str]]:
                 inputs[each.where].append(file.url)
                 seen.add(folder)
     for number, stage in enumerate(settings.stages):
-        for name in stage.file_fields:
-            path = getattr(stage, name)
-            if isinstance(path, str):
-                inputs[f"curate.stages.{number}.{name}"] = [path]
+        for name, path in stage.files().items():
+            inputs[f"curate.stages.{number}.{name}"] = [path]
     return inputs
 
 

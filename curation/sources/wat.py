@@ -17,10 +17,10 @@ import orjson
 
 from curation.sources.html.page import LAZY, SETS, TEXT_ATTRIBUTES, PageReading
 from curation.sources.source import Part
-from curation.sources.urls import resolve
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.record_source import Mentions, RecordSource
 from curation.sources.warc.records import Record
+from curation.table.urls import resolve
 from pipeline import storage
 from pipeline.errors import DataError
 

@@ -1,6 +1,7 @@
 """The table of stages: a new one is a file here, a line here, and its test."""
 
 from curation.stages.balance import Balance
+from curation.stages.block_list import BlockList
 from curation.stages.caption_clean import CaptionClean
 from curation.stages.caption_frequency import CaptionFrequency
 from curation.stages.caption_minhash import CaptionMinhash
@@ -10,6 +11,7 @@ from curation.stages.clip_score import ClipScore
 from curation.stages.clip_text_vector import ClipTextVector
 from curation.stages.cluster_quota import ClusterQuota
 from curation.stages.concept_match import ConceptMatch
+from curation.stages.decontaminate import Decontaminate
 from curation.stages.exact_duplicates import ExactDuplicates
 from curation.stages.function import CallFunction
 from curation.stages.generate import CallGenerator
@@ -30,7 +32,9 @@ from curation.stages.top_fraction import TopFraction
 
 STAGES = {
     "opt_out": OptOut,
+    "block_list": BlockList,
     "image_decode": ImageDecode,
+    "decontaminate": Decontaminate,
     "image_size": ImageSize,
     "caption_clean": CaptionClean,
     "site_boilerplate": SiteBoilerplate,

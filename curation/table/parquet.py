@@ -152,6 +152,17 @@ def read_slice(url: str, start: int, stop: int) -> pa.Table:
     return table.slice(max(0, start - first), stop - start)
 
 
+def column_batches(url: str, column: str, rows: int = 1 << 16) -> Iterator[pa.Array]:
+    """One column of somebody's file, front to back, some rows at a time. KeyError: no such column; its text names those
+    that there are."""
+    with _opened(url) as file:
+        names = file.schema_arrow.names
+        if column not in names:
+            raise KeyError(", ".join(names[:20]))
+        for batch in file.iter_batches(rows, columns=[column], use_threads=False):
+            yield batch.column(0)
+
+
 @contextmanager
 def _readable(url: str) -> Iterator[None]:
     """Damage of a parquet file is a DataError naming it."""

@@ -12,12 +12,21 @@ from curation.methods.reasons import mark, no_reasons
 from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
 from curation.stages import STAGES
 from curation.table import captions
-from tests.helpers import cuts, tiny_clip, tiny_head
+from tests.helpers import cuts, tiny_clip, tiny_head, tiny_lists, tiny_set
 from tests.helpers.rich_pairs import rich
 
 EXAMPLES: dict[str, list] = {
     "opt_out": [{}],
+    "block_list": [
+        lambda: tiny_lists.stage("url", "sha256", "phash"),
+        lambda: tiny_lists.stage("domain", pages="caption"),
+        lambda: tiny_lists.stage("domain", "phash"),
+    ],
     "image_decode": [{}],
+    "decontaminate": [
+        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}, {"name": "b", "path": tiny_set.kept(1)}]},
+        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}], "ngram": 2, "min_words": 1, "radius": None},
+    ],
     "image_size": [{"min_side": 51}],
     "caption_clean": [{}],
     "site_boilerplate": [{"min_pairs": 4, "prior_pairs": 1}],

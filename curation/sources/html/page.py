@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from curation.sources.html.attributes import attributes, unescape
 from curation.sources.html.tags import nesting_for, tags
-from curation.sources.urls import resolve
+from curation.table.urls import resolve
 
 # Caption source -> attributes, in the order in which captions are passed on.
 TEXT_ATTRIBUTES = ("alt", "title", "data-image-title", "aria-label")

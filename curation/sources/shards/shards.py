@@ -23,8 +23,8 @@ from curation.sources.captions import CAPTION_FIELDS, listed
 from curation.sources.html.page import visible
 from curation.sources.shards.sidecar import sidecar_rows
 from curation.sources.source import Part, Source
-from curation.sources.urls import resolve
 from curation.table import uids
+from curation.table.urls import resolve
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import MAX_MEMBER, MAX_META, parse_meta

@@ -14,11 +14,11 @@ from pydantic import Field
 from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
 from curation.sources.source import Part
-from curation.sources.urls import resolve
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
 from curation.sources.warc.record_source import MIB, Mentions, RecordSource
 from curation.sources.warc.records import Record
+from curation.table.urls import resolve
 from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.images.formats import image_format

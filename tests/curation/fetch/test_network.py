@@ -12,7 +12,7 @@ from curation.fetch.network import Failed, Network, Origin
 from curation.fetch.network import resolve as real_resolve
 from curation.fetch.outcome import outcome_of, takes_body
 from curation.fetch.settings import FetchSettings
-from curation.sources.urls import canonical_url
+from curation.table.urls import canonical_url
 from tests.helpers.small_crawl import picture
 from tests.helpers.web import LOOPBACK, Says, web
 

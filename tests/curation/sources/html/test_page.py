@@ -9,7 +9,7 @@ from curation.sources.html.attributes import attributes, unescape
 from curation.sources.html.charset import codec_of, decode_page
 from curation.sources.html.page import best_candidate, read_page
 from curation.sources.html.tags import tags
-from curation.sources.urls import resolve
+from curation.table.urls import resolve
 from tests.helpers.ends import ends
 from tests.helpers.places import shared_files
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.sources.urls import MAX_URL_CHARS, canonical_url, resolve
+from curation.table.urls import MAX_URL_CHARS, canonical_url, resolve
 
 PAGE = "http://example.com/dir/page.html"
 

@@ -1,0 +1,134 @@
+"""The entries of a list file, one by one, at any size: text, JSON or parquet, on a local disk or any fsspec URL.
+
+*.parquet, *.pq        the values of `column`
+*.json                 a list of texts, or of objects with a field `column`
+*.jsonl, *.ndjson      such a text or object a line
+anything else          one entry a line; empty lines, and what stands behind a `#` that begins a line or follows a
+                       space, are left out. A byte order mark is, too
+*.gz of a text or JSON is unpacked
+"""
+
+import gzip
+import io
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from curation.table.parquet import column_batches
+from pipeline import storage
+from pipeline.errors import DataError, RecipeError, StorageError, one_line
+from pipeline.storage import Window
+
+Entry = tuple[int, Any]
+"""Line or row, from 1, and what stands there: a text, a number, or None where nothing can be read."""
+_PARQUET, _JSON, _LINES = (".parquet", ".pq"), (".json",), (".jsonl", ".ndjson")
+_LONGEST = 1 << 16  # bytes of a line
+_JSON_BYTES = 1 << 30  # of a *.json, which is held whole
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+
+
+def entries(path: str, column: str | None, where: str) -> Iterator[Entry]:
+    """RecipeError naming `where` and the file when it is not what its name says, or has no such column."""
+    name = path.lower().removesuffix(".gz")
+    needs = name.endswith(_PARQUET)
+    if needs and column is None:
+        raise _fault(where, path, "is parquet, and no column is named", f"add {where}.column=NAME")
+    try:
+        if needs:
+            yield from _of_parquet(path, str(column))
+        elif name.endswith(_JSON):
+            yield from _of_json(path, column)
+        elif name.endswith(_LINES):
+            yield from ((at, _field(_json(line), column)) for at, line in _lines(path) if line is None or line.strip())
+        else:
+            yield from _of_text(path)
+    except KeyError as error:
+        raise _fault(where, path, f"has no column `{column}`, but {error.args[0]}", f"correct {where}.column") from None
+    except (DataError, StorageError) as error:
+        raise _fault(where, path, error.found) from None
+    except (OSError, EOFError, ValueError) as error:  # not gzip, cut, no JSON
+        raise _fault(where, path, one_line(error)) from None
+
+
+def _fault(where: str, path: str, found: str, hint: str = "") -> RecipeError:
+    return RecipeError(where, f"{storage.shown(path)}: {found}", "expected a list (text, JSON or parquet)", hint)
+
+
+def _of_parquet(path: str, column: str) -> Iterator[Entry]:
+    at = 0
+    for batch in column_batches(path, column):
+        for value in batch.to_pylist():
+            at += 1
+            if value is not None:
+                yield at, value
+
+
+def _of_text(path: str) -> Iterator[Entry]:
+    for at, line in _lines(path):
+        entry = None if line is None else _COMMENT.sub("", line).strip()
+        if entry != "":
+            yield at, entry
+
+
+def _of_json(path: str, column: str | None) -> Iterator[Entry]:
+    with _unpacked(path) as file:
+        data = file.read(_JSON_BYTES + 1)
+    if len(data) > _JSON_BYTES:
+        raise ValueError(f"more than {_JSON_BYTES} bytes of JSON: write one entry a line, as .jsonl")
+    found = json.loads(data)
+    if not isinstance(found, list):
+        raise ValueError(f"holds a {type(found).__name__}, not a list")
+    yield from ((at, _field(value, column)) for at, value in enumerate(found, 1))
+
+
+def _json(line: str | None) -> Any:
+    try:
+        return None if line is None else json.loads(line)
+    except ValueError:
+        return None
+
+
+def _field(value: Any, column: str | None) -> Any:
+    return value.get(column) if isinstance(value, dict) else value
+
+
+def _lines(path: str) -> Iterator[tuple[int, str | None]]:
+    """None for a line that is no UTF-8, or longer than any entry."""
+    with _unpacked(path) as file:
+        number, whole = 0, True
+        while data := file.readline(_LONGEST):
+            begins, whole = whole, data.endswith(b"\n")
+            if not begins:
+                continue  # the rest of a line that was told
+            number += 1
+            if not whole and len(data) == _LONGEST:
+                yield number, None
+                continue
+            try:
+                text = data.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                yield number, None
+                continue
+            yield number, text
+
+
+def _unpacked(path: str) -> io.BufferedIOBase:
+    plain = io.BufferedReader(_Bytes(path), 1 << 20)
+    return gzip.GzipFile(fileobj=plain) if path.lower().endswith(".gz") else plain
+
+
+class _Bytes(io.RawIOBase):
+    """A file of a store, front to back."""
+
+    def __init__(self, url: str) -> None:
+        self._window, self._at = Window(url), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._window.read(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -1,0 +1,150 @@
+"""What an evaluation set holds is found in a crawl, as it is, as a near copy or by its words; strangers stay."""
+
+import hashlib
+import io
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from curation.stage import Context
+from curation.stage_order import check_stages
+from curation.stages.decontaminate import Decontaminate
+from curation.stages.image_decode import ImageDecode
+from pipeline.errors import RecipeError
+from tests.helpers import cuts, tiny_set
+from tests.helpers.pairs import by_url, encoded, measured, pair, pairs_of, picture, run_global, texts_of
+from tests.helpers.places import shared_files
+
+
+def crawl(bodies: dict[str, bytes], texts: dict[str, list[str]] | None = None) -> pa.Table:
+    texts = texts or {}
+    rows = [
+        pair(name, *texts.get(name, ["nothing"]), image_sha256=hashlib.sha256(body).hexdigest())
+        for name, body in bodies.items()
+    ]
+    pairs = pairs_of(*rows)
+    names = [url.rsplit("/", 1)[1] for url in pairs.column("url").to_pylist()]
+    return measured(ImageDecode(blank_range=-1), pairs, [bodies[name] for name in names])
+
+
+def stage(*sets, **settings) -> Decontaminate:
+    return Decontaminate(sets=[{"name": name, "path": str(path)} for name, path in sets], **settings)
+
+
+CAPTION = "two small boats lie on the quiet river at noon"
+
+
+def test_each_test_finds_its_own_and_says_which_item(tmp_path):
+    images = [picture(seed, (200, 160)) for seed in range(4)]
+    one = tiny_set.write(tmp_path / "one", [(encoded(images[0]), "x"), (encoded(images[1]), CAPTION)])
+    two = tiny_set.write(tmp_path / "two", [(encoded(images[2]), "x"), (encoded(images[0]), "x")])
+    bodies = {
+        "bytes": encoded(images[0]),
+        "pixels": encoded(images[1], "BMP"),
+        "near": encoded(images[2].resize((150, 120)), "JPEG", quality=70),
+        "stranger": encoded(images[3]),
+        "words": encoded(picture(7)),
+        "some": encoded(picture(8)),
+    }
+    texts = {
+        "words": ["We saw: TWO small boats lie on the quiet river!"],
+        "some": ["boats on the river", f"{CAPTION}."],
+        "bytes": [CAPTION],  # goes for its image: no caption is counted
+    }
+    pairs = crawl(bodies, texts)
+    found = run_global(stage(("one", one), ("two", two)), pairs)
+    assert by_url(pairs, found.reason) == {
+        "bytes": "bytes", "pixels": "pixels", "near": "near", "stranger": None, "words": "caption", "some": None
+    }  # fmt: skip
+    item = "test/0.tar/s000000"
+    assert by_url(pairs, found.detail) == {
+        "bytes": f"one/{item}0", "pixels": f"one/{item}1", "near": f"two/{item}0", "stranger": None,
+        "words": f"one/{item}1", "some": None,
+    }  # fmt: skip
+    assert texts_of(pairs, found)["some"] == ["boats on the river"] and found.caption_drops == {"caption": 2}
+
+
+def test_the_report_counts_by_set_and_by_item(tmp_path):
+    images = [picture(seed) for seed in range(3)]
+    one = tiny_set.write(tmp_path / "one", [(encoded(images[0]), CAPTION), (encoded(images[1]), "x")])
+    two = tiny_set.write(tmp_path / "two", [(encoded(images[0]), "x")])
+    bodies = {"a": encoded(images[0]), "b": encoded(images[0], "BMP"), "c": encoded(images[2])}
+    pairs = crawl(bodies, {"a": [CAPTION], "b": [CAPTION]})
+    here = stage(("one", one), ("two", two))
+    state = cuts.reduced(here, [pairs.slice(0, 1), pairs.slice(1)], Context(0, 3))
+    (section,) = here.sections({}, state)
+    assert section.rows == (("one", 1, 1, 0, 2, 1), ("two", 1, 1, 0, 0, 1))
+
+
+def test_flat_icons_and_other_colours_are_no_near_copies(tmp_path):
+    flat = Image.new("RGB", (64, 64), (250, 250, 250))
+    flat.putpixel((3, 3), (248, 248, 248))
+    other = Image.new("RGB", (64, 64), (250, 250, 250))
+    other.putpixel((9, 40), (249, 248, 250))
+    red = picture(5)
+    blue = Image.fromarray(np.clip(np.asarray(red).astype(int) + [70, -40, 15], 0, 255).astype(np.uint8))
+    path = tiny_set.write(tmp_path / "one", [(encoded(flat), "x"), (encoded(red), "x")])
+    pairs = crawl({"same": encoded(flat, "BMP"), "icon": encoded(other), "blue": encoded(blue)})
+    assert by_url(pairs, run_global(stage(("one", path)), pairs).reason) == {
+        "same": "pixels", "icon": None, "blue": None
+    }  # fmt: skip
+    blind = stage(("one", path), max_colour_distance=None)
+    assert by_url(pairs, run_global(blind, pairs).reason)["blue"] == "near"
+
+
+def test_short_captions_are_nobodys_unless_asked_for(tmp_path):
+    path = tiny_set.write(tmp_path / "one", [(encoded(picture(1)), "a red car")])
+    pairs = crawl({"a": encoded(picture(2)), "b": encoded(picture(3))}, {"a": ["A red car."], "b": ["a red car here"]})
+    assert run_global(stage(("one", path)), pairs).reason.null_count == 2
+    found = run_global(stage(("one", path), min_words=3), pairs)
+    assert by_url(pairs, found.reason) == {"a": "caption", "b": None}
+    assert run_global(stage(("one", path), ngram=None), pairs).reason.null_count == 2
+
+
+def test_what_is_no_set_is_refused_and_its_content_is_in_the_digest(tmp_path):
+    (tmp_path / "none").mkdir()
+    with pytest.raises(RecipeError, match=r"stages\.1\.sets\.0\.path: .*neither tars nor images") as caught:
+        check_stages([ImageDecode(), stage(("x", tmp_path / "none"))])
+    assert "test/0.tar" in caught.value.hint
+    row = (encoded(picture(1)), "x")
+    one, same = (tiny_set.write(tmp_path / name, [row]) for name in ("one", "same"))
+    assert stage(("x", one)).digest() == stage(("x", same)).digest()
+    (same / "test/1.tar").write_bytes((same / "test/0.tar").read_bytes())
+    assert stage(("x", one)).digest() != stage(("x", same)).digest()
+
+
+def planted(image: Image.Image) -> dict[str, bytes]:
+    wide, high = image.size
+    small = image.resize((max(8, wide * 7 // 10), max(8, high * 7 // 10)), Image.Resampling.LANCZOS)
+    cropped = image.crop((wide // 100, high // 100, wide - wide // 100, high - high // 100))
+    return {
+        "pixels": encoded(image),
+        "recoded": encoded(image, "JPEG", quality=75),
+        "resized": encoded(small, "JPEG", quality=90),
+        "cropped": encoded(cropped, "JPEG", quality=95),
+    }
+
+
+@pytest.mark.slow
+def test_planted_copies_of_a_real_set_are_found_and_strangers_are_not():
+    (tar,) = shared_files("eval/clipart-retrieval/test/0.tar")
+    bodies = {}
+    with tarfile.open(tar) as archive:
+        for member in [m for m in archive if m.name.endswith(".jpg")][:150]:
+            data = archive.extractfile(member).read()
+            bodies[f"bytes-{member.name}"] = data
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            bodies |= {f"{kind}-{member.name}": body for kind, body in planted(image).items()}
+    strangers = {f"stranger-{seed}": encoded(picture(seed)) for seed in range(200)}
+    pairs = crawl(bodies | strangers)
+    found = by_url(pairs, run_global(stage(("retrieval", tar.parents[1])), pairs).reason)
+    recall = {
+        kind: sum(found[name] is not None for name in found if name.startswith(kind)) / 150
+        for kind in ("bytes", "pixels", "recoded", "resized", "cropped")
+    }
+    assert recall["bytes"] == recall["pixels"] == 1
+    assert recall["recoded"] >= 0.95 and recall["resized"] >= 0.9 and recall["cropped"] >= 0.85
+    assert all(found[name] is None for name in strangers)
