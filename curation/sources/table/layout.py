@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from curation.sources.captions import CAPTION_FIELDS
-from curation.sources.urls import resolve
+from curation.table.urls import resolve
 from pipeline.errors import ClipmillError, DataError
 
 _URLS = ("url", "image_url", "img_url")  # without regard to case, as all names that are known by themselves

@@ -11,7 +11,7 @@ from curation.sources.html.page import visible
 from curation.sources.table.layout import Layout
 from curation.sources.table.lines import MAX_ROW
 from curation.sources.table.parquet import plain
-from curation.sources.urls import resolve
+from curation.table.urls import resolve
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
