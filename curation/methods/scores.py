@@ -1,9 +1,12 @@
 """Numbers of pairs or of their captions, by the name of a column: what thresholds and fractions are taken of."""
 
+import json
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
 from curation.stage import Stage
@@ -13,16 +16,23 @@ from curation.table.captions import explode
 from pipeline.errors import RecipeError
 
 CAPTIONS = "captions."
+EXTRA = "extra."
+"""A field of the input that clipmill does not know: `extra.similarity` of a LAION table."""
+
+
+_LARGEST = sys.float_info.max
 
 
 class OfColumn(Stage):
     """What stages share that decide by a column of numbers."""
 
-    column: str = Field(min_length=1)
+    column: str = Field(
+        min_length=1, description="of pairs; captions.NAME of their captions; extra.NAME a field of the input"
+    )
 
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return (self.column,)
+        return ("extra",) if self.column.startswith(EXTRA) else (self.column,)
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         check_number(self.column, where, before)
@@ -40,11 +50,28 @@ def check_number(column: str, where: str, before: Sequence[Stage]) -> None:
 
 def numbers(pairs: pa.Table, column: str) -> np.ndarray:
     """float64, one a pair, or one a caption (in the order of captions.explode); NaN where there is none."""
+    if column.startswith(EXTRA):
+        return _extra_numbers(whole(pairs.column("extra")), column.removeprefix(EXTRA))
     of = explode(pairs) if column.startswith(CAPTIONS) else pairs
     values = whole(of.column(column.removeprefix(CAPTIONS)))
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     return values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+
+
+def _extra_numbers(extra: pa.Array, name: str) -> np.ndarray:
+    """Of the JSON objects in `extra`; NaN where there is no such field, or no number in it. A text is no number."""
+    found = np.full(len(extra), np.nan)
+    is_plain = json.dumps(name) == f'"{name}"'  # written in one way alone
+    may_have = pc.match_substring(extra, name) if is_plain else pc.not_equal(extra, "")
+    for row in np.flatnonzero(may_have.fill_null(False).to_numpy(zero_copy_only=False)):
+        try:
+            value = json.loads(extra[row].as_py()).get(name)
+        except (ValueError, AttributeError):
+            continue
+        if isinstance(value, (bool, int, float)):
+            found[row] = value if abs(value) < _LARGEST else np.nan
+    return found
 
 
 def best_of_each(values: np.ndarray, rows: np.ndarray, num: int) -> np.ndarray:

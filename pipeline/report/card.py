@@ -17,6 +17,7 @@ from pipeline.report.figures import bytes_text, count_text, place, share_text
 from pipeline.report.schemas import StageCounts, Summary
 
 _MAX_CHARS = 200
+_OPTED_OUT = ("noai", "noimageai", "none", "noindex", "noimageindex", "robots_txt")  # found while downloading
 MAX_ROWS = 40  # of a table whose length inputs decide
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+|<>~&:@$^])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
@@ -115,9 +116,12 @@ def _funnel(summary: Summary) -> str:
 
 def _opt_outs(stages: Sequence[StageCounts]) -> str:
     found = [
-        (reason, n) for stage in stages if stage.kind == "opt_out" for reason, n in sorted(stage.drops.items()) if n
+        (reason, n)
+        for stage in stages
+        for reason, n in sorted(stage.drops.items())
+        if n and (stage.kind == "opt_out" or (stage.kind == "pool" and reason in _OPTED_OUT))
     ]
-    if not any(stage.kind == "opt_out" for stage in stages):
+    if not found and not any(stage.kind == "opt_out" for stage in stages):
         return "No stage looked for opt-outs."
     listed = ", ".join(f"{said(reason)} {count_text(n)}" for reason, n in found) or "none was found"
     return f"Left out because site or page said so: {listed}."

@@ -53,6 +53,11 @@ def test_without_an_opt_out_stage_the_card_says_that_nobody_looked():
     assert "No stage looked for opt-outs." in card(curated(stages=[stage("pool", 1000, copy=132)]), "x", "")
 
 
+def test_what_opted_out_while_it_was_downloaded_is_told():
+    text = card(curated(stages=[stage("pool", 1000, noai=2, robots_txt=10, http_error=120)]), "x", "")
+    assert "so: noai 2, robots\\_txt 10." in text
+
+
 def test_a_set_of_a_hundred_thousand_parts_and_languages_has_a_short_card():
     parts = [InputPart(part=f"{n:016x}", path=f"{n}.gz", bytes=n, digest="") for n in range(100_000)]
     languages = {f"l{n}": 1 for n in range(5000)}

@@ -1,0 +1,34 @@
+"""Numbers by the name of a column: of fields of the input, too."""
+
+import json
+import math
+
+import pyarrow as pa
+
+from curation.methods.scores import numbers
+from curation.stage import Context
+from curation.stages.threshold import Threshold
+
+ODD = ['{"s": 0.5}', '{"s": 3, "t": "x"}', '{"s": true}', '{"s": "0.5"}', '{"s": null}', '{"t": 1}', "", "no json",
+       "[1]", '{"s": [1]}', '{"s": NaN}', '{"s": 1e400}', '{"s": -9007199254740993}', '{"a": {"s": 2}}']  # fmt: skip
+
+
+def test_a_field_of_the_input_is_a_number_where_it_is_one():
+    found = numbers(pa.table({"extra": pa.array(ODD)}), "extra.s").tolist()
+    expected = [0.5, 3, 1, *[math.nan] * 9, float(-9007199254740993), math.nan]
+    assert [str(each) for each in found] == [str(float(each)) for each in expected]
+    assert Threshold(column="extra.s", min=0.4).reads == ("extra",)
+
+
+def test_a_name_with_quotes_and_other_letters_is_found():
+    extra = pa.table({"extra": [json.dumps({'a "b" é': 7})]})
+    assert numbers(extra, 'extra.a "b" é').tolist() == [7.0]
+
+
+def test_bounds_on_a_field_of_the_input():
+    pairs = pa.table({"uid": ["a", "b", "c"], "extra": ['{"s": 0.2}', '{"s": 0.9}', ""]})
+    assert Threshold(column="extra.s", min=0.5).judge(pairs, Context()).reason.to_pylist() == [
+        "below",
+        None,
+        "no_value",
+    ]
