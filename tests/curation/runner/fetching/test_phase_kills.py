@@ -57,7 +57,7 @@ def committed(folder: Path) -> set[str]:
     return {"/" + url.split("/", 3)[3] for url in urls}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kills", [30, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1500)])])
 def test_kill_9_at_random_moments(tmp_path, kills):
     children, rng = Children(), random.Random(time.time())

@@ -16,7 +16,7 @@ from curation.settings import CurateSettings
 from tests.helpers import downloads
 from tests.helpers.places import shared_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(400)]
 
 
 @contextmanager
