@@ -3,20 +3,31 @@
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from curation.stage import Stage
+from curation.stage import IMAGE, Measure, Stage
 from curation.table.file_digests import file_digest
 from pipeline.errors import RecipeError, one_line
 
 
-class Called(Stage):
-    """What stages share that call `function` with `params` as keyword arguments."""
+class Called(Measure):
+    """What stages share that call `function` with `params` as keyword arguments, for what `inputs` name."""
 
     function: str = Field(pattern=r"^[\w.]+:\w+$")
     params: dict[str, Any] = {}
+    inputs: tuple[str, ...] = Field((IMAGE,), min_length=1)
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.inputs
+
+    @property
+    def unit(self) -> Literal["image", "text", "pair"]:  # type: ignore[override]
+        """An image or a text where nothing else is seen, so that each distinct one is measured once."""
+        alone: dict[tuple[str, ...], Literal["image", "text"]] = {(IMAGE,): "image", ("captions.text",): "text"}
+        return alone.get(self.inputs, "pair")
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         self._loaded(where)

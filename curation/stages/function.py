@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from curation.methods.called import Called
-from curation.stage import IMAGE, Context, Function, Measure
+from curation.stage import Context, Function
 from pipeline.errors import DataError, one_line
 
 _TYPES = {
@@ -18,7 +18,7 @@ Type = Literal["bool", "int32", "int64", "float32", "float64", "string"]
 _REASON = "reason"
 
 
-class CallFunction(Called, Measure):
+class CallFunction(Called):
     """Calls `function`, "module:function", with a list of dicts and `params` as keyword arguments. For each dict it
     returns a dict of `columns` (one that it leaves out, or None, is null), or {"reason": "a_short_reason"}, which drops
     the picture's pairs, or the caption. It must look at each dict alone: what it says of one is kept for all that are
@@ -34,7 +34,6 @@ class CallFunction(Called, Measure):
     kind: Literal["function"] = "function"
     batch: ClassVar[int] = 256
 
-    inputs: tuple[str, ...] = Field((IMAGE,), min_length=1)
     columns: dict[str, Type] = Field(min_length=1)
     exported: tuple[str, ...] = ()
 
@@ -52,15 +51,6 @@ class CallFunction(Called, Measure):
         if self.exported and self.caption_fields:
             raise ValueError("columns of captions are not exported; leave `exported` away")
         return self
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inputs
-
-    @property
-    def unit(self) -> Literal["image", "text", "pair"]:  # type: ignore[override]
-        alone: dict[tuple[str, ...], Literal["image", "text"]] = {(IMAGE,): "image", ("captions.text",): "text"}
-        return alone.get(self.inputs, "pair")
 
     @property
     def caption_fields(self) -> bool:  # type: ignore[override]

@@ -8,7 +8,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.called import Called
-from curation.stage import ANSWERS, IMAGE, Context, Function, Generate
+from curation.stage import ANSWERS, Context, Function, Generate
 
 _ANSWERS = pa.schema([ANSWERS, pa.field("failed", pa.string())])
 Answer = list[str] | list[dict[str, Any]] | dict[str, str]
@@ -30,19 +30,9 @@ class CallGenerator(Called, Generate):
     kind: Literal["generate"] = "generate"
 
     name: str = Field(min_length=1)
-    inputs: tuple[str, ...] = Field((IMAGE,), min_length=1)
     source: Literal["caption", "rewrite"] = "caption"
     model: str = ""
     prompt_version: str = ""
-
-    @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return self.inputs
-
-    @property
-    def unit(self) -> Literal["image", "text", "pair"]:  # type: ignore[override]
-        alone: dict[tuple[str, ...], Literal["image", "text"]] = {(IMAGE,): "image", ("captions.text",): "text"}
-        return alone.get(self.inputs, "pair")
 
     def provenance(self) -> dict[str, str]:
         told = {"source": f"{self.source}:{self.name}", "model": self.model, "prompt_version": self.prompt_version}

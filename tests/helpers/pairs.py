@@ -84,6 +84,13 @@ def picture(seed: int, size: tuple[int, int] = (96, 80), mode: str = "RGB") -> I
     return coarse.resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
+def grained(seed: int, size: tuple[int, int]) -> Image.Image:
+    """A smooth random picture with fine grain over it, as photographs have."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    return Image.fromarray((np.asarray(coarse) + rng.normal(0, 4, (size[1], size[0], 3))).clip(0, 255).astype(np.uint8))
+
+
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, form, **options)

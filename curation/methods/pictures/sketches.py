@@ -89,7 +89,8 @@ def near_sketches(group: np.ndarray, sketch: np.ndarray, most: int) -> tuple[np.
         signs = np.array([keyed_u64(0, "direction", number, at) % 3 for at in range(NUMBERS)]).astype(np.int64) - 1
         along = sketch[crowded].astype(np.int64) @ signs
         pairs.append(_within_window(group, sketch, crowded[np.lexsort((crowded, along, group[crowded]))], most))
-    found = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+    low, high = np.sort(np.concatenate(pairs), axis=1).T
+    found = np.stack(np.divmod(np.unique(low * len(group) + high), max(len(group), 1)), axis=1)  # as one number: 10 x
     return found, _apart(sketch, found)
 
 

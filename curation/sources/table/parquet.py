@@ -77,16 +77,9 @@ def _size(batch: pa.RecordBatch) -> int:
 def _rows(batch: pa.RecordBatch, group: int) -> Iterator[Text]:
     try:
         columns = [column.to_pylist() for column in batch.columns]
-    except UnicodeDecodeError:
+    except (ValueError, OverflowError) as error:  # no UTF-8, or a time that Python has no word for
         if batch.num_rows == 1:
-            yield Text(group, None, "bad_utf8")
-            return
-        for at in range(batch.num_rows):
-            yield from _rows(batch.slice(at, 1), group)
-        return
-    except (ValueError, OverflowError):  # a time that Python has no word for
-        if batch.num_rows == 1:
-            yield Text(group, None, "bad_value")
+            yield Text(group, None, "bad_utf8" if isinstance(error, UnicodeDecodeError) else "bad_value")
             return
         for at in range(batch.num_rows):
             yield from _rows(batch.slice(at, 1), group)

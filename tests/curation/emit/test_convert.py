@@ -11,13 +11,7 @@ from pydantic import ValidationError
 
 from curation.emit.convert import convert, needs_conversion
 from curation.settings import EmitSettings, ResizeSettings
-from tests.helpers.pairs import encoded, picture
-
-
-def photo(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return Image.fromarray((np.asarray(coarse) + rng.normal(0, 4, (size[1], size[0], 3))).clip(0, 255).astype(np.uint8))
+from tests.helpers.pairs import encoded, grained, picture
 
 
 def emit(**resize) -> EmitSettings:
@@ -48,13 +42,13 @@ def test_sides_are_bounded_and_the_ratio_kept_within_half_a_pixel(width, height,
 ])  # fmt: skip
 @pytest.mark.parametrize("form", ["jpg", "png", "webp"])
 def test_an_image_has_the_side_and_the_format_that_were_asked_for(asked, expected, form):
-    assert shown(encoded(photo((1024, 768)), "JPEG"), emit(**asked, format=form)).size == expected
+    assert shown(encoded(grained(0, (1024, 768)), "JPEG"), emit(**asked, format=form)).size == expected
 
 
 @pytest.mark.parametrize("kind", ["lanczos", "hamming", "bicubic"])
 @pytest.mark.parametrize("size", [(1024, 768), (767, 1023), (3000, 500)])
 def test_a_jpeg_decoded_smaller_shows_what_a_whole_decoding_shows(kind, size):
-    body = encoded(photo(size), "JPEG", quality=95)
+    body = encoded(grained(0, size), "JPEG", quality=95)
     made = shown(body, emit(max_side=128, format="png", filter=kind))
     exact = Image.open(io.BytesIO(body)).resize(made.size, Image.Resampling[kind.upper()])
     apart = np.abs(np.asarray(made).astype(int) - np.asarray(exact).astype(int))
@@ -62,7 +56,7 @@ def test_a_jpeg_decoded_smaller_shows_what_a_whole_decoding_shows(kind, size):
 
 
 def test_a_turned_jpeg_is_upright_before_its_sides_are_looked_at():
-    image = photo((800, 400))
+    image = grained(0, (800, 400))
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter to the right
     made = shown(encoded(image, "JPEG", quality=95, exif=exif.tobytes()), emit(max_side=100, format="png"))
@@ -87,7 +81,7 @@ def test_without_a_size_other_formats_become_png_pixel_for_pixel():
 
 
 def test_the_same_bytes_come_out_every_time():
-    body = encoded(photo((640, 480)), "JPEG")
+    body = encoded(grained(0, (640, 480)), "JPEG")
     for form in ("jpg", "png", "webp"):
         assert convert(body, emit(max_side=100, format=form)) == convert(body, emit(max_side=100, format=form))
 

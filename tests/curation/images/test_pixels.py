@@ -9,18 +9,12 @@ from PIL import Image
 
 from curation.images.phash import hamming, phashes
 from curation.images.pixels import look, measured, pixel_hash, reduced
-from tests.helpers.pairs import picture
+from tests.helpers.pairs import grained, picture
 
 
 def figures(*images: Image.Image) -> list[dict]:
     columns = measured([look(image) for image in images])
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def photo(seed: int, size: tuple[int, int]) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(size, Image.Resampling.BICUBIC)
-    return Image.fromarray((np.asarray(coarse) + rng.normal(0, 8, (size[1], size[0], 3))).clip(0, 255).astype(np.uint8))
 
 
 def test_a_picture_below_six_times_the_square_is_looked_at_whole():
@@ -30,7 +24,7 @@ def test_a_picture_below_six_times_the_square_is_looked_at_whole():
 
 @pytest.mark.parametrize("size", [(640, 480), (1024, 768), (1023, 769), (200, 3000), (193, 193), (5000, 40)])
 def test_what_is_reduced_first_is_what_all_pixels_give_within_three_levels(size):
-    image = photo(1, size)
+    image = grained(1, size)
     seen = look(image)
     whole = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.LANCZOS)).astype(int)
     assert np.abs(seen.grey_RC.astype(int) - whole).max() <= 3
@@ -41,7 +35,7 @@ def test_what_is_reduced_first_is_what_all_pixels_give_within_three_levels(size)
 
 
 def test_one_level_of_one_pixel_is_another_pixel_hash_and_so_is_another_shape():
-    levels = np.asarray(photo(2, (400, 300))).copy()
+    levels = np.asarray(grained(2, (400, 300))).copy()
     before = pixel_hash(Image.fromarray(levels))
     assert before == pixel_hash(Image.fromarray(levels.copy()))
     levels[299, 399, 2] ^= 1
@@ -51,7 +45,7 @@ def test_one_level_of_one_pixel_is_another_pixel_hash_and_so_is_another_shape():
 
 
 def test_figures_are_those_of_their_definitions():
-    for image in (picture(3), photo(4, (700, 500)), Image.new("RGB", (300, 200), (9, 9, 9)), picture(5, (40, 31))):
+    for image in (picture(3), grained(4, (700, 500)), Image.new("RGB", (300, 200), (9, 9, 9)), picture(5, (40, 31))):
         seen, found = look(image), figures(image)[0]
         assert found["grey"] == bytes(int(level) for row in seen.grey_RC for level in row)
         colours = [tuple(int(level) >> 4 for level in colour) for colour in seen.colours_RC3.reshape(-1, 3)]
@@ -68,7 +62,7 @@ def test_figures_are_those_of_their_definitions():
 def test_a_drawing_is_flat_and_a_photograph_is_not():
     drawing = Image.new("RGB", (600, 400), "white")
     drawing.paste((200, 30, 30), (100, 100, 300, 300))
-    one, other = figures(drawing, photo(6, (600, 400)))
+    one, other = figures(drawing, grained(6, (600, 400)))
     assert one["flatness"] > 0.9 > 0.1 > other["flatness"] and one["colour_entropy"] < 1 < 5 < other["colour_entropy"]
 
 

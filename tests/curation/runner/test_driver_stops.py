@@ -1,7 +1,6 @@
 """Whatever stops a run, the same command goes on, and the result is the one of a run that was never stopped."""
 
 import json
-import os
 import random
 import resource
 import signal
@@ -9,12 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.helpers import small_crawl
+from tests.helpers.forks import Forks
 from tests.helpers.places import ROOT
 
 
@@ -65,31 +64,9 @@ def check_same(reference, folder: Path, said: str) -> None:
     assert not list((folder / "out").rglob(".tmp-*"))
 
 
-class Server:
-    """Forks runs that have everything imported, so that death comes at work and not while Python starts."""
-
-    def __init__(self) -> None:
-        self._process = start()
-
-    def live(self, settings: Path, seconds: float | None) -> int:
-        """The exit status of a run, killed after `seconds`."""
-        self._process.stdin.write(f"{settings}\n")
-        self._process.stdin.flush()
-        pid = int(self._process.stdout.readline())
-        if seconds is not None:
-            time.sleep(seconds)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
-
-
 @pytest.mark.parametrize("kills", [30, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1500)])])
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
-    server, rng = Server(), random.Random(time.time())
+    server, rng = Forks(), random.Random(time.time())
     began = time.monotonic()
     assert server.live(prepare(tmp_path / "trial"), None) == 0
     whole_s = time.monotonic() - began

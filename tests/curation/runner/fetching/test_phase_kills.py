@@ -1,13 +1,9 @@
 """kill -9 at random moments of a download: what was committed is not asked for again, and the dataset is the same."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,33 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.helpers import downloads, small_crawl
-from tests.helpers.places import ROOT
+from tests.helpers.forks import Forks
 from tests.helpers.web import Says, web
-
-
-class Children:
-    """Forks runs that have everything imported."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.helpers.curate_child", "--with", "img2dataset.downloader"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        environment = {**os.environ, "NO_ALBUMENTATIONS_UPDATE": "1"}
-        self._process = subprocess.Popen(command, cwd=ROOT, text=True, env=environment, **pipes)
-
-    def live(self, settings: Path, seconds: float | None) -> int:
-        """The exit status of a run, killed after `seconds`."""
-        self._process.stdin.write(f"{settings}\n")
-        self._process.stdin.flush()
-        pid = int(self._process.stdout.readline())
-        if seconds is not None:
-            time.sleep(seconds)
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait()
 
 
 def prepare(folder: Path, server, **fetch) -> Path:
@@ -58,9 +29,9 @@ def committed(folder: Path) -> set[str]:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1500)])])
+@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.timeout(1500))])
 def test_kill_9_at_random_moments(tmp_path, kills):
-    children, rng = Children(), random.Random(time.time())
+    children, rng = Forks("img2dataset.downloader"), random.Random(time.time())
     with web() as server:
         downloads.serve(server)
         for says in server.routes.values():
@@ -90,7 +61,7 @@ def test_kill_9_at_random_moments(tmp_path, kills):
 
 def test_a_kill_between_two_batches_leaves_the_first(tmp_path):
     """The rest of a site hangs until the run is killed."""
-    children = Children()
+    children = Forks("img2dataset.downloader")
     with web() as server:
         downloads.serve(server)
         routes = dict(server.routes)
