@@ -233,8 +233,8 @@ def test_a_download_of_which_nothing_comes_is_not_finished(site, tmp_path):
 def test_what_has_failed_before_does_not_stop_a_download(tmp_path):
     """Asked once more it mostly fails again, and a host that is gone says nothing of others."""
     with web({"/good": Says(200, picture(1)), "/best": Says(200, picture(2))}) as server:
-        dead = [f"http://127.0.0.1:{free_port()}/{n}" for n in range(60)]
-        rows = [downloads.page([server.url("/good"), *dead])]
+        gone = free_port()  # one server: sixty would be sixty that say something
+        rows = [downloads.page([server.url("/good"), *(f"http://127.0.0.1:{gone}/{n}" for n in range(60))])]
         plain = downloads.recipe(tmp_path, rows, stages=[], fetch={"window": 40, "min_success": 0.01})
         first = again(tmp_path, plain=plain)
         assert first.num_pairs == 1 and drops(first) == {"connect": 60}
