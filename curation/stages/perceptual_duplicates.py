@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.images.phash import SIDE
-from curation.images.pixels import TINY_SIDE
+from curation.methods.pictures.candidates import NEAR, looks_of, near_ones, nearest, sketched
 from curation.methods.pictures.duplicates import (
     BEST,
     CAPTIONS,
@@ -33,8 +32,8 @@ from curation.methods.pictures.likeness import (
     messages,
     near_survivors,
 )
-from curation.methods.pictures.registration import Looks, apart
-from curation.methods.pictures.sketches import NUM_KEYS, NUMBERS, near_sketches, sketch_keys, sketches
+from curation.methods.pictures.registration import apart
+from curation.methods.pictures.sketches import NUM_KEYS
 from curation.stage import GROUP, Context, Told
 from curation.table.arrow import whole
 from curation.table.uids import DIGITS
@@ -42,9 +41,7 @@ from pipeline.draws import hashed_u64
 
 COMPARE, LOOK, AGREE, DECIDE, COPIES = "compare", "look", "agree", "decide", "copies"
 _SEEN = ("grey", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
-_FARTHEST = 1600  # squared distance of sketches: half of the copies are within 40, those cut by 5% left and top 1,100
 _CROWD = 8  # a picture is in a crowd that is like one in so many of those it is held against
-_NEAR = LINKS.append(pa.field("distance", pa.int32()))
 
 
 class PerceptualDuplicates(Duplicates):
@@ -66,7 +63,7 @@ class PerceptualDuplicates(Duplicates):
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
     reads: ClassVar[tuple[str, ...]] = ("contrast", *_SEEN, "captions.text")
-    version: ClassVar[int] = 2  # 2: found by sketches, verified by registration
+    version: ClassVar[int] = 3  # 2: found by sketches, verified by registration; 3: by its inverse form
 
     max_difference: float = Field(0.25, gt=0)
     max_colour_difference: float = Field(40.0, ge=0, le=510)
@@ -97,7 +94,7 @@ class PerceptualDuplicates(Duplicates):
             return best_notes(keys, ranks)
         firsts = self._firsts(keys, ranks, told)
         if told.step == COMPARE:
-            return _sketched(pairs.filter(firsts), ranks.filter(firsts))
+            return sketched(pairs.filter(firsts), ranks.filter(firsts))
         if told.step == LOOK:
             return self._shown(pairs, ranks, told)
         if told.step == AGREE:
@@ -117,7 +114,7 @@ class PerceptualDuplicates(Duplicates):
 
     def settle(self, notes: pa.Table, step: str, ctx: Context) -> pa.Table:
         if step == COMPARE:
-            return _near(notes, self.most_compared)
+            return near_ones(notes, self.most_compared)
         if step == DECIDE:
             return notes.select(SAID.names).group_by(SAID.names).aggregate([])
         if step == LOOK:
@@ -166,7 +163,7 @@ class PerceptualDuplicates(Duplicates):
 
     def _shown(self, pairs: pa.Table, ranks: pa.Array, told: Told) -> pa.Table:
         """What each pair looks like, to the two of every pair of near ones."""
-        near = _nearest(told.of(COMPARE, _NEAR), self.most_compared)
+        near = nearest(told.of(COMPARE, NEAR), self.most_compared)
         at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
         own, other = ranks.take(at), whole(near.column("near"))
         names = pc.binary_join_element_wise(pc.min_element_wise(own, other), pc.max_element_wise(own, other), " ")
@@ -193,7 +190,7 @@ class PerceptualDuplicates(Duplicates):
 
     def _chosen(self, told: Told) -> pa.Table:
         """LINKS to those that each takes for its copies."""
-        near = _nearest(told.of(COMPARE, _NEAR), self.most_compared).group_by("uid").aggregate([("near", "count")])
+        near = nearest(told.of(COMPARE, NEAR), self.most_compared).group_by("uid").aggregate([("near", "count")])
         full = near.filter(pc.greater_equal(near.column("near_count"), self.most_compared)).column("uid")
         crowd = Crowd(whole(full), max(self.most_compared // _CROWD, 1))
         return before_the_gap(told.of(LOOK, APART), int(self.max_difference * ONE), crowd)
@@ -213,54 +210,3 @@ class PerceptualDuplicates(Duplicates):
             return np.ones(copies.num_rows, bool)
         same = pc.equal(copies.column("rank"), survivors.column("rank")).to_numpy()
         return same | (self._distances(survivors, copies) < self.max_difference * ONE)
-
-
-def _sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
-    """A note for each picture and key, with the view of the picture that is the first to have it."""
-    sketched = sketches(looks_of(pairs).grey)
-    keys = sketch_keys(sketched)
-    row = np.repeat(np.arange(len(keys)), NUM_KEYS)
-    view = np.tile(np.arange(NUM_KEYS) * sketched.shape[1] // NUM_KEYS, len(keys))
-    order = np.lexsort((view, keys.reshape(-1), row))
-    key, row, view = keys.reshape(-1)[order], row[order], view[order]
-    first = np.ones(len(key), bool)
-    first[1:] = (key[1:] != key[:-1]) | (row[1:] != row[:-1])
-    numbers = sketched[row[first], view[first]].tobytes()
-    sketch = pa.Array.from_buffers(pa.binary(NUMBERS), int(first.sum()), [None, pa.py_buffer(numbers)])
-    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row[first])), "sketch": sketch})
-
-
-def _near(notes: pa.Table, most: int) -> pa.Table:
-    """Of all that share a group the nearest of each, both ways."""
-    notes = notes.sort_by([(GROUP, "ascending"), ("rank", "ascending")])
-    rank = whole(notes.column("rank"))
-    sketch = _bytes_of(notes, "sketch").view(np.int8)
-    found, distance = near_sketches(notes.column(GROUP).to_numpy(), sketch, _FARTHEST)
-    left, right = (rank.take(pa.array(column)) for column in (found[:, 0], found[:, 1]))
-    to, near = pa.concat_arrays([left, right]), pa.concat_arrays([right, left])
-    uids = pc.utf8_slice_codeunits(to, -DIGITS)
-    return _nearest(pa.table([uids, near, np.concatenate([distance, distance])], schema=_NEAR), most)
-
-
-def _nearest(near: pa.Table, most: int) -> pa.Table:
-    """At most so many of each uid, each once, the nearest first."""
-    near = near.group_by(["uid", "near"]).aggregate([("distance", "min")]).rename_columns(_NEAR.names)
-    near = near.sort_by([("uid", "ascending"), ("distance", "ascending"), ("near", "ascending")])
-    uid = whole(near.column("uid")).dictionary_encode().indices.to_numpy()
-    place = np.arange(len(uid)) - np.searchsorted(uid, uid)  # sorted: numbers of a dictionary rise
-    return near.filter(pa.array(place < most))
-
-
-def looks_of(table: pa.Table) -> Looks:
-    num = table.num_rows
-    grey, tiny = _bytes_of(table, "grey").reshape(num, SIDE, SIDE), _bytes_of(table, "tiny_rgb")
-    wide, high = (table.column(name).to_numpy().astype(np.float64) for name in ("width", "height"))
-    return Looks(grey, tiny.reshape(num, TINY_SIDE, TINY_SIDE, 3), np.maximum(wide, 1) / np.maximum(high, 1))
-
-
-def _bytes_of(table: pa.Table, name: str) -> np.ndarray:
-    """A column of texts of one length, uint8 [row, byte]."""
-    rows = whole(table.column(name))
-    width = rows.type.byte_width
-    data = np.frombuffer(rows.buffers()[1], np.uint8) if len(rows) else np.zeros(0, np.uint8)
-    return data[rows.offset * width : (rows.offset + len(rows)) * width].reshape(len(rows), width)

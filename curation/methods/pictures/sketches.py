@@ -90,7 +90,8 @@ def near_sketches(group: np.ndarray, sketch: np.ndarray, most: int) -> tuple[np.
         along = sketch[crowded].astype(np.int64) @ signs
         pairs.append(_within_window(group, sketch, crowded[np.lexsort((crowded, along, group[crowded]))], most))
     low, high = np.sort(np.concatenate(pairs), axis=1).T
-    found = np.stack(np.divmod(np.unique(low * len(group) + high), max(len(group), 1)), axis=1)  # as one number: 10 x
+    both = np.sort(low * len(group) + high)  # as one number: 10 x
+    found = np.stack(np.divmod(both[np.diff(both, prepend=-1) > 0], max(len(group), 1)), axis=1)
     return found, _apart(sketch, found)
 
 

@@ -41,8 +41,8 @@ def survivors(pairs: pa.Table, **settings: object) -> dict[str, str | None]:
 NUM = 16
 FOUND = {name: NUM for name in edits.EDITS} | {  # of 16 photographs and of 16 drawings; see curation/README.md
     "5% off the left": 15, "5% off the left and the top": 13, "8% off each side": 14, "10% off the left": 4,
-    "10% off each side": 7, "a frame of 6%": 15, "20% darker": 14, "15% brighter": 6, "contrast 1.2": 13,
-    "sharpened": 6,
+    "10% off each side": 7, "a frame of 3%": 15, "a frame of 6%": 15, "20% darker": 14, "15% brighter": 6,
+    "contrast 1.2": 13, "sharpened": 6,
 }  # fmt: skip
 LEFT = ("mirrored", "turned by one degree", "a stamp in a corner")
 
