@@ -47,10 +47,10 @@ class Language(Measure):
     def _of(self, model: Any, text: str) -> tuple[str | None, float | None]:
         if not any(map(str.isalpha, text)):
             return None, None
-        # The model reads one line, and the package refuses several.
-        labels, scores = model.predict(" ".join(text.split()))
-        score = min(float(scores[0]), 1.0) if len(labels) else 0.0
-        return (labels[0].removeprefix(_LABEL), score) if labels and score >= self.min_score else (None, None)
+        # The model reads one line. What is asked is what the package's `predict` wraps, in an array for each text.
+        found = model.f.predict(f"{' '.join(text.split())}\n", 1, 0.0, "strict")
+        score = min(found[0][0], 1.0) if found else 0.0
+        return (found[0][1].removeprefix(_LABEL), score) if found and score >= self.min_score else (None, None)
 
 
 def _model_path() -> Path:
