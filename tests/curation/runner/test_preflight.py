@@ -262,7 +262,7 @@ cluster.shutdown()
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_real_nodes_of_which_one_sees_another_folder(tmp_path):
     home, away = tmp_path / "home", tmp_path / "away"
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(6))

@@ -28,7 +28,7 @@ def crawl(tmp_path_factory):
     [
         (1, (), {}),
         (3, ("kill", "add"), {}),
-        (3, ("add", "kill"), {"placement": POOL}),
+        pytest.param(3, ("add", "kill"), {"placement": POOL}, marks=pytest.mark.exhaustive),
     ],
 )
 def test_nodes_that_are_lost_and_that_join_leave_no_trace(crawl, tmp_path, nodes, changes, more):
