@@ -25,8 +25,13 @@ def read(job: Job, here: Segment, bucket: int) -> pa.Table:
     if state is None:
         where, hint = storage.shown(job.closing_file(here, CLOSED)), "run the same command again"
         raise DataError(where, "is not there", "what measuring has published", hint)
-    stage = job.stage(here.closer if here.closer is not None else -1)
-    assert isinstance(stage, Measure)
     urls = exchange.urls_of(job, here, NAME, state["packs"], state["merged"])
     found = [table for each in urls for table in packs.read_pack(each, bucket, bucket + 1)]
-    return packs.concat(found, kept_schema(stage)).sort_by(KEY)
+    return packs.concat(found, none(job, here).schema).sort_by(KEY)
+
+
+def none(job: Job, here: Segment) -> pa.Table:
+    """What a bucket without pairs is answered, of the same types."""
+    stage = job.stage(here.closer if here.closer is not None else -1)
+    assert isinstance(stage, Measure)
+    return kept_schema(stage).empty_table()

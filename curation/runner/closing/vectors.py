@@ -41,11 +41,11 @@ def resolved(job: Job, stage: Stage, pairs: pa.Table, bucket: int, at: int | Non
     before = len(job.names) if at is None else at
     for name in stage.reads:
         segment = origin_of(job, name, before)
-        if segment is None or not pairs.num_rows:
+        if segment is None:
             continue
         field = name.rpartition(".")[2]
-        rows = answers.read(job, segment, bucket).select([KEY, field])
-        pairs = with_vectors(pairs, name, rows, field)
+        rows = answers.read(job, segment, bucket) if pairs.num_rows else answers.none(job, segment)
+        pairs = with_vectors(pairs, name, rows.select([KEY, field]), field)
     return pairs if isinstance(stage, Measure) else pairs.select(shown(stage))
 
 
