@@ -143,8 +143,8 @@ class ClusterQuota(FirstOfEach):
         found: list[Scores | Picks] = []
         for place, at in enumerate(spread_by_size(size, 6)):
             told = f"cluster {number[at]}, {wanted[at]:,} of {size[at]:,} pairs"
-            for word, side in ((f"{told}: kept", stays), (f"{told}: gone", ~stays)):
-                found.append(Picks(word, np.flatnonzero((cluster == number[at]) & side), place=place))
+            for second, (word, side) in enumerate(((f"{told}: kept", stays), (f"{told}: gone", ~stays))):
+                found.append(Picks(word, np.flatnonzero((cluster == number[at]) & side), place=2 * place + second))
         return found
 
 

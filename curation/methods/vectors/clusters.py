@@ -78,7 +78,5 @@ def _table(cluster: np.ndarray, count: np.ndarray, sums: np.ndarray) -> pa.Table
 def spread_by_size(sizes: np.ndarray, number: int = 12) -> list[int]:
     """Which clusters to look at: the largest, the smallest that has a pair, and some between, evenly by rank."""
     order = np.lexsort([np.arange(len(sizes)), -sizes])[: int((sizes > 0).sum())]
-    places = (
-        np.unique(np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)) if len(order) else []
-    )
-    return [int(order[at]) for at in places]
+    places: np.ndarray = np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)
+    return [int(order[at]) for at in np.unique(places)]

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipeline.errors import DataError
 from pipeline.report import write_report
+from pipeline.report.limits import MAX_BYTES
 from pipeline.report.summary import summary_table
 from tests.helpers import fake_run
 
@@ -234,8 +235,8 @@ def test_pictures_beyond_the_size_limit_are_left_out_and_their_captions_stay(fol
 
     edit(folders["curate_output"], "summary.json", change)
     page = page_of(folders, tmp_path / "report.html")
-    assert 2_000_000 < len(page.text) < 7_000_000
-    assert "no picture" in page.prose
+    assert 9_000_000 < len(page.text) <= MAX_BYTES
+    assert "picture left off" in page.prose and "pictures are left off" in page.prose
 
 
 def break_stage(summary):
