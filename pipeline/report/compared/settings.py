@@ -36,7 +36,7 @@ def differing(a: dict[str, Any], b: dict[str, Any]) -> list[Difference]:
 
 
 def _by_kind(value: Any) -> Any:
-    """Lists of things of a kind as mappings: `threshold`, `threshold 2`."""
+    """Lists of things of a kind as mappings: `threshold`, `threshold-2`, as stages are named."""
     if isinstance(value, dict):
         return {str(key): _by_kind(item) for key, item in value.items()}
     if not isinstance(value, list):
@@ -48,5 +48,5 @@ def _by_kind(value: Any) -> Any:
     for item in value:
         seen[item["kind"]] += 1
         number = seen[item["kind"]]
-        named[item["kind"] if number == 1 else f"{item['kind']} {number}"] = _by_kind(item)
+        named[item["kind"] if number == 1 else f"{item['kind']}-{number}"] = _by_kind(item)
     return named

@@ -33,13 +33,16 @@ def edges_of(scores: Sequence[ScoreBins], bars: int = BARS) -> np.ndarray:
 
 
 def _between(edges: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Each edge, or the nearer bound of the bins that it lies in, whosever they are."""
+    """Each edge, or the nearer bound of the bins that it lies in, whosever they are; the outermost go outwards."""
     found = edges.copy()
     for at, edge in enumerate(edges):
         inside = (low < edge) & (edge < high)
         while inside.any():  # of two runs the wider bin decides: bins nest
             widest = np.flatnonzero(inside)[np.argmax((high - low)[inside])]
-            edge = low[widest] if edge - low[widest] <= high[widest] - edge else high[widest]
+            goes_down = edge - low[widest] <= high[widest] - edge
+            if at in (0, len(edges) - 1):
+                goes_down = at == 0
+            edge = low[widest] if goes_down else high[widest]
             inside = (low < edge) & (edge < high)
         found[at] = edge
     return found
