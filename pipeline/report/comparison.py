@@ -35,7 +35,7 @@ def write_comparison(out: str, a: Outputs, b: Outputs) -> str:
 def _page(
     page: dict[str, object], a: RunData, b: RunData, pairs: Shared | None, album: Album, limits: Limits
 ) -> Writer:
-    page = {**page, "most": limits, "pairs": pairs}
+    page = {**page, "most": limits, "pairs": pairs, "stages": [], "only": [], "scores": [], "concept_chart": None}
     if a.curated and b.curated:
         one, two = a.curated.summary, b.curated.summary
         funnels = build_funnel(a.curated), build_funnel(b.curated)

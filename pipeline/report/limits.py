@@ -1,6 +1,6 @@
 """How much of each thing the page shows, so that a pool of any size makes a page of bounded size.
 
-Pictures are left off first (thumbs.Album), then everything is shown by half, and by half again, until the words fit.
+Pictures are left off first (thumbs.Album), then less and less is shown of everything, until the words fit.
 What is left off is said where it stands.
 """
 
@@ -36,4 +36,4 @@ class Limits:
     inputs: int = 40
 
     def fewer(self) -> "Limits":
-        return Limits(**{each.name: max(1, getattr(self, each.name) // 2) for each in fields(self)})
+        return Limits(**{each.name: max(1, getattr(self, each.name) * 4 // 5) for each in fields(self)})

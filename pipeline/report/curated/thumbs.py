@@ -69,10 +69,13 @@ class Album:
 
     def __init__(self) -> None:
         self._frames: list[tuple[int, Frame]] = []
+        self._known: dict[str | None, Picture | None] = {}
 
     def frame(self, uri: str | None, rank: int = 0) -> Frame:
         """`rank`: its place in its group; smaller ones are served first."""
-        found = Frame(checked(uri))
+        if uri not in self._known:
+            self._known[uri] = checked(uri)
+        found = Frame(self._known[uri])
         self._frames.append((rank, found))
         return found
 
