@@ -35,5 +35,9 @@ class Limits:
     entries: int = 40
     inputs: int = 40
 
+    @property
+    def are_less(self) -> bool:
+        return self != Limits()
+
     def fewer(self) -> "Limits":
         return Limits(**{each.name: max(1, getattr(self, each.name) * 4 // 5) for each in fields(self)})
