@@ -40,17 +40,19 @@ def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state
         after = captions.replace(after, arrow.whole(verdicts.captions))
     if verdicts.columns is not None:
         after = arrow.with_columns(after, verdicts.columns)
+    told: dict[str, Any] = {"scores": {}, "picks": {}, "changed": [], "words": {}}
+    for name in stage.told_in_words:
+        told["words"][name] = words_of(after, name)
+    if not pairs.num_rows or not (shows(stage) or verdicts.captions is not None):
+        return told
     reason = arrow.whole(verdicts.reason)
     order = order_of(pairs.column("uid").to_pylist(), seed)
-    told: dict[str, Any] = {"scores": {}, "picks": {}, "changed": [], "words": {}}
     seen = after if stage.adds else pairs
-    for each in stage.shown(seen, verdicts, state) if shows(stage) and pairs.num_rows else ():
+    for each in stage.shown(seen, verdicts, state) if shows(stage) else ():
         if isinstance(each, Scores):
             told["scores"][each.column] = _binned(each)
         else:
             told["picks"][each.title] = {"place": each.place, "rows": _picked(each, pairs, reason, order)}
-    for name in stage.told_in_words:
-        told["words"][name] = words_of(after, name)
     if verdicts.captions is not None:
         told["changed"] = _changed(pairs, after, reason, order)
     return told
