@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from pipeline.report.compared.pairs import NOT_THERE, Only
+from pipeline.report.compared.pairs import NOT_THERE, UNKNOWN, Only
 from pipeline.report.curated.funnel import Funnel, Step
 from pipeline.report.curated.gallery import Tile, tiles
 from pipeline.report.curated.thumbs import Album
@@ -183,7 +183,7 @@ def only_in(only: Only, album: Album, limits: Limits) -> OnlyIn:
 
 def _fate(label: str) -> str:
     stage, _, reason = label.partition(".")
-    return label if label == NOT_THERE or not reason else f"{words_of(stage)}: {words_of(reason)}"
+    return label if label in (NOT_THERE, UNKNOWN) or not reason else f"{words_of(stage)}: {words_of(reason)}"
 
 
 def curve_charts(a: Trained | None, b: Trained | None) -> list[Chart]:

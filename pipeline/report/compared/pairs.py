@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline import storage
 from pipeline.contract.dataset import Dataset, open_dataset
+from pipeline.contract.manifest import MANIFEST
 from pipeline.draws import mixed
 from pipeline.errors import ClipmillError
 from pipeline.images.thumbnail import thumbnail
@@ -15,6 +16,7 @@ from pipeline.report.compared.uids import Fates, Uids, absent, steps
 from pipeline.report.schemas import Example
 
 NOT_THERE = "not among its pairs"
+UNKNOWN = "not known, it has no verdicts that can be read"
 OTHER = "other reasons"
 MOST_FATES, SAMPLES = 400, 6  # reasons told apart; pairs shown of each
 
@@ -32,7 +34,8 @@ class Only:
         self.number += len(uids)
         halves = uids.view(">u8").astype(np.uint64).reshape(-1, 2)
         order = mixed(halves[:, 1] ^ mixed(halves[:, 0])) if len(uids) else halves[:, 0]
-        labels = np.array([label or NOT_THERE for label in fates.of(uids)], object)
+        absent_there = NOT_THERE if fates.are_known else UNKNOWN
+        labels = np.array([label or absent_there for label in fates.of(uids)], object)
         for label in sorted(set(labels.tolist())):
             name = label if label in self.fates or len(self.fates) < MOST_FATES else OTHER
             mine = np.flatnonzero(labels == label)
@@ -72,7 +75,7 @@ def shared(a: str, b: str) -> Shared | None:
 def _looked_up(folder: str, only: Only) -> dict[str, list[Example]]:
     """The samples with their pictures: shards hold the pairs in the order of their uids."""
     names = [name for name, _ in only.fates.most_common(12)]
-    if not names:
+    if not names or not storage.exists(storage.join(folder, MANIFEST)):
         return {}
     try:
         dataset = open_dataset(folder)

@@ -89,7 +89,9 @@ class Fates:
 
     def __init__(self, folder: str) -> None:
         at = storage.join(folder, VERDICTS)
-        self._urls = [storage.join(at, name) for name in storage.list_names(at) if name.endswith(".parquet")][::-1]
+        names = storage.list_names(at) if storage.can_list(folder) else []
+        self._urls = [storage.join(at, name) for name in names if name.endswith(".parquet")][::-1]
+        self.are_known = bool(self._urls)  # a web server does not tell what it has
         self._uids, self._labels = np.zeros(0, _UID), np.zeros(0, object)
 
     def of(self, uids: np.ndarray) -> np.ndarray:

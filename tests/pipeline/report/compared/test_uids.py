@@ -55,6 +55,7 @@ def test_fates_are_found_over_several_files_in_several_goes(tmp_path):
     fates = Fates(str(tmp_path))
     asked = [[bytes.fromhex(f"{n:032x}") for n in some] for some in ([1, 2], [5, 8, 9], [19, 20, 21])]
     found = [fates.of(np.array(some, "S16")).tolist() for some in asked]
+    assert fates.are_known and not Fates(str(tmp_path / "nowhere")).are_known
     assert found == [["s.r1", None], ["s.r5", None, "s.r9"], [None, "s.r20", None]]
 
 
