@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
@@ -26,6 +26,7 @@ def hexes(found: np.ndarray) -> list[str]:
 
 
 @given(UIDS, UIDS, st.integers(1, 7))
+@example(set(range(1, 60)), {1, 50, 51, 58}, 3)
 def test_the_differences_are_those_of_sets(tmp_path_factory, one, two, piece):
     root = tmp_path_factory.mktemp("uids")
     with pytest.MonkeyPatch.context() as patch:

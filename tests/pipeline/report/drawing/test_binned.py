@@ -1,7 +1,7 @@
 """Narrow bins over few edges: every number is counted once, on its side of every edge."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.report.drawing.binned import BARS, counted, edges_of
@@ -23,6 +23,7 @@ NUMBERS = st.lists(st.floats(-100, 100), min_size=1, max_size=80)
 
 
 @given(NUMBERS, st.integers(0, 8), NUMBERS, st.integers(0, 8), st.floats(-120, 120))
+@example([1.0], 0, [1.25], 2, 1.0)
 def test_nothing_is_lost_or_split_also_of_two_runs_with_other_bins(one, fine, two, coarse, cut):
     both = [binned(one, fine, [cut], cut), binned(two, coarse)]
     edges = edges_of(both)
