@@ -6,7 +6,7 @@ buckets, and opens the next segment with its verdicts. A segment is named by the
 that a rerun finds what is done and never what is stale.
 
     <output>/_work/<k>-<digest>/bucket-00000.parquet          pairs left after the segment
-                               /bucket-00000.ledger.parquet   pairs it dropped
+                               /bucket-00000.ledger.parquet   pairs it dropped, and what stages show
                                /bucket-00000.closing.pack     (or .parquet) what the stage that ends it asks for
                                /bucket-00000.before.parquet   (first segment) default captions and their counts
                                /bucket-00000.json             counts; written last: done
@@ -31,7 +31,7 @@ from pipeline.errors import DataError, RecipeError
 from pipeline.outputs import WORK
 from pipeline.settings import digest_of
 
-FORMAT = 3  # raise it when the files below change their meaning
+FORMAT = 4  # raise it when the files below change their meaning
 ROWS_PER_BUCKET = 100_000  # at most, so that a task holds a few hundred MB however large the crawl
 EMIT = "emit"
 """The name under which the gate before the shards is reported, the last of every recipe."""

@@ -84,6 +84,42 @@ class Section(NamedTuple):
     rows: tuple[tuple[str | int | float, ...], ...] = ()
 
 
+class Scores(NamedTuple):
+    """Numbers that a stage decided by, for a histogram in the report with its `cuts` drawn.
+
+    column  as the recipe names it
+    values  float64, one a pair, or one a caption where `of` says so; NaN: none
+    kept    bool, whether each of them stayed
+    """
+
+    column: str
+    values: np.ndarray
+    kept: np.ndarray
+    cuts: tuple[float, ...] = ()
+    of: Literal["pairs", "captions"] = "pairs"
+
+
+class Picks(NamedTuple):
+    """Some pairs of a bucket that belong under one heading of the report, which shows a few of them.
+
+    title   the heading; titles and `place`, their order, come of settings and state alone, so that all buckets agree
+    rows    int64, which pairs
+    order   float64 of each row: the smallest are shown, equals by a hash of the uid; None: by that hash alone
+    values  float64 of each row, which the report prints behind `label`; None: nothing
+    texts   string of each row: the caption in question; None: the pair's first
+    kept    bool of each row; None: whether the pair stayed
+    """
+
+    title: str
+    rows: np.ndarray
+    order: np.ndarray | None = None
+    values: np.ndarray | None = None
+    label: str = ""
+    texts: pa.Array | None = None
+    kept: np.ndarray | None = None
+    place: int = 0
+
+
 class Stage(Settings):
     """What all sorts share.
 
@@ -99,6 +135,8 @@ class Stage(Settings):
     exports      which of `adds` go into every pair's KEY.json (null and NaN are left out)
     detail_is_survivor  the detail of a drop is the uid of the pair that stays for it: the report shows them as a group
     hides_images        who is dropped here must not be shown around: the report has no thumbnail of them
+    told_in_words       text columns it adds that have few values (languages, some hundred at most): the report counts
+                        them here and among what is kept
     """
 
     kind: str
@@ -112,6 +150,7 @@ class Stage(Settings):
     exports: ClassVar[tuple[str, ...]] = ()
     detail_is_survivor: ClassVar[bool] = False
     hides_images: ClassVar[bool] = False
+    told_in_words: ClassVar[tuple[str, ...]] = ()
 
     def cuts(self) -> dict[str, float]:
         """Thresholds to draw into the report's histograms: "width", "height", "aspect" or "caption_words" -> value."""
@@ -158,7 +197,13 @@ class Stage(Settings):
         return None
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        """What the report says of this stage alone. `counts`: of the manifest; `state`: of a Reduce."""
+        """What the report says of this stage alone. `counts`: of the manifest, and `others`, what its Verdicts counted;
+        `state`: of a Reduce."""
+        return []
+
+    def shown(self, pairs: pa.Table, verdicts: "Verdicts", state: pa.Table | None) -> list[Scores | Picks]:
+        """What the report shows of one bucket, with pictures. `pairs`: as this stage saw them, with the columns that it
+        added. Reasons are in the report without it, and so are captions that it changed, copies and what it dropped."""
         return []
 
 
@@ -216,6 +261,11 @@ class Generate(Measure):
     def provenance(self) -> dict[str, str]:
         """source, model, prompt_version of the captions."""
         raise NotImplementedError
+
+    def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
+        rows = tuple(sorted(counts.get("others", {}).items(), key=lambda item: (-item[1], item[0])))
+        said = ", ".join(f"{name}: {value}" for name, value in self.provenance().items())
+        return [Section("Generated captions", said, ("counted besides", "pairs") if rows else (), rows)]
 
 
 class Rule(Stage):

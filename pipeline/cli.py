@@ -63,9 +63,14 @@ def check(name: RecipeName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def report(name: RecipeName, overrides: Overrides = None) -> None:
-    """Write report.html from what the runs of this recipe left behind."""
-    jobs.report(recipe.load(name, overrides or []))
+def report(
+    target: Annotated[str, typer.Argument(help="a recipe, or a folder (or URL) that a run has left")],
+    overrides: Overrides = None,
+    against: Annotated[str | None, typer.Option(help="another recipe or folder: write both side by side")] = None,
+    out: Annotated[str | None, typer.Option(help="where to write it; by default to the outputs of the first")] = None,
+) -> None:
+    """Write report.html from what a run has left behind, or comparison.html of two runs."""
+    print(jobs.report_at(target, overrides or [], against, out))
 
 
 @app.command()

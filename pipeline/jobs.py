@@ -6,7 +6,7 @@ Imports of curation and training stand inside functions: each command loads only
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,9 @@ from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
 from pipeline.recipe.variables import expand
+
+if TYPE_CHECKING:
+    from pipeline.report import Outputs
 
 log = get_logger("jobs")
 
@@ -156,6 +159,41 @@ def report(recipe: Recipe) -> str:
             homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
         )
     return written
+
+
+def report_at(target: str, overrides: list[str], against: str | None, out: str | None) -> str:
+    """The path of the page written of what lies at `target`, a recipe or a folder: its report, or beside `against`
+    their comparison. By default it lies with the outputs of `target`; `out` is another place."""
+    from pipeline.report import write_comparison, write_data_card, write_report
+
+    if against is None and out is None and not _is_folder(target):
+        return report(recipes.load(target, overrides))
+    mine = _left_by(target, overrides)
+    if against is not None:
+        return write_comparison(out or storage.join(mine.folders[0], outputs.COMPARISON), mine, _left_by(against, []))
+    written = write_report(out or storage.join(mine.folders[0], outputs.REPORT), **mine._asdict())
+    if mine.curate_output and out is None:
+        write_data_card(mine.curate_output, mine.name)
+    return written
+
+
+def _is_folder(target: str) -> bool:
+    return "://" in target or os.path.isdir(target)
+
+
+def _left_by(target: str, overrides: list[str]) -> "Outputs":
+    """The outputs at a folder, or of a recipe."""
+    from pipeline.report import Outputs, outputs_in
+
+    if _is_folder(target):
+        if overrides:
+            raise UsageError(overrides[0], "an output folder takes no overrides", "give a recipe, or the folder alone")
+        return outputs_in(target)
+    recipe = recipes.load(target, overrides)
+    found = Outputs(recipe.name, **_outputs(recipe))
+    if not found.folders:
+        raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
+    return found
 
 
 def _is_remote_set(home: str) -> bool:

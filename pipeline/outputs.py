@@ -24,5 +24,6 @@ BEFORE = "before.json"
 # any of them
 RECIPE = "recipe.yaml"
 REPORT = "report.html"
+COMPARISON = "comparison.html"  # of this run and another
 DATA_CARD = "DATA_CARD.md"
 FINISHED = "finished.json"

@@ -77,6 +77,15 @@ def summary(job: Job, entries: tuple[np.ndarray, np.ndarray] | None) -> dict[str
             "before": np.sort(before)[::-1][ranks - 1].tolist(),
             "after": np.sort(after)[::-1][ranks - 1].tolist(),
         },
+        "histogram": _histogram(before, after),
         "tail_share_before": float(before[tail].sum() / max(before.sum(), 1)),
         "tail_share_after": float(after[tail].sum() / max(after.sum(), 1)),
     }
+
+
+def _histogram(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Concepts by their number of texts, in bins of powers of two; `gone`: those that no kept text mentions."""
+    top = int(before.max()).bit_length()
+    bins = [np.bincount(np.log2(n[n > 0]).astype(int), minlength=top)[:top].tolist() for n in (before, after)]
+    edges = [float(2**each) for each in range(top + 1)]
+    return {"edges": edges, "before": bins[0], "after": bins[1], "gone": int((after == 0).sum())}

@@ -1,14 +1,15 @@
 """summary.json: what the report shows of a curation job. Numbers reconcile: every pair ends in exactly one outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from curation.books import concept_counts, frequencies, ledger, tally
+from curation.books import concept_counts, evidence, frequencies, ledger, shown, tally
+from curation.books.examples import CHARACTERS
 from curation.job import Job
+from curation.pool.store import PLACE
 from curation.stage import Reduce
 from curation.states import last_state
 from curation.table import parquet
@@ -22,6 +23,7 @@ def shown_rows(job: Job, tally: dict[str, Any]) -> Rows:
     hidden = {name for name, stage in zip(job.names, job.settings.stages, strict=False) if stage.hides_images}
     shown = [some for label, some in tally["drops"].items() if label.split(".")[0] not in hidden]
     rows = [*tally["kept"], *(row for some in shown for row in some)]
+    rows += [row for told in tally["shown"].values() for row in evidence.rows_with_images(told)]
     return rows + [row for group in tally["groups"] for row in (group["survivor"], *group["removed"])]
 
 
@@ -32,8 +34,10 @@ def build(
     tops: frequencies.Tops,
     thumbs: Mapping[str, str | None],
     others: Mapping[str, dict[str, int]] = MappingProxyType({}),
+    origin: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The content of summary.json; `thumbs`: sha256 -> data URI; `others`: what stages count besides, by name."""
+    """The content of summary.json; `thumbs`: sha256 -> data URI; `others`: what stages count besides, by name;
+    `origin`: {"sources": each with what its parts counted, "download": what came of it, or None}."""
     for row in shown_rows(job, tally):
         row["thumb"] = thumbs.get(row.get("image_sha256") or "")
     groups = tally["groups"]
@@ -53,17 +57,23 @@ def build(
         "pairs_in": stages[0]["pairs_in"],
         "pairs_kept": manifest.num_pairs,
         "stages": stages,
-        "kept_examples": [_shown(row) for row in tally["kept"]],
-        "drop_examples": {label: [_shown(row, True) for row in some] for label, some in sorted(tally["drops"].items())},
+        "kept_examples": [shown.of_row(row) for row in tally["kept"]],
+        "drop_examples": {
+            label: [shown.of_row(row, True) for row in some] for label, some in sorted(tally["drops"].items())
+        },
         "duplicate_groups": [
             {
                 "reason": group["reason"],
-                "survivor": _shown(group["survivor"]),
-                "removed": [_shown(row, True) for row in group["removed"]],
+                "count": group["count"],
+                "survivor": shown.of_row(group["survivor"]),
+                "removed": [shown.of_row(row, True) for row in group["removed"]],
             }
             for group in groups
         ],
         "sections": _sections(job, stages),
+        "evidence": shown.of_stages(job, tally["shown"], tally["words"]),
+        "sources": list(origin.get("sources", [])),
+        "download": origin.get("download"),
         "concepts": concept_counts.summary(job, tally["entries"]),
         "languages": dict(tops[frequencies.LANGUAGE]),
         "caption_sources": dict(tops[frequencies.SOURCE]),
@@ -86,12 +96,7 @@ def _sections(job: Job, stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _top(texts: list[tuple[str, int]]) -> list[dict[str, Any]]:
-    return [{"text": text, "pairs": pairs} for text, pairs in texts]
-
-
-def _shown(row: dict[str, Any], with_detail: bool = False) -> dict[str, Any]:
-    shown = {"uid": row["uid"], "url": row["url"], "caption": row.get("caption") or "", "thumb": row.get("thumb")}
-    return shown | ({"detail": row.get("detail") or ""} if with_detail else {})
+    return [{"text": text[:CHARACTERS], "pairs": pairs} for text, pairs in texts]
 
 
 def _histograms(job: Job, counts: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
@@ -107,23 +112,25 @@ def _histograms(job: Job, counts: dict[str, dict[str, np.ndarray]]) -> dict[str,
     }
 
 
-def with_survivors(job: Job, groups: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each group with the row of its survivor, wherever that ended."""
-    found = []
-    for uid, group in groups.items():
-        bucket = int(job.cut.bucket_of(pa.array([uid]))[0])
-        survivor: dict[str, Any] = {"uid": uid, "url": "", "caption": "", "image_part": ""}
-        for segment in job.segments:
-            for suffix in (".ledger.parquet", ".parquet"):
-                url = job.file(segment, bucket, suffix)
-                if suffix == ".parquet" and segment is not job.segments[-1]:
-                    continue  # pairs of earlier segments may be gone already
-                rows = parquet.read_range(url, "uid", uid, uid + "g").to_pylist()
-                if rows:
-                    survivor = {**rows[0], "detail": ""}
-                    survivor["caption"] = survivor.get("caption") or survivor["captions"][0]["text"]
-        found.append({**group, "survivor": survivor})
+def survivors(job: Job, bucket: int, uids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of some pairs of a bucket, wherever they ended."""
+    hidden = {name for name, stage in zip(job.names, job.settings.stages, strict=False) if stage.hides_images}
+    files = [job.file(each, bucket, ".ledger.parquet") for each in job.segments]
+    found: dict[str, dict[str, Any]] = {}
+    for url in (*files, job.file(job.segments[-1], bucket, ".parquet")):  # pairs of earlier segments may be gone
+        for uid in uids:
+            for row in parquet.read_range(url, "uid", uid, uid + "g").to_pylist():
+                caption = row.get("caption") or next((each["text"] for each in row.get("captions") or ()), "")
+                place = {name: row[name] for name in PLACE} if row.get("stage") not in hidden else {}
+                found[uid] = {"uid": uid, "url": row["url"][:CHARACTERS], "caption": caption[:CHARACTERS], **place}
     return found
+
+
+def with_survivors(groups: Mapping[str, dict[str, Any]], found: Mapping[str, dict[str, Any]]) -> Rows:
+    """Each group with the row of its survivor."""
+    return [
+        {**group, "survivor": found.get(group["uid"], {"uid": group["uid"], "url": ""})} for group in groups.values()
+    ]
 
 
 def stage_counts(counts: list[ledger.Counts]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 `merge` gives the same whatever the order: an example has its place in a keyed order, a group the first of its stages.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,15 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.books import frequencies
+from curation.books import evidence, frequencies
+from curation.books.examples import examples, first, order_of
 from curation.job import Job
 from curation.methods.concepts.mentions import entry_totals, mentions
-from curation.pool.store import PLACE
 from curation.table import arrow, captions
 from pipeline import storage
-from pipeline.draws import keyed_u64
 
-KEPT_EXAMPLES, DROP_EXAMPLES, GROUPS, REMOVED = 48, 12, 24, 6
+KEPT_EXAMPLES, DROP_EXAMPLES, GROUPS, REMOVED = 48, 12, 12, 6  # groups and drops: of each stage, of each reason
 _SIDES = [float(round(16 * 2 ** (i / 2))) for i in range(21)]  # 16 to 16,384 pixels, two bins an octave
 EDGES: dict[str, list[float]] = {
     "width": [1.0, *_SIDES],
@@ -51,7 +51,8 @@ def tally(job: Job, buckets: Sequence[int], slots: int) -> dict[str, Any]:
 
 def _bucket(job: Job, bucket: int) -> tuple[dict[str, Any], list[pa.Table]]:
     kept = storage.read_parquet(job.file(job.segments[-1], bucket, ".parquet"))
-    gone = pa.concat_tables(storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments)
+    ledgers = [storage.read_parquet(job.file(each, bucket, ".ledger.parquet")) for each in job.segments]
+    gone = pa.concat_tables(ledgers)
     before = storage.read_parquet(job.file(job.segments[0], bucket, ".before.parquet"))
     after = pc.value_counts(pc.drop_null(captions.first(kept)))
     after = pa.table({"text": after.field("values"), "pairs": after.field("counts")})
@@ -64,10 +65,12 @@ def _bucket(job: Job, bucket: int) -> tuple[dict[str, Any], list[pa.Table]]:
     ]
     part = {
         "histograms": _histograms(kept, measured, before, after),
-        "kept": examples(job, kept.append_column("caption", captions.first(kept)), KEPT_EXAMPLES),
+        "kept": examples(job.seed, kept.append_column("caption", captions.first(kept)), KEPT_EXAMPLES),
         "drops": _drops(job, gone),
         "groups": _groups(job, gone),
         "entries": _entries(kept),
+        "shown": _shown(job, ledgers, gone),
+        "words": {name: evidence.words_of(kept, name) for name in words_told(job)},
     }
     return part, found
 
@@ -98,48 +101,45 @@ def _bins(name: str, values: np.ndarray, weights: np.ndarray | None = None) -> n
     return np.bincount(at, weights, len(edges) - 1).astype(np.int64)
 
 
-def order_of(uids: list[str], seed: int) -> np.ndarray:
-    """A keyed random order of uids, uint64: who is shown does not depend on buckets or luck."""
-    low = np.frombuffer(bytes.fromhex("".join(uid[16:] for uid in uids)), ">u8").astype(np.uint64)
-    return low ^ np.uint64(keyed_u64(seed, "examples"))
+def words_told(job: Job) -> list[str]:
+    """The columns of few words that some stage adds."""
+    return list(dict.fromkeys(name for stage in job.settings.stages for name in stage.told_in_words))
 
 
-def examples(job: Job, table: pa.Table, most: int) -> list[dict[str, Any]]:
-    """The first `most` rows in keyed order, each with `order` and what a thumbnail needs."""
-    names = ("uid", "url", "caption", *PLACE, "reason", "detail")
-    order = order_of(table.column("uid").to_pylist(), job.seed)
-    rows = np.argsort(order, kind="stable")[:most]
-    some = table.select([n for n in names if n in table.schema.names]).take(pa.array(rows, pa.int64()))
-    return [{**row, "order": int(order[at])} for row, at in zip(some.to_pylist(), rows, strict=True)]
+def _shown(job: Job, ledgers: list[pa.Table], gone: pa.Table) -> evidence.Evidence:
+    names = [n for n, stage in zip(job.names, job.settings.stages, strict=False) if stage.hides_images]
+    hidden = gone.filter(pc.is_in(gone.column("stage"), pa.array(names, pa.string()))).column("uid")
+    return evidence.hidden(evidence.merged(map(evidence.taken, ledgers)), set(hidden.to_pylist()))
 
 
 def _drops(job: Job, gone: pa.Table) -> dict[str, list[dict[str, Any]]]:
     labels = pc.binary_join_element_wise(gone.column("stage"), gone.column("reason"), ".")
     return {
-        label: examples(job, gone.filter(pc.equal(labels, label)), DROP_EXAMPLES)
+        label: examples(job.seed, gone.filter(pc.equal(labels, label)), DROP_EXAMPLES)
         for label in sorted(pc.unique(labels).to_pylist())
     }
 
 
 def _groups(job: Job, gone: pa.Table) -> dict[str, dict[str, Any]]:
-    """survivor -> its removed copies here, of the first `GROUPS` survivors in keyed order."""
+    """By stage and survivor its removed copies here, of the first `GROUPS` survivors of each stage in keyed order."""
     names = [n for n, stage in zip(job.names, job.settings.stages, strict=False) if stage.detail_is_survivor]
-    is_uid = pc.match_substring_regex(gone.column("detail"), "^[0-9a-f]{32}$")
-    is_copy = pc.is_in(gone.column("stage"), pa.array(names, pa.string()))
-    removed = gone.filter(pc.and_(is_copy, pc.fill_null(is_uid, False)))
-    survivors = arrow.whole(pc.unique(removed.column("detail"))).to_pylist()
-    order = order_of(survivors, job.seed)
+    is_uid = pc.fill_null(pc.match_substring_regex(gone.column("detail"), "^[0-9a-f]{32}$"), False)
     found = {}
-    for at in np.argsort(order, kind="stable")[:GROUPS]:
-        rows = removed.filter(pc.equal(removed.column("detail"), survivors[at]))
-        reason = f"{rows.column('stage')[0]}.{rows.column('reason')[0]}"
-        stage = job.names.index(rows.column("stage")[0].as_py())  # copies may go by two stages: the first is named
-        found[survivors[at]] = {
-            "order": int(order[at]),
-            "stage": stage,
-            "reason": reason,
-            "removed": examples(job, rows, REMOVED),
-        }
+    for stage in names:
+        removed = gone.filter(pc.and_(pc.equal(gone.column("stage"), stage), is_uid))
+        counted = pc.value_counts(arrow.whole(removed.column("detail")))
+        survivors, counts = (counted.field(n).to_pylist() for n in ("values", "counts"))
+        order = order_of(survivors, job.seed)
+        for at in np.argsort(order, kind="stable")[:GROUPS]:
+            rows = removed.filter(pc.equal(removed.column("detail"), survivors[at]))
+            found[f"{stage} {survivors[at]}"] = {
+                "order": int(order[at]),
+                "uid": survivors[at],
+                "stage": stage,
+                "reason": f"{stage}.{rows.column('reason')[0]}",
+                "count": counts[at],
+                "removed": examples(job.seed, rows, REMOVED),
+            }
     return found
 
 
@@ -157,21 +157,22 @@ def merge(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     for when in ("before", "after"):
         for name in EDGES:
             whole["histograms"][name][when] = whole["histograms"][name][when] + part["histograms"][name][when]
-    whole["kept"] = _first(whole["kept"] + part["kept"], KEPT_EXAMPLES)
+    whole["kept"] = first(whole["kept"] + part["kept"], KEPT_EXAMPLES)
     for label, rows in part["drops"].items():
-        whole["drops"][label] = _first(whole["drops"].get(label, []) + rows, DROP_EXAMPLES)
-    for survivor, group in part["groups"].items():
-        mine = whole["groups"].setdefault(survivor, {**group, "removed": []})
-        mine["removed"] = _first(mine["removed"] + group["removed"], REMOVED)
-        mine["stage"], mine["reason"] = min((mine["stage"], mine["reason"]), (group["stage"], group["reason"]))
+        whole["drops"][label] = first(whole["drops"].get(label, []) + rows, DROP_EXAMPLES)
+    for name, group in part["groups"].items():
+        mine = whole["groups"].setdefault(name, {**group, "count": 0, "removed": []})
+        mine["count"] += group["count"]
+        mine["removed"] = first(mine["removed"] + group["removed"], REMOVED)
     ranked = sorted(whole["groups"].items(), key=lambda item: (item[1]["order"], item[0]))
-    whole["groups"] = dict(ranked[:GROUPS])
+    stages = {group["stage"] for _, group in ranked}
+    firsts = [[item for item in ranked if item[1]["stage"] == stage][:GROUPS] for stage in sorted(stages)]
+    whole["groups"] = dict(item for some in firsts for item in some)
+    whole["shown"] = evidence.merged([whole["shown"], part["shown"]])
+    for name, counts in part["words"].items():
+        whole["words"][name] = dict(Counter(whole["words"].get(name, {})) + Counter(counts))
     if part["entries"] is not None:
         both = [whole["entries"], part["entries"]]
         entry, at = np.unique(np.concatenate([e for e, _ in both]), return_inverse=True)
         whole["entries"] = entry, np.bincount(at, np.concatenate([n for _, n in both]), len(entry)).astype(np.int64)
     return whole
-
-
-def _first(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (row["order"], row["uid"]))[:most]

@@ -1,18 +1,14 @@
 """Small pictures of the pairs that the report shows: made by tasks, a batch at a time, each image once."""
 
-import base64
-import io
 from collections.abc import Iterable
 from typing import Any
-
-from PIL import Image
 
 from curation.job import Job
 from curation.pool.store import ImagePlace, ImageReader
 from pipeline.errors import ClipmillError
-from pipeline.images.decoder import FORMATS, PILLOW_MAX_PIXELS, Refused, decode
+from pipeline.images.thumbnail import thumbnail
 
-SIDE, QUALITY, BATCH = 128, 78, 32
+BATCH = 32
 
 
 def batches(rows: Iterable[dict[str, Any]]) -> list[list[ImagePlace]]:
@@ -30,10 +26,6 @@ def thumbnails(job: Job, places: list[ImagePlace]) -> dict[str, str | None]:
 
 def _thumbnail(reader: ImageReader, place: ImagePlace) -> str | None:
     try:
-        image, _ = decode(reader.read(place), FORMATS, PILLOW_MAX_PIXELS // 4, 1 << 14)
-    except (Refused, ClipmillError):
+        return thumbnail(reader.read(place))
+    except ClipmillError:
         return None
-    image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()

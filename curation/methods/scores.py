@@ -3,16 +3,17 @@
 import json
 import sys
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.stage import Stage
+from curation.stage import Picks, Scores, Stage, Verdicts
 from curation.table import schemas
 from curation.table.arrow import whole
-from curation.table.captions import explode
+from curation.table.captions import ROW, explode
 from pipeline.errors import RecipeError
 
 CAPTIONS = "captions."
@@ -36,6 +37,49 @@ class OfColumn(Stage):
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         check_number(self.column, where, before)
+
+    def cut_at(self, state: pa.Table | None) -> tuple[float, ...]:
+        """The values at which this stage cuts."""
+        return ()
+
+    def judged(self, pairs: pa.Table, state: pa.Table | None) -> "Judged":
+        """What it decided by, one by one."""
+        raise NotImplementedError
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        """The histogram, and who is nearest to each cut on both sides."""
+        judged, cuts = self.judged(pairs, state), self.cut_at(state)
+        values = judged.values
+        of: Literal["pairs", "captions"] = "pairs" if judged.texts is None else "captions"
+        shown: list[Scores | Picks] = [Scores(self.column, values, judged.kept, cuts, of)]
+        for number, cut in enumerate(cuts):
+            for place, (word, side) in enumerate((("just below", values < cut), ("at or above", values >= cut))):
+                at = np.flatnonzero(side & np.isfinite(values))
+                title = f"{self.column} {word} {cut:.4g}"
+                texts = None if judged.texts is None else judged.texts.take(pa.array(at))
+                order, kept = np.abs(values[at] - cut), judged.kept[at]
+                shown.append(
+                    Picks(title, judged.rows[at], order, values[at], self.column, texts, kept, 2 * number + place)
+                )
+        return shown
+
+
+class Judged(NamedTuple):
+    """values: float64; rows: int64, the pair of each; kept: bool; texts: the caption of each, where captions are
+    judged and not pairs."""
+
+    values: np.ndarray
+    rows: np.ndarray
+    kept: np.ndarray
+    texts: pa.Array | None = None
+
+
+def judged_by(pairs: pa.Table, values: np.ndarray, kept: np.ndarray, by_caption: bool) -> Judged:
+    """`values` and `kept` one a pair, or one a caption in the order of captions.explode."""
+    if not by_caption:
+        return Judged(values, np.arange(pairs.num_rows), kept)
+    flat = explode(pairs)
+    return Judged(values, flat.column(ROW).to_numpy(), kept, whole(flat.column("text")))
 
 
 def check_number(column: str, where: str, before: Sequence[Stage]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from curation.books import frequencies, ledger, summary, tally, thumbnails
+from curation.books import ledger, summary
 from curation.emit import book_tasks, ownership, shards, swap, turns
 from curation.job import EMIT, Job, Segment, cut_for, keeps_columns, make_job, read_from
 from curation.pool.join import POOL
@@ -18,6 +18,7 @@ from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
 from curation.runner.calls import Call, pool_of
 from curation.runner.cluster import Inline, cluster
+from curation.runner.ending import summing
 from curation.runner.fetching import phase
 from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs import naming, pooling
@@ -241,6 +242,7 @@ class _Driver:
             if whole is not None:
                 return whole
         inputs = [_input(part, pool.parts[part.id]) for _, part in parts] + ([fetched.as_input()] if fetched else [])
+        origin = summing.origin_of(self.job, parts, pool.parts, fetched)
         self._begin(read_from(self.job, list(pool.pieces)))
         rows_read = sum(each.get(table, 0) for each in pool.pieces.values() for table in ROWS)
         cut = joined.cut_of(self.job, rows_read, self._do)
@@ -255,7 +257,7 @@ class _Driver:
         if not sum(rows):
             raise self._nothing_left(stages)
         self.made = self.job
-        return self._emit(inputs, stages, rows, name, recipe_digest)
+        return self._emit(inputs, stages, rows, name, recipe_digest, origin)
 
     def _do(self, calls: list[Call], label: str, unit: str, done: int = 0) -> Iterator[tuple[Call, Any]]:
         if not label:
@@ -340,6 +342,7 @@ class _Driver:
         rows: list[int],
         name: str,
         recipe_digest: str,
+        origin: dict[str, Any],
     ) -> Manifest:
         job = self.job
         image_bytes = sum(told.get("image_bytes", 0) for told in self._told[len(job.segments) - 1].values())
@@ -367,30 +370,10 @@ class _Driver:
         ]
         for call, note in self._do(calls, "writing books", "files"):
             notes[call.args[0]] = note
-        notes[SUMMARY] = book_tasks.emit_summary(job, self._summary(manifest, stages))
+        content = summing.summary_of(job, manifest, stages, origin, self._do)
+        notes[SUMMARY] = book_tasks.emit_summary(job, content)
         swap.publish(job, manifest, notes)
         return manifest
-
-    def _summary(self, manifest: Manifest, stages: list[ledger.Counts]) -> dict[str, Any]:
-        job, whole = self.job, dict[str, Any]()
-        groups, slots = tally.groups_of(job.buckets), frequencies.slots_for(manifest.stages[0].pairs_out)
-        calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
-        for _, part in self._do(calls, "summary", "buckets"):
-            whole = tally.merge(whole, part)
-        firsts = [group[0] for group in groups]
-        calls = [
-            Call(frequencies.tops, (slot, firsts), f"summary, most frequent words, slot {slot}")
-            for slot in range(slots)
-        ]
-        tops = frequencies.merged([part for _, part in self._do(calls, "frequent words", "slots")])
-        whole["groups"] = summary.with_survivors(job, whole["groups"])
-        batches = thumbnails.batches(summary.shown_rows(job, whole))
-        calls = [Call(thumbnails.thumbnails, (batch,), "thumbnails") for batch in batches]
-        thumbs: dict[str, str | None] = {}
-        for _, made in self._do(calls, "thumbnails", "batches"):
-            thumbs.update(made)
-        others = {each.name: each.others for each in stages if each.others}
-        return summary.build(job, manifest, whole, tops, thumbs, others)
 
 
 def _input(part: Part, counts: dict[str, int]) -> InputPart:

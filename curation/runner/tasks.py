@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.books import ledger
+from curation.books import evidence, ledger
 from curation.emit.gate import gate
 from curation.job import EMIT, Job, Segment, check_files
 from curation.methods.units import attached, checked, kept_schema, units_of
@@ -17,6 +17,7 @@ from curation.runner.closing.shares import called, opened
 from curation.runner.closing.vectors import resolved
 from curation.runner.explained import explained
 from curation.stage import Context, Group, Measure, Reduce, Verdicts
+from curation.states import last_state
 from curation.table import arrow, captions, packs, parquet, schemas
 from pipeline import storage
 
@@ -45,7 +46,7 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
         if here.opener == len(job.settings.stages):
             probed = verdicts
         else:
-            run.apply(here.opener, verdicts)
+            run.apply(here.opener, verdicts, before)
     for at in here.rows:
         run.row_wise(at)
     told: dict[str, int] = {}
@@ -103,10 +104,11 @@ class _Run:
         self.counts: list[ledger.Counts] = []
         self.files: dict[str, storage.Note] = {}  # by suffix
         self._ledgers: list[pa.Table] = []
+        self._shown: evidence.Evidence = {}
 
     def ledger(self) -> pa.Table:
         whole = pa.concat_tables([ledger.LEDGER.empty_table(), *self._ledgers])
-        return whole.sort_by("uid") if whole.num_rows else whole
+        return evidence.put(whole.sort_by("uid") if whole.num_rows else whole, self._shown)
 
     def join(self, before_url: str) -> None:
         """The pairs of this bucket, from what all parts say."""
@@ -114,9 +116,15 @@ class _Run:
         self._apply(POOL, POOL, pairs, verdicts)
         self.files[".before.parquet"] = parquet.publish_rows(before_url, count_texts(self.pairs))
 
-    def apply(self, at: int, verdicts: Verdicts) -> None:
-        with explained(f"stage {self.job.names[at]}, bucket {self.bucket}"):
-            self._apply(self.job.names[at], self.job.stage(at).kind, self.pairs, verdicts)
+    def apply(self, at: int, verdicts: Verdicts, closed: Segment | None = None) -> None:
+        """The verdicts of stage `at`, which ended the segment `closed`."""
+        stage, name = self.job.stage(at), self.job.names[at]
+        with explained(f"stage {name}, bucket {self.bucket}"):
+            asks = closed is not None and isinstance(stage, Reduce) and evidence.shows(stage)
+            state = last_state(self.job, closed) if asks and closed else None
+            pairs = self.pairs
+            self._apply(name, stage.kind, pairs, verdicts)
+            self._shown[name] = evidence.of_stage(stage, self.job.seed, pairs, verdicts, state)
 
     def row_wise(self, at: int) -> None:
         stage, ctx = self.job.stage(at), self.job.context(at)

@@ -23,6 +23,7 @@ from pipeline.settings import Settings
 _COUNTS = pa.schema([("entry", pa.int64()), ("count", pa.int64())])
 _BY_LANGUAGE = _COUNTS.append(pa.field("language", pa.string()))
 _SEARCH = b"search"
+_MILLION = 1_000_000
 _APART = 2**32  # numbers of entries are below: those of one language, then those of the next
 
 
@@ -127,11 +128,12 @@ class Balance(Reduce):
         drew[lots.row] = True
         stays[lots.row[~lost]] = True
         reason = mark([("unmatched", ~drew), ("sampled_out", ~stays)], pairs.num_rows)
+        counts = self._expected(lots, stays, state)
         if self.unit == "pair":
-            return Verdicts(reason=reason)
+            return Verdicts(reason=reason, counts=counts)
         reasons = self._text_reasons(said, lots, lost).take(pa.array(said.text_of))
         left = implode(explode(pairs).filter(reasons.is_null()), pairs.num_rows)
-        return Verdicts(reason=reason, captions=left, caption_drops=count(reasons))
+        return Verdicts(reason=reason, captions=left, caption_drops=count(reasons), counts=counts)
 
     def counted(self, state: pa.Table) -> Counted:
         entry, count, t = (state.column(name).to_numpy() for name in ("entry", "count", "t"))
@@ -139,11 +141,19 @@ class Balance(Reduce):
         return Counted(label, np.bincount(at, count[1:], len(label)).astype(np.int64), float(t[0]))
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        if state is None or self.target_pairs is None:
-            return self._language_sections(state)
-        t = state.column("t")[0].as_py()
+        if state is None:
+            return []
+        t, told = state.column("t")[0].as_py(), counts.get("others", {})
         reached = "all that there are" if np.isinf(t) else f"t came to {t:,.4g}"
-        return [Section("Balanced to a size", f"{self.target_pairs:,} pairs were wanted: {reached}.")]
+        wanted = "" if self.target_pairs is None else f"{self.target_pairs:,} pairs were wanted: {reached}. "
+        columns = ("", "expected", "standard deviation", "actual", "off, in deviations")
+        rows: tuple[tuple[str | float, ...], ...] = ()
+        if "stayed" in told:
+            mean, spread = told["expected_millionths"] / _MILLION, (told["variance_millionths"] / _MILLION) ** 0.5
+            off = (told["stayed"] - mean) / spread if spread else 0.0
+            rows = (("pairs kept", round(mean, 1), round(spread, 1), told["stayed"], round(off, 2)),)
+        said = f"{wanted}What the chances at this t let expect of the draws, and what came."
+        return [Section("Balanced: expected and actual", said, columns, rows), *self._language_sections(state)]
 
     def _said(self, pairs: pa.Table, languages: Sequence[str]) -> Mentions:
         """The mentions; an entry has another number in each language."""
@@ -194,12 +204,25 @@ class Balance(Reduce):
         uids = pairs.column("uid").to_pylist()
         return lots_of(said, uids, seed, self.kind, self.unit, self.unmatched == "keep")
 
+    def _expected(self, lots: Lots, stays: np.ndarray, state: pa.Table) -> dict[str, int]:
+        """Pairs that the chances let expect and their variance, in whole millionths that add up in any order, beside
+        those that stay. A pair stays with 1 - prod(1 - chance) over its lots, each drawn for itself."""
+        row, first = np.unique(lots.row, return_index=True)
+        chance = keep_probability(lots.owner, _counts_of(lots.entry, state), len(lots.row), self._ts(lots, state))
+        gone = np.multiply.reduceat(1 - chance, first) if len(row) else np.zeros(0)
+        names = ("expected_millionths", "variance_millionths")
+        told = {n: int(np.rint(v * _MILLION).sum()) for n, v in zip(names, (1 - gone, gone * (1 - gone)), strict=True)}
+        return {**told, "stayed": int(stays.sum())}
+
+    def _ts(self, lots: Lots, state: pa.Table) -> Any:
+        """The t of each mention, or one for all."""
+        return _looked_up(lots.entry, state, "t") if self.per_language else state.column("t")[0].as_py()
+
     def _lost(self, lots: Lots, uids: pa.Array, state: pa.Table) -> np.ndarray:
         """Whether each lot loses, bool [lot]."""
         counts = _counts_of(lots.entry, state)
         if self.target_pairs is None:
-            each_t = _looked_up(lots.entry, state, "t") if self.per_language else state.column("t")[0].as_py()
-            return lots.draw >= keep_probability(lots.owner, counts, len(lots.row), each_t)
+            return lots.draw >= keep_probability(lots.owner, counts, len(lots.row), self._ts(lots, state))
         t, last = state.column("t")[0].as_py(), state.column("last_uid")[0].as_py()
         needed = threshold_t(lots.owner, counts, lots.draw)
         later = pc.greater(uids, last).to_numpy(zero_copy_only=False)[lots.row]

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from curation.methods.first_of_each import FirstOfEach
 from curation.methods.selection import bits_of
 from curation.methods.shares import projected
-from curation.methods.vectors.clusters import unit_vectors
+from curation.methods.vectors.clusters import spread_by_size, unit_vectors
 from curation.methods.vectors.stored import matrix, vectors_of
-from curation.stage import Context, Section, Verdicts
+from curation.stage import Context, Picks, Scores, Section, Verdicts
 from curation.table.arrow import whole
 
 _ONE = 2.0**24
@@ -133,6 +133,19 @@ class ClusterQuota(FirstOfEach):
         )
         titles = ("cluster", "pairs", "quota", "distance within", "to neighbours", "complexity")
         return [Section("Quotas by density of clusters", text, titles, rows)]
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        """Of some clusters who stayed and who went, by chance."""
+        if state is None:
+            return []
+        cluster, stays = _clusters(pairs), whole(verdicts.reason).is_null().to_numpy(False)
+        number, size, wanted = (state.column(name).to_numpy() for name in ("group", "size", "wanted"))
+        found: list[Scores | Picks] = []
+        for place, at in enumerate(spread_by_size(size, 6)):
+            told = f"cluster {number[at]}, {wanted[at]:,} of {size[at]:,} pairs"
+            for second, (word, side) in enumerate(((f"{told}: kept", stays), (f"{told}: gone", ~stays))):
+                found.append(Picks(word, np.flatnonzero((cluster == number[at]) & side), place=2 * place + second))
+        return found
 
 
 def _clusters(pairs: pa.Table) -> np.ndarray:

@@ -7,9 +7,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from curation.methods.reasons import no_reasons
-from curation.methods.vectors.clusters import assigned, nearest, nearest_sums, summed, unit_vectors
+from curation.methods.vectors.clusters import assigned, nearest, nearest_sums, spread_by_size, summed, unit_vectors
 from curation.methods.vectors.stored import matrix, vectors_of
-from curation.stage import Again, Context, Reduce, Section, Verdicts
+from curation.stage import Again, Context, Picks, Reduce, Scores, Section, Verdicts
 from curation.table.arrow import whole
 from pipeline.draws import keyed_uniforms
 
@@ -105,6 +105,19 @@ class Kmeans(Reduce):
         sizes = np.sort(state.column("count").to_numpy())
         text = f"{len(sizes)} clusters of {sizes[0]:,} to {sizes[-1]:,} pairs after {state.column('round')[0]} rounds."
         return [Section("Clusters", text)]
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        """Pairs of some clusters, by chance."""
+        if state is None:
+            return []
+        cluster = pairs.column("cluster").cast(pa.int64()).fill_null(-1).to_numpy()
+        size, distance = state.column("count").to_numpy(), pairs.column("cluster_distance").fill_null(0.0).to_numpy()
+        found: list[Scores | Picks] = []
+        for place, each in enumerate(spread_by_size(size)):
+            rows, share = np.flatnonzero(cluster == each), "" if self.share == 1 else " of those looked at"
+            title = f"cluster {each}: {size[each]:,} pairs{share}"
+            found.append(Picks(title, rows, values=distance[rows], label="distance", place=place))
+        return found
 
 
 def _lists(values: np.ndarray, rows: np.ndarray, num: int) -> pa.Array:

@@ -27,6 +27,7 @@ class Language(Measure):
         pa.field("detected_score", pa.float32()),
     )
     caption_fields: ClassVar[bool] = True
+    told_in_words: ClassVar[tuple[str, ...]] = ("captions.detected",)
 
     min_score: float = 0.0
 

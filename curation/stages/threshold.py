@@ -7,7 +7,7 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from curation.methods.reasons import mark, sift
-from curation.methods.scores import CAPTIONS, OfColumn, numbers
+from curation.methods.scores import CAPTIONS, Judged, OfColumn, judged_by, numbers
 from curation.stage import Context, Rule, Verdicts
 from curation.table.captions import explode
 
@@ -33,11 +33,21 @@ class Threshold(OfColumn, Rule):
         return self
 
     def judge(self, pairs: pa.Table, ctx: Context) -> Verdicts:
-        values = numbers(pairs, self.column)
-        low, high = (np.inf * sign if bound is None else bound for bound, sign in ((self.min, -1), (self.max, 1)))
-        missing = np.isnan(values) & (self.no_value == "drop")
-        reasons = mark([("no_value", missing), ("below", values < low), ("above", values > high)], len(values))
-        details = pa.array([self.column] * len(values), pa.string())
+        reasons = self._reasons(numbers(pairs, self.column))
+        details = pa.array([self.column] * len(reasons), pa.string())
         if self.column.startswith(CAPTIONS):
             return sift(explode(pairs), reasons, pairs.num_rows, details)
         return Verdicts(reason=reasons, detail=details)
+
+    def _reasons(self, values: np.ndarray) -> pa.Array:
+        low, high = (np.inf * sign if bound is None else bound for bound, sign in ((self.min, -1), (self.max, 1)))
+        missing = np.isnan(values) & (self.no_value == "drop")
+        return mark([("no_value", missing), ("below", values < low), ("above", values > high)], len(values))
+
+    def cut_at(self, state: pa.Table | None) -> tuple[float, ...]:
+        return tuple(bound for bound in (self.min, self.max) if bound is not None)
+
+    def judged(self, pairs: pa.Table, state: pa.Table | None) -> Judged:
+        values = numbers(pairs, self.column)
+        kept = self._reasons(values).is_null().to_numpy(False)
+        return judged_by(pairs, values, kept, self.column.startswith(CAPTIONS))

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import mark, sift
-from curation.methods.scores import CAPTIONS, OfColumn, best_of_each, numbers
+from curation.methods.scores import CAPTIONS, Judged, OfColumn, best_of_each, judged_by, numbers
 from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
 from curation.stage import Again, Context, Reduce, Section, Verdicts
 from curation.table.arrow import whole
@@ -67,7 +67,10 @@ class TopFraction(OfColumn, Reduce):
         return _told(search) if search.found else Again(_told(search))
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
-        values, names = self._ranked(pairs)
+        reasons = self._reasons(*self._ranked(pairs), state)
+        return sift(explode(pairs), reasons, pairs.num_rows) if self.per == "caption" else Verdicts(reason=reasons)
+
+    def _reasons(self, values: np.ndarray, names: pa.Array, state: pa.Table) -> pa.Array:
         last = state.column("prefix")[0].as_py()
         if len(last) > _VALUE:
             bits, cut = bits_of(-values), np.uint64(int(last[:_VALUE], 16))
@@ -75,14 +78,22 @@ class TopFraction(OfColumn, Reduce):
             stays = (bits < cut) | ((bits == cut) & first)
         else:
             stays = np.full(len(values), bool(last))
-        reasons = mark([("no_value", np.isnan(values)), ("below_fraction", ~stays)], len(values))
-        return sift(explode(pairs), reasons, pairs.num_rows) if self.per == "caption" else Verdicts(reason=reasons)
+        return mark([("no_value", np.isnan(values)), ("below_fraction", ~stays)], len(values))
+
+    def cut_at(self, state: pa.Table | None) -> tuple[float, ...]:
+        last = "" if state is None else state.column("prefix")[0].as_py()
+        return (-value_of(last),) if len(last) > _VALUE else ()
+
+    def judged(self, pairs: pa.Table, state: pa.Table | None) -> Judged:
+        assert state is not None
+        values, names = self._ranked(pairs)
+        return judged_by(
+            pairs, values, self._reasons(values, names, state).is_null().to_numpy(False), self.per == "caption"
+        )
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        last = "" if state is None else state.column("prefix")[0].as_py()
-        if len(last) <= _VALUE:
-            return []
-        return [Section("The best by a column", f"{self.column} of at least {-value_of(last):.6g} stayed.")]
+        said = [f"{self.column} of at least {cut:.6g} stayed." for cut in self.cut_at(state)]
+        return [Section("The best by a column", each) for each in said]
 
     def _ranked(self, pairs: pa.Table) -> tuple[np.ndarray, pa.Array]:
         """(value, name that rises with the uid) of each pair or caption."""

@@ -12,9 +12,11 @@ from importlib import metadata
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST
 from pipeline.outputs import DATA_CARD, RECIPE, SUMMARY
+from pipeline.report.curated.origin import downloaded
 from pipeline.report.data import Curated, load_run
 from pipeline.report.figures import bytes_text, count_text, place, share_text
-from pipeline.report.schemas import StageCounts, Summary
+from pipeline.report.limits import Limits
+from pipeline.report.schemas import Download, StageCounts, Summary
 
 _MAX_CHARS = 200
 _OPTED_OUT = ("noai", "noimageai", "none", "noindex", "noimageindex", "robots_txt")  # found while downloading
@@ -52,14 +54,22 @@ def card(curated: Curated, name: str, recipe: str) -> str:
     summary = curated.summary
     kept, came = count_text(summary.pairs_kept), count_text(summary.pairs_in)
     shards = curated.manifest.shards if curated.manifest else []
-    form = f"{count_text(len(shards))} WebDataset shards ({bytes_text(sum(shard.bytes for shard in shards))})"
+    word = "shard" if len(shards) == 1 else "shards"
+    form = f"{count_text(len(shards))} WebDataset {word} ({bytes_text(sum(shard.bytes for shard in shards))})"
+    detected = _detected(summary)
     parts = [
         _head(summary, name),
         f"# {said(name)}\n\n{kept} image-text pairs in {form}, curated by clipmill from {came} pairs. {_SAMPLE}",
         _section("Inputs", _inputs(summary)),
         _section("Where every pair went", _funnel(summary)),
+        *([_section("Download", _download(summary.download))] if summary.download else []),
         _section("Opt-outs", _opt_outs(summary.stages)),
-        _section("Languages of the first captions", _counts(summary.languages, "not given")),
+        _section("Languages of the first captions, as their pages say", _counts(summary.languages, "not given")),
+        *(
+            [_section("Languages of the captions, as detected", _counts(detected, "not known", "captions"))]
+            if detected
+            else []
+        ),
         _section("Where the first captions stood", _counts(summary.caption_sources, "not given")),
         _section("Known limits", _LIMITS),
         _section("How it was made", _made(summary, recipe)),
@@ -74,7 +84,8 @@ def said(text: object) -> str:
 
 def _head(summary: Summary, name: str) -> str:
     size = next((label for most, label in _SIZES if summary.pairs_kept < most), "n>10B")
-    codes = sorted({code for code in (key[:3].rstrip("-_").lower() for key in summary.languages) if _is_code(code)})
+    told = [key for key, number in (_detected(summary) or summary.languages).items() if number]
+    codes = sorted({code for code in (key[:3].rstrip("-_").lower() for key in told) if _is_code(code)})[:MAX_ROWS]
     lines = [f"pretty_name: {json.dumps(name)}", f"size_categories: [{json.dumps(size)}]"]
     lines += [f"language: {json.dumps(codes)}"] if codes else []
     lines += ["task_categories: [zero-shot-image-classification]", "tags: [webdataset, image-text, clip, clipmill]"]
@@ -97,8 +108,25 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _inputs(summary: Summary) -> str:
     parts = sorted(summary.inputs, key=lambda part: (-part.bytes, part.part))
     rows = [(said(place(part.path)), bytes_text(part.bytes), f"`{part.part}`") for part in parts[:MAX_ROWS]]
+    kinds = [(said(each.kind), count_text(each.parts), bytes_text(each.bytes)) for each in summary.sources[:MAX_ROWS]]
+    table = _table(("source", "files", "size"), kinds) + "\n\n" if kinds else ""
     more = f"\n\nand {count_text(len(parts) - MAX_ROWS)} more, all in `{MANIFEST}`" if len(parts) > MAX_ROWS else ""
-    return _table(("file", "size", "part, by content"), rows) + more
+    return table + _table(("file", "size", "part, by content"), rows) + more
+
+
+def _detected(summary: Summary) -> dict[str, int]:
+    """Of the kept captions; {} where no stage looked."""
+    tables = [each for told in summary.evidence for each in told.words if told.kind == "language"]
+    return {word: kept for each in tables[-1:] for word, _, kept in each.rows}
+
+
+def _download(download: Download) -> str:
+    found = downloaded(download, Limits())
+    rows = [(said(each.label), count_text(each.count), share_text(each.count, found.urls)) for each in found.outcomes]
+    had = f"{count_text(found.had)} of {count_text(found.asked)} urls that were asked for were had"
+    not_asked = found.urls - found.asked
+    aside = f", {count_text(not_asked)} more were not asked for on purpose" if not_asked else ""
+    return f"{had} ({share_text(found.had, found.asked)}){aside}.\n\n" + _table(("outcome", "urls", "of all"), rows)
 
 
 def _funnel(summary: Summary) -> str:
@@ -127,11 +155,11 @@ def _opt_outs(stages: Sequence[StageCounts]) -> str:
     return f"Left out because site or page said so: {listed}."
 
 
-def _counts(counts: dict[str, int], nothing: str) -> str:
+def _counts(counts: dict[str, int], nothing: str, head: str = "pairs") -> str:
     ordered = sorted(((n, key) for key, n in counts.items() if n), key=lambda item: (-item[0], item[1]))
     rows = [(said(key) or nothing, count_text(n)) for n, key in ordered[:MAX_ROWS]]
     rows += [("others", count_text(sum(n for n, _ in ordered[MAX_ROWS:])))] if len(ordered) > MAX_ROWS else []
-    return _table(("", "pairs"), rows) if rows else "None were told."
+    return _table(("", head), rows) if rows else "None were told."
 
 
 def _made(summary: Summary, recipe: str) -> str:

@@ -9,7 +9,7 @@ from pipeline import storage
 from pipeline.contract.manifest import MANIFEST
 from pipeline.errors import DataError
 from pipeline.outputs import EVAL, EVALS, METRICS, RECIPE, SUMMARY
-from pipeline.report.curves import Steps, read_steps
+from pipeline.report.drawing.curves import Steps, read_steps
 from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 
 from pipeline import storage
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")  # direction marks, too
 _RANKED = re.compile(r"(?:^|_)(i2t|t2i)_r(?:ecall)?@?(\d+)$")
 _TOP = re.compile(r"(?:acc|acc@|top|top@)_?(\d+)$")
 
@@ -19,7 +19,7 @@ def count_text(value: float) -> str:
 
 def share_text(part: float, whole: float) -> str:
     """A percentage that never rounds something to nothing: 3 of 10,000 -> 0.03%, 1 of a million -> <0.01%."""
-    if not whole:
+    if not whole or not part:
         return "0%"
     percent = 100 * part / whole
     if percent and abs(percent) < 0.01:
@@ -68,6 +68,11 @@ def tick_text(value: float) -> str:
     return f"{value:.10g}".replace("-", "−")
 
 
+def cut_text(value: float) -> str:
+    """A threshold beside its line: four digits."""
+    return tick_text(float(f"{value:.4g}"))
+
+
 def _data(value: float, text: str) -> Markup:
     return Markup('<data value="{}">{}</data>').format(value, text)
 
@@ -88,9 +93,14 @@ def number(value: float | None, digits: int = 3) -> Markup:
     return escape("–") if value is None else _data(value, number_text(value, digits))
 
 
+def figure(value: float | None) -> Markup:
+    """A whole number as a count, any other as a number."""
+    return count(value) if isinstance(value, int) else number(value)
+
+
 def plain(text: str | None, limit: int = 240) -> str:
     """Untrusted words for an attribute: control characters cut, length capped. Not escaped yet."""
-    words = _CONTROL.sub(" ", text or "").strip()
+    words = _CONTROL.sub(" ", (text or "")[: 8 * limit + 1]).strip()
     return words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
 
 

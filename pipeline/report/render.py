@@ -1,18 +1,24 @@
 """Puts the page together and writes it: one file, no network, no script, the same bytes for the same inputs."""
 
+from collections.abc import Callable
 from importlib import resources
 
 import jinja2
 from markupsafe import Markup
 
 from pipeline import storage
-from pipeline.report import curation, figures, training
+from pipeline.report import figures
+from pipeline.report.curated import curation, evidence, origin
+from pipeline.report.curated.funnel import Funnel, build_funnel
+from pipeline.report.curated.gallery import build_gallery
+from pipeline.report.curated.thumbs import Album
 from pipeline.report.data import RunData, load_run
-from pipeline.report.funnel import Funnel, build_funnel
-from pipeline.report.gallery import build_gallery
+from pipeline.report.limits import MAX_BYTES, MAX_WORDS, Limits
 from pipeline.report.schemas import Summary
+from pipeline.report.trained import training
 
-MAX_BYTES = 12_000_000  # the page's own limits keep it far below; more is a bug, not a big run
+Writer = Callable[[int], bytes]
+"""How many pictures are left off -> the page."""
 
 
 def write_report(
@@ -24,42 +30,70 @@ def write_report(
     nothing is there at all, or if a file cannot be read.
     """
     run = load_run(curate_output=curate_output, train_output=train_output, eval_output=eval_output, name=name)
-    page = render(run).encode("utf-8", "replace")  # a caption may hold half a surrogate pair
-    assert len(page) <= MAX_BYTES, f"report of {len(page)} bytes"
-    storage.publish_bytes(out, page)
+    storage.publish_bytes(out, fitted(lambda album, limits: _report(run, album, limits)))
     return out
 
 
-def render(run: RunData) -> str:
-    """The page as text."""
-    page = {"run": run, "verdict": [], "facts": [], "css": Markup(_css())}
+def fitted(write: Callable[[Album, Limits], Writer]) -> bytes:
+    """The page in at most MAX_BYTES: as many pictures as fit beside its words; fewer words where these are too many.
+
+    `write` prepares everything, and returns what makes the page once pictures are given out and counted.
+    """
+    limits = Limits()
+    while True:
+        album = Album()
+        make = write(album, limits)
+        words = len(make(album.settle(0)))
+        if words <= MAX_WORDS:
+            break
+        assert limits != limits.fewer(), f"a report of {words} bytes without pictures"
+        limits = limits.fewer()
+    page = make(album.settle(MAX_BYTES - words))
+    assert len(page) <= MAX_BYTES, f"report of {len(page)} bytes"
+    return page
+
+
+def _report(run: RunData, album: Album, limits: Limits) -> Writer:
+    page: dict[str, object] = {"run": run, "most": limits, "css": Markup(css())}
     funnel = None
     if run.curated:
         funnel = build_funnel(run.curated)
-        page |= _curation_parts(run.curated.summary, funnel)
+        page |= _curation_parts(run.curated.summary, funnel, album, limits)
     if run.trained:
         page["training_charts"] = training.training_charts(run.trained)
         page["eval_charts"] = training.eval_charts(run.trained, run.evaluated)
     if run.evaluated:
         page["eval_groups"] = training.eval_groups(run.evaluated)
     page["verdict"], page["facts"] = _verdict(run, funnel), _facts(run)
-    return _environment().get_template("report.html.j2").render(page)
+    return writer("report.html.j2", page)
 
 
-def _curation_parts(summary: Summary, funnel: Funnel) -> dict[str, object]:
+def writer(template: str, page: dict[str, object]) -> Writer:
+    """What makes the page of a template, as bytes; a caption may hold half a surrogate pair."""
+    made = environment().get_template(template)
+    return lambda left_off: made.render(page, left_off=left_off).encode("utf-8", "replace")
+
+
+def _curation_parts(summary: Summary, funnel: Funnel, album: Album, limits: Limits) -> dict[str, object]:
     concepts = summary.concepts
+    told, more_told = evidence.told_by_stages(summary, album, limits)
     return {
         "summary": summary,
         "funnel": funnel,
-        "gallery": build_gallery(summary, funnel),
+        "gallery": build_gallery(summary, funnel, album, limits),
+        "told": told,
+        "more_told": more_told,
         "concepts": concepts,
         "rank_curve": curation.rank_curve(concepts) if concepts else None,
-        "entry_bars": curation.entry_bars(concepts) if concepts else [],
+        "concept_histogram": curation.concept_histogram(concepts) if concepts else None,
+        "entry_bars": curation.entry_bars(concepts, limits.entries) if concepts else [],
         "histograms": curation.histograms(summary),
-        "languages": curation.bars(summary.languages),
-        "caption_sources": curation.bars(summary.caption_sources),
+        "languages": curation.bars(summary.languages, limits.bars),
+        "caption_sources": curation.bars(summary.caption_sources, limits.bars),
         "top_captions": curation.caption_bars(summary.top_captions_before, summary.top_captions_after),
-        "inputs": curation.inputs(summary),
+        "inputs": curation.inputs(summary, limits.inputs),
+        "sources": origin.sources(summary, limits),
+        "download": origin.downloaded(summary.download, limits) if summary.download else None,
     }
 
 
@@ -101,11 +135,11 @@ def _facts(run: RunData) -> list[tuple[str, Markup]]:
     return facts
 
 
-def _css() -> str:
+def css() -> str:
     return resources.files("pipeline.report").joinpath("templates/report.css").read_text(encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -116,10 +150,11 @@ def _environment() -> jinja2.Environment:
     found.filters |= {
         "count": figures.count,
         "number": figures.number,
+        "figure": figures.figure,
         "size": figures.size,
         "said": figures.said,
         "plain": figures.plain,
         "place": figures.place,
     }
-    found.globals["share"] = figures.share
+    found.globals |= {"share": figures.share, "words_of": figures.words_of}
     return found

@@ -5,7 +5,7 @@ Unknown keys are ignored (an older report can show a newer run); a known key of 
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.contract import manifest
 
@@ -28,6 +28,7 @@ class DuplicateGroup(_Shape):
     reason: str
     survivor: Example
     removed: list[Example] = []
+    count: int = 0  # of all that were removed
 
 
 # The manifest's own rows: summary.json repeats them. The contract forbids keys it does not know, here they are ignored.
@@ -51,6 +52,15 @@ class RankCurve(_Shape):
     after: list[float] = []
 
 
+class ConceptHistogram(_Shape):
+    """Concepts by their number of texts; `gone`: those that no kept text mentions."""
+
+    edges: list[float] = []
+    before: list[int] = []
+    after: list[int] = []
+    gone: int = 0
+
+
 class Concepts(_Shape):
     mode: str = ""
     num_entries: int = 0
@@ -58,6 +68,7 @@ class Concepts(_Shape):
     t: float | None = None
     head: list[EntryCount] = []
     curve: RankCurve = RankCurve()
+    histogram: ConceptHistogram | None = None
     tail_share_before: float | None = None
     tail_share_after: float | None = None
 
@@ -86,6 +97,87 @@ class Section(_Shape):
     rows: list[list[str | int | float]] = []
 
 
+class ScoreBins(_Shape):
+    """Numbers that a stage decided by, in bins [low, high) that hold something, one after the other."""
+
+    column: str
+    of: str = "pairs"
+    cuts: list[float] = []
+    none: int = 0  # without a number
+    low: list[float] = []
+    high: list[float] = []
+    before: list[int] = []
+    after: list[int] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ScoreBins":
+        if not len(self.low) == len(self.high) == len(self.before) == len(self.after):
+            raise ValueError("low, high, before and after are not of one length")
+        return self
+
+
+class Judged(Example):
+    kept: bool = True
+    reason: str = ""
+
+
+class ShownGroup(_Shape):
+    title: str
+    examples: list[Judged] = []
+
+
+class ToldCaption(_Shape):
+    """A caption with its provenance; or `more`, how many are not told."""
+
+    text: str = ""
+    source: str = ""
+    model: str = ""
+    prompt_version: str = ""
+    score: float | None = None
+    more: int = 0
+
+
+class Changed(Example):
+    """A pair whose captions a stage changed."""
+
+    before: list[ToldCaption] = []
+    after: list[ToldCaption] = []
+
+
+class Words(_Shape):
+    """word, how often a stage saw it, how often the kept pairs have it."""
+
+    column: str
+    rows: list[tuple[str, int, int]] = []
+
+
+class Evidence(_Shape):
+    """What one stage shows of itself."""
+
+    stage: str
+    kind: str = ""
+    scores: list[ScoreBins] = []
+    groups: list[ShownGroup] = []
+    changed: list[Changed] = []
+    words: list[Words] = []
+
+
+class Source(_Shape):
+    kind: str
+    parts: int = 0
+    bytes: int = 0
+    counts: dict[str, int] = {}
+
+
+class Download(_Shape):
+    """`counts`: urls, images_stored, redirects, failed:<reason>; `hosts`: the same by class of host."""
+
+    bytes: int = 0
+    passing: int = 0
+    counts: dict[str, int] = {}
+    hosts: dict[str, dict[str, int]] = {}
+
+
 class Summary(_Shape):
     """`summary.json` of a curated dataset."""
 
@@ -102,6 +194,9 @@ class Summary(_Shape):
     drop_examples: dict[str, list[Example]] = {}
     duplicate_groups: list[DuplicateGroup] = []
     sections: list[Section] = []
+    evidence: list[Evidence] = []
+    sources: list[Source] = []
+    download: Download | None = None
     concepts: Concepts | None = None
     languages: dict[str, int] = {}
     caption_sources: dict[str, int] = {}

@@ -3,10 +3,10 @@
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.report.curated.funnel import build_funnel
 from pipeline.report.data import Curated, Evaluated, Trained, load_run
 from pipeline.report.figures import bytes_text, count_text, number_text, plain, share_text
-from pipeline.report.funnel import build_funnel
-from pipeline.report.training import eval_groups
+from pipeline.report.trained.training import eval_groups
 
 _MAX_REASONS, _MAX_RESULTS = 12, 12
 

@@ -88,6 +88,37 @@ def histogram(edges: list[float], peak: float, cut: float | None) -> dict:
     return {"edges": edges, "before": before, "after": after, "cut": cut}
 
 
+def evidence(rng: random.Random) -> list[dict]:
+    """What stages show of themselves."""
+    low = [i / 32 for i in range(32)]
+    scores = {
+        "column": "captions.score", "of": "captions", "cuts": [0.28], "none": 3,
+        "low": low, "high": [each + 1 / 32 for each in low],
+        "before": [10 + i for i in range(32)], "after": [0 if i < 9 else 10 + i for i in range(32)],
+    }  # fmt: skip
+    judged = [
+        example(rng, detail=f"captions.score 0.{i}") | {"kept": i > 3, "reason": "" if i > 3 else "below"}
+        for i in range(8)
+    ]
+    told = [{"text": "as it was", "source": "alt"}, {"more": 3}]
+    rewritten = {"text": "as it is", "source": "rewrite:x", "model": "m-1", "prompt_version": "v1", "score": 0.5}
+    changed = example(rng) | {"before": told, "after": [*told, rewritten]}
+    words = {"column": "captions.detected", "rows": [["en", 9, 4], ["", 1, 0]]}
+    groups = [{"title": "just below 0.28", "examples": judged[:4]}, {"title": "cluster 7", "examples": judged[4:]}]
+    return [
+        {
+            "stage": "caption_rules",
+            "kind": "threshold",
+            "scores": [scores],
+            "groups": groups,
+            "changed": [],
+            "words": [],
+        },
+        {"stage": "caption_clean", "kind": "x", "changed": [changed]},
+        {"stage": "language", "kind": "language", "words": [words]},
+    ]
+
+
 def summary(seed: int = 7) -> dict:
     rng = random.Random(seed)
     rows = stages()
@@ -156,6 +187,23 @@ def summary(seed: int = 7) -> dict:
         "kept_examples": [example(rng) for _ in range(48)],
         "drop_examples": drops,
         "duplicate_groups": groups,
+        "evidence": evidence(rng),
+        "sections": [
+            {
+                "stage": "balance",
+                "title": "Balanced",
+                "text": "As expected.",
+                "columns": ["", "pairs"],
+                "rows": [["kept", 7]],
+            }
+        ],
+        "sources": [{"kind": "warc", "parts": 6, "bytes": 186_014_655, "counts": {"pages": 4920}}],
+        "download": {
+            "bytes": 5000,
+            "passing": 2,
+            "counts": {"urls": 90, "images_stored": 70, "failed:dns": 12, "failed:robots_txt": 8},
+            "hosts": {".org": {"urls": 90, "images_stored": 70, "failed:dns": 12, "failed:robots_txt": 8}},
+        },
         "concepts": {
             "mode": "word",
             "num_entries": 117798,
@@ -167,6 +215,7 @@ def summary(seed: int = 7) -> dict:
                 "before": [1400 / r**0.8 for r in ranks],
                 "after": [min(60, 900 / r**0.8) for r in ranks],
             },
+            "histogram": {"edges": [1, 2, 4, 8], "before": [9, 4, 2], "after": [9, 5, 0], "gone": 1},
             "tail_share_before": 0.31,
             "tail_share_after": 0.58,
         },

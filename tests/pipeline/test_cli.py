@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import fake_run
 from tests.helpers.datasets import make_dataset
 
 CLIPMILL = str(Path(sys.executable).with_name("clipmill"))
@@ -102,3 +103,34 @@ def test_verify_finds_a_flipped_byte_of_a_dataset(folder):
 def test_a_report_of_nothing_says_what_to_run(folder):
     done = clipmill(folder, "report", "r.yaml")
     assert done.returncode == 78 and "hint: clipmill run r.yaml" in done.stderr
+
+
+def test_a_report_is_made_again_of_a_folder_and_two_are_compared(tmp_path):
+    fake_run.write_run(tmp_path / "one")
+    fake_run.write_run(tmp_path / "two")
+    done = clipmill(tmp_path, "report", "one")
+    assert (done.returncode, done.stdout.strip()) == (0, "one/curate/report.html")
+    first = (tmp_path / "one/curate/report.html").read_bytes()
+    assert b"4,123" in first and (tmp_path / "one/curate/DATA_CARD.md").exists()
+    assert clipmill(tmp_path, "report", "one/curate", "--out", "page.html").returncode == 0
+    assert (tmp_path / "page.html").read_bytes() != first  # of the curated set alone
+    done = clipmill(tmp_path, "report", "one", "--against", "two")
+    assert (done.returncode, done.stdout.strip()) == (0, "one/curate/comparison.html")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["nowhere", "--against", "nowhere"], 2, "clipmill recipes"),
+        (["empty"], 78, "nothing that a run has left"),
+        (["one", "--against", "empty"], 78, "nothing that a run has left"),
+        (["one", "curate.output=x"], 2, "takes no overrides"),
+        (["demo", "--against", "one"], 78, "nothing has run yet"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_error(tmp_path, words, code, told):
+    fake_run.write_run(tmp_path / "one")
+    (tmp_path / "empty").mkdir()
+    done = clipmill(tmp_path, "report", *words)
+    assert done.returncode == code and told in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*.html"))

@@ -73,3 +73,10 @@ def _table(cluster: np.ndarray, count: np.ndarray, sums: np.ndarray) -> pa.Table
     lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(sums.reshape(-1), pa.int64()))
     kinds = {"cluster": pa.int32(), "count": pa.int64(), "sums": pa.list_(pa.int64())}
     return pa.table([cluster, count, lists], schema=pa.schema(kinds))
+
+
+def spread_by_size(sizes: np.ndarray, number: int = 12) -> list[int]:
+    """Which clusters to look at: the largest, the smallest that has a pair, and some between, evenly by rank."""
+    order = np.lexsort([np.arange(len(sizes)), -sizes])[: int((sizes > 0).sum())]
+    places: np.ndarray = np.linspace(0, len(order) - 1, min(number, len(order))).round().astype(int)
+    return [int(order[at]) for at in np.unique(places)]

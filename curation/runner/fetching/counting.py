@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections import Counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +19,13 @@ from curation.runner.fetching.asking import Plan, asked_for, downloaded, is_pass
 from curation.table import schemas
 
 MODULUS = 1 << 128
+_GENERIC = {"com", "org", "net", "edu", "gov", "mil", "int", "info", "biz", "test", "app", "dev"}
 _SAID = ("uid", "url", "status", "content_type", "sha256", "location", "problem")
 
 
 def count(job: Job, plan: Plan, bucket: int, number_of_runs: int, hops: int) -> dict[str, Any]:
-    """{"sum": of hashes, hex, "bytes", "passing": failures that may have passed, "counts": by reason}."""
+    """{"sum": of hashes, hex, "bytes", "passing": failures that may have passed, "counts": by reason, "hosts": the
+    same by class of host}."""
     said = runs.read_bucket(plan.folder, range(plan.runs), runs.OCCURRENCES, bucket)
     uids = pa.concat_tables([pa.table([asked_for(plan, hops, bucket)], ["uid"]), *(t.select(["uid"]) for t in said)])
     wanted = pc.unique(uids.column("uid").combine_chunks())
@@ -33,13 +36,15 @@ def count(job: Job, plan: Plan, bucket: int, number_of_runs: int, hops: int) -> 
     best = coded.plain(captures.best_images(coded), schemas.IMAGES)
     tags = captures.united(coded, ["uid"], "x_robots_tag")
     total, counts = 0, Counter({"urls": best.num_rows})
+    hosts: dict[str, Counter[str]] = {}
     for row in best.to_pylist():
         said_of = [*(row[name] for name in _SAID), tags.get((row["uid"],), "")]
         total += int.from_bytes(hashlib.blake2b(json.dumps(said_of).encode(), digest_size=16).digest(), "little")
         counts[_counted_as(row)] += 1
+        hosts.setdefault(host_class(row["url"]), Counter()).update(["urls", _counted_as(row)])
     passing = pc.sum(pc.and_(is_passing(best, plan.settings), pc.is_null(best.column("size")))).as_py() or 0
     size = pc.sum(best.column("size")).as_py() or 0
-    return {"sum": f"{total % MODULUS:032x}", "bytes": size, "passing": passing, "counts": dict(counts)}
+    return {"sum": f"{total % MODULUS:032x}", "bytes": size, "passing": passing, "counts": dict(counts), "hosts": hosts}
 
 
 def _counted_as(row: dict[str, Any]) -> str:
@@ -48,6 +53,20 @@ def _counted_as(row: dict[str, Any]) -> str:
     if row["location"]:
         return "redirects"
     return f"failed:{row['problem'] or 'http_error_' + str(row['status'])}"
+
+
+def host_class(url: str) -> str:
+    """Hosts in few classes, however many there are: by country or by one of the oldest domains, addresses apart."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".")
+    except ValueError:
+        return "others"
+    last = host.rpartition(".")[2]
+    if ":" in host or last.isdigit():
+        return "addresses without a name"
+    if not host.isascii() or "." not in host:
+        return "others" if "." in host else "names of one word"
+    return f".{last}" if last in _GENERIC or (len(last) == 2 and last.isalpha()) else "others"
 
 
 def _with_dictionaries(table: pa.Table) -> pa.Table:

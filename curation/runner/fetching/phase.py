@@ -41,16 +41,22 @@ _FAN = 256  # packs that a task reads one by one; more are merged, so many at a 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A download that is finished. id: 16 hex naming what came of it; passing: failures that may have passed."""
+    """A download that is finished. id: 16 hex naming what came of it; passing: failures that may have passed; hosts:
+    counts by class of host."""
 
     id: str
     parts: tuple[str, ...]
     counts: dict[str, int]
     bytes: int
     passing: int
+    hosts: dict[str, dict[str, int]]
 
     def as_input(self) -> InputPart:
         return InputPart(part=self.id, path="(downloaded)", bytes=self.bytes, digest=self.id, counts=self.counts)
+
+    def as_download(self) -> dict[str, Any]:
+        """For the summary."""
+        return {"bytes": self.bytes, "passing": self.passing, "counts": self.counts, "hosts": self.hosts}
 
 
 def check(settings: CurateSettings) -> None:
@@ -67,7 +73,8 @@ def finished(settings: CurateSettings, parts: Parts) -> Fetched | None:
     if state is None or fetching is None or (fetching.retry and state["passing"]):
         return None
     names = ("id", "parts", "counts", "bytes", "passing")
-    return Fetched(**{name: state[name] for name in names} | {"parts": tuple(state["parts"])})
+    told = {name: state[name] for name in names} | {"parts": tuple(state["parts"])}
+    return Fetched(**told, hosts=state.get("hosts", {}))
 
 
 def _state_url(settings: CurateSettings, fetching: FetchSettings, parts: Parts) -> str:
@@ -254,12 +261,16 @@ class _Fetching:
         ]
         total = size = passing = 0
         counts: Counter[str] = Counter()
+        hosts: dict[str, Counter[str]] = {}
         for _, told in self.do(calls, "counting what was downloaded", "buckets"):
             total += int(told["sum"], 16)
             size, passing = size + told["bytes"], passing + told["passing"]
             counts.update(told["counts"])
+            for kind, mine in told["hosts"].items():
+                hosts.setdefault(kind, Counter()).update(mine)
         name = digest_of([self.plan.settings.policy(), f"{total % counting.MODULUS:032x}", counts["urls"]])
-        return Fetched(name, tuple(parts), dict(sorted(counts.items())), size, passing)
+        plain = {kind: dict(sorted(mine.items())) for kind, mine in sorted(hosts.items())}
+        return Fetched(name, tuple(parts), dict(sorted(counts.items())), size, passing, plain)
 
 
 def together(job: Job, url: str, urls: Sequence[str], number: int) -> None:

@@ -262,3 +262,23 @@ def test_nothing_that_matches_and_nothing_at_all(aim, unit):
 def test_exactly_one_aim_is_asked_for(aims):
     with pytest.raises(ValidationError):
         Balance(**aims)
+
+
+@pytest.mark.parametrize("unit", ["text", "one_text", "pair"])
+def test_the_report_says_how_many_pairs_were_to_be_expected(unit):
+    """Against as many runs with other seeds: their mean and spread are what the chances say."""
+    pairs = skewed(600)
+    stage = Balance(t=20, unit=unit, unmatched="keep")
+    state = stage.finish(stage.merge([stage.map(pairs, None, Context(0))]), None, Context(0))
+    told = [stage.judge(pairs, state, Context(seed)) for seed in range(60)]
+    kept = [verdicts.reason.null_count for verdicts in told]
+    assert [verdicts.counts["stayed"] for verdicts in told] == kept
+    [(_, expected, deviation, actual, off)] = stage.sections({"others": told[0].counts}, state)[0].rows
+    mean = np.mean([verdicts.counts["expected_millionths"] for verdicts in told]) / 1e6  # the picks move it a little
+    assert abs(np.mean(kept) - mean) < 4 * deviation / len(kept) ** 0.5 and actual == kept[0]
+    assert abs(mean - expected) < 2 * deviation
+    if unit != "one_text":  # which text is picked is drawn, too
+        assert 0.7 < np.std(kept) / deviation < 1.3
+    assert off == pytest.approx((actual - expected) / deviation, abs=0.02)
+    halves = [stage.judge(part, state, Context(0)).counts for part in (pairs.slice(0, 77), pairs.slice(77))]
+    assert {name: sum(half[name] for half in halves) for name in halves[0]} == told[0].counts

@@ -100,3 +100,21 @@ def test_a_text_is_clustered_by_the_first_caption():
         for column, table in (("captions.text_vector", texts), ("image_vector", images))
     )
     assert found.equals(wanted) and found.column("cluster").null_count == 1
+
+
+def test_the_report_shows_pairs_of_clusters_from_the_largest_to_the_smallest():
+    pairs = clustered(300)
+    stage = Kmeans(k=20, rounds=5)
+    state = cuts.reduced(stage, [pairs], Context(0))
+    verdicts = stage.judge(pairs, state, Context(0))
+    whole = pairs.append_column("cluster", verdicts.columns["cluster"])
+    whole = whole.append_column("cluster_distance", verdicts.columns["cluster_distance"])
+    shown = stage.shown(whole, verdicts, state)
+    sizes = state.column("count").to_numpy()
+    numbers = [int(each.title.split()[1].rstrip(":")) for each in shown]
+    assert len(set(numbers)) == len(shown) == 12 and [each.place for each in shown] == list(range(12))
+    told = [sizes[number] for number in numbers]
+    assert told == sorted(told, reverse=True) and told[0] == sizes.max() and told[-1] == sizes[sizes > 0].min()
+    for number, each in zip(numbers, shown, strict=True):
+        assert whole.column("cluster").take(pa.array(each.rows)).to_pylist() == [number] * len(each.rows)
+        assert f"{sizes[number]:,} pairs" in each.title

@@ -46,7 +46,7 @@ def test_every_pair_is_accounted_for():
     assert "1,000 in = 868 kept + 132 dropped." in text and "noai 30, noimageai 2." in text
     assert ["en", "800"] in found and ["not given", "8"] in found and ["a.warc.gz", "5.0 kB", f"`{'p' * 16}`"] in found
     assert 'language: ["de", "en"]' in text and 'size_categories: ["n<1K"]' in text
-    assert "868 image-text pairs in 1 WebDataset shards (1.5 MB)" in text and "\n```yaml\nseed: 0\n```\n" in text
+    assert "868 image-text pairs in 1 WebDataset shard (1.5 MB)" in text and "\n```yaml\nseed: 0\n```\n" in text
 
 
 def test_without_an_opt_out_stage_the_card_says_that_nobody_looked():

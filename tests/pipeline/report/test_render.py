@@ -13,6 +13,7 @@ from rich.console import Console
 
 from pipeline.errors import DataError
 from pipeline.report import write_report
+from pipeline.report.limits import MAX_BYTES
 from pipeline.report.summary import summary_table
 from tests.helpers import fake_run
 
@@ -88,6 +89,10 @@ def test_the_numbers_on_the_page_are_those_of_the_files(folders, tmp_path):
         wanted += [stage["pairs_out"], stage["captions_in"], stage["captions_out"], *stage["drops"].values()]
     wanted += [n for part in summary["inputs"] for n in part["counts"].values() if n]
     wanted += [item[when] for item in summary["concepts"]["head"] for when in ("before", "after")]
+    wanted += [*summary["download"]["counts"].values(), *summary["sources"][0]["counts"].values()]
+    wanted += [
+        n for told in summary["evidence"] for words in told.get("words", []) for row in words["rows"] for n in row[1:]
+    ]
     wanted += [*summary["languages"].values(), *summary["caption_sources"].values()]
     wanted += [item["pairs"] for item in summary["top_captions_before"] + summary["top_captions_after"]]
     wanted += [steps[0]["loss"], steps[-1]["loss"], steps[-1]["samples"], len(steps)]
@@ -138,6 +143,7 @@ def test_hostile_words_stay_words(folders, tmp_path, words):
 
     def poison(summary):
         places = "kept_examples drop_examples duplicate_groups concepts inputs top_captions_before name"
+        places += " evidence sections sources download"
         for key in places.split():
             summary[key] = hostile(summary[key], words)
         summary["languages"] = {words: 3}
@@ -151,7 +157,7 @@ def test_hostile_words_stay_words(folders, tmp_path, words):
     with open(Path(folders["train_output"]) / "evals.jsonl", "a") as file:
         file.write(json.dumps({"step": 170, "eval": {f"{words}/{words}": 0.5}}) + "\n")
     page = page_of(folders, tmp_path / "report.html", name=words)
-    known = {tag for tag, _ in plain.tags} | {"em"}
+    known = {tag for tag, _ in plain.tags} | {"em", "p"}
     assert {tag for tag, _ in page.tags} <= known
     assert sum(tag == "img" for tag, _ in page.tags) == 0  # no thumbnail survived the poisoning, and none was made up
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
@@ -234,8 +240,8 @@ def test_pictures_beyond_the_size_limit_are_left_out_and_their_captions_stay(fol
 
     edit(folders["curate_output"], "summary.json", change)
     page = page_of(folders, tmp_path / "report.html")
-    assert 2_000_000 < len(page.text) < 7_000_000
-    assert "no picture" in page.prose
+    assert 9_000_000 < len(page.text) <= MAX_BYTES
+    assert "picture left off" in page.prose and "pictures are left off" in page.prose
 
 
 def break_stage(summary):

@@ -90,3 +90,23 @@ def test_a_uid_that_the_input_names_is_that_of_its_answer(tmp_path):
     uid = "f" * 32
     found = named(tmp_path, [[{**IMAGE, "uid": uid}]], [(A, uid)])
     assert found["counts"] == {"urls": 1, "images_stored": 1} and uid != uid_of_url(A)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://www.example.COM/a.png", ".com"), ("https://a.b.de:8443/", ".de"),
+        ("http://10.0.0.1/x", "addresses without a name"),
+        ("http://[2001:db8::1]/x", "addresses without a name"), ("http://localhost/x", "names of one word"),
+        ("http://a.thisisnodomain/x", "others"), ("http://a.xn--p1ai/x", "others"), ("http://example.org./x", ".org"),
+        ("http://[broken/x", "others"), ("http://a.b.c1/x", "others"), ("http://\u00fc.\u00fc\u00fc/x", "others"),
+    ],
+)  # fmt: skip
+def test_hosts_are_told_in_few_classes(url, kind):
+    assert counting.host_class(url) == kind
+
+
+def test_counts_by_class_of_host_add_up(tmp_path):
+    found = named(tmp_path, [[IMAGE, GONE]])
+    assert found["hosts"] == {".test": {"urls": 2, "images_stored": 1, "failed:http_error_404": 1}}
+    assert {name: n for name, n in found["counts"].items() if n} == found["hosts"][".test"]

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.report.charts import Chart, Key, Line, dumbbell, line_chart, stacked_area
-from pipeline.report.curves import Steps
 from pipeline.report.data import Evaluated, Trained
+from pipeline.report.drawing.charts import Chart, Key, Line, dumbbell, line_chart, stacked_area
+from pipeline.report.drawing.curves import Steps
 from pipeline.report.figures import metric_name, number_text
 from pipeline.report.schemas import EvalResults, EvalSet
 

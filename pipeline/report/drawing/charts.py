@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.report.curves import smoothed, thinned
-from pipeline.report.figures import number_text, plain, tick_text
-from pipeline.report.scales import Scale, padded
+from pipeline.report.drawing.curves import smoothed, thinned
+from pipeline.report.drawing.scales import Scale, padded
+from pipeline.report.figures import cut_text, number_text, plain, tick_text
 
 WIDTH, NARROW, HEIGHT = 400, 290, 214
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 34
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def line_chart(
     low_x, high_x = float(all_x.min()), float(all_x.max())
     if low_x == high_x:
         low_x, high_x = padded(low_x, high_x, log=log_x)
-    x = Scale(low_x, high_x, _LEFT, WIDTH - _RIGHT, log_x)
-    y = Scale(*padded(float(all_y.min()), float(all_y.max()), log=log_y, zero=zero), height - _BOTTOM, _TOP, log_y)
-    body = [_axes(x, y, height, x_label, y_label)]
+    x = Scale(low_x, high_x, LEFT, WIDTH - RIGHT, log_x)
+    y = Scale(*padded(float(all_y.min()), float(all_y.max()), log=log_y, zero=zero), height - BOTTOM, TOP, log_y)
+    body = [axes(x, y, height, x_label, y_label)]
     for text, level in levels:
         body.append(_level(y(level), text))
     keys, spoken = [], []
@@ -86,7 +86,7 @@ def line_chart(
         body.append(_curve(line, xs, ys, x, y))
         keys.append(Key(line.tone, line.label, f"{first} → {last}" if ends else ""))
         spoken.append(f"{line.label} from {first} at {tick_text(xs[0])} to {last} at {tick_text(xs[-1])}")
-    return Chart(title, _svg(f"{title}: " + "; ".join(words.strip() for words in spoken), body, height), tuple(keys))
+    return Chart(title, svg_of(f"{title}: " + "; ".join(words.strip() for words in spoken), body, height), tuple(keys))
 
 
 def _drawable(line: Line, log_x: bool, log_y: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -128,22 +128,22 @@ def stacked_area(
         return None
     steps = columns[0][1]
     tops = np.cumsum([ys for _, _, ys in columns], axis=0)
-    x = Scale(float(steps[0]), float(steps[-1]), _LEFT, WIDTH - _RIGHT)
+    x = Scale(float(steps[0]), float(steps[-1]), LEFT, WIDTH - RIGHT)
     # one slow step (a checkpoint, a cold cache) must not flatten all the others
     ceiling = min(float(tops[-1].max()), 3 * float(np.quantile(tops[-1], 0.9)))
-    y = Scale(*padded(0.0, ceiling, zero=True), HEIGHT - _BOTTOM, _TOP)
-    body, keys, spoken = [_axes(x, y, HEIGHT, "step", unit)], [], []
+    y = Scale(*padded(0.0, ceiling, zero=True), HEIGHT - BOTTOM, TOP)
+    body, keys, spoken = [axes(x, y, HEIGHT, "step", unit)], [], []
     floor = np.zeros_like(steps)
     for i, (label, _, ys) in enumerate(columns):
-        outline = [(x(a), max(y(b), _TOP)) for a, b in zip(steps, tops[i], strict=True)]
-        outline += [(x(a), max(y(b), _TOP)) for a, b in zip(steps[::-1], floor[::-1], strict=True)]
+        outline = [(x(a), max(y(b), TOP)) for a, b in zip(steps, tops[i], strict=True)]
+        outline += [(x(a), max(y(b), TOP)) for a, b in zip(steps[::-1], floor[::-1], strict=True)]
         points = " ".join(f"{a:.1f},{b:.1f}" for a, b in outline)
         body.append(Markup('<polygon class="area t-s{}" points="{}"/>').format(i % 6 + 1, points))
         portion = f"{100 * float(ys.sum()) / total:.0f}%"
         keys.append(Key(f"s{i % 6 + 1}", label, portion))
         spoken.append(f"{label} {portion}")
         floor = tops[i]
-    return Chart(title, _svg(f"{title}, shares of the whole: " + ", ".join(spoken), body, HEIGHT), tuple(keys))
+    return Chart(title, svg_of(f"{title}, shares of the whole: " + ", ".join(spoken), body, HEIGHT), tuple(keys))
 
 
 def histogram(
@@ -161,26 +161,26 @@ def histogram(
         return None
     widths = np.diff(edges)
     log_x = edges[0] > 0 and widths[-1] > 5 * widths[0]
-    x = Scale(edges[0], edges[-1], _LEFT, NARROW - _RIGHT, bool(log_x))
-    y = Scale(0.0, 1.08 * max(*before, *after), HEIGHT - _BOTTOM, _TOP)
-    body = [_axes(x, y, HEIGHT, x_label, "")]
+    x = Scale(edges[0], edges[-1], LEFT, NARROW - RIGHT, bool(log_x))
+    y = Scale(0.0, 1.08 * max(*before, *after), HEIGHT - BOTTOM, TOP)
+    body = [axes(x, y, HEIGHT, x_label, "")]
     for tone, columns in (("before", before), ("after", after)):
         for i, value in enumerate(columns):
             if value:
                 left, right, top = x(edges[i]), x(edges[i + 1]), y(value)
                 body.append(
                     Markup('<rect class="bar t-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-                        tone, left + 0.4, top, max(right - left - 0.8, 0.6), HEIGHT - _BOTTOM - top
+                        tone, left + 0.4, top, max(right - left - 0.8, 0.6), HEIGHT - BOTTOM - top
                     )
                 )
     for cut in cuts:
         if edges[0] <= cut <= edges[-1]:
-            body.append(_cut(x(cut), f"cut {tick_text(cut)}", NARROW - _RIGHT))
+            body.append(cut_line(x(cut), f"cut {cut_text(cut)}", NARROW - RIGHT))
     total, kept = sum(before), sum(after)
-    cut_words = f", cut at {', '.join(tick_text(c) for c in cuts)}" if cuts else ""
+    cut_words = f", cut at {', '.join(map(cut_text, cuts))}" if cuts else ""
     spoken = f"{title}: {total:,.0f} before, {kept:,.0f} after, from {tick_text(edges[0])} to {tick_text(edges[-1])}"
     keys = (Key("before", "came in", f"{total:,.0f}"), Key("after", "kept", f"{kept:,.0f}"))
-    return Chart(title, _svg(spoken + cut_words, body, HEIGHT, NARROW), keys)
+    return Chart(title, svg_of(spoken + cut_words, body, HEIGHT, NARROW), keys)
 
 
 def _finite_edges(edges: Sequence[float]) -> list[float]:
@@ -208,15 +208,15 @@ def dumbbell(before: float | None, after: float, chance: float | None) -> Markup
     return svg.format(Markup("").join(parts))
 
 
-def _svg(description: str, body: Sequence[Markup], height: int, width: int = WIDTH) -> Markup:
+def svg_of(description: str, body: Sequence[Markup], height: int, width: int = WIDTH) -> Markup:
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width, height, plain(description, 1000), Markup("").join(body)
     )
 
 
-def _axes(x: Scale, y: Scale, height: int, x_label: str, y_label: str) -> Markup:
+def axes(x: Scale, y: Scale, height: int, x_label: str, y_label: str) -> Markup:
     parts = []
-    left, right, base = x.start, x.end, height - _BOTTOM
+    left, right, base = x.start, x.end, height - BOTTOM
     for value in y.ticks(4):
         at = y(value)
         parts.append(_rule("mark", left, right, at, at))
@@ -225,11 +225,11 @@ def _axes(x: Scale, y: Scale, height: int, x_label: str, y_label: str) -> Markup
     for value in x.ticks(5):
         at, text = x(value), tick_text(value)
         parts.append(_rule("axis", at, at, base, base + 4))
-        parts.append(_text(min(at, right + _RIGHT - 3 * len(text)), base + 15, text, "middle"))
+        parts.append(_text(min(at, right + RIGHT - 3 * len(text)), base + 15, text, "middle"))
     if x_label:
         parts.append(_text(right, base + 29, x_label, "end", "label"))
     if y_label:
-        parts.append(_text(left + 4, _TOP + 6, y_label, "start", "label"))
+        parts.append(_text(left + 4, TOP + 6, y_label, "start", "label"))
     return Markup("").join(parts)
 
 
@@ -243,10 +243,10 @@ def _text(x: float, y: float, text: str, anchor: str, css: str = "tick") -> Mark
 
 
 def _level(at: float, text: str) -> Markup:
-    return _rule("level", _LEFT, WIDTH - _RIGHT, at, at) + _text(WIDTH - _RIGHT - 2, at - 4, text, "end", "label")
+    return _rule("level", LEFT, WIDTH - RIGHT, at, at) + _text(WIDTH - RIGHT - 2, at - 4, text, "end", "label")
 
 
-def _cut(at: float, text: str, right: float) -> Markup:
+def cut_line(at: float, text: str, right: float) -> Markup:
     near_right = at > right - 60
-    label = _text(at - 5 if near_right else at + 5, _TOP + 6, text, "end" if near_right else "start", "cut-label")
-    return _rule("cut", at, at, _TOP - 4, HEIGHT - _BOTTOM) + label
+    label = _text(at - 5 if near_right else at + 5, TOP + 6, text, "end" if near_right else "start", "cut-label")
+    return _rule("cut", at, at, TOP - 4, HEIGHT - BOTTOM) + label

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.report.charts import Chart, Line, histogram, line_chart
+from pipeline.report.drawing.charts import Chart, Line, histogram, line_chart
 from pipeline.report.figures import place, words_of
 from pipeline.report.schemas import CaptionCount, Concepts, EntryCount, InputPart, Summary
 
 _LABELS = {"images_bad": "not images"}  # addresses whose body holds no picture: pages, mostly
 _FIRST = ("width", "height", "aspect", "caption_words")  # pictures in the order to read them
-MAX_BARS, MAX_CAPTIONS, MAX_ENTRIES, MAX_INPUTS = 14, 20, 40, 40
+MAX_CAPTIONS = 20
+_MAX_COLUMNS = 24
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,19 @@ def rank_curve(concepts: Concepts) -> Chart | None:
     )  # fmt: skip
 
 
-def entry_bars(concepts: Concepts) -> list[EntryBar]:
-    head = concepts.head[:MAX_ENTRIES]
+def entry_bars(concepts: Concepts, most: int = 40) -> list[EntryBar]:
+    head = concepts.head[:most]
     widest = max((max(item.before, item.after) for item in head), default=0) or 1
     return [EntryBar(item, 100 * item.before / widest, 100 * item.after / widest) for item in head]
+
+
+def concept_histogram(concepts: Concepts) -> Chart | None:
+    """How many concepts have how many texts: the tail on the left, the head on the right of t."""
+    found = concepts.histogram
+    if found is None:
+        return None
+    cuts = [concepts.t] if concepts.t else []
+    return histogram("Concepts by number of texts", found.edges, found.before, found.after, cuts, x_label="texts")
 
 
 def histograms(summary: Summary) -> list[Chart]:
@@ -73,11 +83,11 @@ def histograms(summary: Summary) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def bars(counts: Mapping[str, int]) -> list[Bar]:
+def bars(counts: Mapping[str, int], most: int = 14) -> list[Bar]:
     """Largest first; what does not fit is summed in one last bar."""
     ordered = sorted(((n, label) for label, n in counts.items() if n), key=lambda item: (-item[0], item[1]))
-    shown = [(label or "not given", n) for n, label in ordered[:MAX_BARS]]
-    if rest := ordered[MAX_BARS:]:
+    shown = [(label or "not given", n) for n, label in ordered[:most]]
+    if rest := ordered[most:]:
         shown.append((f"{len(rest)} others", sum(n for n, _ in rest)))
     widest = max((n for _, n in shown), default=1)
     return [Bar(label, n, 100 * n / widest) for label, n in shown]
@@ -92,34 +102,38 @@ def caption_bars(before: Sequence[CaptionCount], after: Sequence[CaptionCount]) 
     return left[:MAX_CAPTIONS], right[:MAX_CAPTIONS]
 
 
-def inputs(summary: Summary) -> Inputs:
+def inputs(summary: Summary, most: int = 40) -> Inputs:
     """Largest parts first, and a total over all of them."""
-    ordered = sorted(summary.inputs, key=lambda item: (-item.bytes, item.part))
+    return counted_rows(sorted(summary.inputs, key=lambda item: (-item.bytes, item.part)), most)
+
+
+def counted_rows(ordered: Sequence[InputPart], most: int) -> Inputs:
+    """A row for each of the first `most`, a column for each count that any of them has, and a total over all."""
     whole: dict[str, int] = {}
     for item in ordered:
         for key, n in item.counts.items():
             whole[key] = whole.get(key, 0) + n
-    names = sorted((key for key, n in whole.items() if n and not _is_bad(key)), key=_column_order)
+    names = sorted((key for key, n in whole.items() if n and not _is_bad(key)), key=_column_order)[:_MAX_COLUMNS]
     total = InputPart(part="", path="", digest="", bytes=sum(item.bytes for item in ordered), counts=whole)
-    rows = tuple(_input_row(item, names) for item in ordered[:MAX_INPUTS])
+    rows = tuple(_input_row(item, names) for item in ordered[:most])
     labels = tuple(_LABELS.get(name, words_of(name)) for name in names)
     return Inputs(rows, len(ordered) - len(rows), _input_row(total, names), labels)
 
 
 def _input_row(item: InputPart, names: Sequence[str]) -> InputRow:
     bad = sorted((-n, key) for key, n in item.counts.items() if _is_bad(key) and n)
-    reasons = tuple((_bad_label(key), -n) for n, key in bad)
+    reasons = tuple((_bad_label(key), -n) for n, key in bad[:_MAX_COLUMNS])
     counts = tuple((name, item.counts.get(name, 0)) for name in names)
     return InputRow(item.part, place(item.path), item.bytes, counts, reasons)
 
 
 def _is_bad(key: str) -> bool:
-    return key.startswith("bad_")
+    return key.startswith(("bad_", "failed:"))
 
 
 def _bad_label(key: str) -> str:
     """`bad_texts:too_long` -> `texts: too long`."""
-    what, _, reason = key.removeprefix("bad_").partition(":")
+    what, _, reason = key.removeprefix("bad_").removeprefix("failed:").partition(":")
     return f"{words_of(what)}: {words_of(reason)}" if reason else words_of(what)
 
 
