@@ -35,11 +35,11 @@ _ADDRESS = ("url", "href")
 
 
 class WatSource(RecordSource):
-    """Reads WAT files, gzip or plain: metadata records of pages that were answered with 200."""
+    """Reads WAT files, plain, gzip or zstd: metadata records of pages that were answered with 200."""
 
     kind: Literal["wat"] = "wat"
 
-    suffixes: ClassVar[tuple[str, ...]] = (".wat", ".wat.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".wat", ".wat.gz", ".wat.zst")
     fetches: ClassVar[bool] = True
 
     def reading(self, sink: "PoolSink") -> "_Reading":

@@ -4,7 +4,7 @@ import gzip
 
 from hypothesis import strategies as st
 
-from tests.helpers.warcs import http, record
+from tests.helpers.warcs import dictionary, dictionary_frame, framed, http, record
 
 NESTED = record("http://inside.org/x", http(b"inner"))
 
@@ -12,14 +12,22 @@ NESTED = record("http://inside.org/x", http(b"inner"))
 def block(at: int, size: int, inside: str) -> bytes:
     """A body of `size` random-like bytes, with something that misleads behind them."""
     noise = bytes((at * 7 + n * n * 31) % 251 for n in range(size))
-    return http(noise + {"": b"", "record": b"\r\n\r\n" + NESTED, "member": gzip.compress(NESTED, 0, mtime=0)}[inside])
+    return http(
+        noise
+        + {
+            "": b"",
+            "record": b"\r\n\r\n" + NESTED,
+            "member": gzip.compress(NESTED, 0, mtime=0),
+            "frame": framed(NESTED, 1),
+        }[inside]
+    )
 
 
 @st.composite
 def hostile_files(draw: st.DrawFn) -> bytes:
     pieces = []
     for at in range(draw(st.integers(1, 25))):
-        inside = draw(st.sampled_from(["", "", "record", "member"]))
+        inside = draw(st.sampled_from(["", "", "", "record", "member", "frame"]))
         body = block(at, draw(st.integers(0, 600)), inside)
         size = len(body) + draw(st.sampled_from([0] * 12 + [5, -7, 900, 3000, 10**6, 10**12]))
         digest = draw(st.sampled_from([{}, {"WARC_Block_Digest": ""}]))
@@ -27,17 +35,30 @@ def hostile_files(draw: st.DrawFn) -> bytes:
         pieces += draw(
             st.sampled_from([[]] * 9 + [[b"garbage"], [b"\x1f\x8b\x08\x00junk"], [b"WARC/1.0\r\nX: y"], [bytes(30)]])
         )
-    packing = draw(st.sampled_from(["plain", "alone", "one", "some"]))
+    packing, zstd = draw(st.sampled_from(["plain", "alone", "one", "some"])), draw(st.booleans())
+    words, has_checksum = draw(st.sampled_from([None, 1, 2])), draw(st.booleans())
+
+    def pack(content: bytes, level: int = 6) -> bytes:
+        """One member."""
+        if not zstd:
+            return gzip.compress(content, level, mtime=0)
+        return framed(content, level or 1, dictionary(words) if words else None, has_checksum)
+
     if packing == "plain":
         data = b"".join(pieces)
     elif packing == "one":
-        data = gzip.compress(b"".join(pieces), mtime=0)
+        data = pack(b"".join(pieces))
     else:  # each in a member of its own, or several together, or one over several
         size = draw(st.integers(50, 3000))
         whole = b"".join(pieces)
         some = [whole[at : at + size] for at in range(0, len(whole), size)]
         level = draw(st.sampled_from([0, 6]))
-        data = b"".join(gzip.compress(one, level, mtime=0) for one in (pieces if packing == "alone" else some))
+        data = b"".join(pack(one, level) for one in (pieces if packing == "alone" else some))
+    if packing != "plain" and zstd and words:
+        data = dictionary_frame(dictionary(words), draw(st.booleans())) + data
+        if draw(st.booleans()):  # another crawl behind it, with words of its own
+            inside = [record(f"http://e.org/b{at}", block(at, 300, "record")) for at in range(6)]
+            data += dictionary_frame(dictionary(2)) + b"".join(framed(one, 3, dictionary(2)) for one in inside)
     changed = bytearray(data)
     for _ in range(draw(st.sampled_from([0, 0, 1, 3]))):
         at, how = draw(st.integers(10, len(changed) - 1)), draw(st.integers(0, 2))

@@ -4,7 +4,9 @@ import base64
 import gzip
 import hashlib
 import io
+from functools import lru_cache
 
+import zstandard
 from PIL import Image
 
 
@@ -43,3 +45,25 @@ def record(url: str, block: bytes, kind: str = "response", **fields: str) -> byt
 def zipped(*records: bytes) -> bytes:
     """Every record its own gzip member, as crawlers write."""
     return b"".join(gzip.compress(one, mtime=0) for one in records)
+
+
+def framed(content: bytes, level: int = 3, words: bytes | None = None, has_checksum: bool = True) -> bytes:
+    """A zstd frame; `words`: with that dictionary."""
+    known = None if words is None else zstandard.ZstdCompressionDict(words)
+    return zstandard.ZstdCompressor(level, dict_data=known, write_checksum=has_checksum).compress(content)
+
+
+@lru_cache
+def dictionary(number: int) -> bytes:
+    """A trained dictionary, another one for every number."""
+    some = [
+        record(f"http://{number}.org/{at}", http(bytes([at % 256, number]) * 40, f"image/{number}"))
+        for at in range(400)
+    ]
+    return zstandard.train_dictionary(2000, some, dict_id=number).as_bytes()
+
+
+def dictionary_frame(words: bytes, packed: bool = False) -> bytes:
+    """A dictionary as .warc.zst files begin with it."""
+    content = framed(words) if packed else words
+    return (0x184D2A5D).to_bytes(4, "little") + len(content).to_bytes(4, "little") + content

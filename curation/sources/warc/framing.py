@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from curation.sources.warc.digests import digest_matches
-from curation.sources.warc.gunzip import VERSION
 from curation.sources.warc.lookahead import HEADER_BYTES, Lookahead
+from curation.sources.warc.members import VERSION
 
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 DOUBTS = 64  # digests computed in vain before no more are: a lie must not cost the hash of all that it claims

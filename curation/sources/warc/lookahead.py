@@ -6,7 +6,7 @@ Positions count from the first byte of the stream.
 
 import re
 
-from curation.sources.warc.gunzip import VERSION, Stream
+from curation.sources.warc.members import VERSION, Stream
 
 HEADER_BYTES = 64 << 10
 _READ = 64 << 10
@@ -130,7 +130,7 @@ class Lookahead:
         if self.position == end and self.head_within(start, end) is None and self.at_boundary(end):
             return True
         if twin is not None:
-            self.again -= self.end - twin.end
+            self.again -= self.end - twin.end + twin.stream.repeats
             self.stream, self.position, self._head_end = twin.stream, twin.position, 0
             self._bytes, self._first = twin._bytes, twin._first
         return False

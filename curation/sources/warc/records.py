@@ -1,9 +1,9 @@
-"""The records of a WARC file, plain or gzip, one after another, with damage told and stepped over.
+"""The records of a WARC file, plain, gzip or zstd, one after another, with damage told and stepped over.
 
-A record is passed on when its gzip member's checksum was right, or its own digest is (or, in a file cut short, when it
-is complete; or, in a plain file, when the next record follows where it should). A record may share its member with
-others or run over several, but not over a member that starts with a record: then its length is a lie. After damage
-reading goes on at the next record, however far the lie would have led.
+A record is passed on when its member's checksum was right (a zstd frame may have none), or its own digest is (or, in a
+file cut short, when it is complete; or, in a plain file, when the next record follows where it should). A record may
+share its member with others or run over several, but not over a member that starts with a record: then its length is a
+lie. After damage reading goes on at the next record, however far the lie would have led.
 """
 
 from collections import deque
@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.framing import DOUBTS, Framing, Gap, Layout, Record
-from curation.sources.warc.gunzip import MAGIC, VERSION, Gunzip, Plain, Stream, next_member
 from curation.sources.warc.lookahead import AGAIN_BYTES, LINE_ENDS, RECORD, RECORD_BYTES, Lookahead
-from pipeline import storage
-from pipeline.errors import DataError
-from pipeline.storage.window import Window
+from curation.sources.warc.members import VERSION, Members, Stream
+from curation.sources.warc.opened import Opened, no_warc
+from curation.sources.warc.unzstd import Unzstd
 
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
 _WASTED_BYTES = 4 << 30  # read again in vain before overlapping members are passed by: some 10 s of a file
@@ -26,7 +25,6 @@ STEP_BYTES = 64 << 10
 """Ranges of a file start at multiples of it. Part of what is read from damaged files, so another one is another
 `version` of the source."""
 _SCAN_BYTES = 1 << 20
-_KNOWN = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip"}
 
 __all__ = ["Gap", "Record", "State", "check_whole", "guessed_state", "read_range", "read_records"]
 
@@ -43,6 +41,7 @@ class State(NamedTuple):
     again: int = AGAIN_BYTES
     far: int = 0  # furthest offset that a damaged member was read to, where that is ahead
     patience: int = _WASTED_BYTES
+    dictionary: int = 0  # offset of the zstd dictionary that counts
 
     def moved(self, offset: int, layout: Layout, **bounds: int) -> "State":
         """Further on. What cannot matter any more is left out, so that states which read on alike are equal."""
@@ -50,7 +49,8 @@ class State(NamedTuple):
         seen = {"alone": int(layout.alone and not shared), "shared": int(shared)}
         seen["last_at_head"] = int(layout.last_at_head and not shared)
         fresh = offset // _FRESH_BYTES != self.offset // _FRESH_BYTES
-        state = State(offset, **seen) if fresh else self._replace(offset=offset, **seen, **bounds)
+        bounds = {"dictionary": bounds["dictionary"]} if fresh else bounds
+        state = State(offset, **seen, **bounds) if fresh else self._replace(offset=offset, **seen, **bounds)
         return state if state.far > offset else state._replace(far=0)
 
 
@@ -74,10 +74,10 @@ def read_range(path: str, block_bytes: int, state: State, stop: int | None) -> G
     Such states are: where a sound record follows another at the start of a gzip member (or anywhere in a plain file),
     the first one behind every multiple of STEP_BYTES; where reading goes on behind damage; and the end.
     """
-    file, zipped = _opened(path)
-    stop = file.size if stop is None else min(stop, file.size)
+    opened = Opened(path)
+    stop = opened.file.size if stop is None else min(stop, opened.file.size)
     while state.offset < stop:
-        state = yield from _stretch(file, zipped, block_bytes, state)
+        state = yield from _stretch(opened, block_bytes, state)
     return state
 
 
@@ -86,12 +86,13 @@ def guessed_state(path: str, start: int, stop: int) -> State | None:
     when no record seems to start there: in a gzip stream that holds many records, say."""
     if start == 0:
         return State()
-    file, zipped = _opened(path)
-    if zipped:
-        at = next_member(file, start, VERSION, stop)
+    opened = Opened(path)
+    file = opened.file
+    if opened.packed:
+        at = opened.next_member(start, stop, dictionary=0)
         if at >= min(stop, file.size):
             return None
-        return State(at, shared=1) if _is_shared(file, at) else State(at, alone=1, last_at_head=1)
+        return State(at, shared=1) if _is_shared(opened, at) else State(at, alone=1, last_at_head=1)
     for block_at in range(start, min(stop, file.size), _SCAN_BYTES):
         first = max(0, block_at - len(LINE_ENDS))
         block = file.read(first, _SCAN_BYTES + len(LINE_ENDS) + RECORD_BYTES)
@@ -106,10 +107,10 @@ def guessed_state(path: str, start: int, stop: int) -> State | None:
     return None
 
 
-def _is_shared(file: Window, at: int) -> bool:
-    """Whether the gzip member at `at` seems to hold more than one record."""
+def _is_shared(opened: Opened, at: int) -> bool:
+    """Whether the member at `at` seems to hold more than one record."""
     layout = Layout(alone=True, last_at_head=True)
-    for _ in islice(Framing(Lookahead(Gunzip(file, at)), 0, layout, file.size, DOUBTS).records(), 2):
+    for _ in islice(Framing(Lookahead(opened.stream(at, 0)), 0, layout, opened.file.size, DOUBTS).records(), 2):
         pass
     return layout.shared
 
@@ -117,60 +118,55 @@ def _is_shared(file: Window, at: int) -> bool:
 def check_whole(path: str, records: int, gaps: int | bool) -> None:
     """Raises DataError when the whole file held no record."""
     if not records:
-        raise _no_warc(storage.shown(path), "holds no complete WARC record" if gaps else "holds no WARC record")
+        raise no_warc(path, "holds no complete WARC record" if gaps else "holds no WARC record")
 
 
-def _opened(path: str) -> tuple[Window, bool]:
-    """The file, and whether it is gzip. DataError when it is neither that nor WARC."""
-    file = Window(path)
-    head = file.glance(0, len(VERSION))
-    if not (head.startswith(MAGIC) or head == VERSION):
-        packed = next((name for magic, name in _KNOWN.items() if head.startswith(magic)), "")
-        found = f"is compressed with {packed}" if packed else f"starts with {head!r}" if head else "is empty"
-        raise _no_warc(file.where, found)
-    return file, head.startswith(MAGIC)
-
-
-def _no_warc(where: str, found: str) -> DataError:
-    return DataError(where, found, "a WARC file, plain or gzip", "copy it again or take it out of `paths`")
-
-
-def _stretch(file: Window, zipped: bool, block_bytes: int, state: State) -> Generator[Record | Gap, None, State]:
+def _stretch(opened: Opened, block_bytes: int, state: State) -> Generator[Record | Gap, None, State]:
     """From one state to the next."""
-    ahead = Lookahead(Gunzip(file, state.offset) if zipped else Plain(file, state.offset), state.again)
+    file = opened.file
+    ahead = Lookahead(opened.stream(state.offset, state.dictionary), state.again)
     layout = Layout(bool(state.alone), bool(state.shared), bool(state.last_at_head))
     until = (state.offset // STEP_BYTES + 1) * STEP_BYTES
     framing = Framing(ahead, block_bytes, layout, until, state.doubts)
     lost = yield from _trusted(ahead, framing)
     if framing.left_at is not None:
-        return state.moved(framing.left_at, layout, doubts=framing.doubts, again=ahead.again)
+        words = _dictionary(ahead.stream, framing.left_at)
+        return state.moved(framing.left_at, layout, doubts=framing.doubts, again=ahead.again, dictionary=words)
     damage, gap = ahead.stream.damage, framing.open
     if not damage and gap is None:
         return State(file.size)
-    offset, far, patience = _behind(file, ahead.stream, state) if damage else (file.size, 0, 0)
+    offset, far, patience = _behind(opened, ahead.stream, state) if damage else (file.size, 0, 0)
     if gap is None:
         gap = Gap(damage, ahead.stream.damaged_at, 0, max(1, lost))
     else:
         gap.records += lost
-    cut = not zipped and gap.reason == "damaged_record"  # nothing that is whole follows: the file was cut
+    cut = not opened.packed and gap.reason == "damaged_record"  # nothing that is whole follows: the file was cut
     gap.reason = damage or ("truncated_file" if cut else gap.reason)
     gap.skipped = offset - gap.offset
     yield gap
     if offset >= file.size:
         return State(file.size)
-    return state.moved(offset, layout, doubts=DOUBTS, again=AGAIN_BYTES, far=far, patience=patience)
+    words = _dictionary(ahead.stream, offset)
+    more = {"far": far, "patience": patience, "dictionary": words}
+    return state.moved(offset, layout, doubts=DOUBTS, again=AGAIN_BYTES, **more)
 
 
-def _behind(file: Window, stream: Stream, state: State) -> tuple[int, int, int]:
+def _dictionary(stream: Stream, offset: int) -> int:
+    return stream.dictionary_at(offset) if isinstance(stream, Unzstd) else 0
+
+
+def _behind(opened: Opened, stream: Stream, state: State) -> tuple[int, int, int]:
     """Where the next undamaged member is; far and patience then. Members that overlap are tried while patience lasts:
     without an end to it, a file of members inside members would be read as many times as it has bytes."""
-    if not isinstance(stream, Gunzip):
-        return file.size, 0, 0
+    size = opened.file.size
+    if not isinstance(stream, Members):
+        return size, 0, 0
     at, patience = stream.damaged_at, state.patience
     if at < state.far:
         patience -= max(stream.wasted, stream.reached - at)
     far = max(state.far, stream.reached)
-    return next_member(file, at + 1 if patience >= 0 else max(at + 1, far), VERSION), far, patience
+    start = at + 1 if patience >= 0 else max(at + 1, far)
+    return opened.next_member(start, size, _dictionary(stream, at), is_lost=True), far, patience
 
 
 def _trusted(ahead: Lookahead, framing: Framing) -> Generator[Record | Gap, None, int]:

@@ -1,7 +1,7 @@
 """WARC crawls: pages give mentions of images, image answers give bytes; the two meet by url in the join.
 
-Everything comes from the crawl itself, nothing is fetched. One part is one .warc or .warc.gz file; a large one is read
-in ranges of it, which are together what reading it from the front gives (records.py).
+Everything comes from the crawl itself, nothing is fetched. One part is one .warc, .warc.gz or .warc.zst
+file; a large one is read in ranges of it, which are together what reading it from the front gives (records.py).
 """
 
 import re
@@ -35,13 +35,13 @@ _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html
 
 
 class WarcSource(RecordSource):
-    """Reads WARC files, gzip or plain: response and resource records."""
+    """Reads WARC files, plain, gzip or zstd: response and resource records."""
 
     kind: Literal["warc"] = "warc"
     max_image_bytes: int = Field(default=20 * MIB, ge=1, description="larger bodies are not stored")
 
     version: ClassVar[int] = 3
-    suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz", ".warc.zst")
 
     def reading(self, sink: "PoolSink") -> "_Reading":
         """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,

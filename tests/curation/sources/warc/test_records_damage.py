@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from curation.sources.warc.gunzip import Gunzip, Plain
+from curation.sources.warc.gunzip import Gunzip
+from curation.sources.warc.members import Plain
 from curation.sources.warc.records import Gap, Record, read_records
-from tests.helpers.warcs import http, record
+from curation.sources.warc.unzstd import Unzstd
+from tests.helpers.warcs import framed, http, record
 
 CAP = 1 << 20
 
@@ -156,6 +158,12 @@ SLOW = {  # (bytes, MiB that they are unpacked)
     "headers without end": lambda: (b"WARC/1.0\r\nX:" * 60_000, 1),
     "empty members": lambda: (packed(b"") * 50_000, 0),
     "no members": lambda: (b"\x1f\x8b\x08\x00" * 50_000, 1),
+    "zstd, own frames": lambda: (framed(LIAR) * 20_000, 6),
+    "zstd, one frame": lambda: (framed(LIAR * 20_000), 6),
+    "zstd, a bomb and lies in one frame": lambda: (framed(bytes(64 << 20) + LIAR * 3), 64),
+    "zstd, one frame, within the cap": lambda: (framed(SMALL * 20_000), 6),
+    "zstd, empty frames": lambda: (framed(b"") * 20_000, 0),
+    "zstd, no frames": lambda: (b"\x28\xb5\x2f\xfd\x00\x48\xfd\xff\x0f" * 20_000, 0),
 }
 
 
@@ -171,8 +179,16 @@ def test_no_byte_is_read_for_every_lie_anew(tmp_path, name, monkeypatch):
 
         monkeypatch.setattr(kind, "read", counting)
     middle, mib = SLOW[name]()
-    before = packed(record("http://e.org/0", http(b"first")))
-    after = packed(record("http://e.org/1", http(b"last")))
+    unpacked = Unzstd._block
+
+    def counting_blocks(self):
+        data, is_last = unpacked(self)
+        given[0] += len(data)
+        return data, is_last
+
+    monkeypatch.setattr(Unzstd, "_block", counting_blocks)
+    pack = framed if "zstd" in name else packed
+    before, after = (pack(record(f"http://e.org/{at}", http(body))) for at, body in enumerate((b"first", b"last")))
     if "plain" in name or "headers" in name:
         before, after = gzip.decompress(before), b"\r\n\r\n" + gzip.decompress(after)
     names, _ = scan(tmp_path / "a.warc", before + middle + after, 20 << 20)

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.sources.warc import records
-from curation.sources.warc.gunzip import Gunzip, Plain
+from curation.sources.warc.gunzip import Gunzip
+from curation.sources.warc.members import Plain
 from curation.sources.warc.records import Gap, Record, State, guessed_state, read_range, read_records
 from tests.helpers.hostile_warcs import block, hostile_files
 from tests.helpers.places import shared_files
