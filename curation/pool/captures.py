@@ -21,6 +21,7 @@ _ORDER = (
     ("content_type", "ascending"),
     ("ext", "ascending"),
     ("extra", "ascending"),
+    ("payload", "ascending"),
     ("part", "ascending"),
     ("offset", "ascending"),
 )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.pool import captures
-from curation.pool.redirects import LOOP, LOST, Followed
+from curation.pool.redirects import ADRIFT, Followed
 from curation.pool.store import FETCHED
 from curation.stage import Verdicts
 from curation.table import captions, robots, schemas
@@ -34,6 +34,7 @@ def join_rows(
     image_missing  no answer to the image's url is in the input
     redirect_lost  it was redirected to where no answer is in the input (detail: the address)
     redirect_loop  it was redirected more than HOPS times (detail: the last address)
+    revisit_lost   its capture is a revisit of one that is not in the input (detail: the address)
     http_error     an answer, but not a 2xx (detail: the status)
     <problem>      a 2xx whose body is of no use: one of schemas.PROBLEMS (detail: the content type)
     no_caption     an image that no text speaks of
@@ -156,7 +157,7 @@ def _assemble(uids: pa.Array, answers: _Answers, occurrences: Coded) -> pa.Table
 
 def _verdicts(pairs: pa.Table, answers: _Answers) -> Verdicts:
     status, problem = pairs.column("status"), answers.column("problem")
-    adrift = pc.is_in(problem, pa.array([LOST, LOOP]))
+    adrift = pc.is_in(problem, pa.array(ADRIFT))
     unfit = pc.not_equal(problem, "")
     refused = pc.or_(pc.less(status, 200), pc.greater_equal(status, 300))
     silent = pc.equal(pc.list_value_length(pairs.column("captions")), 0)

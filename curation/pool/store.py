@@ -145,6 +145,7 @@ class PoolSink:
         fetched_at: str = "",
         extra: str = "",
         location: str = "",
+        payload: str = "",
         problem: str = "",
     ) -> str:
         """One answer to an image url, good or bad; returns its uid.
@@ -154,7 +155,8 @@ class PoolSink:
 
         `body` is None (or b"") for an error without one. `uid` only when the input names one; else it comes from the
         url, or for a stored image without url from the bytes. `status` is 0 when it is not known. `location` is the
-        canonical url that a redirect names: the join gives its image to the mentions of `url`.
+        canonical url that a redirect names, or (problem REVISIT, status 0) a revisit: the join gives its image to the
+        mentions of `url`, a revisit's only where its `payload` is the same.
         """
         if problem and problem not in schemas.PROBLEMS:
             raise ValueError(f"problem {problem!r}; expected one of {', '.join(schemas.PROBLEMS)}")
@@ -168,9 +170,7 @@ class PoolSink:
         sha256 = hashlib.sha256(body).hexdigest() if body and (keep or not url) else None
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
-        offset = size = None
-        if keep and body and sha256:
-            offset, size = self._store(sha256, ext, body)
+        offset, size = self._store(sha256, ext, body) if keep and body and sha256 else (None, None)
         row = (
             _clean(url),
             uid,
@@ -185,6 +185,7 @@ class PoolSink:
             _clean(fetched_at),
             _clean(extra),
             "" if keep else _clean(location),
+            payload if keep or problem == schemas.REVISIT else "",
             problem,
         )
         self._images.add(row)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from curation.table import schemas
 from pipeline import storage
 from pipeline.errors import DataError, RecipeError, StorageError
 from pipeline.log import get_logger
@@ -125,7 +126,7 @@ class Source(Settings):
         settings = self.model_dump(mode="json", exclude=set(self.unnamed))
         parts: dict[str, Part] = {}
         for each, content in sorted(zip(inputs, digests, strict=True), key=lambda pair: (pair[0].path, pair[1])):
-            name = digest_of([self.version, settings, content])
+            name = digest_of([schemas.VERSION, self.version, settings, content])
             known = parts.get(name)
             parts[name] = Part(name, each) if known is None else Part(name, known.input, known.copies + 1)
         return [parts[name] for name in sorted(parts)]

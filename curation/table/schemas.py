@@ -4,7 +4,8 @@ OCCURRENCES  one row per mention of an image: an <img> in a page, a row of a url
 IMAGES       one row per answer to an image url (or per stored image of a shard); its bytes lie in the pool
 PAIRS        one row per uid after the join; stages add columns to it, or fields to its captions
 
-A redirected mention is a pair of its own uid and url with the image of its target (curation/README.md, Redirects).
+A mention that was redirected, or whose capture is a revisit, is a pair of its own uid and url with the image of its
+target (curation/README.md, Redirects and revisits).
 
 A text column is never null: unknown is "". Uids decide everything about place: a bucket is a contiguous range of
 uids, so sorted buckets laid end to end are the whole in uid order, whatever the number of buckets.
@@ -12,6 +13,8 @@ uids, so sorted buckets laid end to end are the whole in uid order, whatever the
 
 import pyarrow as pa
 
+VERSION = 2
+"""Of these tables. Raise it when a column comes or goes: what a pool holds is then read anew."""
 _TEXT = pa.string()
 
 
@@ -46,16 +49,18 @@ IMAGES = pa.schema(
         _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
         _text("fetched_at"),  # ISO 8601 as the record says, or ""
         _text("extra"),
-        _text("location"),  # the canonical url that the answer redirects to, or ""
+        _text("location"),  # the canonical url that the answer redirects to, or that a revisit refers to, or ""
+        _text("payload"),  # 16 hex naming the payload digest of a stored image, or of what a revisit is equal to, or ""
         _text("problem"),  # of PROBLEMS, why the body of a 2xx is not kept; "" when it is kept, or not a 2xx
     ]
 )
 
 # What a source finds wrong with an answer; the words under which its part counts bad bodies and bad records. Those of
 # the last three lines are of downloads: no answer, not asked, and what the owner asked to keep out.
+REVISIT = "revisit"  # a capture without bytes, since they are those of another one: which is looked for
 PROBLEMS = (
     "empty", "not_image", "truncated", "short_body", "partial", "too_big", "bad_encoding", "unknown_encoding",
-    "bad_http", "damaged_record",
+    "bad_http", "damaged_record", REVISIT,
     "timeout", "dns", "connect", "tls",
     "private_address", "port", "not_http", "robots_txt", "robots_unreachable",
     "noai", "noimageai", "none", "noindex", "noimageindex",

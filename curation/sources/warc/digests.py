@@ -26,6 +26,16 @@ def digest_matches(written: str, forms: Iterable[bytes]) -> bool | None:
     return any(hashlib.new(name, form, usedforsecurity=False).digest() == expected for form in forms)
 
 
+def named(written: str, body: bytes) -> str:
+    """16 hex naming the payload that a WARC digest is of, in whatever spelling; of `body` where there is none."""
+    name, _, value = written.partition(":")
+    name = name.strip().lower().replace("-", "")
+    content = _digest_bytes(value.strip(), _DIGESTS[name]) if name in _DIGESTS else None
+    if content is None and body:
+        name, content = "sha1", hashlib.sha1(body, usedforsecurity=False).digest()
+    return hashlib.blake2b(name.encode() + content, digest_size=8).hexdigest() if content else ""
+
+
 def _digest_bytes(text: str, size: int) -> bytes | None:
     if len(text) > 2 * size:
         return None

@@ -14,10 +14,12 @@ from pydantic import Field
 from curation.sources.html.charset import decode_page
 from curation.sources.html.page import read_page
 from curation.sources.source import Part
+from curation.sources.warc import digests
 from curation.sources.warc.digests import digest_matches
 from curation.sources.warc.http_message import Response, Unusable, bodies, parse_response
 from curation.sources.warc.record_source import MIB, Mentions, RecordSource
 from curation.sources.warc.records import Record
+from curation.table.schemas import REVISIT
 from curation.table.urls import resolve
 from pipeline import storage
 from pipeline.errors import DataError
@@ -35,17 +37,17 @@ _PAGE_START = re.compile(rb"\s*(?:<!--.{0,1000}?-->\s*)*<(?:!doctype\s+html|html
 
 
 class WarcSource(RecordSource):
-    """Reads WARC files, plain, gzip or zstd: response and resource records."""
+    """Reads WARC files, plain, gzip or zstd: response, resource and revisit records."""
 
     kind: Literal["warc"] = "warc"
     max_image_bytes: int = Field(default=20 * MIB, ge=1, description="larger bodies are not stored")
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz", ".warc.zst")
 
     def reading(self, sink: "PoolSink") -> "_Reading":
-        """Counts: records, responses, pages, images, mentions, and by reason bad_records, bad_bodies, bad_mentions,
-        bad_texts; bytes_skipped by damage; robots_cut, directives that had no room."""
+        """Counts: records, responses, revisits, pages, images, mentions, and by reason bad_records, bad_bodies,
+        bad_mentions, bad_texts; bytes_skipped by damage; robots_cut, directives that had no room."""
         return _Reading(self, sink)
 
     def most_bytes(self) -> int:
@@ -58,7 +60,7 @@ class WarcSource(RecordSource):
             raise DataError(storage.shown(part.path), found, "a WARC file with answers", hint)
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
-        if not any(one.get("responses", 0) for one in counts):
+        if not any(one.get("responses", 0) or one.get("revisits", 0) for one in counts):
             found = "empty crawl: no response record"
             hint = "check `paths` of this source; files of link metadata (.wat) are read by `kind: wat`"
             raise DataError(", ".join(self.paths), found, "answers of web servers", hint)
@@ -74,15 +76,12 @@ class _Reading:
 
     def record(self, record: Record) -> None:
         headers, kind = record.headers, record.headers.get("warc-type", "").lower()
-        if kind == "revisit":
-            self.counts["bad_records:revisit"] += 1
-            return
         segment = headers.get("warc-segment-number", "1")
         if kind == "continuation" or segment != "1":
             self.counts["bad_records:segmented"] += 1
             return
         uri = headers.get("warc-target-uri", "").strip("<>")
-        if kind not in ("response", "resource") or not uri.lower().startswith(("http:", "https:")):
+        if kind not in ("response", "resource", "revisit") or not uri.lower().startswith(("http:", "https:")):
             self.counts["other_records"] += 1  # requests, metadata, DNS answers
             if kind == "metadata" and _WAT_START.match((record.block or b"")[:_WAT_BYTES]):
                 self.counts["wat_records"] += 1
@@ -92,6 +91,9 @@ class _Reading:
             reason = reason or "too_big"
         elif digest_matches(headers.get("warc-block-digest", ""), [record.block]) is False:
             reason = "damaged_record"
+        if kind == "revisit" and not reason:
+            self.revisit(url, record)
+            return
         response = None if reason else self.response(record, kind)
         if response is None:
             reason = reason or "bad_http"
@@ -107,6 +109,26 @@ class _Reading:
             return parse_response(record.block)
         return Response(200, [("content-type", record.headers.get("content-type", ""))], record.block)
 
+    def revisit(self, url: str, record: Record) -> None:
+        """Says of which capture this one is: its bytes are found by the join. What its own head says counts as ever;
+        an answer that is no image's has no other bytes than that."""
+        response = parse_response(record.block or b"") or Response(200, [], b"")
+        if not 200 <= response.status < 300 and response.status != 304:
+            self.answer(url, response, record)
+            return
+        referred = record.headers.get("warc-refers-to-target-uri", "").strip("<>")
+        origin, reason = resolve("", referred) if referred else (url, "")
+        if reason:
+            self.counts[f"bad_records:{reason}"] += 1  # and the mention ends as image_missing
+            return
+        self.counts["revisits"] += 1
+        self.sink.image(
+            url=url, body=None, status=0, problem=REVISIT, location=origin, fetched_at=_date(record),
+            payload=digests.named(record.headers.get("warc-payload-digest", ""), b""),
+            content_type=response.first("content-type")[:200],
+            x_robots_tag=self.mentions.robots(response.all("x-robots-tag")),
+        )  # fmt: skip
+
     def answer(self, url: str, response: Response, record: Record) -> None:
         """Passes on what one url answered."""
         forms, problem = [response.raw], ""
@@ -116,8 +138,9 @@ class _Reading:
             problem = error.reason
         # What the digest was taken over differs between crawlers: the body as sent, without chunks, or decoded.
         payload = record.headers.get("warc-payload-digest", "")
+        stated = "" if record.headers["warc-type"].lower() == "revisit" else payload  # its body is not there
         tags = self.mentions.robots(response.all("x-robots-tag"))
-        if not problem and digest_matches(payload, forms) is False:
+        if not problem and digest_matches(stated, forms) is False:
             self.counts["bad_records:damaged_record"] += 1
             known = {"x_robots_tag": tags, "fetched_at": _date(record)}
             self.sink.image(url=url, body=None, status=0, problem="damaged_record", **known)
@@ -133,6 +156,8 @@ class _Reading:
             problem = self.limits(len(body), ext, is_page, bool(cut), response.status)
         if problem:
             self.counts[f"bad_bodies:{problem}"] += 1
+        is_chunked = "chunked" in response.first("transfer-encoding").lower()
+        sent = forms[1] if is_chunked and len(forms) > 1 else response.raw
         location = resolve(url, response.first("location"))[0] if response.status in _REDIRECTS else ""
         self.sink.image(
             url=url,
@@ -143,6 +168,7 @@ class _Reading:
             x_robots_tag=tags,
             fetched_at=_date(record),
             location=location,
+            payload=digests.named(payload, sent) if ext and not problem else "",
         )
         self.counts["images"] += bool(ext and not problem)
         if is_page and problem in ("", "truncated"):  # of a page cut short what is there is as good as ever

@@ -49,7 +49,9 @@ def test_files_of_another_writer_read_the_same(tmp_path):
     writer.write_record(make("http://e.org/2.png", "resource", io.BytesIO(png(2)), warc_content_type="image/png"))
     got = Ingested(tmp_path, file.getvalue())
     assert got.body("http://e.org/0.png") == png() and got.body("http://e.org/2.png") == png(2)
-    assert got.bad() == {"bad_records:revisit": 1}
+    row, known = got.images["http://e.org/1.png"], got.images[first]
+    assert (row["problem"], row["location"], row["size"]) == ("revisit", first, None)
+    assert row["payload"] == known["payload"] != "" and got.bad() == {} and got.counts["revisits"] == 1
 
 
 BAD_RECORDS = {
@@ -57,7 +59,10 @@ BAD_RECORDS = {
     "endless head": (record("http://e.org/0.png", b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000), "bad_http"),
     "block digest": (record("http://e.org/0.png", http(png()), WARC_Block_Digest=sha1(b"other")), "damaged_record"),
     "payload digest": (record("http://e.org/0.png", http(png()), WARC_Payload_Digest=sha1(b"other")), "damaged_record"),
-    "revisit": (record("http://e.org/0.png", http(b""), "revisit"), "revisit"),
+    "revisit of no url": (
+        record("http://e.org/0.png", http(b""), "revisit", WARC_Refers_To_Target_URI="http://["),
+        "bad_url",
+    ),
     "segment": (record("http://e.org/0.png", http(png()), WARC_Segment_Number="2"), "segmented"),
     "bad url": (record("http://[/0.png", http(png())), "bad_url"),
     "negative length": (record("http://e.org/0.png", http(png()), Content_Length="-1"), "bad_warc"),
