@@ -26,7 +26,9 @@ class Rows:
     def add(self, row: tuple[object, ...]) -> None:
         self._rows.append(row)
         self.count += 1
-        self._chars += sum(len(value) for value in row if isinstance(value, str))
+        for value in row:
+            if type(value) is str:
+                self._chars += len(value)
         if len(self._rows) >= _FLUSH_ROWS or self._chars >= _FLUSH_CHARS:
             self._flush()
 

@@ -130,7 +130,7 @@ class PoolSink:
         """One mention of an image: `url` canonical, `uid` (32 hex) only when the input names one, `extra` JSON."""
         uid = uid or uids.uid_of_url(url)
         row = (url, uid, text, source, page_url, page_robots, language, extra)
-        self._occurrences.add(tuple(_clean(value) for value in row))
+        self._occurrences.add(row if all(map(str.isascii, row)) else tuple(map(_clean, row)))
         self._own["occurrences"] += 1
 
     def image(

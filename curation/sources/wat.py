@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import orjson
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from curation.pool.store import PoolSink
 
 _IMAGES = frozenset(("img", "image", "amp-img"))
-_SETS = frozenset(SETS)
+_SETS, _TEXTS = frozenset(SETS), frozenset(TEXT_ATTRIBUTES)
 _ADDRESSES = _SETS | {"src", *LAZY}
 _LANGUAGES = ("html@/lang", "html@/xml:lang")
 _ADDRESS = ("url", "href")
+_PATH = itemgetter("path")
+_OTHER = ("", "")
 
 
 class WatSource(RecordSource):
@@ -112,7 +115,7 @@ class _Reading:
                 page.meta(found)
             elif not page.page.language:
                 page.set_language(found.get("content", ""))
-        for element, found in _elements(_dicts(html.get("Links"))):
+        for element, found in _elements(html.get("Links")):
             if element == "img":
                 page.image(found)
             else:
@@ -121,33 +124,52 @@ class _Reading:
         self.mentions.page(url, page.page, tags, chars)
 
 
-def _elements(links: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, str]]]:
-    """(img, source or "" for any other, attributes) of the elements that stand in `links`, one after the other.
+def _elements(written: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    """(img, source or "" for any other, attributes) of the elements among the links `written`, one after the other.
 
     Each address of an element is a link of its own. Writers begin with `src` and put the texts beside it, so a link
     goes on with the element before it when it has another attribute than that has, and no other text.
     """
     held: dict[str, str] = {}
-    is_behind_source = False
-    for link in links:
-        element, attribute = _kind_of(path) if isinstance(path := link.get("path"), str) else ("", "")
-        if element != "img":
-            if held:
-                yield "img", held
-                held = {}
-            if element or is_behind_source:
-                yield element, {attribute: _address(link)} if element else {}
-            is_behind_source = element == "source"
+    last, is_behind_source = -1, False
+    links, kinds = _kinds(written)
+    for at in [at for at, kind in enumerate(kinds) if kind is not _OTHER]:
+        (element, attribute), link = kinds[at], links[at]
+        is_next, last = at == last + 1, at
+        if held and (element == "source" or not is_next):
+            yield "img", held
+            held = {}
+        if is_behind_source and not is_next:
+            yield "", {}
+            is_behind_source = False
+        if element == "source":
+            yield element, {attribute: _address(link)}
+            is_behind_source = True
         elif attribute:  # else longdesc, usemap
-            found = {name: link[name] for name in TEXT_ATTRIBUTES if isinstance(link.get(name), str)}
-            differs = any(held.get(name, text) != text for name, text in found.items())
-            if held and (differs or attribute == "src" or attribute in held):
+            found = {name: text for name, text in link.items() if name in _TEXTS and isinstance(text, str)}
+            if held and (attribute == "src" or attribute in held or _differs(held, found)):
                 yield "img", held
                 held = {}
-            held |= {**found, attribute: _address(link)}
+            held.update(found)
+            held[attribute] = _address(link)
             is_behind_source = False
     if held:
         yield "img", held
+
+
+def _kinds(links: Any) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """The links that are some, and what each is (`_kind_of`). Most are of no picture, and that is all that is done for
+    them: a page has ten of those for every image."""
+    try:
+        return links, list(map(_kind_of, map(_PATH, links)))
+    except (TypeError, KeyError, AttributeError):  # not as writers make them
+        links = _dicts(links)
+        paths = (link.get("path") for link in links)
+        return links, [_kind_of(path) if isinstance(path, str) else _OTHER for path in paths]
+
+
+def _differs(held: dict[str, str], found: dict[str, str]) -> bool:
+    return any(held.get(name, text) != text for name, text in found.items())
 
 
 @lru_cache(maxsize=1024)
@@ -156,11 +178,14 @@ def _kind_of(path: str) -> tuple[str, str]:
     element, _, attribute = path.lower().partition("@/")
     if element in _IMAGES:
         return "img", attribute if attribute in _ADDRESSES else ""
-    return ("source", attribute) if element == "source" and attribute in _SETS else ("", "")
+    return ("source", attribute) if element == "source" and attribute in _SETS else _OTHER
 
 
 def _address(link: dict[str, Any]) -> str:
-    return next((link[name] for name in _ADDRESS if isinstance(link.get(name), str)), "")
+    for name in _ADDRESS:
+        if isinstance(address := link.get(name), str):
+            return address
+    return ""
 
 
 def _parsed(block: bytes) -> Any:

@@ -29,6 +29,14 @@ def _escape(match: re.Match[str]) -> str:
     return chr(byte) if byte in _UNRESERVED else f"%{digits.upper()}"
 
 
+# Of most addresses nothing is to be changed, and that is seen sooner than a parser for all addresses sees it: no dot
+# segments, escapes, upper-case or international hosts, ports, user names, or numbers for hosts.
+_PATH = r"(?:/(?!\.)[A-Za-z0-9_~,+=:;()!$&*.-]*+)++(?:\?[A-Za-z0-9_~,+=:;()!$&*./?-]*+)?+"
+_PLAIN = re.compile(rf"https?://(?:(?!xn--)[a-z0-9][a-z0-9-]*+\.)++[a-z]{{2,}}+{_PATH}")
+_PLAIN_PATH = re.compile(rf"(?!//){_PATH}")
+_SHORT = 2000  # characters of an address that is looked at so
+
+
 @lru_cache(maxsize=1 << 14)
 def _parse(base: str, href: str) -> tuple[str, str]:
     href = href.strip(_TRIM)
@@ -58,11 +66,25 @@ def _parse(base: str, href: str) -> tuple[str, str]:
     return (whole, "") if len(whole) <= MAX_URL_CHARS else ("", "url_too_long")
 
 
+@lru_cache(maxsize=1 << 10)
+def _origin(base: str) -> str:
+    """Scheme, host and port of a base that is in canonical form itself; else ""."""
+    whole, _ = _parse("", base)
+    return whole[: whole.index("/", len("https://"))] if whole == base and whole else ""
+
+
 def resolve(base: str, href: str) -> tuple[str, str]:
     """(canonical url, "") or ("", reason): no_url data_url bad_scheme bad_url url_too_long. Never raises.
 
     `base` is the page's (or its base element's) absolute url, or "" when `href` must be absolute itself.
     """
+    if len(href) < _SHORT:
+        if href[:1] == "/":
+            origin = _origin(base) if _PLAIN_PATH.fullmatch(href) else ""
+            if origin:
+                return origin + href, ""
+        elif _PLAIN.fullmatch(href) and (not base or _origin(base)):
+            return href, ""
     if len(href) > 1 << 16:  # an inlined image of 30 MB is not worth hashing for the cache
         return "", "data_url" if href[:64].lstrip(_TRIM)[:5].lower() == "data:" else "url_too_long"
     return _parse(base, href)

@@ -70,6 +70,8 @@ def visible(text: str, max_chars: int) -> tuple[str, str]:
     """(text, "") without control and bidi override characters, or ("", reason): text_too_long, bad_unicode."""
     if len(text) > max_chars:
         return "", "text_too_long"
+    if text.isascii() and text.isprintable():
+        return text, ""
     if _NOT_TEXT.search(text):
         return "", "bad_unicode"
     return _INVISIBLE.sub("", text), ""
@@ -99,6 +101,8 @@ def best_candidate(srcset: str) -> tuple[str, float]:
 
 def best_of_sets(found: dict[str, str]) -> tuple[str, float]:
     """The best candidate of an element's `srcset` and its lazy forms."""
+    if found.keys().isdisjoint(SETS):
+        return "", 0.0
     sets = (best_candidate(unescape(found[name], attribute=True)) for name in SETS if name in found)
     return max(sets, key=lambda one: one[1], default=("", 0.0))
 
@@ -196,11 +200,15 @@ class PageReading:
 
     def urls_of(self, found: dict[str, str]) -> tuple[tuple[str, ...], str]:
         """The canonical addresses of an image, at most two; or none and the reason its first address is refused for."""
-        lazy = next((found[name] for name in LAZY if found.get(name, "").strip()), "")
+        has_lazy = not found.keys().isdisjoint(LAZY)
+        lazy = next((found[name] for name in LAZY if found.get(name, "").strip()), "") if has_lazy else ""
         written = [unescape(lazy or found.get("src", ""), attribute=True)]
         best, self.best_source = max(best_of_sets(found), self.best_source, key=lambda one: one[1])[0], ("", 0.0)
         if best:
             written.append(best)
+        else:
+            url, reason = resolve(self.base, written[0])
+            return ((url,), "") if url else ((), reason)
         answers = [resolve(self.base, href) for href in written]
         urls = tuple(dict.fromkeys(url for url, _ in answers if url))
         reasons = [reason for url, reason in answers if not url]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.table import urls
 from curation.table.urls import MAX_URL_CHARS, canonical_url, resolve
 
 PAGE = "http://example.com/dir/page.html"
@@ -82,3 +83,20 @@ def test_any_text_gives_a_canonical_url_or_a_reason_and_never_raises(href, base)
     if url:
         assert url.startswith(("http://", "https://")) and url.isascii() and "#" not in url
         assert resolve("", url) == (url, ""), "the canonical form of a canonical url is itself"
+
+
+plain_pieces = st.lists(
+    st.sampled_from(
+        ["http://", "https://", "HTTP://", "a.com", "b-c.org", "xn--a.com", "A.com", "1.2", "a.1", "-a.com", "a-.com"]
+        + ["/", "//", "/x", "/.", "/..", "/.x", ".", "x-1_2.jpg", "~", ";a=b", ":80", ":", "?", "?q=1&r=/..", "!$()*+,"]
+        + ["#", "%20", "\\", "@", "'", '"', " ", "|", "^", "é", "a..com", "a.com."]
+    ),
+    max_size=7,
+).map("".join)
+BASES = [PAGE, "", "https://h.org:8443/p?q", "http://U@h.org/", "http://h.org", "file:///x", "x", "http://EX.org/A"]
+
+
+@settings(max_examples=3000, deadline=None)
+@given(plain_pieces, st.sampled_from(BASES))
+def test_the_short_way_for_plain_addresses_gives_what_the_parser_gives(href, base):
+    assert resolve(base, href) == urls._parse(base, href)
