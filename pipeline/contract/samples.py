@@ -152,7 +152,7 @@ class SampleTar:
         if sample is None:
             return
         roles, before = frozenset(sample.members), self._seen.get(sample.key)
-        whole = roles == frozenset(self.roles.values()) or bool(sample.problem)
+        whole = roles >= frozenset(self.roles.values()) or bool(sample.problem)
         if before == _LOST or (sample.beside_damage and not whole):
             self._seen[sample.key] = _LOST
             self.lost += sample.end - sample.start

@@ -1,7 +1,8 @@
 """WebDataset tars as input: clipmill's own, img2dataset's, and others with an image, a caption and perhaps a .json.
 
-One part is one tar (with its NNNNN.parquet beside it, where the fields stand for samples without .json). Images come
-with their bytes; captions are all that the fields hold; fields clipmill does not know go through in `extra`.
+One part is one tar, perhaps packed by gzip or zstd (with its NNNNN.parquet beside it, where the fields stand for
+samples without .json). Images come with their bytes; captions are all that the fields hold, or the text members; fields
+clipmill does not know go through in `extra`.
 
 A member that is odd (a link, a device, a sparse file, a name that is no UTF-8 or leads out of the tar, a second image
 of a key, ...) costs its sample, by reason, and reading goes on with the next member. Behind damage it goes on at the
@@ -13,7 +14,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from pydantic import Field
 from curation.sources.captions import CAPTION_FIELDS, listed
 from curation.sources.html.page import visible
 from curation.sources.shards.sidecar import sidecar_rows
+from curation.sources.shards.unpacked import SUFFIXES, unpacked, without_suffix
 from curation.sources.source import Part, Source
 from curation.table import uids
 from curation.table.urls import resolve
@@ -41,7 +43,21 @@ if TYPE_CHECKING:
 
 _UID = re.compile(r"[0-9a-f]{32}")
 _IMAGES = (*IMAGE_SUFFIXES, "gif", "bmp", "tif", "tiff", "avif", "jxl", "heic", "jfif", "img")
-ROLES = {**dict.fromkeys(_IMAGES, "image"), "txt": "txt", "json": "json"}
+# Members with a caption: x.txt, x.caption, and of several x.0.txt, x.txt1, x.caption_2.txt. (x.cls holds no words.)
+_TEXT = re.compile(r"(?:[0-9]{1,4}\.)?(?:txt|text|caption)(?:[._-]?[0-9]{1,4})?(?:\.txt)?")
+
+
+class Roles(dict[str, str]):
+    """What a member is for, by its suffix; each member with a caption has a role of its own, its suffix."""
+
+    def get(self, suffix: str, default: str = "") -> str:  # type: ignore[override]
+        return super().get(suffix) or (suffix if _TEXT.fullmatch(suffix) else default)
+
+    def __contains__(self, suffix: object) -> bool:
+        return isinstance(suffix, str) and bool(self.get(suffix))
+
+
+ROLES = Roles({**dict.fromkeys(_IMAGES, "image"), "txt": "txt", "json": "json"})
 _STATS_BYTES = 16 << 20
 
 _URL_FIELDS = ("url", "URL")
@@ -56,8 +72,8 @@ class ShardsSource(Source):
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 4
-    suffixes: ClassVar[tuple[str, ...]] = (".tar",)
+    version: ClassVar[int] = 5
+    suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def beside(self, files: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
         """The table beside each tar. In a store one listing a folder tells of all."""
@@ -72,23 +88,29 @@ class ShardsSource(Source):
         """Counts: records (samples), images, and by reason bad_records, bad_members, bad_bodies, bad_texts; members and
         folders ignored; bytes_skipped by damage.
 
-        Raises DataError naming the tar when it holds no sample at all, does not hold what its manifest or counts say,
+        Raises DataError naming the tar when damage has left no sample, it does not hold what its manifest or counts say,
         or is not in the order of its samples.
         """
         promised = _promised(part.path)
-        tar = SampleTar(Window(part.path), ROLES, tolerant=True)
+        with unpacked(part.path) as (window, fault):
+            return self._ingest(part, window, fault, promised, sink)
+
+    def _ingest(
+        self, part: Part, window: Window, fault: DataError | None, promised: "_Promise", sink: "PoolSink"
+    ) -> dict[str, int]:
+        tar = SampleTar(window, ROLES, tolerant=True)
         reading = _Reading(self, sink, part.path, tar.window)
         for sample in tar:
             reading.sample(sample)
-        counts, damage = reading.counts, tar.gaps[0].error if tar.gaps else None
+        counts, damage = reading.counts, tar.gaps[0].error if tar.gaps else fault
         if damage is not None:
             if not counts["records"]:
                 raise damage
-            counts["bad_records:damaged_shard"] += len(tar.gaps)
+            counts["bad_records:damaged_shard"] += len(tar.gaps) or 1  # or the packing is damaged
             counts["bytes_skipped"] += tar.lost
             words = "%s: %s (damage in %d places, %d bytes lost; %d samples are read)"
             told = get_logger(__name__)
-            told.warning(words, damage.where, damage.found, len(tar.gaps), tar.lost, counts["records"])
+            told.warning(words, damage.where, damage.found, len(tar.gaps) or 1, tar.lost, counts["records"])
         if reading.pictures < promised.pairs:
             found = f"{reading.pictures} images" + (f", then damage: {damage.found}" if damage else "")
             raise DataError(
@@ -101,6 +123,16 @@ class ShardsSource(Source):
         counts.update({name: count for name, count in passed_by.items() if count})
         return dict(sorted(counts.items()))
 
+    def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
+        counts = list(counts)
+        if not any(one.get("records", 0) for one in counts):
+            passed_by = sum(one.get("ignored_members", 0) for one in counts)
+            found = "no sample in any tar" + (f", {passed_by} members of other names" if passed_by else "")
+            expected = (
+                "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json, where the key ends at the first dot of a name"
+            )
+            raise DataError(", ".join(self.paths), found, expected, "check `paths` of this source, or pack them anew")
+
 
 @dataclass(frozen=True, slots=True)
 class _Promise:
@@ -109,7 +141,7 @@ class _Promise:
 
 
 def _sidecar(path: str, suffix: str) -> str:
-    return path.removesuffix(".tar") + suffix
+    return without_suffix(path) + suffix
 
 
 def _folder(path: str) -> str:
@@ -203,17 +235,14 @@ class _Reading:
         path = _sidecar(self.path, ".parquet")
         if not storage.exists(path):
             return {}
-        tar = SampleTar(Window(self.path), ROLES, tolerant=True)
+        tar = SampleTar(self.window, ROLES, tolerant=True)
         return sidecar_rows(path, {sample.key for sample in tar if "json" not in sample.members})
 
     def captions(self, sample: Sample, meta: dict[str, Any]) -> Iterator[tuple[str, str]]:
         """(source, text) of every caption that is fit to be one; clipmill's own sources are kept as they are."""
-        own, place = listed(meta.get("captions"), "caption"), sample.members.get("txt")
-        if not own and place and place.size > MAX_META:
-            self.counts["bad_texts:text_too_long"] += 1
-        elif not own and place and place.size:
-            words = self.window.exactly(place.start, place.size)
-            own = [("caption", words.decode("utf-8", "replace"))]  # U+FFFD is refused below
+        own = listed(meta.get("captions"), "caption")
+        if not own:
+            own = [("caption", text) for role in sorted(sample.members) for text in self.words(sample.members, role)]
         for name, source in CAPTION_FIELDS.items():
             if name != "captions":
                 own += listed(meta.get(name), source)
@@ -223,6 +252,16 @@ class _Reading:
                 self.counts[f"bad_texts:{reason}"] += 1
             elif text.strip():
                 yield source, text
+
+    def words(self, members: dict[str, Member], role: str) -> Iterator[str]:
+        """The caption in one member, if it is one of those."""
+        place = members[role]
+        if role in ("image", "json") or not place.size:
+            return
+        if place.size > MAX_META:
+            self.counts["bad_texts:text_too_long"] += 1
+        else:
+            yield self.window.exactly(place.start, place.size).decode("utf-8", "replace")  # U+FFFD is refused later
 
 
 def _text(meta: dict[str, Any], name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,14 @@ def sidecar_rows(path: str, keys: Collection[str]) -> dict[str, tuple[dict[str, 
 def _among(batch: pa.RecordBatch, wanted: pa.Array) -> list[int]:
     """The rows whose key is wanted; none when the table has no column of keys."""
     column = batch.column("key") if "key" in batch.schema.names else None
-    if column is None or not pa.types.is_dictionary(column.type) or not pa.types.is_string(column.type.value_type):
+    kind = column.type.value_type if column is not None and pa.types.is_dictionary(column.type) else pa.null()
+    if column is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return []
-    known = pc.is_in(column.dictionary, value_set=wanted).take(column.indices)
+    known = pc.is_in(column.dictionary, value_set=wanted.cast(kind)).take(column.indices)
     return np.flatnonzero(known.fill_null(False).to_numpy(zero_copy_only=False)).tolist()
 
 
 def _fields(one: pa.RecordBatch) -> tuple[dict[str, Any], str]:
     kept = {name: value for name, value in one.to_pylist()[0].items() if isinstance(value, _PLAIN)}
+    kept = {name: value for name, value in kept.items() if not isinstance(value, float) or isfinite(value)}
     return parse_meta(json.dumps(kept, default=str).encode())
