@@ -218,11 +218,16 @@ def local_matches(pattern: str) -> list[str]:
     return sorted(local_glob.glob(join(folder, path.name)))
 
 
+_WHOLE_BYTES = 128 << 20
+"""The largest file that is read from a server which cannot send a part of it."""
+
+
 class RangeReader:
     """One file open for range reads. Safe in threads and after a fork: reads carry their offset, nothing is shared."""
 
     def __init__(self, url: str) -> None:
         self.url, self._fd = url, None
+        self._whole: bytes | None = None  # of a server that sends no less
         path = local_path(url)
         if path is not None:
             with reading(url):
@@ -237,11 +242,20 @@ class RangeReader:
         if len(data) < end - start:
             where = f"{shown(self.url)} at byte {start}"
             raise DataError(where, f"{len(data)} bytes", f"{end - start} bytes: the file is cut or was replaced")
-        if len(data) > end - start:
-            raise StorageError(shown(self.url), "the server ignores range requests", "a store that can seek")
-        return data
+        return data if len(data) == end - start else self._cut_out(data, start, end)
+
+    def _cut_out(self, whole: bytes, start: int, end: int) -> bytes:
+        """Of more than was asked for: a plain web server sends all of a file, which is kept where it is not large."""
+        if len(whole) > _WHOLE_BYTES or len(whole) != size(self.url):
+            found = f"the server ignores range requests, and the file has over {_WHOLE_BYTES >> 20} MiB"
+            hint = "copy the file to a folder, or serve it by one that knows ranges"
+            raise StorageError(shown(self.url), found, "a store that can seek", hint)
+        self._whole = whole
+        return whole[start:end]
 
     def _fetch(self, start: int, end: int) -> bytes:
+        if self._whole is not None:
+            return self._whole[start:end]
         return ask_store(self.url, lambda fs, at: fs.cat_file(at, start=start, end=end)) if end > start else b""
 
     def __del__(self) -> None:

@@ -88,7 +88,7 @@ class ShardsSource(Source):
         """Counts: records (samples), images, and by reason bad_records, bad_members, bad_bodies, bad_texts; members and
         folders ignored; bytes_skipped by damage.
 
-        Raises DataError naming the tar when damage has left no sample, it does not hold what its manifest or counts say,
+        Raises DataError naming the tar when damage left no sample, it does not hold what its manifest or counts say,
         or is not in the order of its samples.
         """
         promised = _promised(part.path)
