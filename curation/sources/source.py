@@ -118,6 +118,8 @@ class Source(Settings):
             raise RecipeError(where, str(error).partition("\n")[0], "readable input", hint) from error
         if not files:
             expected = f"a file, or a folder or glob with {', '.join(self.suffixes)} files"
+            if not storage.can_list(path):
+                expected = "a file that this web server sends, by its full address: folders and globs it cannot list"
             raise RecipeError(where, f"nothing at {storage.shown(path)}", expected, hint)
         return files, [name for name in others if name.endswith(self.suffixes)]
 

@@ -16,7 +16,8 @@ from curation.sources.warc.framing import DOUBTS, Framing, Gap, Layout, Record
 from curation.sources.warc.lookahead import AGAIN_BYTES, LINE_ENDS, RECORD, RECORD_BYTES, Lookahead
 from curation.sources.warc.members import VERSION, Members, Stream
 from curation.sources.warc.opened import Opened, no_warc
-from curation.sources.warc.unzstd import Unzstd
+from curation.sources.warc.unzstd import Unzstd, lacks_dictionary
+from pipeline.storage.window import Window
 
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
 _WASTED_BYTES = 4 << 30  # read again in vain before overlapping members are passed by: some 10 s of a file
@@ -117,8 +118,11 @@ def _is_shared(opened: Opened, at: int) -> bool:
 
 def check_whole(path: str, records: int, gaps: int | bool) -> None:
     """Raises DataError when the whole file held no record."""
-    if not records:
-        raise no_warc(path, "holds no complete WARC record" if gaps else "holds no WARC record")
+    if records:
+        return
+    if lacks_dictionary(Window(path)):
+        raise no_warc(path, "its frames need a zstd dictionary, and it does not begin with one")
+    raise no_warc(path, "holds no complete WARC record" if gaps else "holds no WARC record")
 
 
 def _stretch(opened: Opened, block_bytes: int, state: State) -> Generator[Record | Gap, None, State]:

@@ -184,6 +184,14 @@ class Unzstd(Members):
         return other
 
 
+def lacks_dictionary(file: Window) -> bool:
+    """Whether the file begins with a frame that was written with a dictionary, and not with that."""
+    try:
+        return zstandard.get_frame_parameters(file.glance(0, _HEADER)).dict_id > 0
+    except zstandard.ZstdError:
+        return False
+
+
 def next_frame(
     file: Window, offset: int, end: int, dictionaries: Dictionaries, dictionary: int, or_dictionary: bool
 ) -> int:

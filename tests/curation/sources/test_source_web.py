@@ -84,7 +84,9 @@ def test_a_glob_of_a_store_names_its_files(tmp_path, name):
 def test_what_is_not_there_is_an_error_that_names_the_setting(path, words):
     with web({"/error.csv": Says(500, b"no")}) as server:
         source = SOURCES["table"](paths=[server.url(path)])
-        with pytest.raises(RecipeError, match=rf"curate\.sources\.0\.paths\.0.*({words})"):
+        with pytest.raises(
+            RecipeError, match=rf"curate\.sources\.0\.paths\.0.*({words}).*folders and globs it cannot list"
+        ):
             source.inputs("curate.sources.0")
 
 

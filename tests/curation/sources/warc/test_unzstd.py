@@ -11,6 +11,7 @@ import zstandard
 
 from curation.sources.warc import records
 from curation.sources.warc.records import Gap, Record, State, guessed_state, read_range, read_records
+from pipeline.errors import DataError
 from tests.helpers.ingested import Ingested
 from tests.helpers.ingested import images as some_images
 from tests.helpers.warcs import dictionary, dictionary_frame, framed, http, png, record
@@ -182,3 +183,10 @@ def test_images_come_out_of_a_crawl_as_from_gzip(tmp_path):
     found = Ingested(tmp_path, data, "a.warc.zst")
     assert found.counts["images"] == 3 and found.body("http://e.org/1.png") == png(1)
     assert [(row["url"], row["text"]) for row in found.occurrences] == [("http://e.org/1.png", "cat")]
+
+
+def test_a_file_whose_dictionary_is_gone_says_so(tmp_path):
+    path = tmp_path / "a.warc.zst"
+    path.write_bytes(b"".join(framed(one, 3, dictionary(1)) for one in pieces(5)))
+    with pytest.raises(DataError, match=r"a\.warc\.zst: its frames need a zstd dictionary, and it does not begin"):
+        list(read_records(str(path), CAP))
