@@ -42,6 +42,8 @@ def crawl():
         revisit("e.png", "", three),  # of its own address, as Heritrix and wget write
         revisit("f.png", "orig.png", b"moved!!", block=moved),  # what is equal is the answer of a redirect
         revisit("g.png", "orig.png", b"not found", block=gone),
+        # Something else between them, so that files are cut into ranges.
+        *(record(f"http://e.org/{n}.bin", http(random.Random(n).randbytes(9000), "text/x")) for n in range(60)),
         revisit("h.png", "a.png", one, WARC_Payload_Digest="SHA-1:" + sha1(one)[5:].lower()),  # of a revisit
     ]
 
@@ -57,11 +59,11 @@ def words(*records):
 PACKS = {"warc.gz": zipped, "warc": lambda *records: b"".join(records), "warc.zst": words}
 
 
-def settings(folder, records, cut, kind, **more):
+def settings(folder, records, cut, kind, range_bytes=None, **more):
     (folder / "in").mkdir(parents=True)
     for number in range(cut):
         (folder / "in" / f"{number}.{kind}").write_bytes(PACKS[kind](*records[number::cut]))
-    source = {"kind": "warc", "paths": [str(folder / "in")]}
+    source = {"kind": "warc", "paths": [str(folder / "in")], "range_bytes": range_bytes}
     plain = {"sources": [source], "output": str(folder / "out"), "ray": {"address": "inline"}, **more}
     return CurateSettings.model_validate(plain)
 
@@ -83,11 +85,13 @@ def outcome(folder, manifest):
 
 def test_each_gets_the_capture_with_the_same_payload_in_any_cut_order_and_packing(tmp_path):
     digests = set()
-    cuts = [(1, "warc.gz", 1), (3, "warc.zst", 4), (7, "warc", 16), (12, "warc.gz", 4), (2, "warc.zst", 1)]
-    for number, (cut, kind, buckets) in enumerate(cuts):
+    cuts = [(1, "warc.gz", 1, None), (3, "warc.zst", 4, None), (7, "warc", 16, None), (12, "warc.gz", 4, None)]
+    cuts += [(1, "warc.zst", 2, 64 << 10), (1, "warc", 4, 128 << 10), (2, "warc.gz", 1, 64 << 10)]
+    for number, (cut, kind, buckets, ranges) in enumerate(cuts):
         folder, records = tmp_path / str(number), crawl()
         random.Random(number).shuffle(records)
-        manifest = curate(settings(folder, records, cut, kind, buckets=buckets), name="t", seed=0, quiet=True)
+        recipe = settings(folder, records, cut, kind, ranges, buckets=buckets)
+        manifest = curate(recipe, name="t", seed=0, quiet=True)
         images, dropped = outcome(folder, manifest)
         assert images == EXPECTED
         assert dropped == {
@@ -95,6 +99,8 @@ def test_each_gets_the_capture_with_the_same_payload_in_any_cut_order_and_packin
             "d.png": ("revisit_lost", "http://e.org/nowhere.png"),
             "g.png": ("http_error", "404"),
         }
+        pieces = len(list((folder / "out/_pool/parts").iterdir()))
+        assert pieces == cut if ranges is None else pieces > cut + 2
         digests.add(tuple(shard.sha256 for shard in manifest.shards))
     assert len(digests) == 1
 
