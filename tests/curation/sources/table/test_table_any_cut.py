@@ -21,9 +21,10 @@ urls = st.one_of(
     st.integers(0, 30).map("http://e.org/{}.png".format),
     st.sampled_from([("", "no_url"), ("ftp://x/y", "bad_scheme"), ("http://[", "bad_url"), (None, "no_url")]),
 )
+# The last field ends in no line end: where quotes are not needed, that could not be told from the row's.
 rows_of = st.lists(st.fixed_dictionaries({
     "url": urls, "caption": st.one_of(st.none(), words, words), "n": st.one_of(st.none(), st.integers(-(2**40), 2**40)),
-    "note": st.one_of(st.none(), words.map("x".__add__)),
+    "note": st.one_of(st.none(), words.map("x{}.".format)),
 }), min_size=1, max_size=40)  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def expected(rows) -> tuple[Counter, Counter]:
     return found, counts
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=rows_of, more=st.data())
 def test_every_row_comes_out_once_whatever_the_format_packing_and_cut(tmp_path_factory, rows, more):
     draw = more.draw
