@@ -14,6 +14,7 @@ from pipeline.contract.pairs import MAX_META
 
 MAX_ROW = MAX_META
 """Bytes of a row; a longer one is passed by in steps and counted."""
+_RETURN = "\ud800"  # in no decoded text
 BOM = b"\xef\xbb\xbf"
 
 
@@ -106,7 +107,7 @@ def _quoted(feed: Feed, first: Line, delimiter: str) -> list[str] | None:
             size += MAX_ROW + 1 if line.data is None else len(line.data)
             if line.data is None or size > MAX_ROW:
                 raise _Long
-            yield _decoded(line.data)
+            yield _without_returns(_decoded(line.data))
             more = feed.next()
             if more is None:
                 return
@@ -114,10 +115,19 @@ def _quoted(feed: Feed, first: Line, delimiter: str) -> list[str] | None:
             line = more
 
     try:
-        return next(csv.reader(lines(), delimiter=delimiter, strict=True))
+        fields = next(csv.reader(lines(), delimiter=delimiter, strict=True))
+        return [field.replace(_RETURN, "\r") for field in fields]
     except (csv.Error, _Long, StopIteration):
         feed.back(taken)
         return None
+
+
+def _without_returns(line: str) -> str:
+    """With another character for those that end no line: writers leave them unquoted, which the reader refuses."""
+    rest = line.rstrip("\r\n")
+    end = line[len(rest) :]
+    last = "\r\n" if end.endswith("\r\n") else end[-1:]
+    return line[: len(line) - len(last)].replace("\r", _RETURN) + last if "\r" in line else line
 
 
 def _decoded(data: bytes) -> str:
