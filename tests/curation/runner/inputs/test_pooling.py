@@ -239,7 +239,7 @@ def test_a_file_without_a_record_is_the_same_error_in_ranges(tmp_path, content):
         with pytest.raises(DataError) as caught:
             made(recipe)
         said.append(str(caught.value))
-    assert said[0] == said[1] and "a WARC file, plain or gzip" in said[0]
+    assert said[0] == said[1] and "a WARC file, plain, gzip or zstd" in said[0]
 
 
 @pytest.mark.exhaustive
