@@ -134,3 +134,7 @@ def main() -> None:
         except ClipmillError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
