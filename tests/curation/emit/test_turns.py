@@ -83,7 +83,7 @@ def runs(tmp_path_factory) -> Iterator[Runs]:
     with pytest.MonkeyPatch.context() as patch:
         if Path("/dev/shm").is_dir():
             patch.setattr(tempfile, "tempdir", "/dev/shm")  # thousands of small files
-        patch.setattr(driver.thumbnails, "batches", lambda rows: [])
+        patch.setattr(thumbnails, "batches", lambda rows: [])
         yield Runs(tmp_path_factory.mktemp("runs"), patch)
     restore(before)
 
