@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from curation.books import thumbnails
 from curation.runner import driver
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
