@@ -49,7 +49,11 @@ EXAMPLES: dict[str, list] = {
         {"column": "captions.score", "fraction": 0.4},
         {"column": "captions.score", "keep": 30, "per": "caption"},
         {"column": "width", "keep": 20},
+        {"column": "captions.score", "fraction": 0.4, "ties": "all"},
     ],
+    "one_of": [{"column": "captions.detected", "values": ["en", "de"]}, {"column": "height", "values": ["50"]}],
+    "word_list": [{}],
+    "reference_clusters": [lambda: {"path": tiny_set.vectors(8)}],
     "kmeans": [{"k": 5, "rounds": 6}, {"k": 5, "column": "captions.text_vector", "near": 3}],
     "semantic_duplicates": [
         {"eps": 0.5},
