@@ -10,7 +10,6 @@ from pydantic import Field
 
 from curation.methods.reasons import no_reasons
 from curation.methods.references.vectors import Embedder, check_reference, is_of_vectors, reference_vectors
-from curation.methods.vectors.clip_files import digests
 from curation.methods.vectors.clusters import assigned, centre_sums, summed, unit_vectors
 from curation.methods.vectors.stored import matrix, vectors_of
 from curation.stage import Context, Reduce, Section, Stage, Verdicts
@@ -55,14 +54,13 @@ class ReferenceClusters(Reduce):
     def file_digests(self) -> dict[str, tuple[str, str]]:
         found = super().file_digests()
         if self.embed is not None and not is_of_vectors(self.path):
-            made = digests(self.embed.model, self.embed.pretrained, f"{self.kind}.embed")
-            found |= {f"embed.{name}": each for name, each in made.items()}
+            found |= self.embed.file_digests(f"{self.kind}.embed")
         return found
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         super().check(where, before)
         by = next((stage for stage in before if self.column in added(stage)), None)
-        check_reference(self.path, self.embed, f"{where}.path", by)
+        check_reference(self.path, self.embed, f"{where}.path", f"{where}.embed", by)
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         vectors, rows = matrix(vectors_of(pairs, self.column))

@@ -25,7 +25,11 @@ EXAMPLES: dict[str, list] = {
     "image_decode": [{}],
     "decontaminate": [
         lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}, {"name": "b", "path": tiny_set.kept(1)}]},
-        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}], "ngram": 2, "min_words": 1, "radius": None},
+        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}], "ngram": 2, "min_words": 1, "max_difference": None},
+        lambda: {
+            "sets": [{"name": "a", "path": tiny_set.kept(0), "vectors": tiny_set.vectors(8, 3)}],
+            "min_cosine": 0.3,
+        },
     ],
     "image_size": [{"min_side": 51}],
     "caption_clean": [{}],

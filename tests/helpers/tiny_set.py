@@ -35,8 +35,8 @@ def kept(number: int) -> str:
 
 
 @functools.cache
-def vectors(width: int) -> str:
-    """A file of five vectors."""
+def vectors(width: int, num: int = 5) -> str:
+    """A file of some vectors."""
     path = Path(tempfile.mkdtemp(prefix="tiny-vectors-")) / "reference.npy"
-    np.save(path, np.random.default_rng(7).normal(size=(5, width)).astype(np.float32))
+    np.save(path, np.random.default_rng(7).normal(size=(num, width)).astype(np.float32))
     return str(path)

@@ -67,7 +67,7 @@ class NearSet:
             rest = _ALL >> np.uint64(width) if width < HASH_BITS else np.uint64(0)
             start = np.searchsorted(entries, turned & ~rest, "left")
             stop = np.searchsorted(entries, turned | rest, "right")
-            for who, where in _ranges(start, stop):
+            for who, where in ranges(start, stop):
                 near = hamming(turned[who], entries[where]) <= self.radius
                 asked.append(who[near])
                 listed.append(_rotated(entries[where[near]], (HASH_BITS - at) % HASH_BITS))
@@ -86,7 +86,7 @@ def _rotated(hashes: np.ndarray, bits: int) -> np.ndarray:
     return (hashes << np.uint64(bits)) | (hashes >> np.uint64(HASH_BITS - bits))
 
 
-def _ranges(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def ranges(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(number of the range, place) of all places in all ranges [start, stop), some at a time."""
     start, left = start.copy(), np.flatnonzero(start < stop)
     while len(left):

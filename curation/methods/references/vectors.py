@@ -6,7 +6,6 @@
 anything else         an evaluation set (items.py beside this), whose images are given to the model here
 """
 
-import functools
 import io
 from typing import Any, Literal
 
@@ -42,6 +41,10 @@ class Embedder(Settings):
 
     _own = field_validator("pretrained")(own_is_none)
 
+    def file_digests(self, where: str) -> dict[str, tuple[str, str]]:
+        found = digests(self.model, self.pretrained, where)
+        return {f"embed.{name}": each for name, each in found.items()}
+
     def digest(self, where: str) -> str:
         """As ClipVectors.model_digest."""
         said = {"model": self.model, "pretrained": self.pretrained}
@@ -61,18 +64,17 @@ def is_of_vectors(path: str) -> bool:
     return path.lower().endswith((*_ARRAYS, *_TABLES))
 
 
-def check_reference(path: str, embedder: Embedder | None, where: str, by: Stage | None) -> None:
-    """RecipeError before any work: no such set, no model for its images, another model than that of the stage `by`."""
+def check_reference(path: str, embedder: Embedder | None, where: str, at: str, by: Stage | None) -> None:
+    """RecipeError before any work: no such set, no model for its images, another model (named
+    `at`) than that of the stage `by`."""
     if is_of_vectors(path):
         file_digest(path, where)
         return
     listed_files(path, where)
     if embedder is None:
         found = f"{storage.shown(path)} is of images, and no model is named for them"
-        raise RecipeError(
-            where, found, "expected `embed`, or a file of vectors", "embed: {model: ..., pretrained: ...}"
-        )
-    embedder.check(where.rpartition(".")[0] + ".embed", by)
+        raise RecipeError(where, found, "expected `embed`, or a file of vectors", f"{at}.model=... {at}.pretrained=...")
+    embedder.check(at, by)
 
 
 def reference_vectors(
@@ -137,11 +139,3 @@ def _of_table(data: bytes, key: str | None) -> Any:
         raise ValueError("is parquet, and no column is named: name it as `key`")
     column = pq.read_table(io.BytesIO(data), columns=[key]).column(0).combine_chunks()
     return np.stack([np.asarray(each, np.float32) for each in column.to_pylist()])
-
-
-@functools.lru_cache(maxsize=8)
-def remembered(
-    path: str, embedder: Embedder | None, key: str | None, where: str, digest: str
-) -> tuple[list[str], np.ndarray]:
-    """As reference_vectors, read once a process and content."""
-    return reference_vectors(path, embedder, key, where)
