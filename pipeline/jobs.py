@@ -228,6 +228,19 @@ def head(recipe: Recipe) -> None:
     print(f"{made.path}: {made.used} labels ({left}), l2 {made.l2:g}; on labels held out: {figures}")
 
 
+def index_list(source: str, target: str, of: str, column: str | None, skip: bool) -> None:
+    from typing import get_args
+
+    from curation.methods.lists.forms import Of
+    from curation.methods.lists.index import index_list as index
+
+    if of not in get_args(Of):
+        raise UsageError("--of", f"{of!r} is no kind of entry", "expected url, domain or sha256")
+    made = index(source, target, of, column, skip)  # type: ignore[arg-type]
+    left = f"; left out {made.skipped} that are no {of}, the first in line {made.first}" if made.skipped else ""
+    print(f"{target}: {made.entries} entries of {made.read} lines{left}")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a whole recipe."""
     from pydantic import Field, create_model

@@ -33,13 +33,26 @@ class KeySet:
         order = np.argsort(high)  # those that share a first half are looked through
         self._high, self._low = high[order], low[order]
 
+    @classmethod
+    def of_sorted(cls, high: np.ndarray, low: np.ndarray) -> "KeySet":
+        """Of both halves of the keys, by the first: they are not copied."""
+        made = cls.__new__(cls)
+        made._high, made._low = high, low
+        return made
+
     def __len__(self) -> int:
         return len(self._high)
 
     def has(self, texts: Sequence[str]) -> np.ndarray:
         """bool [text]."""
         asked = keys(texts)
-        high, low = asked[:, 0], asked[:, 1]
+        order = np.argsort(asked[:, 0])  # a list on disk is read front to back
+        found = np.zeros(len(asked), bool)
+        found[order] = self._has(asked[order])
+        return found
+
+    def _has(self, asked: np.ndarray) -> np.ndarray:
+        high, low = np.ascontiguousarray(asked[:, 0]), asked[:, 1]
         start, stop = (np.searchsorted(self._high, high, side) for side in ("left", "right"))
         found = np.zeros(len(asked), bool)
         left = np.flatnonzero(start < stop)
