@@ -88,6 +88,12 @@ def head(name: RecipeName, overrides: Overrides = None) -> None:
     jobs.head(recipe.load(name, overrides or []))
 
 
+@app.command()
+def metadata(name: RecipeName, overrides: Overrides = None) -> None:
+    """Build a list of concepts from a corpus of texts, for concept_match: MetaCLIP's way, from your own sources."""
+    jobs.metadata(recipe.load(name, overrides or []))
+
+
 @app.command(name="index-list")
 def index_list(
     source: Annotated[str, typer.Argument(metavar="LIST", help="text, JSON or parquet, .gz too, local or remote")],

@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curation.table.parquet import column_batches
@@ -54,6 +54,40 @@ def entries(path: str, column: str | None, where: str) -> Iterator[Entry]:
         raise _fault(where, path, error.found) from None
     except (OSError, EOFError, ValueError) as error:  # not gzip, cut, no JSON
         raise _fault(where, path, one_line(error)) from None
+
+
+def rows(path: str, columns: Sequence[str | None], where: str) -> Iterator[tuple[Any, ...]]:
+    """The values of `columns` in each row of a table or list, as it stands there: of a text its lines, of which no
+    comment is taken out, as the first column. None where there is no such value. Errors as of `entries`."""
+    name = path.lower().removesuffix(".gz")
+    plain = not name.endswith((*_PARQUET, *_JSON, *_LINES))
+    if plain and len(columns) > 1:
+        raise _fault(where, path, "is a plain text, which has no columns", "write it as .jsonl or parquet")
+    try:
+        if plain:
+            for _, line in _lines(path):
+                yield (None if line is None else line.rstrip("\r\n"),)
+        elif name.endswith(_PARQUET):
+            yield from zip(*(_values(path, column, where) for column in columns), strict=True)
+        elif name.endswith(_JSON):
+            for value in _loaded(path):
+                yield tuple(_field(value, column) for column in columns)
+        else:
+            for value in (_json(line) for _, line in _lines(path) if line is None or line.strip()):
+                yield tuple(_field(value, column) for column in columns)
+    except KeyError as error:
+        raise _fault(where, path, f"has no column {error}") from None
+    except (DataError, StorageError) as error:
+        raise _fault(where, path, error.found) from None
+    except (OSError, EOFError, ValueError) as error:
+        raise _fault(where, path, one_line(error)) from None
+
+
+def _values(path: str, column: str | None, where: str) -> Iterator[Any]:
+    if column is None:
+        raise _fault(where, path, "is parquet, and no column is named", "name the column")
+    for batch in column_batches(path, column):
+        yield from batch.to_pylist()
 
 
 def entry_batches(path: str, column: str | None, where: str) -> Iterator[tuple[int, list[Any]]]:
@@ -129,6 +163,10 @@ def _of_parquet(path: str, column: str) -> Iterator[Entry]:
 
 
 def _of_json(path: str, column: str | None) -> Iterator[Entry]:
+    yield from ((at, _field(value, column)) for at, value in enumerate(_loaded(path), 1))
+
+
+def _loaded(path: str) -> list[Any]:
     with _unpacked(path) as file:
         data = file.read(_JSON_BYTES + 1)
     if len(data) > _JSON_BYTES:
@@ -136,7 +174,7 @@ def _of_json(path: str, column: str | None) -> Iterator[Entry]:
     found = json.loads(data)
     if not isinstance(found, list):
         raise ValueError(f"holds a {type(found).__name__}, not a list")
-    yield from ((at, _field(value, column)) for at, value in enumerate(found, 1))
+    return found
 
 
 def _json(line: str | None) -> Any:
