@@ -13,6 +13,7 @@ import pytest
 
 from curation.runner import driver
 from curation.runner.driver import curate
+from curation.runner.ending import summing
 from curation.settings import CurateSettings
 from pipeline.errors import StorageError
 from tests.helpers import object_store, small_crawl
@@ -83,7 +84,7 @@ def runs(tmp_path_factory) -> Iterator[Runs]:
     with pytest.MonkeyPatch.context() as patch:
         if Path("/dev/shm").is_dir():
             patch.setattr(tempfile, "tempdir", "/dev/shm")  # thousands of small files
-        patch.setattr(driver.thumbnails, "batches", lambda rows: [])
+        patch.setattr(summing.thumbnails, "batches", lambda rows: [])
         yield Runs(tmp_path_factory.mktemp("runs"), patch)
     restore(before)
 
