@@ -7,11 +7,13 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from curation.fetch.settings import FetchSettings
 from curation.sources import SOURCES
 from curation.stage import Measure
+from curation.stage_order import added
 from curation.stages import STAGES
 from pipeline.outputs import POOL
 from pipeline.settings import PathText, Settings, one_of
 
 _LEAST_SHARE = 0.0001  # the smallest share of a CPU or GPU that Ray counts
+_CONCEPTS = "captions.concepts"
 
 
 class ResizeSettings(Settings):
@@ -60,6 +62,10 @@ class EmitSettings(Settings):
         default="png", description="images that are not JPEG, PNG or WebP: first frame as PNG, or dropped"
     )
     resize: ResizeSettings | None = None
+    concepts: bool = Field(
+        default=False,
+        description="a folder that says how often each entry of the list is mentioned, in bins, and by which pairs",
+    )
 
 
 class ActorSettings(Settings):
@@ -180,6 +186,14 @@ class CurateSettings(Settings):
                 raise ValueError(f"the stage {kind!r} is not in stages")
             if placement.batch is not None and not isinstance(stages[kind], Measure):
                 raise ValueError(f"{kind} is given whole buckets, so expected no batch for it")
+        return value
+
+    @field_validator("emit")
+    @classmethod
+    def _has_concepts(cls, value: EmitSettings, info: ValidationInfo) -> EmitSettings:
+        stages = info.data.get("stages")
+        if value.concepts and stages is not None and not any(_CONCEPTS in added(stage) for stage in stages):
+            raise ValueError("concepts: no stage says what captions mention; put `concept_match` into stages")
         return value
 
     @property

@@ -89,6 +89,24 @@ def head(name: RecipeName, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def metadata(name: RecipeName, overrides: Overrides = None) -> None:
+    """Build a list of concepts from a corpus of texts, for concept_match: MetaCLIP's way, from your own sources."""
+    jobs.metadata(recipe.load(name, overrides or []))
+
+
+@app.command(name="index-list")
+def index_list(
+    source: Annotated[str, typer.Argument(metavar="LIST", help="text, JSON or parquet, .gz too, local or remote")],
+    target: Annotated[str, typer.Argument(metavar="INDEX.keys", help="what a list of block_list then names as path")],
+    of: Annotated[str, typer.Option(help="url, domain or sha256")] = "url",
+    column: Annotated[str | None, typer.Option(help="of a parquet file, or of the objects in JSON")] = None,
+    skip_malformed: Annotated[bool, typer.Option(help="leave out what is no entry; else it is an error")] = False,
+) -> None:
+    """Index a list of many millions for block_list, once: opened at once, in no memory of its own."""
+    jobs.index_list(source, target, of, column, skip_malformed)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of a recipe: every section, kind, setting, default and range."""
     print(json.dumps(jobs.schema(), indent=1))

@@ -228,11 +228,35 @@ def head(recipe: Recipe) -> None:
     print(f"{made.path}: {made.used} labels ({left}), l2 {made.l2:g}; on labels held out: {figures}")
 
 
+def metadata(recipe: Recipe) -> None:
+    """The list in `metadata.output`; a line that says where its entries are from."""
+    from curation.metadata import MetadataSettings, build_metadata
+
+    made = build_metadata(recipe.section("metadata", MetadataSettings))
+    parts = ", ".join(f"{name} {number:,}" for name, number in made.sources.items())
+    left = f"; left out {made.left_out} lines or fields that are no text" if made.left_out else ""
+    print(f"{made.path}: {made.entries:,} entries ({parts}) of {made.texts:,} texts{left}")
+
+
+def index_list(source: str, target: str, of: str, column: str | None, skip: bool) -> None:
+    from typing import get_args
+
+    from curation.methods.lists.forms import Of
+    from curation.methods.lists.index import index_list as index
+
+    if of not in get_args(Of):
+        raise UsageError("--of", f"{of!r} is no kind of entry", "expected url, domain or sha256")
+    made = index(source, target, of, column, skip)  # type: ignore[arg-type]
+    left = f"; left out {made.skipped} that are no {of}, the first in line {made.first}" if made.skipped else ""
+    print(f"{target}: {made.entries} entries of {made.read} lines{left}")
+
+
 def schema() -> dict[str, Any]:
     """JSON Schema of a whole recipe."""
     from pydantic import Field, create_model
 
     from curation.head import HeadSettings
+    from curation.metadata import MetadataSettings
     from curation.settings import CurateSettings
     from pipeline.settings import Settings
     from training.launch.settings import LaunchSettings
@@ -246,6 +270,7 @@ def schema() -> dict[str, Any]:
         launch=(LaunchSettings, LaunchSettings()),
         curate=(CurateSettings | None, None),
         head=(HeadSettings | None, None),
+        metadata=(MetadataSettings | None, None),
         train=(TrainSettings | None, None),
         eval=(EvalSettings | None, None),
     )

@@ -5,6 +5,7 @@ SUMMARY = "summary.json"
 SUBSET = "subset.npy"
 VERDICTS = "verdicts"
 ENTRY_COUNTS = "entry_counts.json"
+CONCEPTS = "concept_index"
 POOL = "_pool"
 WORK = "_work"
 OWNER = "_clipmill.json"  # in an output and in a pool: whose folder it is, and what we wrote into it

@@ -32,7 +32,7 @@ FLOORS = [
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
-    ["curation.job", "curation.head", "training.finished"],
+    ["curation.job", "curation.head", "curation.metadata", "training.finished"],
     ["training.run", "training.score", "training.replay"],
     ["curation.states"],
     ["curation.books", "training.loop", "training.export"],

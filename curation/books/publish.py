@@ -1,4 +1,5 @@
-"""The books beside the shards: subset.npy (DataComp's format), verdicts/, entry_counts.json. A task makes one."""
+"""The books beside the shards: subset.npy (DataComp's format), verdicts/, entry_counts.json, who mentions what. A task
+makes one."""
 
 from collections.abc import Sequence
 
@@ -7,9 +8,10 @@ import pyarrow as pa
 
 from curation.books import ledger
 from curation.books.concept_counts import publish_counts
+from curation.books.concept_index import publish_index
 from curation.job import Job
 from pipeline import storage
-from pipeline.outputs import ENTRY_COUNTS, SUBSET, VERDICTS
+from pipeline.outputs import CONCEPTS, ENTRY_COUNTS, SUBSET, VERDICTS
 
 
 def verdicts_name(bucket: int) -> str:
@@ -17,7 +19,7 @@ def verdicts_name(bucket: int) -> str:
 
 
 def _bucket_of(name: str) -> int:
-    return int(name.removeprefix(f"{VERDICTS}/bucket-").removesuffix(".parquet"))
+    return int(name.partition("/bucket-")[2].removesuffix(".parquet"))
 
 
 def publish_book(job: Job, folder: str, name: str, rows: Sequence[int]) -> None:
@@ -27,6 +29,8 @@ def publish_book(job: Job, folder: str, name: str, rows: Sequence[int]) -> None:
         _publish_subset(job, url, rows)
     elif name == ENTRY_COUNTS:
         publish_counts(job, folder)
+    elif name.startswith(f"{CONCEPTS}/"):
+        publish_index(job, url, _bucket_of(name))
     else:
         _publish_verdicts(job, url, _bucket_of(name))
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from curation.books.concept_index import COUNTS, publish_table
 from curation.books.publish import publish_book
 from curation.emit.swap import target
 from curation.emit.turns import in_turn
@@ -21,7 +24,13 @@ def emit_book(job: Job, name: str, rows: Sequence[int]) -> Note:
     return storage.note_of(storage.join(target(job), name))
 
 
-def emit_summary(job: Job, content: dict[str, Any]) -> Note:
-    with in_turn(job, SUMMARY):
+def emit_summary(job: Job, content: dict[str, Any], kept: tuple[np.ndarray, np.ndarray] | None) -> dict[str, Note]:
+    """Writes summary.json and, where it is asked for, the table of concepts; returns their notes. `kept`: (numbers,
+    texts) of the entries that kept pairs mention."""
+    names = [SUMMARY, *([COUNTS] if job.settings.emit.concepts else [])]
+    with in_turn(job, *names):
         storage.publish_json(storage.join(target(job), SUMMARY), content)
-    return storage.note_of(storage.join(target(job), SUMMARY))
+        if job.settings.emit.concepts:
+            none = np.zeros(0, np.int64)
+            publish_table(job, storage.join(target(job), COUNTS), kept or (none, none))
+    return {name: storage.note_of(storage.join(target(job), name)) for name in names}

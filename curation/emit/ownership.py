@@ -21,6 +21,7 @@ from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import INDEX
 from pipeline.errors import DataError, RecipeError, StorageError
 from pipeline.outputs import (
+    CONCEPTS,
     DATA_CARD,
     ENTRY_COUNTS,
     FINISHED,
@@ -41,7 +42,7 @@ DATASET, STORE = "dataset", "pool"
 # What a list may hold: a name that is none of these is never touched, whatever a list says.
 _LISTED = re.compile(
     rf"shard-\d{{6}}\.tar|{INDEX}/shard-\d{{6}}\.parquet|{VERDICTS}/bucket-\d{{5}}\.parquet"
-    rf"|{re.escape(SUBSET)}|{re.escape(SUMMARY)}|{re.escape(ENTRY_COUNTS)}"
+    rf"|{CONCEPTS}/(bucket-\d{{5}}|counts)\.parquet|{re.escape(SUBSET)}|{re.escape(SUMMARY)}|{re.escape(ENTRY_COUNTS)}"
 )
 _BESIDE = {
     OWNER,
@@ -54,7 +55,10 @@ _BESIDE = {
     TURN,
     "_lock",
 }  # written over at any time; `_lock` by versions before
-_FOLDERS = {DATASET: {INDEX, VERDICTS, POOL, WORK}, STORE: {"parts", "columns", "joined", "inputs", "fetched"}}
+_FOLDERS = {
+    DATASET: {INDEX, VERDICTS, CONCEPTS, POOL, WORK},
+    STORE: {"parts", "columns", "joined", "inputs", "fetched"},
+}
 _WORK_FOLDER = re.compile(r"(\d+|emit|fetch|redirects|runs)-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{16}")  # of a joined table
 _PART = re.compile(r"(fetched-[0-9a-f]{16}-)?[0-9a-f]{16}")
@@ -183,7 +187,7 @@ def _present(url: str, kind: str) -> list[str]:
     for name in storage.list_folders(url):
         inside = storage.join(url, name)
         found.append(f"{name}/")
-        if kind == DATASET and name in (INDEX, VERDICTS):
+        if kind == DATASET and name in (INDEX, VERDICTS, CONCEPTS):
             found += [f"{name}/{file}" for file in storage.list_sizes(inside)]
             found += [f"{name}/{folder}/" for folder in storage.list_folders(inside)]
         pattern = {WORK: _WORK_FOLDER, "parts": _PART, "joined": _DIGEST}.get(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from curation.books import concept_index
 from curation.books.concept_counts import is_counted
 from curation.books.publish import verdicts_name
 from curation.emit.ownership import Owned, owned, publish_owned, remove_listed, reserve
@@ -23,7 +24,7 @@ from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import INDEX, index_name, shard_name
 from pipeline.errors import StorageError
 from pipeline.log import get_logger
-from pipeline.outputs import DATA_CARD, ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
+from pipeline.outputs import CONCEPTS, DATA_CARD, ENTRY_COUNTS, REPORT, SUBSET, SUMMARY, VERDICTS
 from pipeline.storage import Note
 
 log = get_logger("curation")
@@ -83,12 +84,15 @@ def finish_swap(job: Job) -> Manifest | None:
 def file_names(job: Job, shards: int) -> list[str]:
     """What a dataset of this job consists of, besides its manifest."""
     names = [shard_name(number) for number in range(shards)]
-    return [*names, *(index_name(name) for name in names), *book_names(job), SUMMARY]
+    counts = [concept_index.COUNTS] if job.settings.emit.concepts else []
+    return [*names, *(index_name(name) for name in names), *book_names(job), *counts, SUMMARY]
 
 
 def book_names(job: Job) -> list[str]:
     counts = [ENTRY_COUNTS] if is_counted(job) else []
-    return [*(verdicts_name(bucket) for bucket in range(job.buckets)), *counts, SUBSET]
+    buckets = range(job.buckets if job.settings.emit.concepts else 0)
+    index = [concept_index.index_name(bucket) for bucket in buckets]
+    return [*(verdicts_name(bucket) for bucket in range(job.buckets)), *index, *counts, SUBSET]
 
 
 def _fault(job: Job, name: str, note: Note) -> str:
@@ -120,7 +124,7 @@ def _swap(job: Job, notes: dict[str, Note], manifest: Manifest) -> None:
                     os.replace(made, place)
     with in_turn(job, *owned(output).files):
         remove_listed(output, notes)
-    for folder in (output, storage.join(output, INDEX), storage.join(output, VERDICTS)):
+    for folder in (output, *(storage.join(output, each) for each in (INDEX, VERDICTS, CONCEPTS))):
         storage.sweep_temps(folder)
     digests = {"job_digest": job.digest, "manifest_digest": manifest.digest()}
     plain = {name: {what: note[what] for what in note if what != "stamp"} for name, note in notes.items()}
@@ -147,7 +151,7 @@ def faults(output: str, mine: Owned) -> list[str]:
     """What can be seen without reading shards: files that are missing or of another size, a summary of other bytes."""
     sizes = {
         f"{folder}/{name}" if folder else name: size
-        for folder in ("", INDEX, VERDICTS)
+        for folder in ("", INDEX, VERDICTS, CONCEPTS)
         for name, size in storage.list_sizes(storage.join(output, folder) if folder else output).items()
     }
     found = [f"{name}: missing" for name in mine.files if name not in sizes]

@@ -1,9 +1,9 @@
-"""Numbers of pairs or of their captions, by the name of a column: what thresholds and fractions are taken of."""
+"""Numbers, or words, of pairs or of their captions, by the name of a column: what is held against bounds and values."""
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -84,12 +84,24 @@ def judged_by(pairs: pa.Table, values: np.ndarray, kept: np.ndarray, by_caption:
 
 def check_number(column: str, where: str, before: Sequence[Stage]) -> None:
     """RecipeError when the column, of PAIRS or added by a stage `before`, is known to hold no numbers."""
+    kind = _type_of(column, before)
+    if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        raise RecipeError(f"{where}.column", f"`{column}` holds {kind}", "expected a column of numbers")
+
+
+def check_words(column: str, where: str, before: Sequence[Stage]) -> None:
+    """RecipeError when the column is known to hold no words, whole numbers, or true and false."""
+    kind = _type_of(column, before)
+    if kind is not None and not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        raise RecipeError(f"{where}.column", f"`{column}` holds {kind}", "expected a column of words or whole numbers")
+
+
+def _type_of(column: str, before: Sequence[Stage]) -> pa.DataType | None:
+    """None where nothing is known of it."""
     fields = {f.name: f.type for f in schemas.PAIRS} | {CAPTIONS + f.name: f.type for f in schemas.CAPTION_FIELDS}
     for stage in before:
         fields |= {(CAPTIONS if stage.caption_fields else "") + f.name: f.type for f in stage.adds}
-    kind = fields.get(column)
-    if kind is not None and not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise RecipeError(f"{where}.column", f"`{column}` holds {kind}", "expected a column of numbers")
+    return fields.get(column)
 
 
 def numbers(pairs: pa.Table, column: str) -> np.ndarray:
@@ -104,18 +116,37 @@ def numbers(pairs: pa.Table, column: str) -> np.ndarray:
 
 
 def _extra_numbers(extra: pa.Array, name: str) -> np.ndarray:
-    """Of the JSON objects in `extra`; NaN where there is no such field, or no number in it. A text is no number."""
+    """NaN where there is no such field, or no number in it. A text is no number."""
     found = np.full(len(extra), np.nan)
-    is_plain = json.dumps(name) == f'"{name}"'  # written in one way alone
-    may_have = pc.match_substring(extra, name) if is_plain else pc.not_equal(extra, "")
-    for row in np.flatnonzero(may_have.fill_null(False).to_numpy(zero_copy_only=False)):
-        try:
-            value = json.loads(extra[row].as_py()).get(name)
-        except (ValueError, AttributeError):
-            continue
+    for row, value in _extra_values(extra, name):
         if isinstance(value, (bool, int, float)):
             found[row] = value if abs(value) < _LARGEST else np.nan
     return found
+
+
+def _extra_values(extra: pa.Array, name: str) -> Iterator[tuple[int, Any]]:
+    """(row, value) of the JSON objects in `extra` that have such a field."""
+    is_plain = json.dumps(name) == f'"{name}"'  # written in one way alone
+    may_have = pc.match_substring(extra, name) if is_plain else pc.not_equal(extra, "")
+    for row in np.flatnonzero(may_have.fill_null(False).to_numpy(zero_copy_only=False)).tolist():
+        try:
+            yield row, json.loads(extra[row].as_py()).get(name)
+        except (ValueError, AttributeError):
+            continue
+
+
+def words(pairs: pa.Table, column: str) -> pa.Array:
+    """string, one a pair, or one a caption (in the order of captions.explode); null where there is none. Whole numbers
+    as digits, true and false as these words; other numbers are none."""
+    if column.startswith(EXTRA):
+        extra = whole(pairs.column("extra"))
+        found: list[str | None] = [None] * len(extra)
+        for row, value in _extra_values(extra, column.removeprefix(EXTRA)):
+            if isinstance(value, (str, bool, int)):
+                found[row] = value if isinstance(value, str) else json.dumps(value)
+        return pa.array(found, pa.string())
+    of = explode(pairs) if column.startswith(CAPTIONS) else pairs
+    return whole(of.column(column.removeprefix(CAPTIONS))).cast(pa.string())
 
 
 def best_of_each(values: np.ndarray, rows: np.ndarray, num: int) -> np.ndarray:

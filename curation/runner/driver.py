@@ -35,7 +35,7 @@ from pipeline import storage
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
 from pipeline.errors import ClipmillError, DataError, StorageError
 from pipeline.log import get_logger
-from pipeline.outputs import SUBSET, SUMMARY
+from pipeline.outputs import SUBSET
 from pipeline.progress import progress
 from pipeline.settings import digest_of
 from pipeline.signals import StopSignals
@@ -370,8 +370,7 @@ class _Driver:
         ]
         for call, note in self._do(calls, "writing books", "files"):
             notes[call.args[0]] = note
-        content = summing.summary_of(job, manifest, stages, origin, self._do)
-        notes[SUMMARY] = book_tasks.emit_summary(job, content)
+        notes |= book_tasks.emit_summary(job, *summing.summary_of(job, manifest, stages, origin, self._do))
         swap.publish(job, manifest, notes)
         return manifest
 

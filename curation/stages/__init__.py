@@ -20,15 +20,18 @@ from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
 from curation.stages.kmeans import Kmeans
 from curation.stages.language import Language
+from curation.stages.one_of import OneOf
 from curation.stages.opt_out import OptOut
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
 from curation.stages.quota import Quota
+from curation.stages.reference_clusters import ReferenceClusters
 from curation.stages.sample import Sample
 from curation.stages.semantic_duplicates import SemanticDuplicates
 from curation.stages.site_boilerplate import SiteBoilerplate
 from curation.stages.text_statistics import TextStatistics
 from curation.stages.threshold import Threshold
 from curation.stages.top_fraction import TopFraction
+from curation.stages.word_list import WordList
 
 STAGES = {
     "opt_out": OptOut,
@@ -50,8 +53,11 @@ STAGES = {
     "clip_score": ClipScore,
     "head": HeadScore,
     "threshold": Threshold,
+    "one_of": OneOf,
+    "word_list": WordList,
     "top_fraction": TopFraction,
     "kmeans": Kmeans,
+    "reference_clusters": ReferenceClusters,
     "semantic_duplicates": SemanticDuplicates,
     "cluster_quota": ClusterQuota,
     "quota": Quota,

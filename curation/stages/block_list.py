@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.methods.lists.entries import entries
-from curation.methods.lists.forms import Of, domains_of, form_of, urls_of
+from curation.methods.lists import index
+from curation.methods.lists.entries import entry_batches
+from curation.methods.lists.forms import Of, domains_of, forms_of, urls_of
 from curation.methods.lists.sets import KeySet, NearSet
 from curation.methods.reasons import no_reasons, sift
 from curation.stage import Context, Rule, Stage, Verdicts
@@ -33,7 +34,8 @@ _checked: set[str] = set()
 
 
 class BlockedBy(Settings):
-    """One list (methods/lists/ says how files and entries are written).
+    """One list (methods/lists/ says how files and entries are written), or the index of one that `clipmill index-list`
+    made: for lists of millions.
 
     of      what is listed. url and domain are looked for in the image's address and in those of its pages
     name    in the reasons: `domain_adult`; without one `domain`
@@ -88,21 +90,30 @@ class BlockList(Rule):
         return {f"lists.{at}.path": each.path for at, each in enumerate(self.lists)}
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
-        """Reads every list to its end: 100 million entries take minutes, once a process and content."""
+        """Reads every list to its end, once a process and content; of an index (methods/lists/index.py) its head."""
         super().check(where, before)
         for at, ((_, digest), each) in enumerate(zip(self.file_digests().values(), self.lists, strict=True)):
             key = f"{digest} {each.of} {each.column} {self.malformed}"
-            if key not in _checked:
+            if each.path.endswith(index.SUFFIX):
+                index.opened(each.path, each.of, f"{where}.lists.{at}")
+            elif key not in _checked:
                 if not sum(1 for _ in self._forms(each, f"{where}.lists.{at}", aloud=True)):
                     log.warning("%s.lists.%d: %s has no entry", where, at, storage.shown(each.path))
                 _checked.add(key)
 
     def _forms(self, of: BlockedBy, where: str, aloud: bool = False) -> Iterator[str]:
         skipped, first = 0, 0
-        for at, entry in entries(of.path, of.column, where):
-            form = form_of(of.of, entry)
-            if form is not None:
+        batches = entry_batches(of.path, of.column, where)
+        lines = (
+            (begun + i, *pair)
+            for begun, some in batches
+            for i, pair in enumerate(zip(some, forms_of(of.of, some), strict=True))
+        )
+        for at, entry, form in lines:
+            if form:
                 yield form
+            elif form == "":
+                continue
             elif self.malformed == "error":
                 shown = repr(entry)[:80] if entry is not None else "no text"
                 hint = f"correct the line, or leave such out: {where.rpartition('.lists.')[0]}.malformed=skip"
@@ -128,7 +139,7 @@ class BlockList(Rule):
         if of.of == "phash":
             near = NearSet((int(form, 16) for form in forms), of.radius)
             return lambda hashes: _nearest(near, hashes)
-        listed = KeySet(forms)
+        listed = index.opened(of.path, of.of, where) if of.path.endswith(index.SUFFIX) else KeySet(forms)
         names = {"url": urls_of, "domain": domains_of, "sha256": lambda sha: [sha] if sha else []}[of.of]
         return lambda texts: _first_listed(listed, texts, names)
 

@@ -12,48 +12,68 @@ from pydantic import Field, model_validator
 
 from curation.methods.reasons import sift
 from curation.methods.references.items import listed_files
-from curation.methods.references.reference import Hits, Reference
+from curation.methods.references.pictures import last_step, step_of
+from curation.methods.references.reference import Hits, Reference, Tests, nearest_vectors
+from curation.methods.references.vectors import Embedder, check_reference, reference_vectors
+from curation.methods.vectors.stored import from_bytes
 from curation.stage import Context, Reduce, Section, Stage, Verdicts
+from curation.stage_order import added
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
+from pipeline.errors import DataError
 from pipeline.settings import PathText, Settings
 
-_TESTS = ("bytes", "pixels", "near", "caption")
-_STATE = pa.schema(
-    [("set", pa.string()), ("test", pa.string()), ("item", pa.string()), ("pairs", pa.int64())]
-)  # pairs, of the test `caption` captions, that hit an item
+_TESTS = ("bytes", "pixels", "near", "embedding", "caption")
+_BY = {"set": pa.string(), "test": pa.string(), "item": pa.string(), "step": pa.int32()}
+_COUNTS = pa.schema(_BY | {"pairs": pa.int64()})  # of the test `near` by steps of distance; of `caption` captions
+_MOST_SHOWN = 20
+_STATE = _COUNTS.append(pa.field("vector", pa.binary()))
+_COUNTED = ("bytes", "pixels", "near", "caption")
+_VECTOR = "vector"
+"""The test of those rows of the state that hold the vectors of a set, in its order, and count nothing."""
 
 
 class EvaluationSet(Settings):
     """`path`: as clip_benchmark lays it out, a dataset of clipmill, or images with captions beside them, local or any
-    fsspec URL (methods/references/items.py)."""
+    fsspec URL (methods/references/items.py). `vectors`: those of its pictures, where somebody has them (.npy, .npz or
+    parquet, `key` being the array or column); without it `embed` of the stage makes them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")
     path: PathText
+    vectors: PathText | None = None
+    key: str | None = Field(None, min_length=1)
 
 
 class Decontaminate(Reduce):
-    """A pair whose image a set has goes (bytes, pixels, near); a caption that shares words with one of a set goes
-    (caption), and the pair with the last of them. The detail is <set>/<item>, of the first set of the recipe that hits,
-    by its surest test. It stands behind image_decode.
+    """A pair whose image a set has goes (bytes, pixels, near, embedding); a caption that shares words with one of a set
+    goes (caption), and the pair with the last of them. The detail is <set>/<item>, of the first set of the recipe that
+    hits, by its surest test. It stands behind image_decode, and with `min_cosine` behind clip_image_vector.
 
-    radius               of the perceptual hash, in bits; null: no near copies
-    max_colour_distance  mean levels between the 8 x 8 thumbnails of near copies: the hash sees no colour
+    max_difference, max_colour_difference, most_compared
+                         what a near copy is, re-encoded, resized, cropped or framed: as in perceptual_duplicates, and
+                         found in the same way; where many are like an item by degrees, those before a gap
+                         (methods/references/pictures.py). max_difference null: no near copies
     min_contrast         flatter images are found by bytes and pixels alone
+    min_cosine           of image_vector with the vector of an item (embedding); null: no look at vectors
+    embed                the model that the pictures of the sets are shown to, once, in one task: that of
+                         clip_image_vector
     ngram                words in a row that two captions share, whatever case and signs; null: no look at captions
     min_words            shorter captions are nobody's: "a red car" is not taken from a set. Those shorter than `ngram`
                          must be equal
+
+    Reasons: bytes, pixels, near, embedding, caption.
     """
 
     kind: Literal["decontaminate"] = "decontaminate"
-    reads: ClassVar[tuple[str, ...]] = (
-        "image_sha256", "pixels", "phash", "contrast", "tiny_rgb", "captions.text",
-    )  # fmt: skip
+    version: ClassVar[int] = 2  # 2: near copies by sketches and registration; vectors
 
     sets: tuple[EvaluationSet, ...] = Field(min_length=1)
-    radius: int | None = Field(4, ge=0, le=16)
-    max_colour_distance: float | None = Field(10.0, ge=0, le=255)
+    max_difference: float | None = Field(0.25, gt=0)
+    max_colour_difference: float = Field(40.0, ge=0, le=510)
+    most_compared: int = Field(32, ge=1, le=1024)
     min_contrast: float = Field(4.0, ge=0)
+    min_cosine: float | None = Field(None, gt=0, le=1)
+    embed: Embedder | None = None
     ngram: int | None = Field(8, ge=1)
     min_words: int = Field(6, ge=1)
 
@@ -63,37 +83,87 @@ class Decontaminate(Reduce):
         twice = sorted({each for each in names if names.count(each) > 1})
         if twice:
             raise ValueError(f"two sets are named {twice[0]}")
+        if self.min_cosine is None and (self.embed is not None or any(each.vectors for each in self.sets)):
+            raise ValueError("vectors of the sets, and no min_cosine from which on a pair is an item")
         return self
 
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        looks = ("grey", "width", "height") if self.max_difference is not None else ()
+        vectors = ("image_vector",) if self.min_cosine is not None else ()
+        return ("image_sha256", "pixels", "contrast", "tiny_rgb", *looks, *vectors, "captions.text")
+
     def files(self) -> dict[str, str]:
-        return {f"sets.{at}.path": each.path for at, each in enumerate(self.sets)}
+        paths = {f"sets.{at}.path": each.path for at, each in enumerate(self.sets)}
+        return paths | {f"sets.{at}.vectors": each.vectors for at, each in enumerate(self.sets) if each.vectors}
+
+    def file_digests(self) -> dict[str, tuple[str, str]]:
+        return super().file_digests() | (self.embed.file_digests(f"{self.kind}.embed") if self.embed else {})
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        by = next((stage for stage in before if "image_vector" in added(stage)), None)
         for at, each in enumerate(self.sets):
             listed_files(each.path, f"{where}.sets.{at}.path")
+            if self.min_cosine is not None:
+                name = "vectors" if each.vectors else "path"
+                check_reference(
+                    each.vectors or each.path, self.embed, f"{where}.sets.{at}.{name}", f"{where}.embed", by
+                )
         super().check(where, before)
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
-        counted: Counter[tuple[str, str, str]] = Counter()
-        for each, reference in self._references():
-            images, texts = self._hits(pairs, reference)
-            counted.update((each, test, reference.names[item]) for test, item in filter(None, (*images, *texts)))
+        """How often each item is hit, and of near pictures how far they are: what copies are depends on the others."""
+        counted: Counter[tuple[str, str, str, int]] = Counter()
+        for at, each in enumerate(self.sets):
+            reference = self._known(at)
+            hits = filter(None, (*reference.equal(pairs), *reference.of_texts(_texts_of(pairs))))
+            counted.update((each.name, test, reference.names[item], 0) for test, item in hits)
+            near = reference.near(pairs)
+            steps = zip(near.item.tolist(), step_of(near.grey).tolist(), strict=True)
+            counted.update((each.name, "near", reference.names[item], step) for item, step in steps)
         rows = [(*key, number) for key, number in sorted(counted.items())]
-        return pa.Table.from_pylist([dict(zip(_STATE.names, row, strict=True)) for row in rows], schema=_STATE)
+        return pa.Table.from_pylist([dict(zip(_COUNTS.names, row, strict=True)) for row in rows], schema=_COUNTS)
 
     def merge(self, partials: list[pa.Table]) -> pa.Table:
-        both = pa.concat_tables([_STATE.empty_table(), *partials])
-        summed = both.group_by(["set", "test", "item"]).aggregate([("pairs", "sum")]).rename_columns(_STATE.names)
-        return summed.sort_by([(name, "ascending") for name in _STATE.names])
+        both = pa.concat_tables([_COUNTS.empty_table(), *partials])
+        summed = both.group_by(list(_BY)).aggregate([("pairs", "sum")]).rename_columns(_COUNTS.names)
+        return summed.sort_by([(name, "ascending") for name in _BY])
+
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
+        """The counts, and the vectors of the sets, which are made here: once."""
+        found = [pa.concat_tables([_STATE.empty_table(), partial], promote_options="default")]
+        for at, each in enumerate(self.sets if self.min_cosine is not None else ()):
+            where = f"{self.kind}.sets.{at}"
+            names, vectors = reference_vectors(each.vectors or each.path, self.embed, each.key, where)
+            if each.vectors:
+                names = self._known(at).names
+            if len(names) != len(vectors):
+                said = f"{len(vectors)} vectors, where the set has {len(names)} items"
+                raise DataError(each.vectors or each.path, said, "one for each item, in the order of their names", "")
+            plain = [v.astype("<f2").tobytes() for v in vectors]
+            columns = [
+                [each.name] * len(names),
+                [_VECTOR] * len(names),
+                names,
+                [0] * len(names),
+                [0] * len(names),
+                plain,
+            ]
+            found.append(pa.table(columns, schema=_STATE))
+        return pa.concat_tables(found)
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
         flat = explode(pairs)
         reason, detail = np.full(pairs.num_rows, None, object), np.full(pairs.num_rows, None, object)
         text_reason, text_detail = np.full(flat.num_rows, None, object), np.full(flat.num_rows, None, object)
-        for name, reference in self._references():
-            images, texts = self._hits(pairs, reference)
-            _note(images, name, reference, reason, detail)
-            _note(texts, name, reference, text_reason, text_detail)
+        counts: Counter[str] = Counter()
+        for at, each in enumerate(self.sets):
+            reference = self._known(at)
+            images = self._of_images(pairs, reference, state.filter(pc.equal(state["set"], each.name)))
+            texts = reference.of_texts(_texts_of(pairs))
+            counts.update(f"{each.name}: {hit[0]}" for hit in filter(None, (*images, *texts)))
+            _note(images, each.name, reference, reason, detail)
+            _note(texts, each.name, reference, text_reason, text_detail)
         # Captions of a pair that is dropped for its image are not counted as dropped for their words.
         lost = (reason != None)[whole(flat.column(ROW)).to_numpy()]  # noqa: E711  # element by element
         text_reason[lost] = None
@@ -103,35 +173,78 @@ class Decontaminate(Reduce):
             detail=pc.coalesce(_texts(detail), found.detail),
             captions=found.captions,
             caption_drops=found.caption_drops,
+            counts=dict(counts),
         )
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        rows = (state if state is not None else _STATE.empty_table()).to_pylist()
-        table = []
+        others = counts.get("others", {})
+        table = [(each.name, *(others.get(f"{each.name}: {test}", 0) for test in _TESTS)) for each in self.sets]
+        columns = ("set", *(f"pairs: {test}" for test in _TESTS[:-1]), "captions")
+        said = "What the crawl had of each evaluation set, by the surest test; a pair may hit several sets."
+        found = [Section("Evaluation sets", said, columns, tuple(table))]
+        if state is None:
+            return found
         for each in self.sets:
-            mine = [row for row in rows if row["set"] == each.name]
-            by_test = [sum(row["pairs"] for row in mine if row["test"] == test) for test in _TESTS]
-            table.append((each.name, *by_test, len({row["item"] for row in mine})))
-        columns = ("set", *(f"pairs: {test}" for test in _TESTS[:3]), "captions", "items of the set that were hit")
-        said = "What the crawl had of each evaluation set, as the stage found it; a pair may hit several sets."
-        return [Section("Evaluation sets", said, columns, tuple(table))]
+            most = _most_hit(state.filter(pc.equal(state["set"], each.name)), self.max_difference or 0.0)
+            found += [Section(f"Hit most often of {each.name}", "", ("item", *_COUNTED), most)] if most else []
+        return found
 
-    def _hits(self, pairs: pa.Table, reference: Reference) -> tuple[Hits, Hits]:
-        texts = explode(pairs).column("text").to_pylist()
-        return reference.of_images(pairs, self.max_colour_distance), reference.of_texts(texts)
+    def _of_images(self, pairs: pa.Table, reference: Reference, state: pa.Table) -> Hits:
+        """By the surest test. `state`: of this set."""
+        number = {name: at for at, name in enumerate(reference.names)}
+        hits = reference.equal(pairs)
+        last = np.zeros(len(number), np.int64)
+        for name, step in _last_steps(state, self.max_difference or 0.0).items():
+            last[number[name]] = step
+        near = reference.near(pairs)
+        copies = (step_of(near.grey) <= last[near.item]) & (near.grey < (self.max_difference or 0.0))
+        order = np.flatnonzero(copies)[np.lexsort((near.item[copies], near.grey[copies], near.row[copies]))]
+        for row, item in zip(near.row[order].tolist(), near.item[order].tolist(), strict=True):
+            hits[row] = hits[row] or ("near", item)
+        if self.min_cosine is not None:
+            vectors = state.filter(pc.equal(state["test"], _VECTOR))
+            found = nearest_vectors(pairs.column("image_vector"), from_bytes(vectors["vector"]), self.min_cosine)
+            names = vectors["item"].to_pylist()
+            for row in np.flatnonzero(found >= 0).tolist():
+                hits[row] = hits[row] or ("embedding", number[names[found[row]]])
+        return hits
 
-    def _references(self) -> list[tuple[str, Reference]]:
-        return [(each.name, _reference(self, at, digest)) for at, (each, digest) in enumerate(self._named())]
-
-    def _named(self) -> list[tuple[EvaluationSet, str]]:
-        return [(each, digest) for each, (_, digest) in zip(self.sets, self.file_digests().values(), strict=True)]
+    def _known(self, at: int) -> Reference:
+        return _reference(self, at, self.file_digests()[f"sets.{at}.path"][1])
 
 
 @functools.lru_cache(maxsize=64)
 def _reference(stage: Decontaminate, at: int, digest: str) -> Reference:
     """Read once a process and content."""
     where, path = f"{stage.kind}.sets.{at}.path", stage.sets[at].path
-    return Reference(path, where, stage.radius, stage.min_contrast, stage.ngram, stage.min_words)
+    return Reference(path, where, Tests(**{name: getattr(stage, name) for name in Tests.model_fields}))
+
+
+def _last_steps(state: pa.Table, most: float) -> dict[str, int]:
+    """How far copies of each item go: of those that something is near to."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    near = state.filter(pc.equal(state["test"], "near"))
+    for item, step, pairs in zip(*(near[name].to_pylist() for name in ("item", "step", "pairs")), strict=True):
+        found.setdefault(item, []).append((step, pairs))
+    told = {item: np.array(some) for item, some in found.items()}
+    return {item: last_step(some[:, 0], some[:, 1], most) for item, some in told.items()}
+
+
+def _most_hit(state: pa.Table, most: float) -> tuple[tuple[str | int, ...], ...]:
+    """Who of a set was hit by what, each test by itself: the twenty hit most often."""
+    last, hit = _last_steps(state, most), Counter[tuple[str, str]]()
+    for row in state.filter(pc.is_in(state["test"], pa.array(_COUNTED))).drop_columns(["vector"]).to_pylist():
+        if row["test"] != "near" or row["step"] <= last[row["item"]]:
+            hit[row["item"], row["test"]] += row["pairs"]
+    total = Counter[str]()
+    for (item, _), number in hit.items():
+        total[item] += number
+    shown = sorted(total, key=lambda item: (-total[item], item))[:_MOST_SHOWN]
+    return tuple((item, *(hit[item, test] for test in _COUNTED)) for item in shown)
+
+
+def _texts_of(pairs: pa.Table) -> list[str]:
+    return explode(pairs).column("text").to_pylist()
 
 
 def _note(hits: Hits, name: str, reference: Reference, reason: np.ndarray, detail: np.ndarray) -> None:

@@ -26,15 +26,19 @@ class TopFraction(OfColumn, Reduce):
     per     pair: the best of a pair's captions speaks for it, and all of them stay or go with it (DataComp scores the
             one caption a pair has there); caption: captions are chosen one by one, and a pair goes with its last
 
+    ties    by_uid: exactly so many. all: what equals the last stays, too, and a fraction has one more to begin with, as
+            DataComp has it: of n values, the greatest first, that behind the first int(n x fraction) is the threshold
+
     Reasons: below_fraction, no_value.
     """
 
     kind: Literal["top_fraction"] = "top_fraction"
-    after_first: ClassVar[tuple[str, ...]] = ("fraction", "keep")
+    after_first: ClassVar[tuple[str, ...]] = ("fraction", "keep", "ties")
 
     fraction: float | None = Field(None, gt=0, le=1)
     keep: int | None = Field(None, ge=1)
     per: Literal["pair", "caption"] = "pair"
+    ties: Literal["by_uid", "all"] = "by_uid"
 
     @model_validator(mode="after")
     def _one_aim(self) -> "TopFraction":
@@ -58,6 +62,7 @@ class TopFraction(OfColumn, Reduce):
         if state is None:
             num = pc.sum(partial.column("count")).as_py() or 0
             rank = self.keep or int(Fraction(str(self.fraction)) * num)
+            rank += self.ties == "all" and self.fraction is not None
             if not 0 < rank < num:
                 return _told(Search("g" if rank else "", rank, found=True))
             search = Search(rank=rank)
@@ -75,7 +80,7 @@ class TopFraction(OfColumn, Reduce):
         if len(last) > _VALUE:
             bits, cut = bits_of(-values), np.uint64(int(last[:_VALUE], 16))
             first = pc.less_equal(names, last[_VALUE:]).to_numpy(zero_copy_only=False)
-            stays = (bits < cut) | ((bits == cut) & first)
+            stays = (bits < cut) | ((bits == cut) & (first | (self.ties == "all")))
         else:
             stays = np.full(len(values), bool(last))
         return mark([("no_value", np.isnan(values)), ("below_fraction", ~stays)], len(values))

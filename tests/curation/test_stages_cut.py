@@ -25,7 +25,11 @@ EXAMPLES: dict[str, list] = {
     "image_decode": [{}],
     "decontaminate": [
         lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}, {"name": "b", "path": tiny_set.kept(1)}]},
-        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}], "ngram": 2, "min_words": 1, "radius": None},
+        lambda: {"sets": [{"name": "a", "path": tiny_set.kept(0)}], "ngram": 2, "min_words": 1, "max_difference": None},
+        lambda: {
+            "sets": [{"name": "a", "path": tiny_set.kept(0), "vectors": tiny_set.vectors(8, 3)}],
+            "min_cosine": 0.3,
+        },
     ],
     "image_size": [{"min_side": 51}],
     "caption_clean": [{}],
@@ -49,7 +53,11 @@ EXAMPLES: dict[str, list] = {
         {"column": "captions.score", "fraction": 0.4},
         {"column": "captions.score", "keep": 30, "per": "caption"},
         {"column": "width", "keep": 20},
+        {"column": "captions.score", "fraction": 0.4, "ties": "all"},
     ],
+    "one_of": [{"column": "captions.detected", "values": ["en", "de"]}, {"column": "height", "values": ["50"]}],
+    "word_list": [{}],
+    "reference_clusters": [lambda: {"path": tiny_set.vectors(8)}],
     "kmeans": [{"k": 5, "rounds": 6}, {"k": 5, "column": "captions.text_vector", "near": 3}],
     "semantic_duplicates": [
         {"eps": 0.5},

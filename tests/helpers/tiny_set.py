@@ -5,6 +5,7 @@ import io
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tests.helpers.pairs import encoded, picture
@@ -31,3 +32,11 @@ def kept(number: int) -> str:
     again = [encoded(Image.open(io.BytesIO(images[at])).convert("RGB"), "JPEG", quality=60) for at in (4, 9)]
     rows = [(images[number], TEXTS[6]), (again[number], "a picture"), (encoded(picture(99 + number)), TEXTS[0])]
     return str(write(Path(tempfile.mkdtemp(prefix="tiny-set-")), rows))
+
+
+@functools.cache
+def vectors(width: int, num: int = 5) -> str:
+    """A file of some vectors."""
+    path = Path(tempfile.mkdtemp(prefix="tiny-vectors-")) / "reference.npy"
+    np.save(path, np.random.default_rng(7).normal(size=(num, width)).astype(np.float32))
+    return str(path)

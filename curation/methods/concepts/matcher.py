@@ -130,6 +130,18 @@ def _word_pattern() -> re.Pattern[str]:
     return re.compile(rf"[{unspaced}]|{letter}+")
 
 
+def words_of(text: str, fold_case: bool = True) -> list[str]:
+    """The words of `word_form`; without folding in NFC, as they are written."""
+    if fold_case:
+        return word_form(text).split()
+    return _word_pattern().findall(unicodedata.normalize("NFC", text.replace(_END, " ")))
+
+
+def stands_alone(word: str) -> bool:
+    """Whether it is of a script that puts no space between words."""
+    return len(word) == 1 and any(first <= ord(word) <= last for first, last in _UNSPACED)
+
+
 def can_match(entry: str, mode: Mode) -> bool:
     """Whether any text at all can match this entry."""
     if mode == "metaclip":

@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curation.table.parquet import column_batches
@@ -24,6 +24,8 @@ Entry = tuple[int, Any]
 """Line or row, from 1, and what stands there: a text, a number, or None where nothing can be read."""
 _PARQUET, _JSON, _LINES = (".parquet", ".pq"), (".json",), (".jsonl", ".ndjson")
 _LONGEST = 1 << 16  # bytes of a line
+_MARK = b"\xef\xbb\xbf"
+_BLOCK, _BATCH = 1 << 22, 1 << 16  # bytes, entries at once
 _JSON_BYTES = 1 << 30  # of a *.json, which is held whole
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 
@@ -42,13 +44,109 @@ def entries(path: str, column: str | None, where: str) -> Iterator[Entry]:
         elif name.endswith(_LINES):
             yield from ((at, _field(_json(line), column)) for at, line in _lines(path) if line is None or line.strip())
         else:
-            yield from _of_text(path)
+            found = ((begun + at, entry) for begun, some in _blocks(path) for at, entry in enumerate(some))
+            yield from (
+                (at, entry.strip() if entry else entry) for at, entry in found if entry is None or entry.strip()
+            )
     except KeyError as error:
         raise _fault(where, path, f"has no column `{column}`, but {error.args[0]}", f"correct {where}.column") from None
     except (DataError, StorageError) as error:
         raise _fault(where, path, error.found) from None
     except (OSError, EOFError, ValueError) as error:  # not gzip, cut, no JSON
         raise _fault(where, path, one_line(error)) from None
+
+
+def rows(path: str, columns: Sequence[str | None], where: str) -> Iterator[tuple[Any, ...]]:
+    """The values of `columns` in each row of a table or list, as it stands there: of a text its lines, of which no
+    comment is taken out, as the first column. None where there is no such value. Errors as of `entries`."""
+    name = path.lower().removesuffix(".gz")
+    plain = not name.endswith((*_PARQUET, *_JSON, *_LINES))
+    if plain and len(columns) > 1:
+        raise _fault(where, path, "is a plain text, which has no columns", "write it as .jsonl or parquet")
+    try:
+        if plain:
+            for _, line in _lines(path):
+                yield (None if line is None else line.rstrip("\r\n"),)
+        elif name.endswith(_PARQUET):
+            yield from zip(*(_values(path, column, where) for column in columns), strict=True)
+        elif name.endswith(_JSON):
+            for value in _loaded(path):
+                yield tuple(_field(value, column) for column in columns)
+        else:
+            for value in (_json(line) for _, line in _lines(path) if line is None or line.strip()):
+                yield tuple(_field(value, column) for column in columns)
+    except KeyError as error:
+        raise _fault(where, path, f"has no column {error}") from None
+    except (DataError, StorageError) as error:
+        raise _fault(where, path, error.found) from None
+    except (OSError, EOFError, ValueError) as error:
+        raise _fault(where, path, one_line(error)) from None
+
+
+def _values(path: str, column: str | None, where: str) -> Iterator[Any]:
+    if column is None:
+        raise _fault(where, path, "is parquet, and no column is named", "name the column")
+    for batch in column_batches(path, column):
+        yield from batch.to_pylist()
+
+
+def entry_batches(path: str, column: str | None, where: str) -> Iterator[tuple[int, list[Any]]]:
+    """(line of the first, what stands in that line and each after it) of some lines at a time, for long lists: nothing
+    is left out of a text, so the caller skips what is "" (blank, or a comment). Errors as of `entries`."""
+    if not path.lower().removesuffix(".gz").endswith((*_PARQUET, *_JSON, *_LINES)):
+        try:
+            yield from _blocks(path)
+        except (DataError, StorageError) as error:
+            raise _fault(where, path, error.found) from None
+        except (OSError, EOFError) as error:
+            raise _fault(where, path, one_line(error)) from None
+        return
+    some: list[Any] = []
+    begun, last = 1, 0
+    for at, entry in entries(path, column, where):
+        if at != last + 1 or len(some) >= _BATCH:
+            yield from ([(begun, some)] if some else [])
+            some, begun = [], at
+        some.append(entry)
+        last = at
+    if some:
+        yield begun, some
+
+
+def _blocks(path: str) -> Iterator[tuple[int, list[Any]]]:
+    """The lines of a text, many at once."""
+    number, rest = 1, b""
+    with _unpacked(path) as file:
+        while data := file.read(_BLOCK):
+            data = rest + data
+            cut = data.rfind(b"\n") + 1
+            rest = data[cut:] if cut else data[:_LONGEST]  # of an endless line no more than shows that it is one
+            if cut:
+                lines = _plain_lines(data[: cut - 1], number)
+                yield number, lines
+                number += len(lines)
+    if rest:
+        yield number, _plain_lines(rest, number)
+
+
+def _plain_lines(block: bytes, number: int) -> list[Any]:
+    """What stands in the lines of a block, without comments; None as in `_lines`. number: of the first in the file."""
+    block = block.removeprefix(_MARK) if number == 1 else block
+    lines = block.replace(b"\r\n", b"\n").split(b"\n")
+    try:
+        found: list[Any] = block.replace(b"\r\n", b"\n").decode().split("\n")
+    except UnicodeDecodeError:
+        found = [_decoded(line) for line in lines]
+    if b"#" in block:
+        found = [_COMMENT.sub("", line) if line and "#" in line else line for line in found]
+    return [None if len(line) >= _LONGEST else text for line, text in zip(lines, found, strict=True)]
+
+
+def _decoded(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _fault(where: str, path: str, found: str, hint: str = "") -> RecipeError:
@@ -64,14 +162,11 @@ def _of_parquet(path: str, column: str) -> Iterator[Entry]:
                 yield at, value
 
 
-def _of_text(path: str) -> Iterator[Entry]:
-    for at, line in _lines(path):
-        entry = None if line is None else _COMMENT.sub("", line).strip()
-        if entry != "":
-            yield at, entry
-
-
 def _of_json(path: str, column: str | None) -> Iterator[Entry]:
+    yield from ((at, _field(value, column)) for at, value in enumerate(_loaded(path), 1))
+
+
+def _loaded(path: str) -> list[Any]:
     with _unpacked(path) as file:
         data = file.read(_JSON_BYTES + 1)
     if len(data) > _JSON_BYTES:
@@ -79,7 +174,7 @@ def _of_json(path: str, column: str | None) -> Iterator[Entry]:
     found = json.loads(data)
     if not isinstance(found, list):
         raise ValueError(f"holds a {type(found).__name__}, not a list")
-    yield from ((at, _field(value, column)) for at, value in enumerate(found, 1))
+    return found
 
 
 def _json(line: str | None) -> Any:

@@ -21,6 +21,10 @@ _PHASH = re.compile(r"(?:0x)?([0-9a-fA-F]{16})")
 _HOSTS_LINE = re.compile(r"(?:0\.0\.0\.0|127\.0\.0\.1|::1?)\s+(\S+)")
 _NUMBERS = re.compile(r"[0-9.]+|\[.*\]")  # a host that is an address
 _PLAIN = re.compile(r"(?:[a-z0-9][a-z0-9_\-]{0,61}\.){1,8}[a-z]{2,20}")
+_CANONICAL = re.compile(
+    r"https?://(?:(?!xn--)[a-z0-9](?:[a-z0-9_\-]{0,61}[a-z0-9])?\.){1,8}[a-z]{2,20}"
+    r"/[A-Za-z0-9\-._~!$&()*+,;=:/]{0,2000}(?:\?[A-Za-z0-9\-._~!$&()*+,;=:/?]{0,2000})?"
+)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
@@ -37,6 +41,29 @@ def form_of(of: Of, entry: Any) -> str | None:
     if any(c.isspace() for c in entry) and of == "url":
         return None
     return _url(entry) if of == "url" else _domain(entry)
+
+
+def forms_of(of: Of, some: list[Any]) -> list[str | None]:
+    """`form_of` of many; "" for what is empty. Urls that are in their form already are known by a pattern: ten times as
+    fast, and nearly every entry of a long list."""
+    if of == "url":
+        match = _CANONICAL.fullmatch
+        return [
+            e if isinstance(e, str) and match(e) and "/." not in e else ("" if _is_empty(e) else form_of(of, e))
+            for e in some
+        ]
+    if of == "domain":
+        return [
+            e
+            if isinstance(e, str) and _PLAIN.fullmatch(e) and "xn--" not in e
+            else ("" if _is_empty(e) else form_of(of, e))
+            for e in some
+        ]
+    return ["" if _is_empty(e) else form_of(of, e) for e in some]
+
+
+def _is_empty(entry: Any) -> bool:
+    return isinstance(entry, str) and not entry.strip()
 
 
 def _url(entry: str) -> str | None:

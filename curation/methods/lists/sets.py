@@ -33,13 +33,26 @@ class KeySet:
         order = np.argsort(high)  # those that share a first half are looked through
         self._high, self._low = high[order], low[order]
 
+    @classmethod
+    def of_sorted(cls, high: np.ndarray, low: np.ndarray) -> "KeySet":
+        """Of both halves of the keys, by the first: they are not copied."""
+        made = cls.__new__(cls)
+        made._high, made._low = high, low
+        return made
+
     def __len__(self) -> int:
         return len(self._high)
 
     def has(self, texts: Sequence[str]) -> np.ndarray:
         """bool [text]."""
         asked = keys(texts)
-        high, low = asked[:, 0], asked[:, 1]
+        order = np.argsort(asked[:, 0])  # a list on disk is read front to back
+        found = np.zeros(len(asked), bool)
+        found[order] = self._has(asked[order])
+        return found
+
+    def _has(self, asked: np.ndarray) -> np.ndarray:
+        high, low = np.ascontiguousarray(asked[:, 0]), asked[:, 1]
         start, stop = (np.searchsorted(self._high, high, side) for side in ("left", "right"))
         found = np.zeros(len(asked), bool)
         left = np.flatnonzero(start < stop)
@@ -67,7 +80,7 @@ class NearSet:
             rest = _ALL >> np.uint64(width) if width < HASH_BITS else np.uint64(0)
             start = np.searchsorted(entries, turned & ~rest, "left")
             stop = np.searchsorted(entries, turned | rest, "right")
-            for who, where in _ranges(start, stop):
+            for who, where in ranges(start, stop):
                 near = hamming(turned[who], entries[where]) <= self.radius
                 asked.append(who[near])
                 listed.append(_rotated(entries[where[near]], (HASH_BITS - at) % HASH_BITS))
@@ -86,7 +99,7 @@ def _rotated(hashes: np.ndarray, bits: int) -> np.ndarray:
     return (hashes << np.uint64(bits)) | (hashes >> np.uint64(HASH_BITS - bits))
 
 
-def _ranges(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def ranges(start: np.ndarray, stop: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(number of the range, place) of all places in all ranges [start, stop), some at a time."""
     start, left = start.copy(), np.flatnonzero(start < stop)
     while len(left):

@@ -112,7 +112,12 @@ def _apart(sketch: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Squared distances, int32."""
     parts = [np.zeros(0, np.int32)]
     for at in range(0, len(pairs), 16_384):
-        left, right = sketch[pairs[at : at + 16_384].T].astype(np.int32)
-        left -= right
-        parts.append(np.einsum("rd,rd->r", left, left))
+        parts.append(squared_apart(*sketch[pairs[at : at + 16_384].T]))
     return np.concatenate(parts)
+
+
+def squared_apart(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """int32 [row] of sketches int8 [row, D]."""
+    apart = left.astype(np.int32)
+    apart -= right
+    return np.einsum("rd,rd->r", apart, apart)

@@ -1,40 +1,55 @@
-"""An evaluation set as what pairs are held against: some 1 kB an item."""
+"""An evaluation set as what pairs are held against: some 3 kB an item."""
 
 import hashlib
-from collections import defaultdict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.images.pixels import Look, look, measured
-from curation.methods.lists.sets import NearSet
+from curation.images.phash import SIDE
+from curation.images.pixels import TINY_SIDE, Look, look, measured
+from curation.methods.pictures.registration import Looks
 from curation.methods.references.items import items
 from curation.methods.references.phrases import phrases
+from curation.methods.references.pictures import Near, PictureSet
+from curation.methods.vectors.clusters import unit_vectors
+from curation.methods.vectors.stored import matrix
 from curation.table.arrow import whole
 from pipeline import storage
 from pipeline.images.decoder import Refused, decode
 from pipeline.log import get_logger
+from pipeline.settings import Settings
 
 log = get_logger("curation")
 _BATCH = 256
+_COSINES = 1 << 22  # of a matrix at once
 Hits = list[tuple[str, int] | None]
 """Of each row the test that hit, and the number of the item; None without a hit."""
+
+
+class Tests(Settings):
+    """What near copies and shared captions are: as in the stage `decontaminate`."""
+
+    max_difference: float | None
+    max_colour_difference: float
+    min_contrast: float
+    most_compared: int
+    ngram: int | None
+    min_words: int
 
 
 class Reference:
     """names: of the items, by number. undecodable: items of whose image only the bytes are known."""
 
-    def __init__(
-        self, path: str, where: str, radius: int | None, min_contrast: float, ngram: int | None, min_words: int
-    ) -> None:
+    def __init__(self, path: str, where: str, tests: Tests) -> None:
         self.names: list[str] = []
         self.undecodable = 0
-        self._ngram, self._min_words, self._min_contrast = ngram, min_words, min_contrast
+        self._tests = tests
         self._bytes: dict[bytes, int] = {}
         self._pixels: dict[bytes, int] = {}
         self._phrases: dict[bytes, int] = {}
-        self._of_hash: dict[int, list[tuple[int, bytes]]] = defaultdict(list)  # hash -> (item, thumbnail)
+        self._numbers: list[int] = []  # of the items whose pictures can be laid over others
+        seen: list[tuple[bytes, bytes, float]] = []
         looks: dict[int, Look] = {}
         for number, item in enumerate(items(path, where)):
             self.names.append(item.name)
@@ -45,9 +60,9 @@ class Reference:
                 self._bytes.setdefault(hashlib.sha256(item.image).digest(), number)
                 self._look(item.image, number, looks)
             if len(looks) == _BATCH:
-                self._take(looks)
-        self._take(looks)
-        self._near = NearSet(self._of_hash if radius is not None else (), radius or 0)
+                self._take(looks, seen)
+        self._take(looks, seen)
+        self._pictures = PictureSet(_looks_of(seen))
         if self.undecodable:
             log.warning("%s: %d images do not decode: known by their bytes", storage.shown(path), self.undecodable)
 
@@ -57,51 +72,49 @@ class Reference:
         except Refused:
             self.undecodable += 1
 
-    def _take(self, looks: dict[int, Look]) -> None:
+    def _take(self, looks: dict[int, Look], seen: list[tuple[bytes, bytes, float]]) -> None:
         found = measured(list(looks.values()))
         for at, number in enumerate(looks):
             self._pixels.setdefault(bytes.fromhex(found["pixels"][at]), number)
-            if found["contrast"][at] >= self._min_contrast:
-                self._of_hash[found["phash"][at]].append((number, found["tiny_rgb"][at]))
+            if self._tests.max_difference is not None and found["contrast"][at] >= self._tests.min_contrast:
+                self._numbers.append(number)
+                seen.append(
+                    (found["grey"][at], found["tiny_rgb"][at], found["width"][at] / max(found["height"][at], 1))
+                )
         looks.clear()
 
     def _phrases_of(self, text: str) -> list[bytes]:
-        if self._ngram is None:
+        if self._tests.ngram is None:
             return []
-        said = phrases(text, self._ngram, self._min_words)
+        said = phrases(text, self._tests.ngram, self._tests.min_words)
         return [hashlib.blake2b(each.encode("utf-8", "surrogatepass"), digest_size=12).digest() for each in said]
 
-    def of_images(self, pairs: pa.Table, max_colour_distance: float | None) -> Hits:
-        """bytes, pixels or near, the surest first."""
-        near = self._nearest(pairs, max_colour_distance)
+    def equal(self, pairs: pa.Table) -> Hits:
+        """By bytes, else by pixels."""
         hits: Hits = []
         columns = (pairs.column(name).to_pylist() for name in ("image_sha256", "pixels"))
-        for at, (sha, pixels) in enumerate(zip(*columns, strict=True)):
-            same = self._bytes.get(bytes.fromhex(sha or ""))
-            equal = self._pixels.get(bytes.fromhex(pixels or ""))
-            close = near.get(at)
-            found = (("bytes", same), ("pixels", equal), ("near", close))
+        for sha, pixels in zip(*columns, strict=True):
+            found = (
+                ("bytes", self._bytes.get(bytes.fromhex(sha or ""))),
+                ("pixels", self._pixels.get(bytes.fromhex(pixels or ""))),
+            )
             hits.append(next(((test, item) for test, item in found if item is not None), None))
         return hits
 
-    def _nearest(self, pairs: pa.Table, max_colour_distance: float | None) -> dict[int, int]:
-        """Row -> the item that is nearest by the hash, of several as near the first."""
-        sharp = pc.fill_null(pc.greater_equal(whole(pairs.column("contrast")), self._min_contrast), False)
+    def near(self, pairs: pa.Table) -> Near:
+        """The rows, the numbers of the items that each may be a near copy of, and how far they are apart."""
+        tests = self._tests
+        if tests.max_difference is None or not len(self._pictures):
+            return Near(*np.zeros((2, 0), np.int64), *np.zeros((2, 0)))
+        sharp = pc.fill_null(pc.greater_equal(whole(pairs.column("contrast")), tests.min_contrast), False)
         rows = np.flatnonzero(sharp.to_numpy(zero_copy_only=False))
-        who, hashes = self._near.near(whole(pairs.column("phash")).take(pa.array(rows)).to_numpy())
-        found: dict[int, int] = {}
-        tiny = whole(pairs.column("tiny_rgb")).take(pa.array(rows)).to_pylist()
-        for row, hash_ in zip(who.tolist(), hashes.tolist(), strict=True):
-            if rows[row] in found:
-                continue
-            same = self._of_hash[hash_]
-            theirs = np.frombuffer(b"".join(each for _, each in same), np.uint8).reshape(len(same), -1)
-            mine = np.frombuffer(tiny[row], np.uint8)
-            far = np.abs(theirs.astype(np.int16) - mine.astype(np.int16)).mean(axis=1)
-            alike = np.flatnonzero(far <= (256 if max_colour_distance is None else max_colour_distance))
-            if len(alike):
-                found[int(rows[row])] = same[alike[0]][0]
-        return found
+        some = pairs.select(["grey", "tiny_rgb", "width", "height"]).take(pa.array(rows))
+        plain = [some.column(name).to_pylist() for name in some.column_names]
+        seen = [(grey, tiny, wide / max(high, 1)) for grey, tiny, wide, high in zip(*plain, strict=True)]
+        near = self._pictures.near(_looks_of(seen), tests.most_compared)
+        alike = (near.colour < tests.max_colour_difference) & np.isfinite(near.grey)
+        item = np.array(self._numbers, np.int64)[near.item[alike]]
+        return Near(rows[near.row[alike]], item, near.grey[alike], near.colour[alike])
 
     def of_texts(self, texts: list[str]) -> Hits:
         found: dict[str, tuple[str, int] | None] = {}
@@ -111,3 +124,24 @@ class Reference:
                 first = next((item for item in shared if item is not None), None)
                 found[text] = None if first is None else ("caption", first)
         return [found[text] for text in texts]
+
+
+def nearest_vectors(column: pa.ChunkedArray, wanted: np.ndarray, min_cosine: float) -> np.ndarray:
+    """int64 [row]: which of `wanted` (float16 [item, value]) has the greatest cosine with each vector of the column, of
+    equal ones the first; -1 where that is below `min_cosine`, or there is no vector. In exact arithmetic."""
+    vectors, rows = matrix(column)
+    found, items_ = np.full(len(column), -1), unit_vectors(wanted)
+    step = max(_COSINES // max(len(items_), 1), 1)
+    for at in range(0, len(vectors) if len(items_) else 0, step):
+        likeness = unit_vectors(vectors[at : at + step]) @ items_.T
+        best = likeness.argmax(axis=1)
+        near = likeness[np.arange(len(best)), best] >= min_cosine
+        found[rows[at : at + step]] = np.where(near, best, -1)
+    return found
+
+
+def _looks_of(seen: list[tuple[bytes, bytes, float]]) -> Looks:
+    num = len(seen)
+    grey = np.frombuffer(b"".join(each for each, _, _ in seen), np.uint8).reshape(num, SIDE, SIDE)
+    tiny = np.frombuffer(b"".join(each for _, each, _ in seen), np.uint8).reshape(num, TINY_SIDE, TINY_SIDE, 3)
+    return Looks(grey, tiny, np.array([ratio for _, _, ratio in seen], np.float64))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from curation.methods.vectors.clip_files import checkpoint_tensors, digests, embedded, find_model, read_config
 from curation.stage import Measure, Stage
@@ -23,13 +23,18 @@ _PIXELS = ("mean", "std", "interpolation", "resize_mode", "fill_color")  # of pr
 _SCALARS = ("logit_scale", "logit_bias")  # of shape [1] in a checkpoint
 
 
+def own_is_none(pretrained: str | None) -> str | None:
+    return None if pretrained == "own" else pretrained
+
+
 class ClipVectors(Measure):
     """What the stages that embed share.
 
     model       an architecture that open_clip knows, or the path of a JSON file of its model_cfg; or of what has
                 weights of its own: a folder or .pt that `clipmill export` wrote, a run, one of its checkpoints
                 (methods/vectors/clip_files.py)
-    pretrained  the weights of an architecture: the path of a file, or a tag of open_clip
+    pretrained  the weights of an architecture: the path of a file, or a tag of open_clip; `own`, like leaving it out,
+                for a model that has its own, so that a recipe may take both from variables
     precision   of the products: bf16 is for GPUs
     chunk       inputs that the model is given at once; another number is another measurement
     """
@@ -42,6 +47,8 @@ class ClipVectors(Measure):
     pretrained: str | None = Field(None, min_length=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     chunk: int = Field(32, ge=1)
+
+    _own = field_validator("pretrained")(own_is_none)
 
     @property
     def adds(self) -> tuple[pa.Field, ...]:  # type: ignore[override]  # the width is the model's

@@ -46,9 +46,13 @@ def nearest(vectors: np.ndarray, centres: np.ndarray, number: int) -> np.ndarray
 
 def nearest_sums(vectors: np.ndarray, centres: np.ndarray) -> pa.Table:
     """cluster | count | sums (list of int64, in units of 2^-24) of the clusters that have a vector."""
-    number = assigned(vectors, centres)[0]
+    return centre_sums(vectors, assigned(vectors, centres)[0])
+
+
+def centre_sums(vectors: np.ndarray, number: np.ndarray) -> pa.Table:
+    """The same, of the clusters that the vectors are in by `number`."""
     there, count = np.unique(number, return_counts=True)
-    sums = np.zeros((len(there), centres.shape[1]), np.int64)
+    sums = np.zeros((len(there), vectors.shape[1]), np.int64)
     for at in range(0, len(vectors), _ROWS):
         some = (unit_vectors(vectors[at : at + _ROWS]) * _ONE).astype(np.int64)
         np.add.at(sums, np.searchsorted(there, number[at : at + _ROWS]), some)

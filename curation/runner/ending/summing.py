@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from curation.books import frequencies, ledger, summary, tally, thumbnails
@@ -28,8 +29,8 @@ def origin_of(job: Job, parts: Parts, counts: Mapping[str, dict[str, int]], fetc
 
 def summary_of(
     job: Job, manifest: Manifest, stages: list[ledger.Counts], origin: Mapping[str, Any], do: Do
-) -> dict[str, Any]:
-    """The content of summary.json."""
+) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray] | None]:
+    """The content of summary.json; (numbers, texts) of the entries of the list that kept pairs mention."""
     whole = dict[str, Any]()
     groups, slots = tally.groups_of(job.buckets), frequencies.slots_for(manifest.stages[0].pairs_out)
     calls = [Call(tally.tally, (group, slots), f"summary of bucket {group[0]} and on") for group in groups]
@@ -47,7 +48,7 @@ def summary_of(
     for _, made in do(calls, "thumbnails", "batches"):
         thumbs.update(made)
     others = {each.name: each.others for each in stages if each.others}
-    return summary.build(job, manifest, whole, tops, thumbs, others, origin)
+    return summary.build(job, manifest, whole, tops, thumbs, others, origin), whole["entries"]
 
 
 def _survivors(job: Job, groups: Mapping[str, dict[str, Any]], do: Do) -> dict[str, dict[str, Any]]:
