@@ -9,9 +9,8 @@ from typing import Any
 
 from curation.sources import SOURCES
 from curation.stages import STAGES
-from tests.helpers import small_crawl, tiny_clip, tiny_head
+from tests.helpers import small_crawl, tiny_clip, tiny_head, tiny_set
 from tests.helpers.tars import tar_bytes
-from tests.helpers.tiny_set import write as write_set
 from tests.helpers.warcs import zipped
 from tests.helpers.wats import envelope, wat
 
@@ -73,6 +72,7 @@ def stages(folder: Path) -> list[dict[str, Any]]:
         {"kind": "block_list", "lists": [{"of": "url", "path": str(folder / "blocked.txt")}]},
         {"kind": "image_decode"},
         {"kind": "image_size", "min_side": 32},
+        {"kind": "one_of", "column": "format", "values": ["bmp", "tiff"], "except_for": True},
         {"kind": "caption_clean"},
         {"kind": "text_statistics"},
         {"kind": "language"},
@@ -91,11 +91,13 @@ def stages(folder: Path) -> list[dict[str, Any]]:
         {"kind": "threshold", "column": "beauty", "min": -100.0},
         {"kind": "top_fraction", "column": "captions.score", "fraction": 0.9},
         {"kind": "kmeans", "k": 5, "rounds": 3, "near": 2},
+        {"kind": "reference_clusters", "path": tiny_set.vectors(tiny_clip.CONFIG["embed_dim"], 40)},
         {"kind": "semantic_duplicates", "eps": 0.0001, "probe": 2},
         {"kind": "cluster_quota", "fraction": 0.9},
         {"kind": "quota", "by": "host", "counts": {"site.test": 40, "*": 12}},
         {"kind": "sample", "fraction": 0.9},
-        {"kind": "decontaminate", "sets": [{"name": "known", "path": str(write_set(folder / "set", known))}]},
+        {"kind": "decontaminate", "sets": [{"name": "known", "path": str(tiny_set.write(folder / "set", known))}]},
+        {"kind": "word_list", "words": str(folder / "entries.json")},
         {"kind": "concept_match", "entries": str(folder / "entries.json")},
         {"kind": "balance", "t": 3},
     ]
