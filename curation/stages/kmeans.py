@@ -248,8 +248,8 @@ class Kmeans(Reduce):
 class _Head(NamedTuple):
     """The state. asks: what the next round is for, "" behind the last; round: of Lloyd, done; centres: all of them, or
     the coarse ones, else they are in pieces; bins: of draws, the first of each piece and that behind the last; starts:
-    likewise its first centre; total: centres; least, most: pairs of one; picks: numbers and sizes of some, for the report
-    (of those in pieces the largest of some)."""
+    likewise its first centre; total: centres; least, most: pairs of one; picks: numbers and sizes of some, for the
+    report (of pieces the largest of some)."""
 
     asks: str = ""
     round: int = 0
