@@ -134,7 +134,8 @@ class Job:
         """What stage `at` is told: its seed is that of the recipe, another one for the second of a kind and on."""
         stage, name = self.stage(at), self.names[at]
         seed = self.seed if name == stage.kind else keyed_u64(self.seed, name)
-        return Context(seed, self.rows, self.placement(stage).batch)
+        asks = self.placement(stage)
+        return Context(seed, self.rows, asks.batch, asks.gpus)
 
     def placement(self, stage: Stage) -> PlacementSettings:
         return self.settings.placement.get(stage.kind, PlacementSettings())
@@ -231,7 +232,7 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
         if asks_around(stage):
             cuts.append((opener, rows, at))
             opener, rows = at, []
-        elif rows and _asks(settings, stage) != _asks(settings, stages[rows[-1]]):
+        elif _cut_off(settings, stages, opener, rows, at):
             cuts.append((opener, rows, None))
             opener, rows = None, [at]
         else:
@@ -243,13 +244,29 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
         digest = digest_of([closing, named, settings.emit if is_last else None])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
-        asks = [_asks(settings, stages[i]) for i in middle] or [(1.0, 0.0, 0, None)]
+        opens = [first] if first is not None and _judges_apart(settings, stages[first]) else []
+        asks = [_asks(settings, stages[i]) for i in (*opens, *middle)] or [(1.0, 0.0, 0, None)]
         cpus, gpus, memory = (max(each) for each in zip(*(a[:3] for a in asks), strict=True))
         actors = next((a[3] for a in asks if a[3] is not None), None)
         models = digest_of([stages[i].digest() for i in middle])
         asked = (memory, actors, models)
         segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, closing, is_last, *asked))
     return tuple(segments)
+
+
+def _judges_apart(settings: CurateSettings, stage: Stage) -> bool:
+    """Whether its verdicts want a GPU, as its rounds do: those of many centres are as much work as a round."""
+    return isinstance(stage, Reduce) and _asks(settings, stage)[1] > 0
+
+
+def _cut_off(
+    settings: CurateSettings, stages: Sequence[Stage], opener: int | None, rows: Sequence[int], at: int
+) -> bool:
+    """Whether stage `at` asks for something else than those that the segment has so far."""
+    before = rows[-1] if rows else opener
+    if before is None or (not rows and not _judges_apart(settings, stages[before])):
+        return False
+    return _asks(settings, stages[at]) != _asks(settings, stages[before])
 
 
 def _asks(settings: CurateSettings, stage: Stage) -> tuple[float, float, int, ActorSettings | None]:

@@ -32,11 +32,15 @@ class Context(NamedTuple):
     seed   of this stage: the recipe's, and another one for the second of a kind and those after it
     rows   of the crawl before any stage, about: for choices of speed that change no result
     batch  inputs a Measure is to be given at once
+    gpus   that its placement asks for: a choice of speed, too
+    piece  of a Reduce: what its last round in pieces has kept of one, by number
     """
 
     seed: int = 0
     rows: int = 0
     batch: int | None = None
+    gpus: float = 0.0
+    piece: Callable[[int], pa.Table] | None = None
 
 
 @dataclass(frozen=True)
@@ -280,9 +284,18 @@ class Rule(Stage):
 
 @dataclass(frozen=True)
 class Again:
-    """What `Reduce.finish` returns when it takes another round over all pairs."""
+    """What `Reduce.finish` returns when it takes another round: over all pairs, or (not `asks`) over pieces alone."""
 
     state: pa.Table
+    asks: bool = True
+
+
+class Piece(NamedTuple):
+    """What comes of a piece. kept: for later rounds and the verdicts, `Context.piece` has it; told: what `finish` must
+    know of it, small."""
+
+    kept: pa.Table
+    told: pa.Table
 
 
 class Reduce(Stage):
@@ -293,7 +306,20 @@ class Reduce(Stage):
             commutative to the bit: whole numbers, no sums of floats
     finish  the partial of all -> the state, or Again(state) for one more round
     judge   one bucket + the last state -> Verdicts
+
+    What is too wide for one place (the sums of a million clusters) meets in `pieces`, in any round but the first:
+
+    pieces        the state that a round goes on from -> how many; 0: the round is a plain one
+    map           gives every row of its partial the number of its `piece`; `merge` sees those of one piece
+    finish_piece  the partial of one piece (None where no bucket has a row) -> Piece, in a task of its own
+    finish        is given what all pieces `told`, in order
     """
+
+    def pieces(self, state: pa.Table) -> int:
+        return 0
+
+    def finish_piece(self, partial: pa.Table | None, piece: int, state: pa.Table, ctx: Context) -> Piece:
+        raise NotImplementedError
 
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         raise NotImplementedError
@@ -368,5 +394,7 @@ class Group(Stage):
 IMAGE = "image"
 """What a Measure reads when it wants the bytes."""
 GROUP = "group"
+PIECE = "piece"
+"""The column of a partial that says which piece a row is of."""
 NO_NOTES = pa.schema([pa.field(GROUP, pa.uint64())])
 """An empty table of this is what `survey` returns when it has nothing to ask."""

@@ -72,8 +72,11 @@ class FirstOfEach(Reduce):
         return self.merge_tallies(partials)
 
     def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
-        state = _started(self.quotas(partial)) if state is None else _narrowed(state, partial)
-        return state if all(state.column("found").to_pylist()) else Again(state)
+        return _searched(_started(self.quotas(partial)) if state is None else _narrowed(state, partial))
+
+    def begun(self, quotas: pa.Table) -> pa.Table | Again:
+        """What `finish` returns where `quotas` took rounds of its own."""
+        return _searched(_started(quotas))
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
         stays, in_group = np.zeros(pairs.num_rows, bool), self.ranked(pairs, state, ctx)[0] >= 0
@@ -89,6 +92,10 @@ class FirstOfEach(Reduce):
         uids = whole(pairs.column("uid")).take(pa.array(there))
         at = np.searchsorted(state.column("group").to_numpy(), group[there])
         return at, keys_of(bits[there], uids)
+
+
+def _searched(state: pa.Table) -> pa.Table | Again:
+    return state if all(state.column("found").to_pylist()) else Again(state)
 
 
 def _step(groups: int) -> int:

@@ -65,7 +65,7 @@ def settled(names: pa.Array, ranks: pa.Array, state: np.ndarray, near: Iterable[
     tables = []
     for mine, theirs, alike in near:
         earlier = alike & (theirs[None] < mine[:, None])
-        kept, open_ = (_first(earlier & (state[theirs] == what)[None], theirs) for what in (STAYS, OPEN))
+        kept, open_ = (first_of(earlier & (state[theirs] == what)[None], theirs) for what in (STAYS, OPEN))
         later = (alike & ~earlier & (state[theirs] != STAYS)[None]).any(axis=1) & (state[mine] == OPEN)
         rows = np.flatnonzero((state[mine] != STAYS) & ((kept != NONE) | (open_ != NONE) | later))
         columns = [
@@ -77,6 +77,6 @@ def settled(names: pa.Array, ranks: pa.Array, state: np.ndarray, near: Iterable[
     return pa.concat_tables([HEARD.empty_table(), *tables])
 
 
-def _first(which: np.ndarray, places: np.ndarray) -> np.ndarray:
+def first_of(which: np.ndarray, places: np.ndarray) -> np.ndarray:
     """The first of the rising `places` that each row has, NONE where it has none."""
     return np.where(which.any(axis=1), places[which.argmax(axis=1)] if len(places) else NONE, NONE)

@@ -15,6 +15,7 @@ The way from inputs to the joined table is in curation/pool/costs.py. Behind it,
     packs told, R or T > 16 G       2 G      R or T a run of slots                     G = R / 256 or T / 256
     Reduce:  a round                                                 B and a state a task, from the second on
              merged         tree    2 tree                           all leaves and nodes but the last; FAN = 64
+             in pieces, P   B+G+P   2 (B + G) + 3 P  B P + G P, at most     B + 2 P and states         and one finish
     closed                          1
 
 A pack is opened for two reads: of entries, and of blobs that lie side by side. R and T are runs of slots, of about

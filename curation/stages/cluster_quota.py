@@ -12,13 +12,17 @@ from pydantic import Field, model_validator
 from curation.methods.first_of_each import FirstOfEach
 from curation.methods.selection import bits_of
 from curation.methods.shares import projected
-from curation.methods.vectors.clusters import spread_by_size, unit_vectors
-from curation.methods.vectors.stored import matrix, vectors_of
-from curation.stage import Context, Picks, Scores, Section, Verdicts
+from curation.methods.vectors.clusters import SUMS, moved, spread_by_size, summed, sums_in, sums_of, units
+from curation.methods.vectors.stored import binary, from_binary, matrix, vectors_of
+from curation.stage import PIECE, Again, Context, Picks, Piece, Scores, Section, Verdicts
 from curation.table.arrow import whole
 
 _ONE = 2.0**24
 _ROWS = 1024
+_WIDE = 4096  # centres of a piece
+_SUMS, _FAR = "sums", "far"  # rounds between the tally and the search
+_TALLY = pa.schema([(name, pa.int64()) for name in ("group", "size", "distance")])
+_INTER = pa.schema([("inter", pa.float64())])
 _STATISTICS = ("cluster_size", "cluster_complexity", "cluster_quota")
 
 
@@ -38,6 +42,7 @@ class ClusterQuota(FirstOfEach):
     """
 
     kind: Literal["cluster_quota"] = "cluster_quota"
+    version: ClassVar[int] = 2
     reason: ClassVar[str] = "over_quota"
     adds: ClassVar[tuple[pa.Field, ...]] = (
         pa.field("cluster_size", pa.int64()),
@@ -67,33 +72,59 @@ class ClusterQuota(FirstOfEach):
         return (self.column, "cluster", "cluster_distance")
 
     def tally(self, pairs: pa.Table, ctx: Context) -> pa.Table:
-        """cluster | size | distance and the sums of vectors in units of 2^-24."""
+        """group | size | distance, in units of 2^-24."""
         pairs = pairs.filter(pa.array(_clusters(pairs) >= 0))
-        vectors, rows = matrix(vectors_of(pairs, self.column))
         cluster, at = np.unique(_clusters(pairs), return_inverse=True)
         distance = np.rint(pairs.column("cluster_distance").to_numpy().astype(np.float64) * _ONE).astype(np.int64)
-        sums = np.zeros((len(cluster), vectors.shape[1]), np.int64)
-        for first in range(0, len(rows), _ROWS):
-            some = slice(first, first + _ROWS)
-            np.add.at(sums, at[rows[some]], (unit_vectors(vectors[some]) * _ONE).astype(np.int64))
-        return _tally(cluster, np.bincount(at, minlength=len(cluster)), _added(at, distance, len(cluster)), sums)
+        number = len(cluster)
+        return pa.table([cluster, np.bincount(at, minlength=number), _added(at, distance, number)], schema=_TALLY)
 
     def merge_tallies(self, partials: list[pa.Table]) -> pa.Table:
-        there = [each for each in partials if each.num_rows]
-        if not there:
-            return partials[0]
-        cluster, at = np.unique(np.concatenate([each["group"].to_numpy() for each in there]), return_inverse=True)
-        size, distance = (np.concatenate([each[name].to_numpy() for each in there]) for name in ("size", "distance"))
-        flat = np.concatenate([_sums(each) for each in there])
-        sums = np.zeros((len(cluster), flat.shape[1]), np.int64)
-        np.add.at(sums, at, flat)
+        if partials[0].schema.names == SUMS.names:
+            return summed(partials)
+        group, size, distance = (np.concatenate([each[name].to_numpy() for each in partials]) for name in _TALLY.names)
+        cluster, at = np.unique(group, return_inverse=True)
         number = len(cluster)
-        return _tally(cluster, _added(at, size, number), _added(at, distance, number), sums)
+        return pa.table([cluster, _added(at, size, number), _added(at, distance, number)], schema=_TALLY)
+
+    def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
+        """Between the tally and the search for who stays: sums of the vectors of each cluster, in pieces."""
+        if state is None or not _step_of(state):
+            return super().map(pairs, state, ctx)
+        pairs = pairs.filter(pa.array(_clusters(pairs) >= 0))
+        vectors, rows = matrix(vectors_of(pairs, self.column))
+        at = np.searchsorted(state["group"].to_numpy(), _clusters(pairs)[rows])
+        found = sums_of(units(vectors), at)
+        return found.append_column(PIECE, pa.array(found["cluster"].to_numpy() // _WIDE))
+
+    def pieces(self, state: pa.Table) -> int:
+        return -(-state.num_rows // _WIDE) if _step_of(state) else 0
+
+    def finish_piece(self, partial: pa.Table | None, piece: int, state: pa.Table, ctx: Context) -> Piece:
+        """First the centres of some clusters; then, of these against all, how far the nearest others are."""
+        if _step_of(state) == _SUMS:
+            sums = SUMS.empty_table() if partial is None else partial
+            number, width = min(_WIDE, state.num_rows - piece * _WIDE), sums_in(sums).shape[1]
+            centres, _ = moved(sums, np.zeros((number, width), np.float32), piece * _WIDE)
+            return Piece(pa.table({"centre": binary(centres)}), _INTER.empty_table())
+        blocks = [(at, _centres(ctx, at)) for at in range(self.pieces(state))]
+        found = _to_neighbours(piece, blocks, min(self.neighbours, state.num_rows - 1))
+        return Piece(_INTER.empty_table(), pa.table([found], schema=_INTER))
+
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
+        if state is None and partial.num_rows:
+            return Again(_at_step(partial, _SUMS))
+        if state is not None and _step_of(state) == _SUMS:
+            return Again(_at_step(state, _FAR), asks=False)
+        if state is not None and not _step_of(state):
+            return super().finish(partial, state, ctx)
+        inter = partial["inter"].to_numpy() if state is not None else np.zeros(0)
+        tally = (partial if state is None else state).select(_TALLY.names)
+        return self.begun(self.quotas(tally.append_column("inter", pa.array(inter))))
 
     def quotas(self, tally: pa.Table) -> pa.Table:
-        size = tally.column("size").to_numpy()
+        size, inter = (tally.column(name).to_numpy() for name in ("size", "inter"))
         intra = tally.column("distance").to_numpy() / (_ONE * np.maximum(size, 1))
-        inter = _to_neighbours(unit_vectors(_sums(tally).astype(np.float64)), self.neighbours)
         complexity = intra * inter
         total = self.keep or int(Fraction(str(self.fraction)) * int(size.sum()))
         wanted = self._wanted(complexity, size.tolist(), total)
@@ -158,25 +189,38 @@ def _added(at: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:
     return found
 
 
-def _tally(cluster: np.ndarray, size: np.ndarray, distance: np.ndarray, sums: np.ndarray) -> pa.Table:
-    offsets = np.arange(len(cluster) + 1, dtype=np.int64) * sums.shape[1]
-    lists = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(sums.reshape(-1)))
-    kinds = [("group", pa.int64()), ("size", pa.int64()), ("distance", pa.int64()), ("sums", lists.type)]
-    return pa.table([cluster, size, distance, lists], schema=pa.schema(kinds))
+def _step_of(state: pa.Table) -> str:
+    """Of the rounds between the tally and the search."""
+    return state.column("step")[0].as_py() if "step" in state.column_names else ""
 
 
-def _sums(tally: pa.Table) -> np.ndarray:
-    """int64 [cluster, value]."""
-    flat = whole(tally.column("sums")).flatten().to_numpy()
-    return flat.reshape(tally.num_rows, -1) if tally.num_rows else np.zeros((0, 0), np.int64)
+def _at_step(tally: pa.Table, step: str) -> pa.Table:
+    return tally.select(_TALLY.names).append_column("step", pa.array([step] * tally.num_rows))
 
 
-def _to_neighbours(centres: np.ndarray, neighbours: int) -> np.ndarray:
-    """float64: mean of 1 - cosine to the nearest others; 1 where there is no other."""
-    number = min(neighbours, len(centres) - 1)
-    found = np.ones(len(centres))
-    for at in range(0, len(centres) if number > 0 else 0, _ROWS):
-        far = 1.0 - centres[at : at + _ROWS] @ centres.T
-        far[np.arange(len(far)), at + np.arange(len(far))] = np.inf
-        found[at : at + _ROWS] = np.sort(np.partition(far, number - 1, axis=1)[:, :number], axis=1).mean(axis=1)
-    return found
+def _centres(ctx: Context, piece: int) -> np.ndarray:
+    """float32 [cluster, value]."""
+    assert ctx.piece is not None  # it was made in pieces
+    return from_binary(ctx.piece(piece).column("centre"), np.dtype("<f4"))
+
+
+def _to_neighbours(piece: int, blocks: list[tuple[int, np.ndarray]], number: int) -> np.ndarray:
+    """float64 [centre of the piece]: mean of 1 - cosine to so many nearest others; 1 where there is no other."""
+    width = max(each.shape[1] for _, each in blocks)
+    mine = _wide(blocks[piece][1], width)
+    least = np.full((len(mine), max(number, 0)), np.inf)
+    for at, centres in blocks if number > 0 else []:
+        theirs = _wide(centres, width)
+        for first in range(0, len(mine), _ROWS):
+            rows = slice(first, first + _ROWS)
+            far = 1.0 - mine[rows] @ theirs.T
+            if at == piece:
+                own = np.arange(len(far))
+                far[own, first + own] = np.inf
+            least[rows] = np.partition(np.concatenate([least[rows], far], axis=1), number - 1, axis=1)[:, :number]
+    return np.sort(least, axis=1).mean(axis=1) if number > 0 else np.ones(len(mine))
+
+
+def _wide(centres: np.ndarray, width: int) -> np.ndarray:
+    """float64; zeros where no pair of the piece has a vector."""
+    return centres.astype(np.float64) if centres.shape[1] else np.zeros((len(centres), width))

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from curation.methods.reasons import no_reasons
 from curation.methods.references.vectors import Embedder, check_reference, is_of_vectors, reference_vectors
-from curation.methods.vectors.clusters import assigned, centre_sums, summed, unit_vectors
+from curation.methods.vectors.clusters import summed, sums_in, sums_of, units
+from curation.methods.vectors.nearest import assigned, blocks_of
 from curation.methods.vectors.stored import matrix, vectors_of
 from curation.stage import Context, Reduce, Section, Stage, Verdicts
 from curation.stage_order import added
@@ -35,6 +36,7 @@ class ReferenceClusters(Reduce):
     """
 
     kind: Literal["reference_clusters"] = "reference_clusters"
+    version: ClassVar[int] = 2
 
     path: PathText
     key: str | None = Field(None, min_length=1)
@@ -65,7 +67,7 @@ class ReferenceClusters(Reduce):
     def map(self, pairs: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
         vectors, rows = matrix(vectors_of(pairs, self.column))
         cluster = pc.fill_null(whole(pairs.column("cluster")).take(pa.array(rows)), -1).to_numpy()
-        return centre_sums(vectors[cluster >= 0], cluster[cluster >= 0])
+        return sums_of(units(vectors[cluster >= 0]), cluster[cluster >= 0])
 
     def merge(self, partials: list[pa.Table]) -> pa.Table:
         return summed(partials)
@@ -75,12 +77,12 @@ class ReferenceClusters(Reduce):
         if not partial.num_rows:
             return _STATE.empty_table()
         _, wanted = reference_vectors(self.path, self.embed, self.key, f"{self.kind}.path")
-        sums = np.array(partial.column("sums").to_pylist(), np.int64).astype(np.float64)
+        sums = sums_in(partial)
         if wanted.shape[1] != sums.shape[1]:
             found = f"{self.path}: vectors of {wanted.shape[1]} values"
             hint = "give vectors by the model of `clip_image_vector`, or a set of images"
             raise DataError(found, f"those of the pool have {sums.shape[1]}", "the same model", hint)
-        nearest = assigned(wanted, unit_vectors(sums))[0]
+        nearest = assigned(units(wanted), blocks_of(units(sums)))[0]
         items = np.bincount(nearest, minlength=len(sums))
         return pa.table([partial.column("cluster"), partial.column("count"), items], schema=_STATE)
 

@@ -1,6 +1,5 @@
 """Keeps one of several pairs that mean the same: whose vectors point the same way (SemDeDup; Abbas et al., 2023)."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -9,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.methods.kept_apart import HEARD, Heard, settled
+from curation.methods.kept_apart import HEARD, Heard
 from curation.methods.pictures.duplicates import CAPTIONS, SIZES, Duplicates, best_of, criterion_of
 from curation.methods.pictures.likeness import LINKS, SAID, Neighbours, component_heads, introductions
 from curation.methods.selection import bits_of
 from curation.methods.vectors.clusters import unit_vectors
-from curation.methods.vectors.neighbours import Side, alike, earliest, forest
+from curation.methods.vectors.neighbours import Side, earliest, forest, heard, heard_alone
 from curation.methods.vectors.stored import as_bytes, from_bytes, vectors_of
 from curation.methods.vectors.tiles import blocks_for, dealt, groups, tiles
 from curation.stage import GROUP, NO_NOTES, Context, Stage, Told
@@ -44,7 +43,7 @@ class SemanticDuplicates(Duplicates):
     merge_captions, merge_eps  captions of those closer than this to their survivor are handed to it: alike in meaning
                is not the same picture, so by default none are
 
-    A cluster is compared in blocks of some 16,000 vectors, each two of which meet in a task of their own: memory is
+    A cluster is compared in blocks of some 32,000 vectors, each two of which meet in a task of their own: memory is
     that of two blocks, and of a bucket's notes, one for each block of the cluster a pair is in. The work grows with the
     square of a cluster, so k is best chosen for some thousand pairs each. Pairs without a vector stay.
 
@@ -52,6 +51,7 @@ class SemanticDuplicates(Duplicates):
     """
 
     kind: Literal["semantic_duplicates"] = "semantic_duplicates"
+    version: ClassVar[int] = 2
 
     column: str = Field("image_vector", min_length=1)
     mode: Literal["greedy", "reference", "components"] = "greedy"
@@ -187,9 +187,10 @@ class SemanticDuplicates(Duplicates):
         uids = pairs.column("uid").take(pa.array(row)).to_pylist()
         member, tile, second = tiles(dealt(uids, blocks), blocks)
         row, cluster, own = row[member], cluster[member], own[member]
+        alone = (blocks[member] == 1) & (self.probe == 1)
         columns = {
-            GROUP: groups(cluster, tile), "cluster": cluster, "tile": tile, "second": second, "own": own,
-            "state": state[row], "rank": ranks.take(pa.array(row)),
+            GROUP: groups(cluster, tile), "cluster": cluster, "tile": tile, "alone": alone, "second": second,
+            "own": own, "state": state[row], "rank": ranks.take(pa.array(row)),
             "vector": as_bytes(vectors_of(pairs, self.column)).take(pa.array(row)),
         }  # fmt: skip
         return pa.table(columns)
@@ -197,15 +198,16 @@ class SemanticDuplicates(Duplicates):
     def _tile(self, notes: pa.Table, step: str) -> pa.Table:
         """What the vectors of one tile say of each other: HEARD, or LINKS that hold together who hangs together."""
         ranks, vectors = whole(notes.column("rank")), from_bytes(notes.column("vector"))
+        names, bound = pc.utf8_slice_codeunits(ranks, -DIGITS), 1 - self.eps
+        if step == COMPARE and notes.column("alone")[0].as_py():
+            return heard_alone(names, ranks, vectors, bound)
         second, own, state = (whole(notes.column(name)).to_numpy(False) for name in ("second", "own", "state"))
         sides = [np.flatnonzero(~second), np.flatnonzero(second)]
         one, other = (Side.of(vectors[rows], rows, own[rows]) for rows in sides)
         within = notes.column("tile")[0].as_py() % (2**20 + 1) == 0  # of a block with itself
         met = [(one, one)] if within else [(one, other), (other, one)]
-        bound = 1 - self.eps
         if step == COMPARE:
-            near = itertools.chain.from_iterable(alike(left, right, bound) for left, right in met)
-            return settled(pc.utf8_slice_codeunits(ranks, -DIGITS), ranks, state, near)
+            return heard(names, ranks, state, met, bound)
         if self.mode == "components":
             links = forest(*met[0], bound, len(ranks))
             links = np.concatenate([links, links[:, ::-1]])  # those that introduce others must know of both

@@ -34,7 +34,15 @@ from pipeline.storage.hashed import HashedWriter, blake2b_of, digest_of_pieces, 
 from pipeline.storage.json_lines import JsonLine, json_lines
 from pipeline.storage.listing import Listed, list_folder, list_matches, listed
 from pipeline.storage.overlap import first_meeting
-from pipeline.storage.parquet import Most, parquet_batches, parquet_table, publish_parquet, read_parquet
+from pipeline.storage.parquet import (
+    Most,
+    parquet_batches,
+    parquet_table,
+    publish_arrow,
+    publish_parquet,
+    read_arrow,
+    read_parquet,
+)
 from pipeline.storage.refusals import storage_errors
 from pipeline.storage.state import Note, fault_of, faults_of, json_object, note_of, publish_state, read_state
 from pipeline.storage.window import Window
@@ -74,10 +82,12 @@ __all__ = [
     "parquet_table",
     "pieces_of",
     "publish",
+    "publish_arrow",
     "publish_bytes",
     "publish_json",
     "publish_parquet",
     "publish_state",
+    "read_arrow",
     "read_bytes",
     "read_parquet",
     "read_state",

@@ -42,6 +42,25 @@ def read_parquet(url: str, columns: list[str] | None = None, most: Most | None =
         return parquet_table(pa.BufferReader(read_bytes(url)) if path is None else path, shown(url), columns, most)
 
 
+def publish_arrow(url: str, table: pa.Table) -> None:
+    """An Arrow file, not compressed: a local one is mapped into memory, not read."""
+    with publish(url) as path, pa.OSFile(str(path), "wb") as out, pa.ipc.new_file(out, table.schema) as file:
+        file.write_table(table.combine_chunks())
+
+
+def read_arrow(url: str) -> pa.Table:
+    """What `publish_arrow` wrote; processes of one machine share its memory. Raises DataError naming the file when it
+    is none. Nothing checks its bytes: that is for the state that vouches for it."""
+    path = local_path(url)
+    with reading(url):
+        try:
+            source = pa.memory_map(str(path)) if path is not None else pa.BufferReader(read_bytes(url))
+            return pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid as error:
+            hint = "remove this file and run the same command again: it is made again"
+            raise DataError(shown(url), f"no Arrow file: {error}", "an undamaged file", hint) from error
+
+
 def parquet_table(
     source: Path | pa.BufferReader, where: str, columns: list[str] | None = None, most: Most | None = None
 ) -> pa.Table:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from curation.methods.reasons import mark, no_reasons
-from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
+from curation.stage import GROUP, Context, Group, Measure, Reduce, Rule, Stage, Verdicts
 from curation.stages import STAGES
 from curation.table import captions
 from tests.helpers import cuts, tiny_clip, tiny_head, tiny_lists, tiny_set
@@ -58,7 +58,11 @@ EXAMPLES: dict[str, list] = {
     "one_of": [{"column": "captions.detected", "values": ["en", "de"]}, {"column": "height", "values": ["50"]}],
     "word_list": [{}],
     "reference_clusters": [lambda: {"path": tiny_set.vectors(8)}],
-    "kmeans": [{"k": 5, "rounds": 6}, {"k": 5, "column": "captions.text_vector", "near": 3}],
+    "kmeans": [
+        {"k": 5, "rounds": 6},
+        {"k": 5, "column": "captions.text_vector", "near": 3},
+        {"levels": [3, 4], "near": 3, "per_centre": 3},
+    ],
     "semantic_duplicates": [
         {"eps": 0.5},
         {"eps": 0.5, "mode": "reference", "probe": 2, "merge_captions": True, "merge_eps": 0.4},
@@ -127,14 +131,11 @@ def _hold_rule(stage: Rule, rng: np.random.Generator) -> None:
 def _hold_reduce(stage: Reduce, rng: np.random.Generator) -> None:
     pairs, _ = rich()
     ctx = Context(0, pairs.num_rows)
-    whole = stage.judge(pairs, cuts.reduced(stage, [pairs], ctx), ctx)
+    state, told = cuts.reduced_in(stage, [pairs], ctx)
+    whole = stage.judge(pairs, state, told)
     cut = _cut(pairs, 5, rng)
-    state: pa.Table | Again | None = None
-    while state is None or isinstance(state, Again):
-        before = state.state if isinstance(state, Again) else None
-        partials = [stage.map(each, before, ctx) for each in cut]
-        state = stage.finish(_merged(stage, partials, rng), before, ctx)
-    _same(pairs, whole, cut, [stage.judge(each, state, ctx) for each in cut])
+    state, told = cuts.reduced_in(stage, cut, ctx, lambda stage, partials: _merged(stage, partials, rng))
+    _same(pairs, whole, cut, [stage.judge(each, state, told) for each in cut])
 
 
 def _merged(stage: Reduce, partials: list[pa.Table], rng: np.random.Generator) -> pa.Table:

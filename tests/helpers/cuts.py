@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from curation.methods.units import attached, checked, keys_of, units_of
 from curation.runner.closing.vectors import shown
-from curation.stage import GROUP, Again, Context, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
+from curation.stage import GROUP, PIECE, Again, Context, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
 from curation.table import arrow, captions, packs
 from pipeline.draws import mixed
 
@@ -23,7 +23,7 @@ def run(
     cut = [pairs.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     seen = [each.select([name for name in shown(stage) if name in each.schema.names]) for each in cut]
     if isinstance(stage, Reduce):
-        state = reduced(stage, seen, ctx)
+        state, ctx = reduced_in(stage, seen, ctx)
         return joined(cut, [stage.judge(each, state, ctx) for each in seen])
     if isinstance(stage, Group):
         told = grouped(stage, seen, ctx, slots)
@@ -34,17 +34,36 @@ def run(
 
 
 def reduced(stage: Reduce, cut: list[pa.Table], ctx: Context) -> pa.Table:
-    """The last state; partials meet one by one, the last bucket's first."""
+    """The last state."""
+    return reduced_in(stage, cut, ctx)[0]
+
+
+def one_by_one(stage: Reduce, partials: list[pa.Table]) -> pa.Table:
+    """Partials merged one by one, the last bucket's first."""
+    merged = partials[-1]
+    for each in reversed(partials[:-1]):
+        merged = stage.merge([each, merged])
+    return stage.merge([merged])
+
+
+def reduced_in(stage: Reduce, cut: list[pa.Table], ctx: Context, merged=one_by_one) -> tuple[pa.Table, Context]:
+    """The last state, and the context that verdicts are given: with what is kept of pieces."""
     state: pa.Table | Again | None = None
-    while True:
-        before = state.state if isinstance(state, Again) else None
-        partial = None
-        for each in reversed(cut):
-            mine = stage.map(each, before, ctx)
-            partial = mine if partial is None else stage.merge([mine, partial])
-        state = stage.finish(stage.merge([partial]), before, ctx)
-        if not isinstance(state, Again):
-            return state
+    while state is None or isinstance(state, Again):
+        before = state.state if state else None
+        asked = [stage.map(each, before, ctx) for each in cut] if state is None or state.asks else []
+        pieces = stage.pieces(before) if state else 0
+        if pieces:
+            made = []
+            for piece in range(pieces):
+                mine = [each.filter(pa.array(each[PIECE].to_numpy() == piece)).drop_columns([PIECE]) for each in asked]
+                partial = merged(stage, mine) if any(each.num_rows for each in mine) else None
+                made.append(stage.finish_piece(partial, piece, before, ctx))
+            ctx = ctx._replace(piece=lambda at, made=made: made[at].kept)
+            state = stage.finish(pa.concat_tables([each.told for each in made]), before, ctx)
+        else:
+            state = stage.finish(merged(stage, asked), before, ctx)
+    return state, ctx
 
 
 def grouped(stage: Group, cut: list[pa.Table], ctx: Context, slots: int, combines: bool = True) -> list[Told]:

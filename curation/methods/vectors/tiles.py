@@ -5,7 +5,7 @@ import numpy as np
 
 from pipeline.draws import hashed_u64, mixed
 
-BLOCK = 16_384
+BLOCK = 32_768
 """Vectors of a block, about."""
 _FEW = np.uint64(2**20)  # blocks of a cluster are fewer
 

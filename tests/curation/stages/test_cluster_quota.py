@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from curation.methods import first_of_each
 from curation.methods.vectors.clip_model import as_column
+from curation.stages import cluster_quota
 from curation.stages.cluster_quota import ClusterQuota
 from tests.helpers.pairs import pair, pairs_of, run_global
 
@@ -53,9 +54,10 @@ def clipped(aim: np.ndarray, low: np.ndarray, high: np.ndarray, total: int) -> n
     [(1, 20, 0.1, 0.5), (6, 2, 0.1, 0.5), (9, 20, 0.02, 0.0), (6, 3, 0.01, 1.0)],
 )
 @pytest.mark.parametrize("total", [7, 60, 150])
-@pytest.mark.parametrize("meet", [65_536, 16])
-def test_quotas_are_those_of_the_formulas(monkeypatch, k, neighbours, temperature, balance, total, meet):
+@pytest.mark.parametrize(("meet", "wide"), [(65_536, 4096), (16, 4096), (65_536, 2), (16, 1)])
+def test_quotas_are_those_of_the_formulas(monkeypatch, k, neighbours, temperature, balance, total, meet, wide):
     monkeypatch.setattr(first_of_each, "_MEET", meet)  # so that keys are searched for, and not gathered at once
+    monkeypatch.setattr(cluster_quota, "_WIDE", wide)  # so that centres come in pieces
     pairs = clustered(200, k)
     stage = ClusterQuota(keep=total, neighbours=neighbours, temperature=temperature, balance=balance)
     verdicts = run_global(stage, pairs, 0, 3)

@@ -6,6 +6,7 @@ import pytest
 
 from curation.methods.vectors.clip_model import as_column
 from curation.stage import Context
+from curation.stages import kmeans
 from curation.stages.kmeans import Kmeans
 from curation.table import captions
 from pipeline.draws import keyed_uniform
@@ -54,6 +55,76 @@ def test_clusters_are_those_of_plain_numbers(k, rounds, share):
     assert np.abs(columns.column("cluster_distance").to_numpy() - distance).max() < 1e-6
 
 
+@pytest.mark.parametrize(("k", "rounds", "share"), [(12, 8, 0.4), (40, 5, 1.0), (400, 2, 1.0), (30, 3, 1e-9)])
+@pytest.mark.parametrize(("wide", "bins"), [(3, 1 << 18), (7, 64), (11, 4)])
+def test_centres_in_pieces_are_the_same(monkeypatch, k, rounds, share, wide, bins):
+    """Few of a piece; many draws in a bin, so that pieces are uneven."""
+    pairs, stage = clustered(), Kmeans(k=k, rounds=rounds, share=share, near=2)
+    whole = run_global(stage, pairs, 0, 4).columns
+    monkeypatch.setattr(kmeans, "WIDE", wide)
+    monkeypatch.setattr(kmeans, "_BINS", bins)
+    for buckets in (1, 4):
+        assert run_global(stage, pairs, 0, buckets).columns.equals(whole)
+
+
+def lloyd(members: list[int], vectors: np.ndarray, k: int, rounds: int) -> np.ndarray:
+    """`members` by their draws."""
+    centres, exact = vectors[members[:k]], vectors.astype(object)
+    for _ in range(rounds):
+        own = (exact[members] @ centres.astype(object).T).argmax(axis=1)
+        sums = [
+            vectors[[m for m, o in zip(members, own, strict=True) if o == c]].sum(axis=0) for c in range(len(centres))
+        ]
+        centres = np.stack([unit([s])[0] if np.any(s) else old for s, old in zip(sums, centres, strict=True)])
+    return centres
+
+
+@pytest.mark.parametrize(
+    ("levels", "rounds", "share", "per_centre", "buckets"),
+    [
+        ((4, 5), 6, 1.0, 256, 1),
+        ((4, 5), 6, 1.0, 2, 5),
+        ((3, 9), 3, 0.3, 1, 3),
+        ((9, 1), 4, 1.0, 3, 2),
+        ((1, 6), 5, 1.0, 9, 2),
+    ],
+)
+def test_levels_are_k_means_within_k_means(levels, rounds, share, per_centre, buckets):
+    pairs = clustered()
+    uids, vectors = pairs.column("uid").to_pylist(), unit(pairs.column("image_vector").to_pylist())
+    draws, exact = [keyed_uniform(0, "kmeans", uid) for uid in uids], vectors.astype(object)
+    used = sorted((i for i in range(len(uids)) if draws[i] < share), key=lambda i: draws[i])
+    coarse = lloyd(used, vectors, levels[0], rounds)
+    own = (exact @ coarse.astype(object).T).argmax(axis=1)
+    members = [[i for i in used if own[i] == c][: per_centre * levels[1]] for c in range(len(coarse))]
+    fine = [lloyd(m, vectors, levels[1], rounds) if m else coarse[c : c + 1] for c, m in enumerate(members)]
+    products = [exact[i] @ fine[c].astype(object).T for i, c in enumerate(own)]
+    wanted = [int(c * levels[1] + p.argmax()) for c, p in zip(own, products, strict=True)]
+    stage = Kmeans(levels=levels, rounds=rounds, share=share, per_centre=per_centre, near=4)
+    columns = run_global(stage, pairs, 0, buckets).columns
+    assert columns.column("cluster").to_pylist() == wanted
+    far = [1 - float(p.max()) / ONE**2 for p in products]
+    assert np.abs(columns.column("cluster_distance").to_numpy() - far).max() < 1e-6
+    for i, near in enumerate(columns.column("near_clusters").to_pylist()):
+        likeness = exact[i] @ coarse.astype(object).T
+        probed = sorted(range(len(coarse)), key=lambda c: (-likeness[c], c))[:4]
+        numbered = {c * levels[1] + j: exact[i] @ f.astype(object) for c in probed for j, f in enumerate(fine[c])}
+        others = sorted((n for n in numbered if n != wanted[i]), key=lambda n: (-numbered[n], n))
+        assert near == [wanted[i], *others][:4]
+
+
+def test_either_k_or_levels():
+    for settings in ({}, {"k": 3, "levels": (2, 2)}, {"levels": (2, 5000)}, {"levels": (0, 5)}):
+        with pytest.raises(ValueError, match="levels"):
+            Kmeans(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"k": 7}, {"levels": (3, 3)}])
+def test_pairs_that_are_all_left_out_by_share_have_no_cluster(settings):
+    found = run_global(Kmeans(**settings, share=1e-9, near=2), clustered(20)).columns
+    assert all(column.null_count == 20 for column in found.columns)
+
+
 @pytest.mark.parametrize("buckets", [2, 3, 17])
 def test_the_cut_changes_no_bit(buckets):
     pairs = clustered(400, 16, 1)
@@ -83,7 +154,8 @@ def test_near_clusters_are_those_with_the_greatest_cosine_and_the_own_one_first(
     vectors = unit(pairs.column("image_vector").to_pylist()).astype(object)
     stage, centres = Kmeans(k=7, rounds=3), None
     state = cuts.reduced(stage, [pairs], Context(0, 80))
-    centres = np.rint(np.array(state.column("centre").to_pylist()) * ONE).astype(np.int64).astype(object)
+    centres = np.frombuffer(b"".join(state.column("centres")[0].as_py()), np.float32).reshape(7, -1).astype(np.float64)
+    centres = np.rint(centres * ONE).astype(np.int64).astype(object)
     for row, near in enumerate(columns.column("near_clusters").to_pylist()):
         likeness = [sum(a * b for a, b in zip(vectors[row], centre, strict=True)) for centre in centres]
         assert near == sorted(range(7), key=lambda c: (-likeness[c], c))[:4] and near[0] == own[row]
@@ -104,13 +176,13 @@ def test_a_text_is_clustered_by_the_first_caption():
 
 def test_the_report_shows_pairs_of_clusters_from_the_largest_to_the_smallest():
     pairs = clustered(300)
-    stage = Kmeans(k=20, rounds=5)
+    stage = Kmeans(k=20, rounds=50)
     state = cuts.reduced(stage, [pairs], Context(0))
     verdicts = stage.judge(pairs, state, Context(0))
     whole = pairs.append_column("cluster", verdicts.columns["cluster"])
     whole = whole.append_column("cluster_distance", verdicts.columns["cluster_distance"])
     shown = stage.shown(whole, verdicts, state)
-    sizes = state.column("count").to_numpy()
+    sizes = np.bincount(verdicts.columns["cluster"].to_numpy(), minlength=20)  # no centre moves any more
     numbers = [int(each.title.split()[1].rstrip(":")) for each in shown]
     assert len(set(numbers)) == len(shown) == 12 and [each.place for each in shown] == list(range(12))
     told = [sizes[number] for number in numbers]

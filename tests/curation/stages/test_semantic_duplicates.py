@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from curation.methods.vectors import tiles
+from curation.methods.vectors import neighbours, tiles
 from curation.methods.vectors.clip_model import as_column
+from curation.methods.vectors.clusters import units
 from curation.stage import Context
 from curation.stages.kmeans import Kmeans
 from curation.stages.semantic_duplicates import SemanticDuplicates
@@ -169,3 +170,24 @@ def test_more_clusters_than_kmeans_tells_are_refused_before_any_work():
     for near in (1, 2):
         with pytest.raises(RecipeError, match="kmeans"):
             SemanticDuplicates(probe=3).check("curate.stages.1", [Kmeans(k=3, near=near)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([1, 7, 512]), st.sampled_from([0.0, 1e-4, 0.3]))
+def test_the_first_kept_is_that_of_a_loop_over_whole_numbers(num, seed, rows, spread):
+    """Bounds that are the very cosines, so that the last bit decides."""
+    rng = np.random.default_rng(seed)
+    base = rng.normal(size=(max(num // 4, 1), 6))
+    vectors = units(base[rng.integers(0, len(base), num)] + spread * rng.normal(size=(num, 6)))
+    whole = np.rint(vectors.astype(np.float64) * ONE).astype(np.int64).astype(object)
+    cosine = whole @ whole.T
+    bound = int(cosine[rng.integers(num), rng.integers(num)])
+    wanted = [neighbours.NONE] * num
+    for at in range(num):
+        kept = [b for b in range(at) if wanted[b] == neighbours.NONE and cosine[at][b] > bound]
+        wanted[at] = kept[0] if kept else neighbours.NONE
+    before, neighbours._ROWS = neighbours._ROWS, rows
+    try:
+        assert neighbours.first_kept(vectors, bound / ONE**2).tolist() == wanted
+    finally:
+        neighbours._ROWS = before

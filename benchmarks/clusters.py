@@ -1,0 +1,95 @@
+"""Seconds and memory of clusters of vectors: a round of k-means at 1e3, 1e4 and 1e5 centres, flat and in two levels,
+beside numpy's plain Lloyd; and greedy semantic duplicates of one cluster.
+
+    python -m benchmarks.clusters [rows] [width ...]
+
+Vectors are made up: Gaussian clouds. Each figure is of a process of its own, with two threads of BLAS.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+_THREADS = "2"
+
+
+def made_up(rows: int, width: int, clouds: int, seed: int = 0) -> np.ndarray:
+    """float32 [row, value] of unit length, in multiples of 2^-24."""
+    from curation.methods.vectors.clusters import units
+
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(clouds, width)).astype(np.float32)
+    found = np.empty((rows, width), np.float32)
+    for at in range(0, rows, 4096):
+        some = centres[rng.integers(0, clouds, min(4096, rows - at))]
+        found[at : at + 4096] = units(some + 0.5 * rng.normal(size=some.shape))
+    return found
+
+
+def ours(vectors: np.ndarray, centres: np.ndarray) -> None:
+    from curation.methods.vectors.clusters import moved, sums_of
+    from curation.methods.vectors.nearest import assigned, blocks_of
+
+    own, _ = assigned(vectors, blocks_of(centres))
+    moved(sums_of(vectors, own), centres)
+
+
+def levels(vectors: np.ndarray, centres: np.ndarray) -> None:
+    """The same number of centres in two levels: that each vector finds its own."""
+    from curation.methods.vectors.levels import Levels
+
+    each = round(len(centres) ** 0.5)
+    Levels(centres[:each], lambda at: centres[at * each : (at + 1) * each], each).assigned(vectors)
+
+
+def plain(vectors: np.ndarray, centres: np.ndarray) -> None:
+    """Lloyd as it is mostly written: float32, a block of rows against all centres, np.add.at."""
+    own = np.empty(len(vectors), np.int64)
+    step = max(1, 256_000_000 // len(centres) // 4)
+    for at in range(0, len(vectors), step):
+        own[at : at + step] = (vectors[at : at + step] @ centres.T).argmax(axis=1)
+    sums = np.zeros(centres.shape)
+    np.add.at(sums, own, vectors)
+
+
+def greedy(vectors: np.ndarray, _: np.ndarray) -> None:
+    from curation.methods.vectors.neighbours import first_kept
+
+    first_kept(vectors, 0.95)
+
+
+def one(what: str, rows: int, width: int, k: int) -> None:
+    vectors = made_up(rows, width, max(k, 1))
+    centres = made_up(k, width, max(k, 1), 1) if k else vectors[:0]
+    before, since = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    globals()[what](vectors, centres)
+    seconds = time.perf_counter() - since
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"seconds": round(seconds, 2), "peak_mb": peak >> 10, "before_mb": before >> 10}))
+
+
+def measured(what: str, rows: int, width: int, k: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.clusters", "one", what, str(rows), str(width), str(k)]
+    environment = {**os.environ, "OMP_NUM_THREADS": _THREADS, "OPENBLAS_NUM_THREADS": _THREADS}
+    return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def main(rows: int = 20_000, widths: tuple[int, ...] = (64, 512)) -> None:
+    print("| what | vectors | width | k | seconds | peak MB (before) |\n| --- | --- | --- | --- | --- | --- |")
+    cases = [(what, rows, w, k) for w in widths for k in (10**3, 10**4, 10**5) for what in ("plain", "ours", "levels")]
+    for what, number, width, k in [*cases, *(("greedy", rows, width, 0) for width in widths)]:
+        found = measured(what, number, width, k)
+        shown = f"{found['seconds']} | {found['peak_mb']} ({found['before_mb']})"
+        print(f"| {what} | {number:,} | {width} | {k:,} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["one"]:
+        one(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main(*([int(sys.argv[1]), tuple(map(int, sys.argv[2:])) or (64, 512)] if sys.argv[1:] else []))
