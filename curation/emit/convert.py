@@ -35,10 +35,9 @@ def convert(body: bytes, settings: EmitSettings) -> tuple[bytes, str, int, int]:
         return out.getvalue(), "png", *image.size
     width, height = picture.size
     size = resize.size_of(width, height)
-    image = picture.rgb(spare=max(1.0, min(width / size[0], height / size[1]) / _SPARE))
+    image, box = picture.reduced(max(1.0, min(width / size[0], height / size[1]) / _SPARE))
     if image.size != size:
-        times = round(max(width, height) / max(image.size))  # decoded so many times smaller, the last row maybe in part
-        image = image.resize(size, _FILTERS[resize.filter], (0, 0, width / times, height / times), reducing_gap=3.0)
+        image = image.resize(size, _FILTERS[resize.filter], box, reducing_gap=3.0)
     if resize.format == "png":
         image.save(out, "PNG", compress_level=6)
     else:

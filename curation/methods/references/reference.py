@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.images.pixels import Look, look, measured
+from curation.images.pixels import Look, measured, seen
 from curation.methods.lists.sets import NearSet
 from curation.methods.references.items import items
 from curation.methods.references.phrases import phrases
 from curation.table.arrow import whole
 from pipeline import storage
-from pipeline.images.decoder import Refused, decode
+from pipeline.images.decoder import Picture, Refused
 from pipeline.log import get_logger
 
 log = get_logger("curation")
@@ -53,7 +53,7 @@ class Reference:
 
     def _look(self, body: bytes, number: int, looks: dict[int, Look]) -> None:
         try:
-            looks[number] = look(decode(body)[0])
+            _, looks[number] = seen(Picture(body))
         except Refused:
             self.undecodable += 1
 
