@@ -9,8 +9,18 @@ from pydantic import Field
 from curation.images.phash import SIDE
 from curation.images.pixels import TINY_SIDE, Look, measured, seen
 from curation.stage import Context, Function, Measure
+from curation.table.stored import IMAGE_STORED, Stored
 from pipeline.images.background import FLAT, is_flat
-from pipeline.images.decoder import FORMATS, LARGEST_SIDE, MAX_PIXELS, MAX_SIDE, PILLOW_MAX_PIXELS, Picture, Refused
+from pipeline.images.decoder import (
+    FORMATS,
+    LARGEST_SIDE,
+    MAX_PIXELS,
+    MAX_SIDE,
+    PILLOW_MAX_PIXELS,
+    Picture,
+    Refused,
+    size_cap,
+)
 
 Format = Literal["jpg", "png", "webp", "gif", "bmp", "tiff"]
 
@@ -46,7 +56,7 @@ class ImageDecode(Measure):
 
     kind: Literal["image_decode"] = "image_decode"
     unit: ClassVar = "image"
-    reads: ClassVar[tuple[str, ...]] = ("image",)
+    reads: ClassVar[tuple[str, ...]] = ("image", IMAGE_STORED)
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
     batch: ClassVar[int] = 64
     version: ClassVar[int] = 5  # 5: JPEG decoded smaller; 4: the grey square; 3: reduced, BLAKE3
@@ -65,14 +75,20 @@ class ImageDecode(Measure):
         def measure(images: pa.Table) -> pa.Table:
             rows: list[dict[str, Any]] = []
             looks: dict[int, Look] = {}  # by row: a batch is measured at once
-            for number, body in enumerate(images.column("image")):
+            originals = [Stored.of(text) for text in images.column(IMAGE_STORED).to_pylist()]
+            for number, (body, original) in enumerate(zip(images.column("image"), originals, strict=True)):
                 found, row = self._decoded(body.as_py())
+                if reason := original and self._refused(original):
+                    found, row = None, {"reason": reason}
                 rows.append(row)
                 if found is not None:
                     looks[number] = found
             for name, values in measured(list(looks.values())).items():
                 for number, value in zip(looks, values, strict=True):
                     rows[number][name] = value
+            for number in looks:
+                if original := originals[number]:
+                    rows[number] |= {"format": original.source_ext, "width": original.width, "height": original.height}
             return pa.Table.from_pylist(rows, schema=schema)
 
         return measure
@@ -90,6 +106,12 @@ class ImageDecode(Measure):
         if self.drop_animated and picture.is_animated:
             said.setdefault("reason", "animated")
         return found, said
+
+    def _refused(self, original: Stored) -> str:
+        """The reason to refuse what was shrunk, by the format and the caps, which speak of the original; or ""."""
+        if original.source_ext not in self.formats:
+            return "format"
+        return size_cap(original.width, original.height, self.max_pixels, self.max_side)
 
     def _is_blank(self, image: Image.Image, size: tuple[int, int], body: bytes) -> bool:
         """Judged on all pixels. Means of blocks lie between the levels of their pixels, so that a picture whose means

@@ -67,7 +67,8 @@ class Picture:
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
             raise Refused(_reason(body, self.ext, str(error))) from None
         self._whole = self._image.size  # a JPEG's does not change by its being decoded smaller
-        _check_size(*self._whole, max_pixels, max_side)
+        if reason := size_cap(*self._whole, max_pixels, max_side):
+            raise Refused(reason)
         if reason := decoding_cost(body, self.ext, self._image, max_pixels):
             raise Refused(reason)
 
@@ -138,13 +139,13 @@ def decode(
     return picture.rgb(), picture.ext
 
 
-def _check_size(width: int, height: int, max_pixels: int, max_side: int) -> None:
+def size_cap(width: int, height: int, max_pixels: int, max_side: int) -> str:
+    """The reason to refuse a picture of so many pixels; "" for none."""
     if width < 1 or height < 1:
-        raise Refused("not_decodable")
+        return "not_decodable"
     if max(width, height) > max_side:
-        raise Refused("side_cap")
-    if width * height > max_pixels:
-        raise Refused("pixel_cap")
+        return "side_cap"
+    return "pixel_cap" if width * height > max_pixels else ""
 
 
 @functools.cache

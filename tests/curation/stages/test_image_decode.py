@@ -17,7 +17,9 @@ from tests.helpers.pairs import encoded, grained, picture
 def opened(**settings):
     """Image bytes -> a table of columns and reasons."""
     function = ImageDecode(**settings).open(Context())
-    return lambda bodies: function(pa.table({"image": pa.array(bodies, pa.large_binary())}))
+    return lambda bodies: function(
+        pa.table({"image": pa.array(bodies, pa.large_binary()), "image_stored": [""] * len(bodies)})
+    )
 
 
 def measure(*bodies: bytes, **settings) -> list[dict]:
