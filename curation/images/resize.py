@@ -2,9 +2,9 @@
 
 A JPEG that is made much smaller is decoded smaller, by a power of two (Picture.reduced), which gives means of areas.
 What is left is at least twice, where the levels of photographs differ from those made of all pixels by one on average,
-by 8 one in 100. The filter `box` asks for means of areas, so by it 1.5 times, or nothing, may be left: against exact means of
-photographs and drawings of six sizes the levels then differ by 0.4 to 0.9 on average and by 2 to 5 one in 100, where
-Pillow's own box filter, which counts a pixel whole or not at all, differs by 0.7 to 1.7 and by 4 to 12.
+by 8 one in 100. The filter `box` asks for means of areas, so by it 1.5 times, or nothing, may be left: against exact
+means of photographs and drawings of six sizes the levels then differ by 0.4 to 0.9 on average and by 2 to 5 one in 100,
+where Pillow's own box filter, which counts a pixel whole or not at all, differs by 0.7 to 1.7 and by 4 to 12.
 """
 
 import io
