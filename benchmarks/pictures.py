@@ -1,10 +1,11 @@
 """How many pictures a second, a core? clipmill's measures and re-encoding, and img2dataset's Resizer, alternating.
 
-    python benchmarks/pictures.py                          # made-up photographs of 512 x 384 and 1,024 x 768
+    python benchmarks/pictures.py                          # made-up photographs of four sizes
     python benchmarks/pictures.py --pictures FOLDER        # the JPEG files of a folder
 
 passed through    `image_decode`: decoded, pixel hash, perceptual hash, colours; the bytes are kept as they are
 resized           the same, then at most --side pixels on the longer side by area means, as JPEG of quality 92
+shrunk            decoded once: made such a JPEG as it enters the pool (`curate.shrink`), and that measured
 Resizer           img2dataset: decoded, resized to the same size by area means, JPEG of quality 92; nothing is hashed
 
 Medians over the rounds, of processor time. OpenCV and clipmill get one thread each.
@@ -25,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from curation.emit.convert import convert
+from curation.images.shrink import ShrinkSettings, shrunk
 from curation.settings import EmitSettings, ResizeSettings
 from curation.stage import Context
 from curation.stages.image_decode import ImageDecode
@@ -50,11 +52,18 @@ def photographs(size: tuple[int, int], count: int) -> list[bytes]:
 def ours(bodies: Sequence[bytes], side: int | None) -> None:
     measure = ImageDecode().open(Context())
     for at in range(0, len(bodies), _BATCH):
-        measure(pa.table({"image": pa.array(bodies[at : at + _BATCH], pa.large_binary())}))
+        some = bodies[at : at + _BATCH]
+        measure(pa.table({"image": pa.array(some, pa.large_binary()), "image_stored": [""] * len(some)}))
     if side is not None:
         settings = EmitSettings(resize=ResizeSettings(max_side=side, quality=_QUALITY, filter="box"))
         for body in bodies:
             convert(body, settings)
+
+
+def shrunk_first(bodies: Sequence[bytes], side: int) -> None:
+    settings = ShrinkSettings(max_side=side, quality=_QUALITY, filter="box")
+    made = [shrunk(body, settings) for body in bodies]
+    ours([small.body if small else body for small, body in zip(made, bodies, strict=True)], None)
 
 
 def peer(bodies: Sequence[bytes], side: int) -> None:
@@ -84,10 +93,19 @@ def main() -> None:
     if args.pictures:
         sets = {str(args.pictures): [path.read_bytes() for path in sorted(args.pictures.glob("*.jp*g"))[: args.count]]}
     else:
-        sets = {f"{w} x {h}": photographs((w, h), args.count) for w, h in ((512, 384), (1024, 768))}
-    table = Table("pictures", "kB each", "passed through", "resized", "Resizer", "resized / Resizer")
+        sets = {
+            f"{w} x {h}": photographs((w, h), args.count) for w, h in ((512, 384), (1024, 768), (1000, 750), (640, 480))
+        }
+    table = Table(
+        "pictures", "kB each", "passed through", "resized", "shrunk", "Resizer", "/ Resizer", "shrunk / Resizer"
+    )
     for name, bodies in sets.items():
-        ways = (lambda: ours(bodies, None), lambda: ours(bodies, args.side), lambda: peer(bodies, args.side))  # noqa: B023
+        ways = (
+            lambda: ours(bodies, None),  # noqa: B023
+            lambda: ours(bodies, args.side),  # noqa: B023
+            lambda: shrunk_first(bodies, args.side),  # noqa: B023
+            lambda: peer(bodies, args.side),  # noqa: B023
+        )
         found: list[list[float]] = [[] for _ in ways]
         for way in ways:  # what is loaded at first use is not timed
             way()
@@ -95,9 +113,13 @@ def main() -> None:
             for way, speeds in zip(ways, found, strict=True):
                 speeds.append(timed(way, len(bodies)))
         medians = [statistics.median(speeds) for speeds in found]
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(found[1], found[2], strict=True))
+        ratios = [
+            statistics.median(mine / theirs for mine, theirs in zip(found[n], found[3], strict=True)) for n in (1, 2)
+        ]
         kilobytes = sum(map(len, bodies)) / len(bodies) / 1000
-        table.add_row(name, f"{kilobytes:.0f}", *(f"{speed:.0f}/s" for speed in medians), f"{ratio:.2f}")
+        table.add_row(
+            name, f"{kilobytes:.0f}", *(f"{speed:.0f}/s" for speed in medians), *(f"{ratio:.2f}" for ratio in ratios)
+        )
     Console(width=120).print(table)
 
 

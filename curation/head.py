@@ -158,7 +158,7 @@ def _of_pairs(settings: HeadSettings, curation: CurateSettings, stage: Measure, 
         at = np.flatnonzero(pc.is_in(data.table(number)[labels.by], wanted).to_numpy())
         for pair in data.read_many(number, at) if len(at) else ():
             meta = pair.meta
-            image = [str(meta.get("source_sha256") or meta["sha256"])]
+            image = [str(meta.get("stored_sha256") or meta.get("source_sha256") or meta["sha256"])]
             inputs = image if stage.unit == "image" else [each["text"] for each in meta["captions"]]
             for name in canonical[pair.uid if labels.by == "uid" else meta["url"]]:
                 found[name] = _keys(stage, inputs)

@@ -5,6 +5,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.fetch.settings import FetchSettings
+from curation.images.resize import SizeSettings
+from curation.images.shrink import ShrinkSettings
 from curation.sources import SOURCES
 from curation.stage import Measure
 from curation.stage_order import added
@@ -16,37 +18,12 @@ _LEAST_SHARE = 0.0001  # the smallest share of a CPU or GPU that Ray counts
 _CONCEPTS = "captions.concepts"
 
 
-class ResizeSettings(Settings):
-    """Images of at most some size, re-encoded. Without it the bytes of the crawl are passed through untouched.
+class ResizeSettings(SizeSettings):
+    """How images are made smaller where shards are written. Without it the bytes of the pool are passed through."""
 
-    Sides are those of the picture as displayed; the ratio is kept, and none is made larger.
-    """
-
-    max_side: int | None = Field(default=None, ge=16, le=16384, description="most pixels of the longer side")
-    min_side: int | None = Field(
-        default=None, ge=16, le=16384, description="most pixels of the shorter side, in place of max_side"
-    )
-    format: Literal["jpg", "png", "webp"] = "jpg"
-    quality: int = Field(default=92, ge=1, le=100, description="of jpg and webp")
-    filter: Literal["box", "hamming", "bicubic", "lanczos"] = Field(
-        default="lanczos", description="box is the mean of an area, hamming nearly that without its jitter"
-    )
     keep_small: bool = Field(
         default=False, description="JPEG, PNG and WebP that are small enough already keep their bytes"
     )
-
-    @model_validator(mode="after")
-    def _one_side(self) -> "ResizeSettings":
-        if (self.max_side is None) == (self.min_side is None):
-            raise ValueError("expected one of max_side and min_side")
-        return self
-
-    def size_of(self, width: int, height: int) -> tuple[int, int]:
-        """What a picture of so many pixels is made into."""
-        side, most = (max(width, height), self.max_side) if self.max_side else (min(width, height), self.min_side)
-        if not most or side <= most:
-            return width, height
-        return max(1, round(width * most / side)), max(1, round(height * most / side))
 
 
 class EmitSettings(Settings):
@@ -161,6 +138,11 @@ class CurateSettings(Settings):
         default=None,
         description="downloads the images that inputs mention and the pool does not hold; default: for sources that "
         "give urls alone, and no others; `true` or settings: for all; `false`: never",
+    )
+    shrink: ShrinkSettings | None = Field(
+        default=None,
+        description="makes images smaller as they enter the pool, where they are decoded once and for all; default: "
+        "they are kept as they come",
     )
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()

@@ -24,6 +24,7 @@ LEDGER = pa.schema(
         pa.field("image_offset", pa.int64()),
         pa.field("image_size", pa.int64()),
         pa.field("image_ext", pa.string()),
+        pa.field("image_stored", pa.string()),
         pa.field("width", pa.int32()),  # null when the pair went before it was measured
         pa.field("height", pa.int32()),
     ]

@@ -1,19 +1,11 @@
-"""What an image is written as: the bytes of the crawl untouched, or re-encoded by a fixed rule.
-
-A JPEG that is made much smaller is decoded smaller, by a power of two (Picture.rgb): at least `_SPARE` times the size
-that is wanted, where the levels of photographs differ from those made of all pixels by one on average, by 8 one in 100.
-"""
+"""What an image is written as: the bytes of the pool untouched, or re-encoded by a fixed rule (images/resize.py)."""
 
 import io
 
-from PIL import Image
-
+from curation.images.resize import encoded, resized
 from curation.settings import EmitSettings
 from pipeline.contract.pairs import EXTS
-from pipeline.images.decoder import FORMATS, LARGEST_SIDE, PILLOW_MAX_PIXELS, PILLOW_NAMES, Picture
-
-_SPARE = 2.0
-_FILTERS = {name: Image.Resampling[name.upper()] for name in ("box", "hamming", "bicubic", "lanczos")}
+from pipeline.images.decoder import FORMATS, LARGEST_SIDE, PILLOW_MAX_PIXELS, Picture
 
 
 def needs_conversion(ext: str, size: tuple[int, int], settings: EmitSettings) -> bool:
@@ -27,20 +19,15 @@ def convert(body: bytes, settings: EmitSettings) -> tuple[bytes, str, int, int]:
 
     Raises Refused when it cannot be decoded.
     """
-    picture = Picture(body, FORMATS, PILLOW_MAX_PIXELS, LARGEST_SIDE)  # what a recipe let through
-    resize, out = settings.resize, io.BytesIO()
-    if resize is None:
-        image = picture.rgb()
-        image.save(out, "PNG", compress_level=6)
-        return out.getvalue(), "png", *image.size
-    width, height = picture.size
-    size = resize.size_of(width, height)
-    image = picture.rgb(spare=max(1.0, min(width / size[0], height / size[1]) / _SPARE))
-    if image.size != size:
-        times = round(max(width, height) / max(image.size))  # decoded so many times smaller, the last row maybe in part
-        image = image.resize(size, _FILTERS[resize.filter], (0, 0, width / times, height / times), reducing_gap=3.0)
-    if resize.format == "png":
-        image.save(out, "PNG", compress_level=6)
-    else:
-        image.save(out, PILLOW_NAMES[resize.format], quality=resize.quality)
-    return out.getvalue(), resize.format, *size
+    picture = opened(body)
+    if settings.resize is not None:
+        image = resized(picture, settings.resize)
+        return encoded(image, settings.resize), settings.resize.format, *image.size
+    image, out = picture.rgb(), io.BytesIO()
+    image.save(out, "PNG", compress_level=6)
+    return out.getvalue(), "png", *image.size
+
+
+def opened(body: bytes) -> Picture:
+    """What a recipe let through. Raises Refused as the decoder."""
+    return Picture(body, FORMATS, PILLOW_MAX_PIXELS, LARGEST_SIDE)

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from curation.emit.convert import convert, needs_conversion
+from curation.emit.convert import convert, needs_conversion, opened
 from curation.emit.swap import target
 from curation.emit.turns import check, in_turn
 from curation.job import Job
 from curation.pool.store import ImagePlace, ImageReader
 from curation.settings import EmitSettings
 from curation.table import parquet, schemas
+from curation.table.stored import Stored
 from pipeline import storage
 from pipeline.contract.pairs import META_COLUMNS, Pair, index_name, shard_name
 from pipeline.contract.shards import write_shard
@@ -23,7 +24,7 @@ from pipeline.images.decoder import Refused
 
 Slice = tuple[int, int, int]  # bucket, first row, row after the last
 _CAPTION_FIELDS = ("score", "model", "prompt_version", "language")
-_OWN = {column.name for column in META_COLUMNS} | {"source_sha256"}
+_OWN = {column.name for column in META_COLUMNS} | {"source_sha256", "stored_sha256"}
 
 
 def most_pairs(pairs: int, image_bytes: int, settings: EmitSettings) -> int:
@@ -93,16 +94,23 @@ def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
 
 
 def _pair(job: Job, row: dict[str, Any], body: bytes, exports: Sequence[str]) -> Pair:
-    ext, width, height, sha256 = row["image_ext"], row["width"], row["height"], row["image_sha256"]
+    ext, width, height, found = row["image_ext"], row["width"], row["height"], row["image_sha256"]
     meta = _passed_through(row["extra"])
+    sha256 = found
+    if stored := Stored.of(row["image_stored"]):
+        ext, sha256 = stored.ext, stored.sha256
+        width, height = opened(body).size
+        meta["stored_sha256"] = sha256
     if needs_conversion(ext, (width, height), job.settings.emit):
         try:
             body, ext, width, height = convert(body, job.settings.emit)
         except Refused as refused:
-            where, hint = f"image {sha256[:12]} of pair {row['uid']}", "put the stage `image_decode` into the recipe"
+            where, hint = f"image {found[:12]} of pair {row['uid']}", "put the stage `image_decode` into the recipe"
             raise DataError(where, f"cannot be converted: {refused.reason}", "an image that decodes", hint) from None
-        meta["source_sha256"] = sha256
         sha256 = hashlib.sha256(body).hexdigest()
+        meta["source_sha256"] = found
+    if stored:
+        meta["source_sha256"] = found
     first = row["captions"][0]
     meta |= {"uid": row["uid"], "sha256": sha256, "width": width, "height": height, "url": row["url"]}
     meta |= {"page_url": first["page_url"], "language": row.get("language") or first["language"]}

@@ -12,6 +12,7 @@ from curation.methods.reasons import count, no_reasons, sift
 from curation.stage import ANSWERS, IMAGE, Generate, Measure, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
+from curation.table.stored import IMAGE_STORED, sha256_of_stored
 
 KEY, REASON, FAILED = "key", "reason", "failed"
 PER_CAPTION = ("text", "caption")
@@ -25,16 +26,15 @@ def kept_schema(stage: Measure) -> pa.Schema:
 
 
 def units_of(stage: Measure, pairs: pa.Table) -> pa.Table:
-    """The inputs of every unit, in order of pair and caption; of an image its sha256."""
+    """The inputs of every unit, in order of pair and caption; of an image the sha256 of what the pool has."""
     per_caption = stage.unit in PER_CAPTION
     flat = captions.explode(pairs) if per_caption else None
     columns: dict[str, pa.Array] = {}
     for name in stage.reads:
-        source = "image_sha256" if name == IMAGE else name
         if flat is not None and name.startswith(_CAPTIONS):
             columns[name.removeprefix(_CAPTIONS)] = whole(flat.column(name.removeprefix(_CAPTIONS)))
         elif not name.startswith(_CAPTIONS):
-            values = whole(pairs.column(source))
+            values = sha256_of_stored(pairs) if name == IMAGE else whole(pairs.column(name))
             columns[name] = values if flat is None else values.take(flat.column(captions.ROW))
         else:
             columns["captions"] = _caption_lists(pairs, stage.reads)
@@ -52,6 +52,11 @@ def keys_of(stage: Measure, units: pa.Table, origins: Mapping[str, str]) -> pa.A
     whose vectors it stands for)."""
     if stage.unit == "image" and units.column_names == [IMAGE]:
         return pc.utf8_slice_codeunits(whole(units.column(IMAGE)), 0, 32)
+    if stage.unit == "image" and units.column_names == [IMAGE, IMAGE_STORED]:
+        stored = whole(units.column(IMAGE_STORED)).dictionary_encode()
+        hashes = [_hash(text.encode()) if text else None for text in stored.dictionary.to_pylist()]
+        keys = pa.array(hashes, pa.string()).take(stored.indices)
+        return pc.coalesce(keys, pc.utf8_slice_codeunits(whole(units.column(IMAGE)), 0, 32))
     if units.num_columns == 1 and pa.types.is_string(units.schema.field(0).type) and not origins:
         encoded = whole(units.column(0)).dictionary_encode()
         hashes = [_hash(text.encode()) for text in encoded.dictionary.to_pylist()]

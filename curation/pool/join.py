@@ -20,7 +20,7 @@ from curation.table.arrow import whole
 from curation.table.coded import Coded
 from pipeline.errors import DataError, one_line
 
-VERSION = 1  # raise it when other pairs would come out of the same parts
+VERSION = 2  # raise it when other pairs would come out of the same parts
 POOL = "pool"
 """The name under which the join is reported: the first stage of every recipe."""
 _NO_IMAGE = {"sha256": "", "part": "", "offset": 0, "size": 0, "ext": "", "status": 0, "problem": ""}
@@ -145,6 +145,7 @@ def _assemble(uids: pa.Array, answers: _Answers, occurrences: Coded) -> pa.Table
         "image_offset": image("offset"),
         "image_size": image("size"),
         "image_ext": image("ext"),
+        "image_stored": image("stored"),
         "status": image("status"),
         "content_type": image("content_type"),
         "x_robots_tag": answers.robots(uids),

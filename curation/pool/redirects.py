@@ -27,7 +27,8 @@ LOST, LOOP, REVISIT_LOST = "redirect_lost", "redirect_loop", "revisit_lost"
 ADRIFT = (LOST, LOOP, REVISIT_LOST)
 
 _ROBOTS = pa.field("x_robots_tags", pa.list_(pa.string()))  # of every hop so far, the mentioned url's first
-_ANSWER = ("status", "content_type", "ext", "sha256", "part", "offset", "size", "fetched_at", "extra", "problem")
+_STORED = ("ext", "sha256", "part", "offset", "size", "stored")
+_ANSWER = ("status", "content_type", *_STORED, "fetched_at", "extra", "problem")
 # at: the uid asked for; url: its address; payload: that its capture must have, or ""; origin: the uid mentioned.
 ASKED = pa.schema([pa.field(name, pa.string()) for name in ("at", "url", "payload", "origin")]).append(_ROBOTS)
 FOUND = pa.schema([*ASKED, *(pa.field(name, schemas.IMAGES.field(name).type) for name in _ANSWER)])

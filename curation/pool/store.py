@@ -1,6 +1,6 @@
 """The pool: what was read from the inputs, once, for every later job. One folder per part:
 
-    <pool>/parts/<part id>/images.tar           image bodies, each distinct body once, named by its sha256
+    <pool>/parts/<part id>/images.tar           bodies, each distinct one once, or what it was shrunk to; by sha256
     <pool>/parts/<part id>/images.parquet       schemas.IMAGES sorted by uid
     <pool>/parts/<part id>/occurrences.parquet  schemas.OCCURRENCES sorted by uid
     <pool>/parts/<part id>/part.json            counts, a sample of uids; written last: it is there, the part is done
@@ -24,12 +24,15 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, BinaryIO, NamedTuple
 
+from curation.images.shrink import ShrinkSettings, shrunk
 from curation.pool.rows import Rows
 from curation.table import schemas, uids
+from curation.table.stored import Stored
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from pipeline.images.formats import image_format
 
+VERSION = 2  # raise it when a part would hold other files or columns for the same input: no older one is used then
 ROWS = ("occurrences", "images_stored", "images_bad")
 """The counts of a part that say how many rows its tables have."""
 _STATE = "part.json"
@@ -98,13 +101,14 @@ class PoolSink:
             sink.finish(counts)
 
     Leaving without `finish` (an exception, say) leaves no part behind.
+    `shrink`: images are kept smaller (curation/images/shrink.py).
     """
 
-    def __init__(self, pool: str, part: str) -> None:
-        self._folder, self._part = part_folder(pool, part), part
+    def __init__(self, pool: str, part: str, shrink: ShrinkSettings | None = None) -> None:
+        self._folder, self._part, self._shrink = part_folder(pool, part), part, shrink
         self._occurrences = Rows(schemas.OCCURRENCES)
         self._images = Rows(schemas.IMAGES)
-        self._stored: dict[str, tuple[int, int]] = {}  # sha256 -> (offset, size) of bodies already in the tar
+        self._places: dict[str, tuple[int, str]] = {}  # sha256 -> offset and `stored` of bodies already in the tar
         self._own: Counter[str] = Counter()
         self._stack = ExitStack()
         self._tar: BinaryIO
@@ -170,7 +174,9 @@ class PoolSink:
         sha256 = hashlib.sha256(body).hexdigest() if body and (keep or not url) else None
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
-        offset, size = self._store(sha256, ext, body) if keep and body and sha256 else (None, None)
+        offset, size, stored = None, None, ""
+        if keep and body and sha256:
+            (offset, stored), size = self._store(sha256, ext, body), len(body)
         row = (
             _clean(url),
             uid,
@@ -187,6 +193,7 @@ class PoolSink:
             "" if keep else _clean(location),
             payload if keep or problem == schemas.REVISIT else "",
             problem,
+            stored,
         )
         self._images.add(row)
         self._own["images_stored" if keep else "images_bad"] += 1
@@ -194,18 +201,31 @@ class PoolSink:
             self._own[REDIRECTS] += 1
         return uid
 
-    def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, int]:
-        if sha256 in self._stored:
-            return self._stored[sha256]
-        info = tarfile.TarInfo(f"{sha256}.{ext}")  # mtime, uid and gid are 0 and the names "": same bodies, same tar
+    def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, str]:
+        """The offset of what is kept of a body, and what that is where it is not the body itself."""
+        if sha256 in self._places:
+            return self._places[sha256]
+        small = shrunk(body, self._shrink) if self._shrink is not None else None
+        if small is None:
+            self._places[sha256] = place = (self._append(f"{sha256}.{ext}", body), "")
+            return place
+        stored = Stored(hashlib.sha256(small.body).hexdigest(), len(small.body), small.ext, ext, *small.size)
+        self._own["images_shrunk"] += 1
+        self._own["bytes_saved"] += len(body) - stored.size
+        self._places[sha256] = place = (self._append(f"{stored.sha256}.{stored.ext}", small.body), str(stored))
+        return place
+
+    def _append(self, name: str, body: bytes) -> int:
+        """Adds a member to the tar; returns the offset of its bytes."""
+        info = tarfile.TarInfo(name)  # mtime, uid and gid are 0 and the names "": same bodies, same tar
         info.size, info.mode = len(body), 0o644
         header = info.tobuf(tarfile.USTAR_FORMAT)
-        self._tar.write(header)
-        self._tar.write(body)
-        self._tar.write(bytes(-len(body) % _BLOCK))
-        self._stored[sha256] = place = (self._end + len(header), len(body))
-        self._end = place[0] + len(body) + -len(body) % _BLOCK
-        return place
+        padding = bytes(-len(body) % _BLOCK)
+        for piece in (header, body, padding):
+            self._tar.write(piece)
+        offset = self._end + len(header)
+        self._end = offset + len(body) + len(padding)
+        return offset
 
     def finish(
         self, counts: dict[str, int], beside: Mapping[str, storage.Note] | None = None, **more: Any
@@ -249,12 +269,14 @@ def _clean(text: str) -> str:
 
 
 class ImagePlace(NamedTuple):
-    """Where one image lies in the pool: bytes `offset` to `offset + size` of the part's images.tar."""
+    """Where one image lies in the pool: `size` bytes from `offset` on in the part's images.tar, of that sha256 (hex);
+    or what is stored in its place, as `stored` says (curation/table/stored.py)."""
 
     part: str
     offset: int
     size: int
     sha256: str
+    stored: str = ""
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "ImagePlace":
@@ -262,7 +284,7 @@ class ImagePlace(NamedTuple):
         return cls(*(row[name] for name in PLACE))
 
 
-PLACE = ("image_part", "image_offset", "image_size", "image_sha256")
+PLACE = ("image_part", "image_offset", "image_size", "image_sha256", "image_stored")
 """The columns of PAIRS that say it, in that order."""
 
 
@@ -295,7 +317,9 @@ class ImageReader:
 
     def read(self, place: ImagePlace) -> bytes:
         """The bytes of one image, checked against its sha256 (hex). DataError naming the file when damaged or cut."""
-        part, offset, size, sha256 = place
+        part, offset, size, sha256, _ = place
+        if stored := Stored.of(place.stored):
+            sha256, size = stored.sha256, stored.size
         reader = self._reader(part)
         body = reader.read(offset, offset + size)
         if hashlib.sha256(body).hexdigest() != sha256:

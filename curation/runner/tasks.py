@@ -19,6 +19,7 @@ from curation.runner.explained import explained
 from curation.stage import Context, Group, Measure, Reduce, Verdicts
 from curation.states import last_state
 from curation.table import arrow, captions, packs, parquet, schemas
+from curation.table.stored import size_of_stored
 from pipeline import storage
 
 ASKED = (".closing.pack", ".closing.parquet")
@@ -52,7 +53,7 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
     told: dict[str, int] = {}
     if here.is_last:
         run.gate(probed)
-        told["image_bytes"] = pc.sum(run.pairs.column("image_size"), min_count=0).as_py()
+        told["image_bytes"] = pc.sum(size_of_stored(run.pairs), min_count=0).as_py()
     if here.closer is not None:
         with explained(f"stage {job.names[here.closer]}, bucket {bucket}"):
             files, told = closer_of(job, here).ask(job, here, bucket, run.pairs)

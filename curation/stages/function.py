@@ -42,7 +42,7 @@ class CallFunction(Called):
         odd = [name for name in self.columns if not name.isidentifier() or name == _REASON]
         if odd:
             raise ValueError(f"{odd[0]!r} cannot be the name of a column")
-        taken = sorted({"sha256", "page_url", "source_sha256"} & set(self.exported))
+        taken = sorted({"sha256", "page_url", "source_sha256", "stored_sha256"} & set(self.exported))
         if taken:
             raise ValueError(f"exported: {taken[0]!r} is a field of KEY.json already")
         unknown = sorted(set(self.exported) - set(self.columns))

@@ -45,13 +45,14 @@ IMAGES = pa.schema(
         pa.field("sha256", _TEXT),  # 64 hex of the body; null when no bytes are kept
         _text("part"),  # the part whose images.tar holds the bytes
         pa.field("offset", pa.int64()),  # first byte in that images.tar; null when no bytes are kept
-        pa.field("size", pa.int64()),  # bytes; null when no bytes are kept
+        pa.field("size", pa.int64()),  # bytes, as found; null when no bytes are kept
         _text("x_robots_tag"),  # all X-Robots-Tag headers of the image, joined by ", "
         _text("fetched_at"),  # ISO 8601 as the record says, or ""
         _text("extra"),
         _text("location"),  # the canonical url that the answer redirects to, or that a revisit refers to, or ""
         _text("payload"),  # 16 hex naming the payload digest of a stored image, or of what a revisit is equal to, or ""
         _text("problem"),  # of PROBLEMS, why the body of a 2xx is not kept; "" when it is kept, or not a 2xx
+        _text("stored"),  # what was kept in place of the body (curation/table/stored.py); "" when that was
     ]
 )
 
@@ -86,6 +87,7 @@ PAIRS = pa.schema(
         pa.field("image_offset", pa.int64(), nullable=False),
         pa.field("image_size", pa.int64(), nullable=False),
         _text("image_ext"),
+        _text("image_stored"),  # what lies there in its place (curation/table/stored.py), or ""
         pa.field("status", pa.int32(), nullable=False),
         _text("content_type"),
         _text("x_robots_tag"),  # the union over every capture of the image url and of those it redirects to, sorted

@@ -2,6 +2,7 @@
 
     picture = Picture(body)                        # the header is read and within the caps; no pixel is decoded
     image = picture.rgb()                          # first frame, upright, opaque, 8-bit RGB
+    image, box = picture.reduced(spare)            # a JPEG decoded smaller, and where in it the picture lies
 
 Decoders are where crawled bytes hurt: heap overflows, decompression bombs, files that include other files. So only the
 formats asked for are opened (no plugin scan), sizes and what else costs time are counted before a pixel is decoded
@@ -11,6 +12,7 @@ formats asked for are opened (no plugin scan), sizes and what else costs time ar
 import functools
 import io
 import logging
+import math
 import warnings
 
 from PIL import Image
@@ -19,7 +21,7 @@ from pipeline.images.background import BACKGROUNDS, clear_share, opaque
 from pipeline.images.costs import decoding_cost, reading_cost
 from pipeline.images.formats import image_format
 from pipeline.images.frames import is_animated
-from pipeline.images.orientation import orientation, upright
+from pipeline.images.orientation import Box, orientation, upright, upright_box
 
 PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
 FORMATS = tuple(PILLOW_NAMES)
@@ -64,7 +66,9 @@ class Picture:
             raise Refused("pixel_cap") from None
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
             raise Refused(_reason(body, self.ext, str(error))) from None
-        _check_size(*self._image.size, max_pixels, max_side)
+        self._whole = self._image.size  # a JPEG's does not change by its being decoded smaller
+        if reason := size_cap(*self._whole, max_pixels, max_side):
+            raise Refused(reason)
         if reason := decoding_cost(body, self.ext, self._image, max_pixels):
             raise Refused(reason)
 
@@ -73,22 +77,32 @@ class Picture:
         """(width, height) as displayed. Decodes a PNG, whose orientation may stand behind its pixels."""
         if self.ext == "png":
             self._load()
-        turned = self._orientation() >= 5
-        return self._image.size[::-1] if turned else self._image.size
+        width, height = self._whole if self.ext == "jpg" else self._image.size
+        return (height, width) if self._orientation() >= 5 else (width, height)
 
     def rgb(self, background: str = "white", spare: float = 1.0) -> Image.Image:
         """The first frame, upright, 8-bit RGB, transparency on `background`.
 
-        `spare`: how many times fewer pixels a side would do; a JPEG is then decoded smaller, by a power of two.
+        `spare`: how many times fewer pixels a side would do; a JPEG is then decoded smaller, by 2, 4 or 8: libjpeg
+        makes the means of blocks of pixels from their frequencies. All its data is read all the same, and damage found.
         """
         if self.ext == "jpg" and spare >= 2:
-            width, height = self._image.size
+            width, height = self._whole
             self._image.draft(None, (max(1, int(width / spare)), max(1, int(height / spare))))
         self._load()
         try:
             return upright(opaque(self._image, BACKGROUNDS[background], self._depth), self._orientation())
         except Exception as error:
             raise Refused(_reason(self._body, self.ext, str(error))) from None
+
+    def reduced(self, spare: float, background: str = "white") -> tuple[Image.Image, Box]:
+        """As `rgb`, and the box in it that is the picture: the last block of pixels of a side may stick out of it."""
+        image = self.rgb(background, spare)
+        if self.ext != "jpg":
+            return image, (0.0, 0.0, float(image.width), float(image.height))
+        times = 1 << round(math.log2(max(self._whole) / max(self._image.size)))
+        inside = self._whole[0] / times, self._whole[1] / times
+        return image, upright_box(inside, self._image.size, self._orientation())
 
     def clear_share(self) -> float:
         """How much of it the background shows through: 0 opaque, 1 nothing but background. Once it was decoded."""
@@ -125,13 +139,13 @@ def decode(
     return picture.rgb(), picture.ext
 
 
-def _check_size(width: int, height: int, max_pixels: int, max_side: int) -> None:
+def size_cap(width: int, height: int, max_pixels: int, max_side: int) -> str:
+    """The reason to refuse a picture of so many pixels; "" for none."""
     if width < 1 or height < 1:
-        raise Refused("not_decodable")
+        return "not_decodable"
     if max(width, height) > max_side:
-        raise Refused("side_cap")
-    if width * height > max_pixels:
-        raise Refused("pixel_cap")
+        return "side_cap"
+    return "pixel_cap" if width * height > max_pixels else ""
 
 
 @functools.cache

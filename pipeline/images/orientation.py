@@ -11,6 +11,9 @@ from typing import Any
 
 from PIL import Image
 
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom, in pixels."""
+
 _TAG = 0x0112
 _WHOLE_NUMBERS = {3: "H", 4: "L", 8: "h", 9: "l"}  # EXIF's types of integers: short, long, and both signed
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
@@ -37,6 +40,17 @@ def orientation(info: Mapping[Any, Any]) -> int:
 def upright(image: Image.Image, number: int) -> Image.Image:
     """The picture as a person sees it; the image itself when it already is."""
     return image.transpose(_TURNS[number]) if number in _TURNS else image
+
+
+def upright_box(inside: tuple[float, float], size: tuple[int, int], number: int) -> Box:
+    """Where in the upright picture that lies which filled `inside` (width, height) of one of `size`, from its left and
+    top, before it was turned."""
+    (width, height), (right, bottom) = inside, size
+    if number >= 5:
+        (width, height), (right, bottom) = (height, width), (bottom, right)
+    left = right - width if number in (2, 3, 6, 7) else 0.0
+    top = bottom - height if number in (3, 4, 7, 8) else 0.0
+    return left, top, left + width, top + height
 
 
 def _exif_block(info: Mapping[Any, Any]) -> bytes:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.images.phash import SIDE
-from curation.images.pixels import TINY_SIDE, Look, look, measured
+from curation.images.pixels import TINY_SIDE, Look, measured, seen
 from curation.methods.pictures.registration import Looks
 from curation.methods.references.items import items
 from curation.methods.references.phrases import phrases
@@ -16,7 +16,7 @@ from curation.methods.vectors.clusters import unit_vectors
 from curation.methods.vectors.stored import matrix
 from curation.table.arrow import whole
 from pipeline import storage
-from pipeline.images.decoder import Refused, decode
+from pipeline.images.decoder import Picture, Refused
 from pipeline.log import get_logger
 from pipeline.settings import Settings
 
@@ -49,7 +49,7 @@ class Reference:
         self._pixels: dict[bytes, int] = {}
         self._phrases: dict[bytes, int] = {}
         self._numbers: list[int] = []  # of the items whose pictures can be laid over others
-        seen: list[tuple[bytes, bytes, float]] = []
+        shown: list[tuple[bytes, bytes, float]] = []
         looks: dict[int, Look] = {}
         for number, item in enumerate(items(path, where)):
             self.names.append(item.name)
@@ -60,25 +60,25 @@ class Reference:
                 self._bytes.setdefault(hashlib.sha256(item.image).digest(), number)
                 self._look(item.image, number, looks)
             if len(looks) == _BATCH:
-                self._take(looks, seen)
-        self._take(looks, seen)
-        self._pictures = PictureSet(_looks_of(seen))
+                self._take(looks, shown)
+        self._take(looks, shown)
+        self._pictures = PictureSet(_looks_of(shown))
         if self.undecodable:
             log.warning("%s: %d images do not decode: known by their bytes", storage.shown(path), self.undecodable)
 
     def _look(self, body: bytes, number: int, looks: dict[int, Look]) -> None:
         try:
-            looks[number] = look(decode(body)[0])
+            _, looks[number] = seen(Picture(body))
         except Refused:
             self.undecodable += 1
 
-    def _take(self, looks: dict[int, Look], seen: list[tuple[bytes, bytes, float]]) -> None:
+    def _take(self, looks: dict[int, Look], shown: list[tuple[bytes, bytes, float]]) -> None:
         found = measured(list(looks.values()))
         for at, number in enumerate(looks):
             self._pixels.setdefault(bytes.fromhex(found["pixels"][at]), number)
             if self._tests.max_difference is not None and found["contrast"][at] >= self._tests.min_contrast:
                 self._numbers.append(number)
-                seen.append(
+                shown.append(
                     (found["grey"][at], found["tiny_rgb"][at], found["width"][at] / max(found["height"][at], 1))
                 )
         looks.clear()
@@ -140,8 +140,8 @@ def nearest_vectors(column: pa.ChunkedArray, wanted: np.ndarray, min_cosine: flo
     return found
 
 
-def _looks_of(seen: list[tuple[bytes, bytes, float]]) -> Looks:
-    num = len(seen)
-    grey = np.frombuffer(b"".join(each for each, _, _ in seen), np.uint8).reshape(num, SIDE, SIDE)
-    tiny = np.frombuffer(b"".join(each for _, each, _ in seen), np.uint8).reshape(num, TINY_SIDE, TINY_SIDE, 3)
-    return Looks(grey, tiny, np.array([ratio for _, _, ratio in seen], np.float64))
+def _looks_of(shown: list[tuple[bytes, bytes, float]]) -> Looks:
+    num = len(shown)
+    grey = np.frombuffer(b"".join(each for each, _, _ in shown), np.uint8).reshape(num, SIDE, SIDE)
+    tiny = np.frombuffer(b"".join(each for _, each, _ in shown), np.uint8).reshape(num, TINY_SIDE, TINY_SIDE, 3)
+    return Looks(grey, tiny, np.array([ratio for _, _, ratio in shown], np.float64))

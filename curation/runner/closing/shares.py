@@ -117,7 +117,8 @@ def _inputs(stage: Measure, rows: pa.Table, reader: ImageReader) -> pa.Table:
         return rows.drop_columns([KEY])
     places = zip(*(rows.column(name).to_pylist() for name in PLACE), strict=True)
     bodies = pa.array(list(reader.read_all(ImagePlace(*place) for place in places)), pa.large_binary())
-    return rows.drop_columns([KEY, *PLACE]).add_column(0, IMAGE, bodies)
+    unread = [KEY, *(name for name in PLACE if name not in stage.reads)]
+    return rows.drop_columns(unread).add_column(0, IMAGE, bodies)
 
 
 def called(function: Callable[[pa.Table], Any], inputs: pa.Table) -> pa.Table:

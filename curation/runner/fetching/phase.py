@@ -69,7 +69,7 @@ def check(settings: CurateSettings) -> None:
 def finished(settings: CurateSettings, parts: Parts) -> Fetched | None:
     """The download for these parts, where there is one and nothing of it is to be tried again."""
     fetching = settings.fetching
-    state = storage.read_state(_state_url(settings, fetching, parts)) if fetching else None
+    state = storage.read_state(_state_url(settings, parts)) if fetching else None
     if state is None or fetching is None or (fetching.retry and state["passing"]):
         return None
     names = ("id", "parts", "counts", "bytes", "passing")
@@ -77,25 +77,25 @@ def finished(settings: CurateSettings, parts: Parts) -> Fetched | None:
     return Fetched(**told, hosts=state.get("hosts", {}))
 
 
-def _state_url(settings: CurateSettings, fetching: FetchSettings, parts: Parts) -> str:
+def _state_url(settings: CurateSettings, parts: Parts) -> str:
     inputs = sorted([part.id, settings.is_fetched(at)] for at, part in parts)
-    return storage.join(settings.pool_folder, "fetched", f"{fetching.policy()}-{digest_of(inputs)}.json")
+    return storage.join(settings.pool_folder, "fetched", f"{slots.policy_of(settings)}-{digest_of(inputs)}.json")
 
 
 def fetch(job: Job, parts: Parts, pool: Pooled, give: Callable[[Job], None], do: Do, quiet: bool) -> Fetched:
     """Downloads what is not had, and adds its parts to `pool`. `give` ships the job to the tasks."""
     fetching, before = job.settings.fetching, finished(job.settings, parts)
     assert fetching is not None
-    known = _known(job, fetching, do)
+    known = _known(job, do)
     if before is not None and set(before.parts) <= set(known.pieces):
         pool.pieces |= {part: known.pieces[part] for part in before.parts}
         return before
     work = _Fetching.planned(job, fetching, parts, pool, known, give, do, quiet)
     hops = work.run()
-    known = _known(job, fetching, do)
+    known = _known(job, do)
     found = work.counted(sorted(known.pieces), hops)
     work.check_whole(found)
-    url = _state_url(job.settings, fetching, parts)
+    url = _state_url(job.settings, parts)
     storage.publish_state(url, {name: getattr(found, name) for name in Fetched.__annotations__})
     pool.pieces |= known.pieces
     if found.passing:
@@ -103,9 +103,9 @@ def fetch(job: Job, parts: Parts, pool: Pooled, give: Callable[[Job], None], do:
     return found
 
 
-def _known(job: Job, fetching: FetchSettings, do: Do) -> Pooled:
+def _known(job: Job, do: Do) -> Pooled:
     """What has been downloaded under these settings, for whatever job, as it was written."""
-    found, prefix = Pooled(), slots.part_prefix(fetching.policy())
+    found, prefix = Pooled(), slots.part_prefix(job.settings)
     folders = storage.list_folders(storage.join(job.pool, "parts"))
     names = [name for name in folders if name.startswith(prefix)]
     add_sound(job, names, do, found)
@@ -268,7 +268,7 @@ class _Fetching:
             counts.update(told["counts"])
             for kind, mine in told["hosts"].items():
                 hosts.setdefault(kind, Counter()).update(mine)
-        name = digest_of([self.plan.settings.policy(), f"{total % counting.MODULUS:032x}", counts["urls"]])
+        name = digest_of([slots.policy_of(self.job.settings), f"{total % counting.MODULUS:032x}", counts["urls"]])
         plain = {kind: dict(sorted(mine.items())) for kind, mine in sorted(hosts.items())}
         return Fetched(name, tuple(parts), dict(sorted(counts.items())), size, passing, plain)
 

@@ -23,13 +23,16 @@ import pyarrow.compute as pc
 
 from curation.fetch.outcome import Outcome
 from curation.fetch.session import Session
+from curation.images.shrink import named_by
 from curation.job import Job
-from curation.pool.store import FETCHED, PoolSink, part_folder
+from curation.pool.store import FETCHED, VERSION, PoolSink, part_folder
 from curation.runner.explained import explained
 from curation.runner.fetching.asking import URLS, WANTED, Plan
+from curation.settings import CurateSettings
 from curation.table import packs, parquet
 from curation.table.uids import uid_of_url
 from pipeline import storage
+from pipeline.settings import digest_of
 
 CHUNK_URLS = 100_000
 """Held at a time; a slot with more is worked through in chunks."""
@@ -45,8 +48,14 @@ LEDGER = pa.schema(
 )
 
 
-def part_prefix(policy: str) -> str:
-    return f"{FETCHED}{policy}-"
+def policy_of(settings: CurateSettings) -> str:
+    """16 hex naming what decides what is kept of which answers."""
+    assert settings.fetching is not None
+    return digest_of([VERSION, settings.fetching.policy(), named_by(settings.shrink)])
+
+
+def part_prefix(settings: CurateSettings) -> str:
+    return f"{FETCHED}{policy_of(settings)}-"
 
 
 def turn(job: Job, plan: Plan, hop: int, slot: int, urls: Sequence[str], seconds: float) -> dict[str, Any]:
@@ -136,8 +145,8 @@ class _Turn:
     def _batch(self, first: Outcome, rest: Iterator[Outcome], uids: dict[str, list[str]], name: str) -> int:
         """Puts outcomes into the pool until they are enough for a part; returns how many."""
         settings, rows, size = self._plan.settings, [], 0
-        part = f"{part_prefix(settings.policy())}{os.urandom(8).hex()}"
-        with PoolSink(self._job.pool, part) as sink:
+        part = f"{part_prefix(self._job.settings)}{os.urandom(8).hex()}"
+        with PoolSink(self._job.pool, part, self._job.settings.shrink) as sink:
             outcome: Outcome | None = first
             while outcome is not None:
                 for uid in uids[outcome.url]:

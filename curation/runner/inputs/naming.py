@@ -4,14 +4,18 @@ The content of a file is hashed by tasks once, and known by path, size and stamp
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
+from curation.images.shrink import named_by
 from curation.job import Job
 from curation.pool import names
+from curation.pool.store import VERSION
 from curation.runner.calls import Call, Do
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from curation.sources.source import Input, Part, Source
 from pipeline import storage
+from pipeline.settings import digest_of
 from pipeline.storage import Listed
 
 Inputs = list[tuple[int, Input]]
@@ -38,11 +42,13 @@ def parts_of(settings: CurateSettings, inputs: Inputs, digests: Digests) -> Part
     if any(file not in digests for file in _files(inputs)):
         return None
     found: dict[str, tuple[int, Part]] = {}
+    shrink = named_by(settings.shrink)
     for number, source in enumerate(settings.sources):
         mine = [each for at, each in inputs if at == number]
         contents = ["".join(digests[file] for file in each.files) for each in mine]
         for part in source.parts(mine, contents):
-            found.setdefault(part.id, (number, part))
+            named = replace(part, id=digest_of([VERSION, part.id, shrink]))
+            found.setdefault(named.id, (number, named))
     return [found[part] for part in sorted(found)]
 
 

@@ -41,7 +41,7 @@ def ingest(job: Job, source: int, part: Part) -> dict[str, int]:
     done = part_counts(job.pool, part.id)
     if done is not None:
         return done
-    with explained(f"curate.sources.{source}: {part.path}"), PoolSink(job.pool, part.id) as sink:
+    with explained(f"curate.sources.{source}: {part.path}"), PoolSink(job.pool, part.id, job.settings.shrink) as sink:
         counts = job.settings.sources[source].ingest(part, sink)
         check_unchanged(part.input.files)
         return sink.finish(counts)
@@ -63,7 +63,7 @@ def ingest_range(
         state, _ = sound_part(job.pool, piece)
         if state is not None:
             return {**told, "counts": state["counts"], "left": tuple(state["left"])}
-        with PoolSink(job.pool, piece) as sink:
+        with PoolSink(job.pool, piece, job.settings.shrink) as sink:
             counts, left = reader.ingest_range(part, entered, stop, sink)
             check_unchanged(part.input.files)
             return {**told, "counts": sink.finish(counts, left=list(left)), "left": tuple(left)}

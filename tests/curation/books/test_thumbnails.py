@@ -20,7 +20,8 @@ def test_every_image_is_made_once_and_a_broken_one_is_none(tmp_path):
             sink.image(url=f"http://e.org/{n}", body=body)
         sink.finish({})
     images = pq.read_table(tmp_path / "parts" / "p" / "images.parquet").to_pylist()
-    rows = [dict(zip(PLACE, (row["part"], row["offset"], row["size"], row["sha256"]), strict=True)) for row in images]
+    names = ("part", "offset", "size", "sha256", "stored")
+    rows = [dict(zip(PLACE, (row[name] for name in names), strict=True)) for row in images]
     cut = thumbnails.batches([*rows, *rows[::-1], {"image_part": "", "image_sha256": ""}, {"uid": "no place"}])
     assert [len(batch) for batch in cut] == [32, 9]
     offsets = [place.offset for batch in cut for place in batch]

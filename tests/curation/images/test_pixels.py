@@ -41,6 +41,7 @@ def test_one_level_of_one_pixel_is_another_pixel_hash_and_so_is_another_shape():
     levels[299, 399, 2] ^= 1
     assert pixel_hash(Image.fromarray(levels)) != before
     flat = np.zeros((20, 30, 3), np.uint8)
+    assert pixel_hash(Image.fromarray(flat), (60, 40)) != pixel_hash(Image.fromarray(flat), (59, 40))
     assert pixel_hash(Image.fromarray(flat)) != pixel_hash(Image.fromarray(flat.reshape(30, 20, 3)))
 
 

@@ -19,8 +19,8 @@ def stored(pool: str, number: int) -> list[tuple[ImagePlace, bytes]]:
             for at in range(number):
                 body = picture(at + number * (part == "q"))
                 sink.image(url=f"http://x.test/{part}{at}", body=body)
-                offset, size = next(reversed(sink._stored.values()))
-                found.append((ImagePlace(part, offset, size, next(reversed(sink._stored))), body))
+                sha256, (offset, _) = next(reversed(sink._places.items()))
+                found.append((ImagePlace(part, offset, len(body), sha256), body))
             sink.finish({})
     return found
 

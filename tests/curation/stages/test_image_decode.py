@@ -1,5 +1,6 @@
 """Every hostile or broken image ends in its reason, every honest one in the same figures whatever its container."""
 
+import io
 import struct
 import zlib
 
@@ -10,13 +11,15 @@ from PIL import Image, ImageFile
 
 from curation.stage import Context
 from curation.stages.image_decode import ImageDecode
-from tests.helpers.pairs import encoded, picture
+from tests.helpers.pairs import encoded, grained, picture
 
 
 def opened(**settings):
     """Image bytes -> a table of columns and reasons."""
     function = ImageDecode(**settings).open(Context())
-    return lambda bodies: function(pa.table({"image": pa.array(bodies, pa.large_binary())}))
+    return lambda bodies: function(
+        pa.table({"image": pa.array(bodies, pa.large_binary()), "image_stored": [""] * len(bodies)})
+    )
 
 
 def measure(*bodies: bytes, **settings) -> list[dict]:
@@ -182,3 +185,53 @@ def test_what_moves_is_said_and_dropped_on_demand():
     still = encoded(picture(1), "GIF")
     assert [row["animated"] for row in measure(film, still)] == [True, False]
     assert [row["reason"] for row in measure(film, still, drop_animated=True)] == ["animated", None]
+
+
+def jpeg(image: Image.Image, **options) -> bytes:
+    return encoded(image, "JPEG", quality=90, **options)
+
+
+@pytest.mark.parametrize("size", [(192, 192), (640, 480), (1023, 769), (800, 1601)])
+def test_a_large_jpeg_has_its_true_size_and_the_figures_of_all_its_pixels_nearly(size):
+    body = jpeg(grained(3, size))
+    whole = encoded(Image.open(io.BytesIO(body)).convert("RGB"))  # the same pixels, all of which are looked at
+    one, other = measure(body, whole)
+    assert (one["width"], one["height"], one["format"]) == (*size, "jpg")
+    for name in ("grey", "tiny_rgb"):
+        apart = np.abs(np.frombuffer(one[name], np.uint8).astype(int) - np.frombuffer(other[name], np.uint8))
+        assert apart.max() <= 4 and apart.mean() < 0.6
+    assert (one["phash"] ^ other["phash"]).bit_count() <= 2
+    assert one["contrast"] == pytest.approx(other["contrast"], abs=0.5)
+    assert one["colour_entropy"] == pytest.approx(other["colour_entropy"], abs=0.1)
+    assert one["flatness"] == pytest.approx(other["flatness"], abs=0.02)
+
+
+def test_pixels_of_a_jpeg_are_those_of_its_picture_and_not_of_its_file():
+    image, other = grained(4, (700, 500)), np.asarray(grained(4, (700, 500))).copy()
+    other[200:204, 300:304] = 255 - other[200:204, 300:304]  # a speck
+    exif = Image.Exif()
+    exif[0x010E] = "words"
+    bodies = [jpeg(image), jpeg(image, exif=exif.tobytes()), jpeg(image, optimize=True), jpeg(image, progressive=True),
+              jpeg(Image.fromarray(other)), encoded(image, "JPEG", quality=89)]  # fmt: skip
+    pixels = [row["pixels"] for row in measure(*bodies)]
+    assert len(set(bodies[:4])) == 4 and len(set(pixels[:4])) == 1
+    assert len({pixels[0], *pixels[4:]}) == 3
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1200, 900)])
+def test_a_thin_line_that_no_mean_shows_is_no_blank_picture(size):
+    levels = np.full((size[1], size[0]), 250, np.uint8)
+    levels[size[1] // 2, ::97] -= 60
+    assert reason(encoded(Image.fromarray(levels), "JPEG", quality=98)) is None
+    assert reason(encoded(Image.new("L", size, 250), "JPEG", quality=98)) == "blank"
+
+
+def test_what_is_of_one_colour_is_told_as_by_all_pixels():
+    rng = np.random.default_rng(1)
+    for most in range(1, 14):
+        for _ in range(4):
+            levels = 120 + rng.integers(0, most + 1, (400, 400, 3))
+            body = encoded(Image.fromarray(levels.astype(np.uint8)), "JPEG", quality=97, subsampling=0)
+            seen = np.asarray(Image.open(io.BytesIO(body))).astype(int)
+            is_blank = np.ptp(seen.reshape(-1, 3), axis=0).max() <= 8
+            assert (reason(body) == "blank") is bool(is_blank)

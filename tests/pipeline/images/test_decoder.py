@@ -138,6 +138,73 @@ def test_a_large_jpeg_is_decoded_smaller_when_less_would_do():
     assert Picture(encoded(photo(800, 400), "PNG")).rgb(spare=9).size == (800, 400)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("spare", [1, 2, 4, 8])
+def test_the_box_of_a_reduced_jpeg_holds_the_picture_and_nothing_else(orientation, spare):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    body = encoded(photo(401, 203), "JPEG", quality=95, exif=exif.tobytes())
+    picture = Picture(body)
+    image, box = picture.reduced(spare)
+    whole = Picture(body).rgb()
+    assert picture.size == whole.size and max(image.size) == -(-401 // spare)
+    assert np.allclose((box[2] - box[0], box[3] - box[1]), (whole.width / spare, whole.height / spare))
+    one, other = (np.asarray(each.resize((8, 8), Image.Resampling.HAMMING, where)).astype(int)
+                  for each, where in ((image, box), (whole, None)))  # fmt: skip
+    assert np.abs(one - other).max() <= 3
+
+
+def test_of_other_formats_all_pixels_are_decoded_and_the_box_is_all():
+    image, box = Picture(encoded(photo(401, 203), "PNG")).reduced(8)
+    assert image.size == (401, 203) and box == (0, 0, 401, 203)
+
+
+KINDS: list[tuple[str, dict[str, object]]] = [
+    ("RGB", {}), ("RGB", {"subsampling": 0}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {}),
+    ("RGB", {"restart_marker_blocks": 5}), ("RGB", {"restart_marker_rows": 1, "progressive": True}),
+    ("RGB", {"optimize": True, "quality": 30}),
+]  # fmt: skip
+
+
+def verdict(body: bytes, spare: float) -> object:
+    try:
+        picture = Picture(body)
+        picture.reduced(spare)
+        return picture.size
+    except Refused as error:
+        return error.reason
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(KINDS), st.data())
+def test_damage_is_found_by_a_reduced_decoding_where_a_whole_one_finds_it(kind, data):
+    mode, options = kind
+    body = bytearray(encoded(photo(203, 101, mode), "JPEG", **options))
+    place = st.integers(2, len(body) - 1)
+    for _ in range(data.draw(st.integers(0, 20))):
+        body[data.draw(place)] = data.draw(st.integers(0, 255))
+    at, length = data.draw(place), data.draw(st.integers(0, 300))
+    form = data.draw(st.sampled_from(["as it is", "cut", "a piece lost", "zeros", "doubled"]))
+    if form == "cut":
+        del body[at:]
+    elif form == "a piece lost":
+        del body[at : at + length]
+    elif form == "zeros":
+        body[at : at + length] = bytes(len(body[at : at + length]))
+    elif form == "doubled":
+        body[at:at] = body[at : at + length]
+    expected = verdict(bytes(body), 1)
+    assert [verdict(bytes(body), spare) for spare in (2, 4, 8)] == [expected] * 3
+
+
+@pytest.mark.parametrize("kind", KINDS[:4])
+def test_a_jpeg_cut_anywhere_is_truncated_however_small_it_is_decoded(kind):
+    body = encoded(photo(203, 101, kind[0]), "JPEG", **kind[1])
+    start = body.index(b"\xff\xda") + 20
+    assert verdict(body, 8) == (203, 101)
+    assert {verdict(body[:at], 8) for at in range(start, len(body) - 64, 7)} == {"truncated"}
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]), st.data())
 def test_any_damage_is_pixels_or_a_reason(kind, data):
