@@ -165,12 +165,8 @@ class PoolSink:
         if problem and problem not in schemas.PROBLEMS:
             raise ValueError(f"problem {problem!r}; expected one of {', '.join(schemas.PROBLEMS)}")
         ext = image_format(body) if body else ""
-        good = 200 <= status < 300
-        keep = bool(ext) and good and not problem
-        if keep or not (good or status == 0):
-            problem = ""
-        else:
-            problem = problem or ("not_image" if body else "empty")
+        keep = bool(ext) and 200 <= status < 300 and not problem
+        problem = _problem_of(status, body, problem) if not keep else ""
         sha256 = hashlib.sha256(body).hexdigest() if body and (keep or not url) else None
         if not uid:
             uid = uids.uid_of_url(url) if url or sha256 is None else uids.uid_of_image(sha256)
@@ -257,6 +253,13 @@ class PoolSink:
         else:
             unfinished = RuntimeError("a PoolSink was left without finish()")
             self._stack.__exit__(type(unfinished), unfinished, None)  # a no-op after finish()
+
+
+def _problem_of(status: int, body: bytes | None, found: str) -> str:
+    """Why the body of an answer is not kept; "" where the status says it."""
+    if not 200 <= status < 300 and status != 0:
+        return ""
+    return found or ("not_image" if body else "empty")
 
 
 def _clean(text: str) -> str:
