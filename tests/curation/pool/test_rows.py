@@ -55,7 +55,7 @@ def test_rows_come_out_sorted_as_python_sorts_them_by_code_point_with_nulls_last
     rows = Rows(schemas.IMAGES)
     made = []
     for _ in range(count):
-        text = [rng.choice(words) for _ in range(9)]
+        text = [rng.choice(words) for _ in range(10)]
         stored = rng.random() < 0.5
         sha, place = (rng.choice(words), rng.randrange(3)) if stored else (None, None)
         made.append((text[0], rng.choice("0f"), rng.randrange(2), text[1], text[2], sha, "p", place, place, *text[3:]))
