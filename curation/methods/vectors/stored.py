@@ -36,8 +36,10 @@ def binary(values: np.ndarray) -> pa.Array:
 
 
 def from_binary(column: pa.Array | pa.ChunkedArray, kind: np.dtype) -> np.ndarray:
-    """[row, value] of what `binary` made, without a copy; all of one width and none missing."""
+    """[row, value] of what `binary` made, without a copy of the values; all of one width and none missing."""
     column = whole(column)
+    if column.type != pa.large_binary():  # offsets of 32 bits
+        column = column.cast(pa.large_binary())
     if not len(column):
         return np.zeros((0, 0), kind)
     _, offsets, data = column.buffers()
