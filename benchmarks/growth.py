@@ -17,7 +17,6 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
+from steps import Steps
 
 from curation.images.phash import SIDE
 from curation.runner import costs, driver
@@ -51,13 +51,13 @@ class MadeUp(Source):
         number = int(Path(part.path).stem)
         rng = np.random.default_rng(number)
         for picture in range(_PICTURES):
-            sink.image(url=f"http://made.up/{number}/{picture}", body=_png(number * _PICTURES + picture))
+            sink.image(url=f"http://made.up/{number}/{picture}", body=png(number * _PICTURES + picture))
         urls = rng.integers(0, PART_PAIRS * 20, PART_PAIRS)  # of all parts: one in twenty is mentioned twice
         words = np.minimum(rng.zipf(1.3, (PART_PAIRS, 6)), _WORDS)
         for at in range(PART_PAIRS):
             text = " ".join(f"w{word}" for word in words[at])
             url = f"http://made.up/{number}/{urls[at]}"
-            sink.image(url=url, body=_png(number * _PICTURES + at % _PICTURES))
+            sink.image(url=url, body=png(number * _PICTURES + at % _PICTURES))
             sink.occurrence(url=url, text=text, source="alt", page_url=f"http://site{at % 997}.test/")
         return {"records": PART_PAIRS}
 
@@ -111,7 +111,7 @@ def _squares(numbers: np.ndarray) -> np.ndarray:
     return patches.astype(np.uint8).reshape(-1, 4, 4).repeat(side, 1).repeat(side, 2).reshape(-1, SIDE**2)
 
 
-def _png(number: int) -> bytes:
+def png(number: int) -> bytes:
     """2 x 2 pixels; every number another one."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -171,6 +171,9 @@ class Watch:
         self._end.set()
         self._thread.join()
 
+    def begins(self, step: str) -> None:
+        self.step = step
+
     def _look(self) -> None:
         while not self._end.wait(0.1):
             step = self.step
@@ -193,35 +196,11 @@ def _resident(process: str) -> int:
     return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
 
 
-class Timed:
-    """Seconds of each step of the runs that go through it; tells `watch` which one it is."""
-
-    def __init__(self, watch: Watch) -> None:
-        self.seconds: dict[str, float] = {}
-        self._watch = watch
-        self._real = driver._Driver._do
-
-    def __enter__(self) -> "Timed":
-        timed, real, watch = self.seconds, self._real, self._watch
-
-        def do(work: Any, calls: list, label: str, unit: str, done: int = 0) -> Iterator[Any]:
-            start = time.monotonic()
-            watch.step = step = label or "freeing"
-            yield from real(work, calls, label, unit, done)
-            timed[step] = timed.get(step, 0.0) + time.monotonic() - start
-
-        driver._Driver._do = do  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        driver._Driver._do = self._real  # type: ignore[method-assign]
-
-
 def measure(folder: Path, pairs: int, address: str) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     settings = settings_of(folder, pairs, address)
     start, cpu = time.monotonic(), time.process_time()
-    with Watch() as watch, Timed(watch) as timed:
+    with Watch() as watch, Steps(time.monotonic, watch.begins) as steps:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
     shutil.rmtree(folder)
@@ -230,7 +209,7 @@ def measure(folder: Path, pairs: int, address: str) -> dict[str, Any]:
         "kept": manifest.num_pairs,
         "seconds": whole,
         "cpu": time.process_time() - cpu,
-        "steps": timed.seconds,
+        "steps": steps.spent,
         "driver": watch.driver,
         "worker": watch.worker,
     }

@@ -7,13 +7,13 @@ all that lies between the joined table and the table of pairs that stay: reading
 """
 
 import argparse
-import resource
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from growth import MadeUp, _png
+from growth import MadeUp, png
+from steps import Steps, processor_s
 
 from curation.methods.concepts.matcher import read_entries
 from curation.runner import driver
@@ -33,7 +33,7 @@ class Captions(MadeUp):
     def ingest(self, part: Part, sink: Any) -> dict[str, int]:
         number = int(Path(part.path).stem)
         rng = np.random.default_rng(number)
-        nouns, image = read_entries("builtin:wordnet_nouns"), _png(number)
+        nouns, image = read_entries("builtin:wordnet_nouns"), png(number)
         for at in range(_PART):
             ranks, between = rng.zipf(1.2, int(rng.integers(2, 8))), rng.integers(len(_BETWEEN), size=8)
             words = zip((int(rank) * 7919 % len(nouns) for rank in ranks), between, strict=False)
@@ -63,41 +63,14 @@ def main() -> None:
     }
     settings = CurateSettings.model_validate(plain)
     settings = settings.model_copy(update={"sources": [Captions(paths=(str(folder / "in"),))]})
-    with Processor() as used:
-        driver.curate(settings, name="text stages", seed=1, quiet=True)
+    with Steps(processor_s) as steps:
+        driver.curate(settings, name="text stages", seed=1, recipe_digest="text stages", quiet=True)
     shutil.rmtree(folder)
-    wanted = {step: spent for step, spent in used.seconds.items() if "language" in step or "balance" in step}
+    wanted = {step: spent for step, spent in steps.spent.items() if "language" in step or "balance" in step}
     for step, spent in wanted.items():
         print(f"{step:60} {spent:7.2f} s {pairs / spent:10,.0f} pairs/s")
     print(f"{'from the joined table to what stays':60} {sum(wanted.values()):7.2f} s", end=" ")
     print(f"{pairs / sum(wanted.values()):10,.0f} pairs/s")
-
-
-class Processor:
-    """Processor time of each step of the runs that go through it."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._real = driver._Driver._do
-
-    def __enter__(self) -> "Processor":
-        used, real = self.seconds, self._real
-
-        def do(work: Any, calls: list, label: str, unit: str, done: int = 0) -> Any:
-            start = _spent()
-            yield from real(work, calls, label, unit, done)
-            used[label] = used.get(label, 0.0) + _spent() - start
-
-        driver._Driver._do = do  # type: ignore[method-assign]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        driver._Driver._do = self._real  # type: ignore[method-assign]
-
-
-def _spent() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
