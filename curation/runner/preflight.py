@@ -62,7 +62,8 @@ def preflight(place: Nodes, job: Job, inputs: Sequence[Input]) -> None:
         check_placement(job, nodes, place)
         if place.is_shared():
             check_code(place, nodes)
-        check_nodes(place, job, nodes, inputs)
+        if len(nodes) > 1 or place.is_shared() or job.settings.ray.runtime_env:  # a Ray of our own sees what we see
+            check_nodes(place, job, nodes, inputs)
 
 
 def check_placement(job: Job, nodes: Sequence[Node], place: Nodes) -> None:

@@ -89,23 +89,24 @@ class PerceptualDuplicates(Duplicates):
             return self.size_notes(self.survivors(pairs, told))
         if told.step == CAPTIONS:
             return self.caption_notes(pairs, told)
-        pairs, keys, ranks = self._judged(pairs)
-        if told.step == SAME:
-            return best_notes(keys, ranks)
-        firsts = self._firsts(keys, ranks, told)
-        if told.step == COMPARE:
-            return sketched(pairs.filter(firsts), ranks.filter(firsts))
+        pairs = self._judged(pairs)
+        ranks = self.ranks(pairs)
         if told.step == LOOK:
             return self._shown(pairs, ranks, told)
         if told.step == AGREE:
             chosen = self._chosen(told)
             rank = ranks.take(pc.index_in(whole(chosen.column("uid")), whole(pairs.column("uid"))))
             return messages(whole(chosen.column("near")), rank)
-        links = Neighbours.of(ranks.filter(firsts), self._links(told))
         if told.step == DECIDE:
             say = decisions if self.grouping == "near_survivor" else introductions
-            return say(links, told.rounds(DECIDE, SAID))
-        leaders = self._leaders(ranks, firsts, links, told)
+            return say(Neighbours.of(ranks, self._links(told)), told.rounds(DECIDE, SAID))
+        keys = self._keys(pairs)
+        if told.step == SAME:
+            return best_notes(keys, ranks)
+        firsts = self._firsts(keys, ranks, told)
+        if told.step == COMPARE:
+            return sketched(pairs.filter(firsts), ranks.filter(firsts))
+        leaders = self._leaders(ranks, firsts, told)
         rows = pc.indices_nonzero(pc.is_valid(best_told(told, keys).column("rank")))
         return best_notes(keys.take(rows), leaders.take(rows))
 
@@ -125,10 +126,9 @@ class PerceptualDuplicates(Duplicates):
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
         """Null for flat pictures."""
-        judged, keys, ranks = self._judged(pairs)
-        firsts = self._firsts(keys, ranks, told)
-        links = Neighbours.of(ranks.filter(firsts), self._links(told))
-        leaders = self._leaders(ranks, firsts, links, told)
+        judged = self._judged(pairs)
+        keys, ranks = self._keys(judged), self.ranks(judged)
+        leaders = self._leaders(ranks, self._firsts(keys, ranks, told), told)
         taken = told.of(COPIES, BEST)
         of_copy = taken.column("rank").take(pc.index_in(keys, whole(taken.column("key"))))
         found = pc.coalesce(leaders, whole(of_copy), ranks)
@@ -140,10 +140,9 @@ class PerceptualDuplicates(Duplicates):
         linked = pc.is_in(whole(pairs.column("uid")), whole(told.of(AGREE, LINKS).column("uid")))
         return pc.or_(linked, pc.is_valid(best_told(told, self._keys(pairs)).column("rank")))
 
-    def _judged(self, pairs: pa.Table) -> tuple[pa.Table, pa.Array, pa.Array]:
-        """The pairs that are not too flat, what they look like, their ranks."""
-        pairs = pairs.filter(pc.greater_equal(pairs.column("contrast"), self.min_contrast))
-        return pairs, self._keys(pairs), self.ranks(pairs)
+    def _judged(self, pairs: pa.Table) -> pa.Table:
+        """The pairs that are not too flat."""
+        return pairs.filter(pc.greater_equal(pairs.column("contrast"), self.min_contrast))
 
     def _keys(self, pairs: pa.Table) -> pa.Array:
         """Equal for pictures that no comparison can part."""
@@ -154,8 +153,9 @@ class PerceptualDuplicates(Duplicates):
         """Whether each is the best of those that look like it: only these are compared."""
         return pc.fill_null(pc.equal(best_told(told, keys).column("rank"), ranks), True).combine_chunks()
 
-    def _leaders(self, ranks: pa.Array, firsts: pa.Array, links: Neighbours, told: Told) -> pa.Array:
+    def _leaders(self, ranks: pa.Array, firsts: pa.Array, told: Told) -> pa.Array:
         """The rank of who stays for each first; null for the others."""
+        links = Neighbours.of(ranks, self._links(told))
         decide = near_survivors if self.grouping == "near_survivor" else component_heads
         heads = decide(links, told.rounds(DECIDE, SAID))
         found = heads.take(pc.index_in(ranks, links.rank))
