@@ -109,7 +109,7 @@ def word_form(text: str) -> str:
 
 
 # Four times as fast as the pattern below, and all that most texts need.
-_ASCII_WORDS = {code: " " for code in range(128) if not chr(code).isalnum()}
+_ASCII_WORDS = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) != _END}
 
 
 def _words_apart(text: str) -> str:
@@ -119,6 +119,16 @@ def _words_apart(text: str) -> str:
     else:
         words = _word_pattern().findall(unicodedata.normalize("NFKC", text).casefold())
     return f" {' '.join(words)} " if words else ""
+
+
+def _all_apart(texts: Sequence[str]) -> str:
+    """`_words_apart` of every text, with _END between two: those of ASCII in one go, three times as fast."""
+    plain = [text for text in texts if text.isascii()]
+    joined = f" {' '.join(f' {_END} '.join(plain).lower().translate(_ASCII_WORDS).split())} "
+    if len(plain) == len(texts):
+        return joined
+    apart = iter(joined.split(_END))
+    return _END.join(next(apart) if text.isascii() else _words_apart(text) for text in texts)
 
 
 @functools.cache
@@ -201,7 +211,7 @@ class ConceptMatcher:
         if self.mode == "metaclip":
             joined = metaclip_form(f" {_END} ".join(texts))
         else:
-            joined = f" {_END} ".join(_words_apart(text) for text in texts)
+            joined = _all_apart(texts)
         found = self._automaton.find_matches_as_indexes(joined, overlapping=True)
         flat = np.fromiter(itertools.chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3)
         ends = np.flatnonzero(np.frombuffer(joined.encode("utf-32-le"), np.uint32) == ord(_END))
