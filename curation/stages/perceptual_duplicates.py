@@ -63,7 +63,9 @@ class PerceptualDuplicates(Duplicates):
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
     reads: ClassVar[tuple[str, ...]] = ("contrast", *_SEEN, "captions.text")
-    version: ClassVar[int] = 3  # 2: found by sketches, verified by registration; 3: by its inverse form
+    version: ClassVar[int] = (
+        4  # 2: found by sketches, verified by registration; 3: by its inverse form; 4: found in crowds as well
+    )
 
     max_difference: float = Field(0.25, gt=0)
     max_colour_difference: float = Field(40.0, ge=0, le=510)

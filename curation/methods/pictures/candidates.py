@@ -25,15 +25,14 @@ def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
     """A note for each picture and key, with the view of the picture that is the first to have it."""
     found = sketches(looks_of(pairs).grey)
     keys = sketch_keys(found)
-    row = np.repeat(np.arange(len(keys)), NUM_KEYS)
-    view = np.tile(np.arange(NUM_KEYS) * found.shape[1] // NUM_KEYS, len(keys))
-    order = np.lexsort((view, keys.reshape(-1), row))
-    key, row, view = keys.reshape(-1)[order], row[order], view[order]
-    first = np.ones(len(key), bool)
-    first[1:] = (key[1:] != key[:-1]) | (row[1:] != row[:-1])
-    numbers = found[row[first], view[first]].tobytes()
-    sketch = pa.Array.from_buffers(pa.binary(NUMBERS), int(first.sum()), [None, pa.py_buffer(numbers)])
-    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row[first])), "sketch": sketch})
+    order = np.argsort(keys, axis=1, kind="stable")  # of equal keys the first view stays in front
+    key = np.take_along_axis(keys, order, axis=1)
+    first = np.ones(key.shape, bool)
+    first[:, 1:] = key[:, 1:] != key[:, :-1]
+    row, view = np.nonzero(first)[0], order[first] * found.shape[1] // NUM_KEYS
+    numbers = found[row, view].tobytes()
+    sketch = pa.Array.from_buffers(pa.binary(NUMBERS), len(row), [None, pa.py_buffer(numbers)])
+    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row)), "sketch": sketch})
 
 
 def near_ones(notes: pa.Table, most: int) -> pa.Table:

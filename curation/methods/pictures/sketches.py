@@ -70,35 +70,46 @@ def sketch_keys(sketches_NVD: np.ndarray) -> np.ndarray:
     return mixed(keys.reshape(-1)).reshape(len(sketches_NVD), NUM_KEYS)
 
 
-_WINDOW = 64  # pictures of a crowded group each is held against, in each of the orders
-_ORDERS = 3
+_SMALL = 64  # pictures of a group of which each is held against all others
+_ORDERS, _WINDOW = 8, 16  # in a larger one: orders that it is put in, pictures each is held against in each of them
+_FINE = 16  # of 127: cells by which a large group is put in order, half as wide as those that made it
 
 
 def near_sketches(group: np.ndarray, sketch: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """(i < j of one group, int64 [pair, 2]; their squared distance, int32) of those no further apart than `most`.
 
-    group: uint64, sorted; sketch: int8 [row, D]. All of a group that has at most 65 rows. In a larger one each is held
-    against the next 64 of it in the order given and along three directions: what lies close lies close along
-    most of them, and a group of a million takes no more for each of its rows than one of a hundred.
+    group: uint64, sorted; sketch: int8 [row, D]. All of a group that has at most 65 rows. A larger one is put in eight
+    orders, and each held against the next 16: in the order of its cells of the numbers taken in turn, other cells and
+    another turn each time, those stand side by side that have the most first cells in common, the more the denser the
+    group is (LSH forest; Bawa et al., 2005). So a group of a million takes no more for each row than one of a hundred.
     """
-    pairs = [_within_window(group, sketch, np.arange(len(group)), most)]
     start = np.searchsorted(group, group)
     stop = np.searchsorted(group, group, side="right")
-    crowded = np.flatnonzero(stop - start > _WINDOW + 1)
+    crowded = np.flatnonzero(stop - start > _SMALL + 1)
+    pairs = [_within_window(group, sketch, np.flatnonzero(stop - start <= _SMALL + 1), _SMALL, most)]
     for number in range(_ORDERS if len(crowded) else 0):
-        signs = np.array([keyed_u64(0, "direction", number, at) % 3 for at in range(NUMBERS)]).astype(np.int64) - 1
-        along = sketch[crowded].astype(np.int64) @ signs
-        pairs.append(_within_window(group, sketch, crowded[np.lexsort((crowded, along, group[crowded]))], most))
+        order = np.lexsort((_cells_in_turn(sketch[crowded], number), group[crowded]))
+        pairs.append(_within_window(group, sketch, crowded[order], _WINDOW, most))
     low, high = np.sort(np.concatenate(pairs), axis=1).T
     both = np.sort(low * len(group) + high)  # as one number: 10 x
     found = np.stack(np.divmod(both[np.diff(both, prepend=-1) > 0], max(len(group), 1)), axis=1)
     return found, _apart(sketch, found)
 
 
-def _within_window(group: np.ndarray, sketch: np.ndarray, order: np.ndarray, most: int) -> np.ndarray:
+def _cells_in_turn(sketch_RD: np.ndarray, number: int) -> np.ndarray:
+    """uint64 [row]: the fine cells of 16 numbers, the first the most significant, of one of the orders."""
+    draws = np.array([keyed_u64(0, "order", number, at) for at in range(2 * NUMBERS)], np.uint64)
+    turn = np.argsort(draws[:NUMBERS], kind="stable")[:16]
+    shift = (draws[NUMBERS:][turn] % np.uint64(_FINE)).astype(np.int64)
+    cells = (sketch_RD[:, turn].astype(np.int64) + _UNIT + shift) // _FINE  # of four bits, but for the very last
+    places = np.arange(60, -1, -4, dtype=np.uint64)
+    return (np.minimum(cells, 15).astype(np.uint64) << places).sum(axis=1, dtype=np.uint64)
+
+
+def _within_window(group: np.ndarray, sketch: np.ndarray, order: np.ndarray, window: int, most: int) -> np.ndarray:
     found = [np.zeros((0, 2), np.int64)]
     at = np.arange(max(len(order) - 1, 0))
-    for away in range(1, _WINDOW + 1):
+    for away in range(1, window + 1):
         at = at[at + away < len(order)]
         at = at[group[order[at]] == group[order[at + away]]]
         if not len(at):
