@@ -28,7 +28,7 @@ FLOORS = [
     ["curation.table", "curation.images", "training.ranks", "training.towers"],
     ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
-    ["curation.pool"],
+    ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
@@ -46,7 +46,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # One doorway per big package: only files under these prefixes may import it.
 DOORWAYS = {
     "ray": ("curation/runner/",),
-    "open_clip": ("training/towers/", "curation/methods/vectors/clip_model.py"),
+    "open_clip": ("training/towers/", "curation/methods/vectors/clip_model.py", "curation/generation/backends/coca.py"),
     "deepspeed": ("training/engine/zero.py",),
     "torch.distributed": ("training/ranks/peers.py",),
     "webdataset": (),

@@ -1,0 +1,67 @@
+"""Who answers: a server, a model in this process, a function. A new backend is one file, one line and one test."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Protocol
+
+from curation.generation.request import Answer, Request
+from curation.stage import Context
+from pipeline.settings import Settings
+
+
+class Later(Exception):
+    """Not now: a limit, a server that is down, a connection that broke. `after_s`: when it said to come back."""
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.after_s = reason, after_s
+
+
+class Session(Protocol):
+    """Open connections to a server."""
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer, or one that has `failed` for good. Raises Later; RecipeError where no request of this recipe can
+        work (a wrong key, no such model)."""
+        ...
+
+
+class Backend(Settings):
+    """identity: what answers depend on beside the prompt (model, parameters, weights), but not where it runs or how many
+    calls are made at a time. model: the word that goes with each caption as its provenance."""
+
+    kind: str
+    is_server: ClassVar[bool] = False
+
+    @property
+    def named(self) -> str:
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def file_digests(self) -> dict[str, tuple[str, str]]:
+        """As of a Stage: (path, digest) of the files it reads, by setting."""
+        return {}
+
+    def check(self, where: str) -> None:
+        """RecipeError, naming `where`, for what can be seen to be wrong before any work. No network."""
+
+
+class ServerBackend(Backend):
+    """Asked one by one, many at a time."""
+
+    is_server: ClassVar[bool] = True
+
+    def session(self, most: int) -> AbstractAsyncContextManager[Session]:
+        """Connections for at most so many calls at a time."""
+        raise NotImplementedError
+
+
+class BatchBackend(Backend):
+    """Asked in batches, in a process that has loaded it (`placement.generate`: GPUs, actors, batch)."""
+
+    actors: ClassVar[bool] = True
+
+    def open(self, ctx: Context) -> Callable[[Sequence[Request]], Sequence[Answer]]:
+        raise NotImplementedError

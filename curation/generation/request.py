@@ -1,0 +1,45 @@
+"""One call of a model for one text: what is sent, and what comes back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """images: bodies as the pool has them (any format); shown before the text."""
+
+    role: Role
+    text: str
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """messages: the rendered prompt. key: 32 hex naming the input, the prompt, the model, its parameters and the sample:
+    goes with the call as its idempotency key. sample: which one of several answers; seed: a keyed draw of it, 31 bits.
+    row: the input columns by name, for backends that are functions of them.
+    """
+
+    messages: tuple[Message, ...]
+    key: str
+    sample: int = 0
+    seed: int = 0
+    row: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """text as it came, unchecked. finish: "stop", "length" (cut off), "filtered" (by the server), or what the server
+    says. failed: why there is no text, a short reason; `passing`: another day it might work. tokens: as the server counts
+    them, 0 where it does not."""
+
+    text: str = ""
+    score: float | None = None
+    finish: str = "stop"
+    tokens_in: int = 0
+    tokens_out: int = 0
+    failed: str = ""
+    passing: bool = False
