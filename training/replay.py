@@ -11,7 +11,7 @@ from pipeline.draws import hashed_u64
 from pipeline.errors import DataError, UsageError
 from pipeline.outputs import CACHE, METRICS
 from pipeline.progress import progress
-from training.reader.captions.policy import draw_caption
+from training.reader.captions.policy import draw_caption, progress_of
 from training.reader.digest import step_digest
 from training.reader.order import Order
 from training.reader.pairs import Pairs, open_pairs
@@ -50,11 +50,12 @@ def show(settings: "TrainSettings", seed: int, step: int) -> list[ShownPair]:
     pairs, order = _opened(settings, seed)
     drawn = order.draw(step)
     raw = pairs.read(drawn.shard, drawn.row)
+    done = progress_of(step, settings.steps)
     rows = zip(drawn.lane.tolist(), drawn.epoch.tolist(), drawn.shard.tolist(), raw, strict=True)
     return [
         ShownPair(
             lane, epoch, pair.uid, pairs.shard_name(shard), pair.key,
-            draw_caption(settings.captions, pair.meta["captions"], seed, epoch, pair.uid),
+            draw_caption(settings.captions, pair.meta["captions"], seed, epoch, pair.uid, done),
         )
         for lane, epoch, shard, pair in rows
     ]  # fmt: skip

@@ -268,6 +268,8 @@ def _reader_and_engine(
         rank=peers.rank,
         world=peers.world,
         quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
+        steps=settings.steps,
+        negatives=getattr(settings.loss, "negatives", 0),
     )
     if found:
         check_state(found.state.reader, reader.state(found.state.step))

@@ -15,15 +15,16 @@ from curation.job import Job
 from curation.pool.store import ImagePlace, ImageReader
 from curation.settings import EmitSettings
 from curation.table import parquet, schemas
+from curation.table.captions import NEGATIVES
 from curation.table.stored import Stored
 from pipeline import storage
-from pipeline.contract.pairs import META_COLUMNS, Pair, index_name, shard_name
+from pipeline.contract.pairs import META_COLUMNS, Pair, index_name, negatives_problem, shard_name
 from pipeline.contract.shards import write_shard
 from pipeline.errors import DataError
 from pipeline.images.decoder import Refused
 
 Slice = tuple[int, int, int]  # bucket, first row, row after the last
-_CAPTION_FIELDS = ("score", "model", "prompt_version", "language")
+_CAPTION_FIELDS = ("score", "model", "prompt_version", "of", "language")
 _OWN = {column.name for column in META_COLUMNS} | {"source_sha256", "stored_sha256"}
 
 
@@ -82,7 +83,7 @@ def _pairs(job: Job, parts: list[Slice], columns: set[str]) -> Iterator[Pair]:
     exports = tuple(name for stage in job.settings.stages for name in stage.exports)
     for bucket, start, stop in parts:
         table = parquet.read_slice(job.file(last, bucket, ".parquet"), start, stop)
-        wanted = {*schemas.PAIRS.names, "width", "height", "language", *exports}
+        wanted = {*schemas.PAIRS.names, "width", "height", "language", NEGATIVES, *exports}
         table = table.select([name for name in table.schema.names if name in wanted])
         for batch in table.to_batches(max_chunksize=1024):
             rows = batch.to_pylist()
@@ -116,6 +117,10 @@ def _pair(job: Job, row: dict[str, Any], body: bytes, exports: Sequence[str]) ->
     meta |= {"page_url": first["page_url"], "language": row.get("language") or first["language"]}
     meta |= {name: row[name] for name in exports if _says_something(row[name])}
     meta["captions"] = [_caption(caption) for caption in row["captions"]]
+    known = {each["text"]: each for each in _negatives_of_the_input(row["extra"])}
+    made = {each["text"]: _caption(each) for each in row.get(NEGATIVES) or () if each["text"] not in known}
+    if known or made:
+        meta[NEGATIVES] = [*known.values(), *made.values()]
     return Pair(row["uid"], body, ext, meta)
 
 
@@ -130,8 +135,18 @@ def _caption(caption: dict[str, Any]) -> dict[str, Any]:
 
 def _passed_through(extra: str) -> dict[str, Any]:
     """Fields of the input that clipmill does not know; a name it knows is never overridden."""
+    return {name: value for name, value in _object(extra).items() if name not in _OWN}
+
+
+def _negatives_of_the_input(extra: str) -> list[dict[str, Any]]:
+    """Of a dataset of ours that is curated again; a field of that name that means something else is nothing."""
+    found = _object(extra)
+    return found.get(NEGATIVES, []) if not negatives_problem(found) else []
+
+
+def _object(extra: str) -> dict[str, Any]:
     try:
         found = json.loads(extra) if extra else {}
     except ValueError:
         return {}
-    return {name: value for name, value in found.items() if name not in _OWN} if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}

@@ -13,6 +13,7 @@ from curation.stage import ANSWERS, IMAGE, Generate, Measure, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
 from curation.table.stored import IMAGE_STORED, sha256_of_stored
+from pipeline.contract.pairs import NEGATIVE
 
 KEY, REASON, FAILED = "key", "reason", "failed"
 PER_CAPTION = ("text", "caption")
@@ -110,7 +111,8 @@ def attached(stage: Measure, pairs: pa.Table, rows: pa.Table) -> Verdicts:
 
 
 def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
-    """The captions with the answers behind them; a text that a pair has already is not added again."""
+    """The captions with the answers behind them; a text that a pair has already is not added again. Negatives go into
+    a column of their own."""
     flat = captions.explode(pairs)
     owner = flat.column(captions.ROW).to_numpy() if stage.unit in PER_CAPTION else np.arange(pairs.num_rows)
     lists = whole(rows.column("answers"))
@@ -119,7 +121,19 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     told = {"text": answers.field("text"), "score": answers.field("score")} | {
         name: pa.array([value] * len(answers), pa.string()) for name, value in stage.provenance().items()
     }
+    reasons, failed = no_reasons(pairs.num_rows), count(whole(rows.column(FAILED)))
     made = pa.table({captions.ROW: np.repeat(owner, counts), **told})
+    if stage.provenance()["source"].partition(":")[0] == NEGATIVE:
+        if stage.unit in PER_CAPTION:
+            of = whole(flat.column("text")).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+            made = made.append_column("of", of)
+        negatives, number = captions.with_negatives(pairs, made)
+        columns = pa.table({captions.NEGATIVES: negatives})
+        return Verdicts(reason=reasons, columns=columns, counts=failed | {"negatives": number})
+    return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made), counts=failed)
+
+
+def _with_captions(pairs: pa.Table, flat: pa.Table, made: pa.Table) -> pa.Array:
     both = pa.concat_tables([flat, _fitted(made, flat.schema)], promote_options="default")
     order = np.lexsort([np.arange(both.num_rows) >= flat.num_rows, both.column(captions.ROW).to_numpy()])
     both = both.take(pa.array(order))
@@ -128,8 +142,7 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     first = np.zeros(len(code), bool)
     first[np.unique(code, return_index=True)[1]] = True
     stays = first | (order < flat.num_rows)
-    left = captions.implode(both.filter(pa.array(stays)), pairs.num_rows)
-    return Verdicts(reason=no_reasons(pairs.num_rows), captions=left, counts=count(whole(rows.column(FAILED))))
+    return captions.implode(both.filter(pa.array(stays)), pairs.num_rows)
 
 
 def _fitted(made: pa.Table, schema: pa.Schema) -> pa.Table:

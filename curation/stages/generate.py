@@ -30,7 +30,7 @@ class CallGenerator(Called, Generate):
     kind: Literal["generate"] = "generate"
 
     name: str = Field(min_length=1)
-    source: Literal["caption", "rewrite"] = "caption"
+    source: Literal["caption", "rewrite", "negative"] = "caption"
     model: str = ""
     prompt_version: str = ""
 

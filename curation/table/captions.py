@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 from curation.table.arrow import whole
 
 ROW = "row"
+NEGATIVES = "negatives"
+"""A column that some stages add: texts that do not describe the picture. Nothing that reads captions sees it."""
+NEGATIVE_FIELDS = ("text", "source", "of", "model", "prompt_version")
 
 
 def column(pairs: pa.Table) -> pa.ListArray:
@@ -78,3 +81,32 @@ def first(pairs: pa.Table, field: str = "text") -> pa.Array:
     lengths = counts(captions)
     starts = np.cumsum(lengths) - lengths
     return whole(flat.column(field)).take(pa.array(starts, mask=lengths == 0))
+
+
+def with_negatives(pairs: pa.Table, made: pa.Table) -> tuple[pa.ListArray, int]:
+    """(the column NEGATIVES of `pairs` with `made` behind what is there, how many were added).
+
+    made: ROW (non-decreasing) and those of NEGATIVE_FIELDS that are known; `of`: the caption that each contradicts. A
+    text that is a caption of the pair is true of it, and one that is there already is not added again.
+    """
+    columns = [made.column(ROW), *(_text(made, name) for name in NEGATIVE_FIELDS)]
+    made = pa.table(columns, names=[ROW, *NEGATIVE_FIELDS])
+    there = made.slice(0, 0)
+    if NEGATIVES in pairs.column_names:
+        there = explode(replace(pairs, whole(pairs.column(NEGATIVES)))).select(made.column_names).cast(made.schema)
+    own = explode(pairs).select([ROW, "text"])
+    seen = set(zip(*(own.column(name).to_pylist() for name in (ROW, "text")), strict=True))
+    both = pa.concat_tables([there, made])
+    stays = []
+    for at, key in enumerate(zip(*(both.column(name).to_pylist() for name in (ROW, "text")), strict=True)):
+        stays.append(at < there.num_rows or key not in seen)
+        seen.add(key)
+    both = both.filter(pa.array(stays, pa.bool_()))
+    order = np.argsort(both.column(ROW).to_numpy(), kind="stable")
+    return implode(both.take(pa.array(order)), pairs.num_rows), both.num_rows - there.num_rows
+
+
+def _text(table: pa.Table, name: str) -> pa.Array:
+    if name not in table.column_names:
+        return pa.array([""] * table.num_rows, pa.string())
+    return pc.fill_null(whole(table.column(name)).cast(pa.string()), "")

@@ -31,6 +31,7 @@ META_COLUMNS = (
     Column("width", "integer", True),
     Column("height", "integer", True),
     Column("captions", "list of captions", True),
+    Column("negatives", "list of captions", False),
     Column("url", "string", False),
     Column("page_url", "string", False),
     Column("language", "string", False),
@@ -41,7 +42,11 @@ CAPTION_COLUMNS = (
     Column("score", "number", False),
     Column("model", "string", False),
     Column("prompt_version", "string", False),
+    Column("of", "string", False),
 )
+NEGATIVE = "negative"
+SYNTHETIC = ("caption", "rewrite", "translation")
+"""What stands before the colon in the source of a caption that a model wrote: `caption:<name>`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,12 @@ class Pair:
     def text(self) -> str:
         """The default caption: the first."""
         return self.meta["captions"][0]["text"]
+
+
+def is_synthetic(source: str) -> bool:
+    """Whether a model wrote the captions of this source. (`caption` alone is a field of somebody's table.)"""
+    head, colon, _ = source.partition(":")
+    return bool(colon) and head in SYNTHETIC
 
 
 def key_of(shard: int, row: int) -> str:
@@ -142,7 +153,7 @@ def check_pair(pair: Pair, where: str) -> None:
         found = f"sha256 {meta.get('sha256')!r} is not of the {len(pair.image)} image bytes"
     elif not all(type(meta.get(side)) is int and meta[side] > 0 for side in ("width", "height")):
         found = f"width {meta.get('width')!r}, height {meta.get('height')!r}"
-    elif bad := captions_problem(meta.get("captions")) or _bad_strings(meta):
+    elif bad := captions_problem(meta.get("captions")) or negatives_problem(meta) or _bad_strings(meta):
         found = bad
     if found:
         raise DataError(where, found, "a pair as pipeline/contract/README.md says")
@@ -153,9 +164,21 @@ def captions_problem(captions: Any) -> str:
     if not (isinstance(captions, list) and captions):
         return f"captions {captions!r}"
     for caption in captions:
-        if not (isinstance(caption, dict) and all(isinstance(caption.get(name), str) for name in ("text", "source"))):
+        if not _is_caption(caption):
             return f"caption {caption!r}"
     return "" if captions[0]["text"] else "an empty default caption"
+
+
+def negatives_problem(meta: dict[str, Any]) -> str:
+    """What keeps `negatives` from being a list of captions, or "" when nothing does; they may be missing."""
+    negatives = meta.get("negatives", [])
+    if not isinstance(negatives, list):
+        return f"negatives {negatives!r}"
+    return next((f"negative {each!r}" for each in negatives if not (_is_caption(each) and each["text"])), "")
+
+
+def _is_caption(caption: Any) -> bool:
+    return isinstance(caption, dict) and all(isinstance(caption.get(name), str) for name in ("text", "source"))
 
 
 def _bad_strings(meta: dict[str, Any]) -> str:

@@ -6,3 +6,8 @@ from typing import Any
 def describe(rows: list[dict[str, Any]]) -> list[Any]:
     sizes = [len(row["image"]) for row in rows]
     return [{"failed": "refusal"} if size % 7 == 0 else [f"a picture of {size} bytes"] for size in sizes]
+
+
+def contradict(rows: list[dict[str, Any]]) -> list[Any]:
+    """Of every text a copy that is wrong, one that is no copy at all, and one that many texts have."""
+    return [[f"no {row['text']}", row["text"], "a dog of seven heads"] for row in rows]

@@ -1,6 +1,6 @@
 """What the reader hands to a training step: this rank's rows of one step.
 
-Shape letters: N rows of this rank, C channels (3), H and W pixels, L tokens.
+Shape letters: N rows of this rank, C channels (3), H and W pixels, L tokens, K hard negatives of these rows.
 """
 
 from collections.abc import Callable
@@ -36,6 +36,9 @@ class Batch:
     epochs: list[int]  # the epoch each row belongs to; together with the seed and the uid it keys every random draw
     bad: list[BadPair] = field(default_factory=list)
     read_s: float = 0.0  # seconds a worker spent reading and decoding these rows
+    # Texts that are wrong of the image of row negative_of_K, rows rising; None unless the loss wants them.
+    negatives_KL: torch.Tensor | None = None  # int64
+    negative_of_K: torch.Tensor | None = None  # int64
 
     @property
     def rows(self) -> int:
@@ -72,4 +75,16 @@ def concatenated(parts: list[Batch]) -> Batch:
         epochs=[epoch for part in parts for epoch in part.epochs],
         bad=[bad for part in parts for bad in part.bad],
         read_s=sum(part.read_s for part in parts),
+        **_negatives(parts),
     )
+
+
+def _negatives(parts: list[Batch]) -> dict[str, torch.Tensor]:
+    found, before = [], 0
+    for part in parts:
+        if part.negatives_KL is None or part.negative_of_K is None:
+            return {}
+        found.append((part.negatives_KL, part.negative_of_K + before))
+        before += part.rows
+    tokens, rows = zip(*found, strict=True)
+    return {"negatives_KL": torch.cat(tokens), "negative_of_K": torch.cat(rows)}

@@ -22,8 +22,9 @@ from pipeline.errors import ClipmillError, DataError
 from pipeline.images.decoder import Refused
 from pipeline.log import get_logger
 from training.reader.batch import BadPair, Batch, concatenated
-from training.reader.captions.policy import CaptionPolicy, draw_caption
+from training.reader.captions.policy import CaptionPolicy, draw_caption, progress_of
 from training.reader.images import ImageSettings, train_image
+from training.reader.negatives import draw_negatives
 from training.reader.order import Order
 from training.reader.pairs import Map, Pairs
 from training.reader.settings import ReaderSettings
@@ -41,9 +42,10 @@ class Reader:
     def __init__(
         self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings,
         image_size: int, captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1,
-        quarantine: Path | None = None,
+        quarantine: Path | None = None, steps: int = 0, negatives: int = 0,
     ) -> None:  # fmt: skip
-        """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank).
+        """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank). `steps`: of the whole
+        run, for policies that change over it. `negatives`: most hard negatives of a pair that a batch carries.
 
         DataError with fewer pairs than one batch; RecipeError when the lanes fit neither the batch nor the ranks.
         """
@@ -57,7 +59,8 @@ class Reader:
         # Pieces go round the workers in turn, so a worker sees the same share of the lanes in every step.
         busy = min(settings.workers, len(pieces)) or 1
         pairs.keep_open(sum(map(len, pieces[::busy])), settings.window)
-        self._work = _Pieces(pairs, self.order, pieces, image, image_size, captions, tokenize, settings.threads)
+        texts = _Texts(captions, tokenize, self.order.seed, steps, negatives)
+        self._work = _Pieces(pairs, self.order, pieces, image, image_size, texts, settings.threads)
         self._seen = self._bad = 0
         self._listed: set[str] = set()
 
@@ -136,6 +139,33 @@ class Reader:
 _log = get_logger("reader")
 
 
+@dataclass(frozen=True)
+class _Texts:
+    """What a step reads of the texts of pairs: a pure function of the step, the epoch and the pair."""
+
+    policy: CaptionPolicy
+    tokenize: Tokenize
+    seed: int
+    steps: int
+    most_negatives: int
+
+    def of(self, step: int, raw: list[RawPair], epochs: list[int]) -> dict[str, Any]:
+        """The fields of a Batch that hold texts."""
+        done, seed = progress_of(step, self.steps), self.seed
+        rows = list(zip(raw, epochs, strict=True))
+        texts = [draw_caption(self.policy, p.meta["captions"], seed, epoch, p.uid, done) for p, epoch in rows]
+        told: dict[str, Any] = {"captions": texts, "tokens_NL": self.tokenize(texts)}
+        if not self.most_negatives:
+            return told
+        found = [
+            (at, negative)
+            for at, ((pair, epoch), text) in enumerate(zip(rows, texts, strict=True))
+            for negative in draw_negatives(pair.meta, text, self.most_negatives, seed, epoch, pair.uid)
+        ]
+        tokens = self.tokenize([text for _, text in found]) if found else told["tokens_NL"][:0]
+        return told | {"negatives_KL": tokens, "negative_of_K": torch.tensor([at for at, _ in found], dtype=torch.long)}
+
+
 @dataclass
 class _Failed:
     """An error of ours on its way out of a worker: DataLoader would rebuild it from its text alone, and fail."""
@@ -147,11 +177,11 @@ class _Pieces(Dataset):
     """Item i is piece i % P of step i // P, as a Batch; a pure function of i, whichever process asks."""
 
     def __init__(
-        self, pairs: Pairs, order: Order, pieces: list[range], image: ImageSettings, image_size: int,
-        captions: CaptionPolicy, tokenize: Tokenize, threads: int,
+        self, pairs: Pairs, order: Order, pieces: list[range], image: ImageSettings, image_size: int, texts: "_Texts",
+        threads: int,
     ) -> None:  # fmt: skip
         self.pairs, self.order, self.pieces = pairs, order, pieces
-        self.image, self.image_size, self.captions, self.tokenize = image, image_size, captions, tokenize
+        self.image, self.image_size, self.texts = image, image_size, texts
         self.threads = threads
 
     def __len__(self) -> int:
@@ -182,15 +212,10 @@ class _Pieces(Dataset):
             return ""
 
         reasons = list(each(decode, range(len(raw))))
-        seed = self.order.seed
-        texts = [
-            draw_caption(self.captions, pair.meta["captions"], seed, epoch, pair.uid)
-            for pair, epoch in zip(raw, epochs, strict=True)
-        ]
         return Batch(
-            step=step, images_NCHW=torch.from_numpy(images_NCHW), tokens_NL=self.tokenize(texts),
+            step=step, images_NCHW=torch.from_numpy(images_NCHW),
             valid_N=torch.tensor([not reason for reason in reasons], dtype=torch.bool),
-            uids=[pair.uid for pair in raw], captions=texts, epochs=epochs,
+            uids=[pair.uid for pair in raw], epochs=epochs, **self.texts.of(step, raw, epochs),
             bad=[
                 BadPair(pair.uid, self.pairs.shard_url(int(shard)), pair.key, reason)
                 for pair, shard, reason in zip(raw, drawn.shard, reasons, strict=True) if reason

@@ -132,3 +132,36 @@ def test_what_lies_behind_a_null_list_is_no_caption():
     flat = captions.explode(table)
     assert (flat["row"].to_pylist(), flat["text"].to_pylist()) == ([0, 2], ["a", "c"])
     assert captions.first(table).to_pylist() == ["a", None, "c"]
+
+
+texts = st.sampled_from("abcd")
+made_for = st.lists(st.tuples(st.integers(0, 4), texts, texts), max_size=8).map(
+    lambda rows: sorted(rows, key=lambda r: r[0])
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(texts, max_size=3), min_size=5, max_size=5), made_for, made_for)
+def test_a_negative_is_added_once_and_never_one_that_is_a_caption(rows, first, second):
+    item = [[{"text": text, "source": "alt"} for text in row] for row in rows]
+    pairs = pa.table({"uid": list("01234"), "captions": pa.array(item, ITEM)})
+    expected = [dict[str, str]() for _ in rows]
+    added = 0
+    for number, made in enumerate((first, second)):
+        given = {name: [row[at] for row in made] for at, name in enumerate([captions.ROW, "text", "of"])}
+        kinds = {captions.ROW: pa.int64(), "text": pa.string(), "of": pa.string()}
+        table = pa.table({name: pa.array(given[name], kind) for name, kind in kinds.items()})
+        table = table.append_column("source", pa.array([f"negative:{number}"] * len(made), pa.string()))
+        column, told = captions.with_negatives(pairs, table)
+        if captions.NEGATIVES in pairs.column_names:
+            pairs = pairs.drop_columns([captions.NEGATIVES])
+        pairs = pairs.append_column(captions.NEGATIVES, column)
+        before = sum(map(len, expected))
+        for row, text, of in made:
+            if text not in rows[row]:
+                expected[row].setdefault(text, f"negative:{number} {of}")
+        assert told == sum(map(len, expected)) - before
+        added += told
+    found = [{n["text"]: f"{n['source']} {n['of']}" for n in each} for each in column.to_pylist()]
+    assert found == expected and [list(each) for each in found] == [list(each) for each in expected]
+    assert added == sum(map(len, found)) and pairs.column("captions").to_pylist() == item

@@ -10,5 +10,5 @@ class First(CaptionPolicy):
 
     kind: Literal["first"] = "first"
 
-    def pick(self, captions: list[dict[str, Any]], uniform: float) -> int:
+    def pick(self, captions: list[dict[str, Any]], uniform: float, progress: float) -> int:
         return 0

@@ -10,5 +10,5 @@ class Uniform(CaptionPolicy):
 
     kind: Literal["uniform"] = "uniform"
 
-    def pick(self, captions: list[dict[str, Any]], uniform: float) -> int:
+    def pick(self, captions: list[dict[str, Any]], uniform: float, progress: float) -> int:
         return min(int(uniform * len(captions)), len(captions) - 1)

@@ -1,34 +1,34 @@
-"""Captions weighted by their source."""
+"""Captions weighted by their source, by weights that may change over the run."""
 
+from collections import Counter
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat
-
-from training.reader.captions.policy import CaptionPolicy
+from training.reader.captions.policy import CaptionPolicy, Scheduled, drawn, names_of, value_at
 
 
 class Weighted(CaptionPolicy):
     """Captions weighted by source: `weights: {alt: 1, "rewrite:llama": 2}`.
 
-    A source is looked up whole, then by its part before the colon (`rewrite`), else it has weight `default`.
-    A pair of which every caption has weight 0 uses its first one.
+    A source is looked up whole, then by its part before the colon (`rewrite`), then as `original` or `synthetic` (what
+    a model wrote), else it has weight `default`. A weight may be a schedule over the run: from the alt texts to the
+    captions of a model, `{original: [[0, 1], [1, 0.2]], synthetic: [[0, 0], [1, 0.8]]}`.
+
+    per  caption: every caption has its weight. source: all captions of a pair that one entry speaks for have its weight
+         together, so that five rewrites weigh no more than one, and at most one of them is in a step
+
+    What a pair has not got leaves its share to the others. Where every caption has weight 0 it uses its first one.
     """
 
     kind: Literal["weighted"] = "weighted"
-    weights: dict[str, NonNegativeFloat]
-    default: NonNegativeFloat = 1.0
+    weights: dict[str, Scheduled]
+    default: Scheduled = 1.0
+    per: Literal["caption", "source"] = "caption"
 
-    def pick(self, captions: list[dict[str, Any]], uniform: float) -> int:
-        weights = [self._weight(str(caption.get("source", ""))) for caption in captions]
-        goal = uniform * sum(weights)
-        reached = 0.0
-        for i, weight in enumerate(weights):
-            reached += weight
-            if goal < reached:
-                return i
-        return 0
+    def pick(self, captions: list[dict[str, Any]], uniform: float, progress: float) -> int:
+        keys = [self._key(str(caption.get("source", ""))) for caption in captions]
+        sharing = Counter(keys) if self.per == "source" else Counter(dict.fromkeys(keys, 1))
+        weights = [value_at(self.default if key is None else self.weights[key], progress) for key in keys]
+        return drawn([weight / sharing[key] for weight, key in zip(weights, keys, strict=True)], uniform)
 
-    def _weight(self, source: str) -> float:
-        if source in self.weights:
-            return self.weights[source]
-        return self.weights.get(source.partition(":")[0], self.default)
+    def _key(self, source: str) -> str | None:
+        return next((name for name in names_of(source) if name in self.weights), None)
