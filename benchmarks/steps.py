@@ -14,7 +14,7 @@ class Steps:
     def __init__(self, clock: Callable[[], float], begins: Callable[[str], None] = lambda step: None) -> None:
         self.spent: dict[str, float] = {}
         self._clock, self._begins = clock, begins
-        self._real = driver._Driver._do
+        self._real = driver.Driver._do
 
     def __enter__(self) -> "Steps":
         def do(work: Any, calls: list, label: str, unit: str, done: int = 0) -> Iterator[Any]:
@@ -23,11 +23,11 @@ class Steps:
             yield from self._real(work, calls, label, unit, done)
             self.spent[step] = self.spent.get(step, 0.0) + self._clock() - start
 
-        driver._Driver._do = do  # type: ignore[method-assign]
+        driver.Driver._do = do  # type: ignore[method-assign]
         return self
 
     def __exit__(self, *_: object) -> None:
-        driver._Driver._do = self._real  # type: ignore[method-assign]
+        driver.Driver._do = self._real  # type: ignore[method-assign]
 
 
 def processor_s() -> float:

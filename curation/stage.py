@@ -262,6 +262,14 @@ class Generate(Measure):
     adds: ClassVar[tuple[pa.Field, ...]] = ()
     batch: ClassVar[int] = 32
 
+    def requests(self, inputs: pa.Table, keys: Sequence[str]) -> list[list[Any]]:
+        """What is asked for each row of inputs (curation/generation/request.py), nothing sent. Pure."""
+        raise NotImplementedError
+
+    def terms(self) -> Any:
+        """What answers cost (Terms there)."""
+        raise NotImplementedError
+
     def provenance(self) -> dict[str, str]:
         """source, model, prompt_version of the captions."""
         raise NotImplementedError

@@ -39,9 +39,15 @@ def run(name: RecipeName, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def curate(name: RecipeName, overrides: Overrides = None) -> None:
+def curate(
+    name: RecipeName,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="do all but ask a model: say how many requests, tokens and how much money")
+    ] = False,
+) -> None:
     """Turn the crawl into curated shards and a report."""
-    jobs.curate(recipe.load(name, overrides or []))
+    (jobs.dry_run if dry_run else jobs.curate)(recipe.load(name, overrides or []))
 
 
 @app.command()

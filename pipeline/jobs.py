@@ -21,6 +21,7 @@ from pipeline.recipe import Recipe
 from pipeline.recipe.variables import expand
 
 if TYPE_CHECKING:
+    from curation.settings import CurateSettings
     from pipeline.report import Outputs
 
 log = get_logger("jobs")
@@ -36,6 +37,36 @@ def curate(recipe: Recipe) -> Manifest:
     storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)
     return manifest
+
+
+def dry_run(recipe: Recipe) -> None:
+    """All that `curate` does before its first request to a model; what it would ask, on the terminal, in the output and
+    in its report."""
+    from curation.runner.ending.dry_run import dry_run as foretell
+    from curation.settings import CurateSettings
+    from pipeline.report.asked import ESTIMATED, asked_table
+    from pipeline.report.data import dry_run_in
+
+    settings = recipe.section("curate", CurateSettings)
+    if not _generating(settings):
+        print(f"{recipe.name}: no stage asks a model; there is nothing to foretell")
+        return
+    stages = foretell(settings, name=recipe.name, seed=recipe.seed)
+    if not stages:
+        print(f"{recipe.name}: finished before, nothing to ask")
+        return
+    path = storage.join(settings.output, outputs.DRY_RUN)
+    storage.publish_json(path, {"stages": stages})
+    found = dry_run_in(settings.output)
+    assert found is not None
+    Console().print(asked_table(found), f"\n{ESTIMATED}\nprompts: {report(recipe)} and {path}")
+
+
+def _generating(settings: "CurateSettings") -> list[str]:
+    """Digests of the stages that ask models."""
+    from curation.stage import Generate
+
+    return [stage.digest() for stage in settings.stages if isinstance(stage, Generate)]
 
 
 def _without_fresh(recipe: Recipe) -> Recipe:
@@ -125,7 +156,8 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
         from curation.runner.driver import check as check_curation
         from curation.settings import CurateSettings
 
-        check_curation(recipe.section("curate", CurateSettings))
+        curation = recipe.section("curate", CurateSettings)
+        check_curation(curation)
     if "train" in known:
         from training.settings import TrainSettings, check_training
 
@@ -137,6 +169,25 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
     if not quiet:
         unseen = "; ".join(_UNSEEN[section] for section in known)
         print(f"{recipe.source}: ok ({', '.join(known)}). Not looked at: {unseen}.")
+        if "curate" in known:
+            _tell_what_is_asked(recipe, curation)
+
+
+def _tell_what_is_asked(recipe: Recipe, settings: "CurateSettings") -> None:
+    """Of a recipe that asks models: what the last dry run has found, where it was of the same stages."""
+    digests = _generating(settings)
+    if not digests:
+        return
+    from pipeline.report.asked import ESTIMATED, asked_table
+    from pipeline.report.data import dry_run_in
+
+    found = dry_run_in(settings.output)
+    if found is None or [each.digest for each in found.stages] != digests:
+        print(
+            f"It asks models. How many requests, tokens and how much money: clipmill curate {recipe.source} --dry-run"
+        )
+        return
+    Console().print("By the last dry run it asks:", asked_table(found), ESTIMATED)
 
 
 def report(recipe: Recipe) -> str:

@@ -6,6 +6,7 @@ SUBSET = "subset.npy"
 VERDICTS = "verdicts"
 ENTRY_COUNTS = "entry_counts.json"
 CONCEPTS = "concept_index"
+DRY_RUN = "dry_run.json"  # what `clipmill curate --dry-run` has found
 POOL = "_pool"
 WORK = "_work"
 OWNER = "_clipmill.json"  # in an output and in a pool: whose folder it is, and what we wrote into it

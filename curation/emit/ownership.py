@@ -23,6 +23,7 @@ from pipeline.errors import DataError, RecipeError, StorageError
 from pipeline.outputs import (
     CONCEPTS,
     DATA_CARD,
+    DRY_RUN,
     ENTRY_COUNTS,
     FINISHED,
     OWNER,
@@ -49,6 +50,7 @@ _BESIDE = {
     MANIFEST,
     REPORT,
     DATA_CARD,
+    DRY_RUN,
     RECIPE,
     FINISHED,
     LOCK,

@@ -43,3 +43,13 @@ class Answer:
     tokens_out: int = 0
     failed: str = ""
     passing: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What an answer costs. max_tokens: of one, at most, None where nothing bounds it; prices per million tokens."""
+
+    model: str = ""
+    max_tokens: int | None = None
+    price_in: float = 0.0
+    price_out: float = 0.0

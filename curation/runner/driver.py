@@ -75,7 +75,13 @@ def finished(settings: CurateSettings, *, seed: int) -> Manifest | None:
 
 
 def curate(
-    settings: CurateSettings, *, name: str, seed: int, recipe_digest: str | None = None, quiet: bool = False
+    settings: CurateSettings,
+    *,
+    name: str,
+    seed: int,
+    recipe_digest: str | None = None,
+    quiet: bool = False,
+    driver: "type[Driver] | None" = None,
 ) -> Manifest:
     """Makes the dataset at settings.output, or finishes the making of it, or finds that it is finished.
 
@@ -102,7 +108,7 @@ def curate(
             signals = stack.enter_context(StopSignals())
             sizes = [each.bytes for _, each in files]
             place = stack.enter_context(cluster(settings.ray, signals, sizes, here=not settings.placement))
-            work = _Driver(job, place, quiet)
+            work = (driver or Driver)(job, place, quiet)
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
             work.look(files)
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
@@ -113,7 +119,7 @@ def curate(
             if manifest is None:
                 manifest = work.run(parts or [], name, digest)
             job, made = work.job, work.made
-        _leave(job, made)
+        leave(job, made)
     return manifest
 
 
@@ -149,7 +155,7 @@ def _entered(stack: ExitStack, job: Job) -> Job:
     return job
 
 
-def _leave(job: Job, made: Job | None = None) -> None:
+def leave(job: Job, made: Job | None = None) -> None:
     """Removes what only the run itself needed, the folder that says that it has not ended as the last. What is kept, of
     `made`, the job as it was cut, or of all, is for one with another threshold late in the recipe, or other shards."""
     if job.turn:
@@ -176,7 +182,7 @@ def _end_removal(job: Job) -> None:
     """A job killed while it removed its working folder left some of it."""
     if storage.exists(job.emit_folder):
         with ExitStack() as stack:
-            _leave(_entered(stack, job))
+            leave(_entered(stack, job))
 
 
 def _one_each(files: Inputs) -> list[Input]:
@@ -202,7 +208,9 @@ def _finished(job: Job) -> Manifest | None:
     return manifest if not faults and mine.manifest_digest == manifest.digest() else None
 
 
-class _Driver:
+class Driver:
+    """One run, from its inputs to the dataset. Another one that stops sooner may be given to `curate`."""
+
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
         self._place, self._quiet = place, quiet
         self.made: Job | None = None  # the job as it was cut, once its dataset is being written

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from curation.generation.request import Message, Request, Terms
 from curation.methods.called import Called
 from curation.stage import ANSWERS, Context, Function, Generate
 
@@ -38,6 +39,13 @@ class CallGenerator(Called, Generate):
         told = {"source": f"{self.source}:{self.name}", "model": self.model, "prompt_version": self.prompt_version}
         return {key: value for key, value in told.items() if value}
 
+    def requests(self, inputs: pa.Table, keys: Sequence[str]) -> list[list[Request]]:
+        """What is asked for each row: here its columns, since there is no prompt."""
+        return [[_request(row, key)] for row, key in zip(inputs.to_pylist(), keys, strict=True)]
+
+    def terms(self) -> Terms:
+        return Terms(self.model)
+
     def open(self, ctx: Context) -> Function:
         function = self._loaded(self.kind)
 
@@ -57,6 +65,12 @@ def _table(answers: Sequence[Answer], num: int) -> pa.Table:
     if len(answers) != num:
         raise ValueError(f"the function gave {len(answers)} answers for {num} inputs")
     return pa.Table.from_pylist([_row(each) for each in answers], schema=_ANSWERS)
+
+
+def _request(row: dict[str, Any], key: str) -> Request:
+    image = row.pop("image", None)
+    text = "\n".join(f"{name}: {value}" for name, value in row.items())
+    return Request((Message("user", text, () if image is None else (image,)),), key)
 
 
 def _row(answer: Answer) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ValidationError
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST
 from pipeline.errors import DataError
-from pipeline.outputs import EVAL, EVALS, METRICS, RECIPE, SUMMARY
+from pipeline.outputs import DRY_RUN, EVAL, EVALS, METRICS, RECIPE, SUMMARY
 from pipeline.report.drawing.curves import Steps, read_steps
-from pipeline.report.schemas import EvalPoint, EvalResults, ManifestCounts, Summary
+from pipeline.report.schemas import DryRun, EvalPoint, EvalResults, ManifestCounts, Summary
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -45,12 +45,14 @@ class RunData:
     curated: Curated | None
     trained: Trained | None
     evaluated: Evaluated | None
+    asked: DryRun | None = None
 
 
 def load_run(*, curate_output: str | None, train_output: str | None, eval_output: str | None, name: str) -> RunData:
     """Load whatever exists; DataError if nothing does."""
-    data = RunData(name, _curated(curate_output), _trained(train_output), _evaluated(eval_output))
-    if data.curated is None and data.trained is None and data.evaluated is None:
+    found = _curated(curate_output), _trained(train_output), _evaluated(eval_output), dry_run_in(curate_output)
+    data = RunData(name, *found)
+    if not any(found):
         looked = [place for place in (curate_output, train_output, eval_output) if place]
         raise DataError(
             f"report of {name}",
@@ -67,6 +69,13 @@ def _curated(folder: str | None) -> Curated | None:
     manifest_url = storage.join(folder, MANIFEST)
     manifest = _read(manifest_url, ManifestCounts) if storage.exists(manifest_url) else None
     return Curated(_read(url, Summary), manifest, folder, storage.exists(storage.join(folder, RECIPE)))
+
+
+def dry_run_in(folder: str | None) -> DryRun | None:
+    """What the last dry run has found; DataError when it is damaged."""
+    if not folder or not storage.exists(url := storage.join(folder, DRY_RUN)):
+        return None
+    return _read(url, DryRun)
 
 
 def _trained(folder: str | None) -> Trained | None:

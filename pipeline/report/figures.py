@@ -109,6 +109,23 @@ def said(text: str | None, limit: int = 240) -> Markup:
     return Markup("<bdi>{}</bdi>").format(plain(text, limit))
 
 
+def lines(text: str | None, limit: int = 240) -> Markup:
+    """As `said`, for words whose lines matter."""
+    rows = (text or "")[: 8 * limit].splitlines()
+    return Markup("<bdi>{}</bdi>").format(plain_lines(rows, limit))
+
+
+def plain_lines(rows: list[str], limit: int) -> str:
+    kept, left = [], limit
+    for row in rows:
+        if left <= 0:
+            kept.append("…")
+            break
+        kept.append(plain(row, left))
+        left -= len(kept[-1]) + 1
+    return "\n".join(kept)
+
+
 def place(url: str | None) -> str:
     """A path or URL without what may be secret in it: credentials, query, fragment."""
     try:

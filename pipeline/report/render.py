@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from pipeline import storage
 from pipeline.report import figures
+from pipeline.report.asked import ESTIMATED, money_text, prompts_of
 from pipeline.report.curated import curation, evidence, origin
 from pipeline.report.curated.funnel import Funnel, build_funnel
 from pipeline.report.curated.gallery import build_gallery
@@ -55,6 +56,7 @@ def fitted(write: Callable[[Album, Limits], Writer]) -> bytes:
 
 def _report(run: RunData, album: Album, limits: Limits) -> Writer:
     page: dict[str, object] = {"run": run, "most": limits, "css": Markup(css())}
+    page["asked"] = prompts_of(run.asked, album, limits) if run.asked else []
     funnel = None
     if run.curated:
         funnel = build_funnel(run.curated)
@@ -155,6 +157,8 @@ def environment() -> jinja2.Environment:
         "said": figures.said,
         "plain": figures.plain,
         "place": figures.place,
+        "lines": figures.lines,
     }
     found.globals |= {"share": figures.share, "words_of": figures.words_of}
+    found.globals |= {"money_text": money_text, "estimated": ESTIMATED}
     return found

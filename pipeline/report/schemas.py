@@ -178,6 +178,44 @@ class Download(_Shape):
     hosts: dict[str, dict[str, int]] = {}
 
 
+class PromptMessage(_Shape):
+    """images: how many go with it."""
+
+    role: str = ""
+    text: str = ""
+    images: int = 0
+
+
+class Prompt(_Shape):
+    """A request as it would be sent. `thumb` is an untrusted string, as in Example."""
+
+    messages: list[PromptMessage] = []
+    thumb: str | None = None
+
+
+class AskedStage(_Shape):
+    """What a stage would ask: requests for `inputs` that have no answer, beside those that are `known`; `at_most`:
+    these are bounds. tokens_out: at most, None where nothing bounds an answer. money: None without prices."""
+
+    stage: str
+    digest: str = ""
+    model: str = ""
+    requests: int = 0
+    inputs: int = 0
+    known: int = 0
+    at_most: bool = False
+    tokens_in: int = 0
+    tokens_out: int | None = None
+    money: float | None = None
+    prompts: list[Prompt] = []
+
+
+class DryRun(_Shape):
+    """`dry_run.json`."""
+
+    stages: list[AskedStage] = []
+
+
 class Summary(_Shape):
     """`summary.json` of a curated dataset."""
 

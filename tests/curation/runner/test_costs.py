@@ -50,7 +50,7 @@ def seen(monkeypatch):
     monkeypatch.setattr(files.os, "replace", counting_replace)
     monkeypatch.setattr(packs, "read_slots", counting_open)
     monkeypatch.setattr(storage, "read_parquet", counting_table)
-    real_emit = driver._Driver._emit
+    real_emit = driver.Driver._emit
 
     def before_emit(self, *args):  # what follows is not counted here
         told.update(counted)
@@ -58,7 +58,7 @@ def seen(monkeypatch):
         told["units"] = self._told
         return real_emit(self, *args)
 
-    monkeypatch.setattr(driver._Driver, "_emit", before_emit)
+    monkeypatch.setattr(driver.Driver, "_emit", before_emit)
     return told
 
 

@@ -1,0 +1,106 @@
+"""A dry run does all but ask, says what would be asked, and leaves the run that asks less to do and the same result."""
+
+
+import pytest
+
+from curation.runner.driver import curate
+from curation.runner.ending.dry_run import dry_run
+from curation.settings import CurateSettings
+from pipeline.errors import ClipmillError
+from tests.helpers import small_crawl
+from tests.helpers.generators import write_module
+
+CAPTION = {"kind": "generate", "function": "our_models:caption", "name": "c"}
+REWRITE = {
+    "kind": "generate",
+    "function": "our_models:rewrite",
+    "name": "r",
+    "source": "rewrite",
+    "inputs": ["captions.text"],
+}
+BEFORE = [{"kind": "image_decode"}, {"kind": "exact_duplicates"}]
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    yield from write_module(tmp_path, monkeypatch)
+
+
+def settings(tmp_path, stages, output="out", **more):
+    crawl = tmp_path / "crawl"
+    if not crawl.exists():
+        small_crawl.write(crawl, small_crawl.records(48))
+    plain = {
+        "sources": [{"kind": "warc", "paths": [f"{crawl}/*"]}], "stages": stages, "output": str(tmp_path / output),
+        "pool": str(tmp_path / "pool"), "ray": {"address": "inline"}, "placement": {"generate": {"batch": 4}} if CAPTION in stages else {},
+    }  # fmt: skip
+    return CurateSettings.model_validate({**plain, **more})
+
+
+def foretold(found, **more):
+    return dry_run(found, name="x", seed=0, quiet=True, **more)
+
+
+def made(found):
+    return curate(found, name="x", seed=0, quiet=True)
+
+
+def test_it_says_what_the_run_asks_and_asks_nothing_itself(models, tmp_path):
+    found = settings(tmp_path, [*BEFORE, CAPTION])
+    [told] = foretold(found)
+    assert models.calls == [] and not (tmp_path / "out/manifest.json").exists()
+    made(found)
+    assert told["requests"] == told["inputs"] == len(models.calls) > 10 and told["known"] == 0 and not told["at_most"]
+    assert len(told["prompts"]) == 10 and all(p["messages"][0]["images"] == 1 and p["thumb"] for p in told["prompts"])
+
+
+@pytest.mark.parametrize("buckets", [1, 16])
+def test_nothing_it_says_depends_on_the_cut(models, tmp_path, buckets):
+    whole = foretold(settings(tmp_path, [*BEFORE, CAPTION, REWRITE]))
+    cut = foretold(settings(tmp_path, [*BEFORE, CAPTION, REWRITE], "other", buckets=buckets))
+    assert cut[0] == whole[0]
+    assert cut[1]["prompts"] == whole[1]["prompts"] or buckets == 16  # distinct within a bucket
+    assert cut[1]["requests"] >= whole[1]["requests"]
+
+
+def test_what_is_answered_is_known_and_a_later_stage_is_bounded(models, tmp_path):
+    models.stop_after = 9
+    with pytest.raises(ClipmillError, match="killed"):
+        made(settings(tmp_path, [*BEFORE, CAPTION]))
+    models.stop_after, paid = None, len(models.calls)
+    first, second = foretold(settings(tmp_path, [*BEFORE, CAPTION, REWRITE]))
+    assert len(models.calls) == paid == first["known"] == 8
+    made(settings(tmp_path, [*BEFORE, CAPTION]))
+    assert first["requests"] == len(models.calls) - paid
+    assert second["at_most"] and second["requests"] > 0
+    texts = settings(tmp_path, [*BEFORE, CAPTION, REWRITE])
+    first, second = foretold(texts)
+    assert (first["requests"], first["known"]) == (0, len(models.calls)) and not second["at_most"]
+    made(texts)
+    assert second["requests"] == len(models.texts)
+    assert foretold(texts) == []  # finished
+
+
+def test_with_every_answer_there_it_stops_before_the_dataset_is_written(models, tmp_path):
+    made(settings(tmp_path, [*BEFORE, CAPTION]))
+    [told] = foretold(settings(tmp_path, [*BEFORE, CAPTION], "other", emit={"pairs_per_shard": 7}))
+    assert told["requests"] == 0 and told["known"] == len(models.calls) and told["prompts"] == []
+    assert not (tmp_path / "other/manifest.json").exists()
+
+
+def test_a_dataset_that_is_there_stays_as_it_is_and_nothing_is_done_twice(models, tmp_path):
+    made(settings(tmp_path, BEFORE))
+    before = small_crawl.outcome(tmp_path / "out")
+    foretold(settings(tmp_path, [*BEFORE, CAPTION], fresh=True))
+    assert small_crawl.outcome(tmp_path / "out") == before
+    made(settings(tmp_path, [*BEFORE, CAPTION]))
+    dry = small_crawl.outcome(tmp_path / "out")
+    made(settings(tmp_path, [*BEFORE, CAPTION], "other", pool=str(tmp_path / "another")))
+    assert small_crawl.outcome(tmp_path / "other") == dry
+
+
+def test_a_dry_run_in_an_object_store_gives_the_turn_back(models, tmp_path):
+    found = settings(tmp_path, [*BEFORE, CAPTION], output="out")
+    store = found.model_copy(update={"output": "memory://dry/out", "pool": "memory://dry/pool"})
+    assert foretold(store)[0]["requests"] == foretold(found)[0]["requests"]
+    made(store)
