@@ -147,12 +147,12 @@ def deviation(values: list[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
-def interval(hits: Hits, arm: str, seeds: int) -> tuple[float, float]:
-    """The gain's 95% interval over an arm: the same drawn seeds and queries count for both."""
+def interval(hits: Hits, arm: str, seeds: int, better: str = CURATED) -> tuple[float, float]:
+    """The 95% interval of what `better` gains over an arm: the same drawn seeds and queries count for both."""
     draw = random.Random(0)
-    # [seed, way]: of each query, +1 found by the curated arm alone, -1 by the other arm alone
+    # [seed, way]: of each query, +1 found by the better arm alone, -1 by the other arm alone
     changes = {
-        (seed, way): torch.tensor(hits[CURATED, seed][way], dtype=torch.float64)
+        (seed, way): torch.tensor(hits[better, seed][way], dtype=torch.float64)
         - torch.tensor(hits[arm, seed][way], dtype=torch.float64)
         for seed in range(seeds)
         for way in ("i2t", "t2i")

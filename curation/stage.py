@@ -54,6 +54,7 @@ class Verdicts:
     caption_drops  reason -> number of captions removed from the lists, also from pairs dropped for having none left
     columns        columns to add to the pairs (n rows; must be those of the stage's `adds`), or None
     counts         what else is to be counted (answers that failed, by reason): for summary.json
+    picks          what `Stage.shown` of a stage that generates has to show, beside the captions that it changed
     """
 
     reason: pa.Array | pa.ChunkedArray
@@ -62,6 +63,7 @@ class Verdicts:
     caption_drops: dict[str, int] = field(default_factory=dict)
     columns: pa.Table | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    picks: tuple["Picks", ...] = ()
 
 
 class Labels(NamedTuple):
@@ -273,6 +275,9 @@ class Generate(Measure):
     def provenance(self) -> dict[str, str]:
         """source, model, prompt_version of the captions."""
         raise NotImplementedError
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        return list(verdicts.picks)
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         rows = tuple(sorted(counts.get("others", {}).items(), key=lambda item: (-item[1], item[0])))

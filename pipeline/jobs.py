@@ -34,6 +34,7 @@ def curate(recipe: Recipe) -> Manifest:
 
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
+    storage.remove(storage.join(settings.output, outputs.DRY_RUN))  # what was asked is told by now
     storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)
     return manifest

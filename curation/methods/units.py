@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.reasons import count, no_reasons, sift
-from curation.stage import ANSWERS, IMAGE, Generate, Measure, Verdicts
+from curation.stage import ANSWERS, IMAGE, Generate, Measure, Picks, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
 from curation.table.stored import IMAGE_STORED, sha256_of_stored
@@ -128,9 +128,16 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
             of = whole(flat.column("text")).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
             made = made.append_column("of", of)
         negatives, number = captions.with_negatives(pairs, made)
-        columns = pa.table({captions.NEGATIVES: negatives})
-        return Verdicts(reason=reasons, columns=columns, counts=failed | {"negatives": number})
+        columns, told = pa.table({captions.NEGATIVES: negatives}), failed | {"negatives": number}
+        picks = (texts_picked("negatives: what these pictures do not show", made),)
+        return Verdicts(reason=reasons, columns=columns, counts=told, picks=picks)
     return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made), counts=failed)
+
+
+def texts_picked(title: str, made: pa.Table, place: int = 0) -> Picks:
+    """For the report: texts (ROW | text) under one heading, the first of a pair each."""
+    rows, first = np.unique(made.column(captions.ROW).to_numpy(), return_index=True)
+    return Picks(title, rows, texts=whole(made.column("text")).take(pa.array(first)), place=place)
 
 
 def _with_captions(pairs: pa.Table, flat: pa.Table, made: pa.Table) -> pa.Array:

@@ -12,8 +12,8 @@ from pipeline.report.limits import Limits
 from pipeline.report.schemas import AskedStage, DryRun, Example, PromptMessage
 
 ESTIMATED = (
-    "Tokens of prompts are estimated: a quarter of their bytes, and so many for each image. Those of answers are the most "
-    "that is allowed."
+    "Tokens of prompts are estimated: a quarter of their bytes, and so many for each image. "
+    "Those of answers are the most that is allowed."
 )
 
 
@@ -45,7 +45,7 @@ def asked_table(found: DryRun) -> Table:
     for column in table.columns[2:]:
         column.justify = "right"
     for each in found.stages:
-        most = "≤ " if each.at_most else ""
+        most = "about " if each.about else ""
         out = "unbounded" if each.tokens_out is None else f"≤ {count_text(each.tokens_out)}"
         numbers = (f"{most}{count_text(each.requests)}", count_text(each.known), f"{most}{count_text(each.tokens_in)}")
         words = (Text(plain(each.stage, 40)), Text(plain(each.model, 40)))

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from pipeline import storage
 from pipeline.errors import DataError
-from pipeline.outputs import EVAL, METRICS, SUMMARY
+from pipeline.outputs import DRY_RUN, EVAL, METRICS, SUMMARY
 from pipeline.report.compared.settings import recipe_of
 
 
@@ -26,8 +26,10 @@ def outputs_in(folder: str) -> Outputs:
     near = [folder]
     if storage.can_list(folder):
         near += [storage.join(folder, name) for name in storage.list_folders(folder) if not name.startswith(("_", "."))]
-    marks = (SUMMARY, METRICS, EVAL)
-    places = [next((at for at in near if storage.exists(storage.join(at, mark))), None) for mark in marks]
+    marks = ((SUMMARY, DRY_RUN), (METRICS,), (EVAL,))
+    places = [
+        next((at for mark in each for at in near if storage.exists(storage.join(at, mark))), None) for each in marks
+    ]
     if not any(places):
         expected = f"a folder with {SUMMARY}, {METRICS} or {EVAL}, or with such folders in it"
         raise DataError(storage.shown(folder), "nothing that a run has left", expected, "give the output of a run")

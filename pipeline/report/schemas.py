@@ -194,8 +194,9 @@ class Prompt(_Shape):
 
 
 class AskedStage(_Shape):
-    """What a stage would ask: requests for `inputs` that have no answer, beside those that are `known`; `at_most`:
-    these are bounds. tokens_out: at most, None where nothing bounds an answer. money: None without prices."""
+    """What a stage would ask: requests for `inputs` that have no answer, beside those that are `known`; `about`: as
+    many as go in, if those before neither drop nor add any. tokens_out: at most, None where nothing bounds an answer.
+    money: None without prices."""
 
     stage: str
     digest: str = ""
@@ -203,7 +204,7 @@ class AskedStage(_Shape):
     requests: int = 0
     inputs: int = 0
     known: int = 0
-    at_most: bool = False
+    about: bool = False
     tokens_in: int = 0
     tokens_out: int | None = None
     money: float | None = None

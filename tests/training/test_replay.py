@@ -34,6 +34,7 @@ def _reader(settings: TrainSettings) -> Reader:
     return Reader(
         open_pairs(settings.data), settings.reader, seed=SEED, global_batch=settings.batch.global_pairs,
         image=settings.image, image_size=8, captions=settings.captions, tokenize=Tokenizer(settings.model),
+        steps=settings.steps,
     )  # fmt: skip
 
 
@@ -48,7 +49,12 @@ def _log(settings: TrainSettings, steps: int) -> Path:
     return path
 
 
-def test_show_lists_what_the_reader_feeds(settings: TrainSettings) -> None:
+SCHEDULED = {"kind": "weighted", "weights": {"alt": [[0, 1], [1, 0]], "title": [[0, 0], [1, 1]]}}
+
+
+@pytest.mark.parametrize("captions", [{"kind": "uniform"}, SCHEDULED])
+def test_show_lists_what_the_reader_feeds(settings: TrainSettings, captions: dict) -> None:
+    settings = TrainSettings.model_validate({**settings.model_dump(mode="json", by_alias=True), "captions": captions})
     for step, batch in _reader(settings).batches(0, 9):
         rows = show(settings, SEED, step)
         assert [(row.uid, row.epoch, row.caption) for row in rows] == list(

@@ -1,7 +1,7 @@
 """What a stage that generates would ask if the run went on: how many requests, of how many tokens, and some of them.
 
-Nothing is asked, measured or claimed. Of each run of keys the rows with the smallest hashes speak for all: keys are
-hashes, so they are a sample by chance, and the same one whatever the cut.
+Nothing is asked, measured or claimed. The rows with the smallest keys speak for all: keys are hashes, so that these are
+a sample by chance, and the same one whatever the cut.
 """
 
 import heapq
@@ -30,7 +30,6 @@ from pipeline.images.thumbnail import thumbnail
 
 SAMPLE, PROMPTS = 200, 10
 """Requests of a stage that are put together to estimate tokens; and how many of them are shown."""
-_HALF = 16  # of a key: its first half says where it lies, the second is the order that rows are drawn in
 
 
 def now(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> dict[str, Any]:
@@ -47,11 +46,11 @@ def now(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do)
 
 
 def later(job: Job, here: Segment, at: int, do: Do) -> dict[str, Any]:
-    """Of stage `at`, behind the one that ends `here`: at most so many requests, since what those between drop, add and
-    answer is not known. Its prompts say <name> where a column is still to come."""
+    """Of stage `at`, behind the one that ends `here`: about so many requests, since what those between drop, add and
+    answer is not known, nor then what is answered already. Prompts say <name> where a column is still to come."""
     name = job.names[at]
     calls = [Call(of_bucket, (here.index, at, bucket), f"stage {name}, counting") for bucket in range(job.buckets)]
-    return told(job, at, merged(result for _, result in do(calls, f"{name}: count", "buckets"))) | {"at_most": True}
+    return told(job, at, merged(result for _, result in do(calls, f"{name}: count", "buckets"))) | {"about": True}
 
 
 def of_run(job: Job, index: int, slots: tuple[int, int], urls: list[str]) -> dict[str, Any]:
@@ -95,8 +94,7 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
 
 def _sample(job: Job, stage: Generate, rows: pa.Table) -> list[dict[str, Any]]:
     """Of the rows drawn: their place in the order, the tokens of their requests, and the first few requests."""
-    orders = pc.utf8_slice_codeunits(whole(rows.column(KEY)), _HALF).to_pylist()
-    drawn = heapq.nsmallest(SAMPLE, zip(orders, range(rows.num_rows), strict=True))
+    drawn = heapq.nsmallest(SAMPLE, zip(rows.column(KEY).to_pylist(), range(rows.num_rows), strict=True))
     rows = rows.take(pa.array([row for _, row in drawn], pa.int64()))
     inputs, bodies = (
         rows.drop_columns([KEY, *(n for n in PLACE if n in rows.column_names and n not in stage.reads)]),
@@ -155,7 +153,7 @@ def told(job: Job, at: int, found: dict[str, Any]) -> dict[str, Any]:
         "requests": requests,
         "inputs": found["new"],
         "known": found["known"],
-        "at_most": False,
+        "about": False,
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "money": money,

@@ -42,6 +42,9 @@ def run(folder, sources, stages):
     }
     curate(CurateSettings.model_validate(plain), name="x", seed=4, quiet=True)
     summary = json.loads((folder / "out/summary.json").read_text())
+    assert any(each["groups"] for each in summary["evidence"] if each["stage"] == "generate") == (
+        CONTRADICT["kind"] in str(stages)
+    )
     return pairs_in(folder / "out"), [each for each in summary["stages"] if each["kind"] != "generate"]
 
 
@@ -95,12 +98,12 @@ def test_a_field_of_the_input_that_only_has_the_name_is_left_out(tmp_path, field
 
 
 def test_a_dataset_that_is_curated_again_keeps_its_negatives(tmp_path):
-    ours = [{"text": "no caption", "source": "negative:old", "of": "caption 0 é"}]
+    ours = [{"text": text, "source": "negative:old", "of": "caption 0 é"} for text in ("no caption", "no title 0")]
     entries = [write_shard(str(tmp_path / "old"), 0, [make_pair(0, negatives=ours), make_pair(1)])]
     Manifest(name="x", num_pairs=2, shards=entries).save(str(tmp_path / "old"))
     sources = [{"kind": "shards", "paths": [str(tmp_path / "old/*.tar")]}]
     asked = {**CONTRADICT, "inputs": ["captions.text"]}
     again, _ = run(tmp_path / "again", sources, [asked])
     texts = {meta["captions"][0]["text"]: [n["text"] for n in meta["negatives"]] for meta in again.values()}
-    first = ["no caption", "no caption 0 é", "a dog of seven heads", "no title 0"]
+    first = ["no caption", "no title 0", "no caption 0 é", "a dog of seven heads"]
     assert texts == {"caption 0 é": first, "caption 1 é": ["no caption 1 é", "a dog of seven heads", "no title 1"]}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pipeline.contract.manifest import Manifest
 from pipeline.contract.shards import write_shard
 from tests.helpers.datasets import make_pair
+from training.reader.batch import concatenated
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.captions.weighted import Weighted
 from training.reader.images import ImageSettings
@@ -111,3 +112,4 @@ def test_schedules_and_negatives_are_those_of_the_step_whatever_ranks_pieces_wor
     assert resumed == whole
     ranks = [all_batches(reader(data, policy, rank=rank, world=2, negatives=2, piece=32, workers=1)) for rank in (0, 1)]
     assert [told(one) + told(two) for one, two in zip(*ranks, strict=True)] == whole
+    assert [told(concatenated(list(both))) for both in zip(*ranks, strict=True)] == whole

@@ -1,0 +1,93 @@
+"""What captions that something else wrote gain: the `clipart` recipe with a stage that writes one more caption a pair.
+
+    CLIPART=../shared/data python benchmarks/recaption_gain.py [--seeds 3] [--folder runs/recaption_gain] [words ...]
+
+The writer is examples/fuse_tags.py, which knows no picture: it says in one form what a pair's texts and its address
+say. So this shows what the machinery and the policies of training do with a second caption, and not what a captioner would.
+The evaluation's texts are titles with tags, the form that it writes: part of a gain may be that form.
+
+All arms of a seed are trained on the same pairs, for the same steps, by another caption policy each. Scores, the small
+model and the pairing by seed and query are those of curation_gain.py.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from curation_gain import MODEL, TOP, Hits, deviation, interval, query_hits, score, told
+
+from pipeline import recipe as recipes
+
+ORIGINAL = "originals alone"
+ARMS = {
+    ORIGINAL: {"kind": "weighted", "weights": {"original": 1}, "default": 0},
+    "every caption as likely": {"kind": "uniform"},
+    "half of them written": {"kind": "one_synthetic", "share": 0.5},
+    "written alone": {"kind": "first_then", "at": 0},
+    "from originals to written": {"kind": "one_synthetic", "share": [[0, 0], [1, 1]]},
+}
+STAGE = {
+    "kind": "generate", "name": "fused", "source": "rewrite", "function": "examples.fuse_tags:fuse",
+    "inputs": ["url", "captions.text"],
+}  # fmt: skip
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--seeds", type=int, default=3)
+    asked.add_argument("--folder", type=Path, default=Path("runs/recaption_gain"))
+    asked.add_argument("words", nargs="*", help="overrides for all arms")
+    given = asked.parse_args()
+    if "CLIPART" not in os.environ:
+        sys.exit("recaption_gain: set CLIPART to the folder that holds crawl/ and eval/")
+    hits: Hits = {}
+    for seed in range(given.seeds):
+        for arm in ARMS:
+            hits[arm, seed] = scored(given.folder, arm, seed, given.words)
+            print(f"seed {seed} {arm:26} {told(hits[arm, seed])}", flush=True)
+    report(hits, given.seeds)
+
+
+def scored(folder: Path, arm: str, seed: int, words: list[str]) -> dict[str, list[bool]]:
+    """{"i2t", "t2i"}: for each query, whether its match is among the first ten. What is done is kept in the folder."""
+    run, data = folder / f"{arm.replace(' ', '-')}-{seed}", folder / f"data-{seed}"
+    kept = run / "hits.json"
+    if not kept.exists():
+        stages = [*recipes.load("clipart").data["curate"]["stages"], STAGE]
+        overrides = [
+            f"seed={seed}", f"curate.pool={folder}/pool", f"curate.output={data}", f"train.data=[{data}]",
+            f"train.output={run}/train", "train.eval.every_steps=null", f"curate.stages={json.dumps(stages)}",
+            f"train.captions={json.dumps(ARMS[arm])}", *MODEL, *words,
+        ]  # fmt: skip
+        for command in ("curate", "train"):
+            clipmill = [sys.executable, "-m", "pipeline.cli"]
+            subprocess.run([*clipmill, command, "clipart", *overrides], check=True, stderr=subprocess.DEVNULL)
+        kept.write_text(json.dumps(query_hits(recipes.load("clipart", overrides))))
+    return json.loads(kept.read_text())
+
+
+def report(hits: Hits, seeds: int) -> None:
+    """A row for each arm, in Markdown: its scores, and what it has over the originals alone, by seed and query."""
+    print(
+        f"\n| captions of training | R@{TOP} | between seeds | over originals alone | standard error | 95% interval |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |")
+    for arm in ARMS:
+        values = [score(hits[arm, seed]) for seed in range(seeds)]
+        row = f"| {arm} | {statistics.mean(values):.3f} | {deviation(values):.3f} |"
+        if arm == ORIGINAL:
+            print(f"{row} | | |")
+            continue
+        gains = [score(hits[arm, seed]) - score(hits[ORIGINAL, seed]) for seed in range(seeds)]
+        low, high = interval(hits, ORIGINAL, seeds, better=arm)
+        error = deviation(gains) / math.sqrt(seeds)
+        print(f"{row} {statistics.mean(gains):+.3f} | {error:.3f} | {low:+.3f} to {high:+.3f} |")
+
+
+if __name__ == "__main__":
+    main()
