@@ -264,25 +264,12 @@ class Generate(Measure):
     adds: ClassVar[tuple[pa.Field, ...]] = ()
     batch: ClassVar[int] = 32
 
-    def requests(self, inputs: pa.Table, keys: Sequence[str]) -> list[list[Any]]:
-        """What is asked for each row of inputs (curation/generation/request.py), nothing sent. Pure."""
-        raise NotImplementedError
-
-    def terms(self) -> Any:
-        """What answers cost (Terms there)."""
-        raise NotImplementedError
-
     def provenance(self) -> dict[str, str]:
         """source, model, prompt_version of the captions."""
         raise NotImplementedError
 
     def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
         return list(verdicts.picks)
-
-    def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        rows = tuple(sorted(counts.get("others", {}).items(), key=lambda item: (-item[1], item[0])))
-        said = ", ".join(f"{name}: {value}" for name, value in self.provenance().items())
-        return [Section("Generated captions", said, ("counted besides", "pairs") if rows else (), rows)]
 
 
 class Rule(Stage):

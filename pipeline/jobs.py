@@ -45,22 +45,16 @@ def dry_run(recipe: Recipe) -> None:
     in its report."""
     from curation.runner.ending.dry_run import dry_run as foretell
     from curation.settings import CurateSettings
-    from pipeline.report.asked import ESTIMATED, asked_table
-    from pipeline.report.data import dry_run_in
 
     settings = recipe.section("curate", CurateSettings)
-    if not _generating(settings):
-        print(f"{recipe.name}: no stage asks a model; there is nothing to foretell")
-        return
-    stages = foretell(settings, name=recipe.name, seed=recipe.seed)
+    asks = bool(_generating(settings))
+    stages = foretell(settings, name=recipe.name, seed=recipe.seed) if asks else []
     if not stages:
-        print(f"{recipe.name}: finished before, nothing to ask")
+        print(f"{recipe.name}: {'finished before, nothing to ask' if asks else 'no stage asks a model'}")
         return
-    path = storage.join(settings.output, outputs.DRY_RUN)
-    storage.publish_json(path, {"stages": stages})
-    found = dry_run_in(settings.output)
-    assert found is not None
-    Console().print(asked_table(found), f"\n{ESTIMATED}\nprompts: {report(recipe)} and {path}")
+    storage.publish_json(storage.join(settings.output, outputs.DRY_RUN), {"stages": stages})
+    _tell_what_is_asked(recipe, settings)
+    print(f"prompts: {report(recipe)}, {storage.join(settings.output, outputs.DRY_RUN)}")
 
 
 def _generating(settings: "CurateSettings") -> list[str]:
@@ -68,6 +62,15 @@ def _generating(settings: "CurateSettings") -> list[str]:
     from curation.stage import Generate
 
     return [stage.digest() for stage in settings.stages if isinstance(stage, Generate)]
+
+
+def _tell_what_is_asked(recipe: Recipe, settings: "CurateSettings") -> None:
+    """Of a recipe that asks models: what the last dry run has found, where it was of the same stages."""
+    from pipeline.report.asked import told
+
+    if digests := _generating(settings):
+        command = f"clipmill curate {recipe.source} --dry-run"
+        Console().print(*told(settings.output, digests, command), sep="\n", soft_wrap=True)
 
 
 def _without_fresh(recipe: Recipe) -> Recipe:
@@ -172,23 +175,6 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
         print(f"{recipe.source}: ok ({', '.join(known)}). Not looked at: {unseen}.")
         if "curate" in known:
             _tell_what_is_asked(recipe, curation)
-
-
-def _tell_what_is_asked(recipe: Recipe, settings: "CurateSettings") -> None:
-    """Of a recipe that asks models: what the last dry run has found, where it was of the same stages."""
-    digests = _generating(settings)
-    if not digests:
-        return
-    from pipeline.report.asked import ESTIMATED, asked_table
-    from pipeline.report.data import dry_run_in
-
-    found = dry_run_in(settings.output)
-    if found is None or [each.digest for each in found.stages] != digests:
-        print(
-            f"It asks models. How many requests, tokens and how much money: clipmill curate {recipe.source} --dry-run"
-        )
-        return
-    Console().print("By the last dry run it asks:", asked_table(found), ESTIMATED)
 
 
 def report(recipe: Recipe) -> str:

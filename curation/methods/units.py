@@ -121,7 +121,8 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     told = {"text": answers.field("text"), "score": answers.field("score")} | {
         name: pa.array([value] * len(answers), pa.string()) for name, value in stage.provenance().items()
     }
-    reasons, failed = no_reasons(pairs.num_rows), count(whole(rows.column(FAILED)))
+    reasons = no_reasons(pairs.num_rows)
+    failed = {"answered": int((counts > 0).sum())} | count(whole(rows.column(FAILED)))
     made = pa.table({captions.ROW: np.repeat(owner, counts), **told})
     if stage.provenance()["source"].partition(":")[0] == NEGATIVE:
         if stage.unit in PER_CAPTION:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import pyarrow as pa
 from pydantic import Field
 
+from curation.generation import told
 from curation.generation.request import Message, Request, Terms
 from curation.methods.called import Called
-from curation.stage import ANSWERS, Context, Function, Generate
+from curation.stage import ANSWERS, Context, Function, Generate, Section
 
 _ANSWERS = pa.schema([ANSWERS, pa.field("failed", pa.string())])
 Answer = list[str] | list[dict[str, Any]] | dict[str, str]
@@ -45,6 +46,9 @@ class CallGenerator(Called, Generate):
 
     def terms(self) -> Terms:
         return Terms(self.model)
+
+    def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
+        return told.sections(self.provenance(), counts)
 
     def open(self, ctx: Context) -> Function:
         function = self._loaded(self.kind)

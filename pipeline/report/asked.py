@@ -7,6 +7,7 @@ from rich.text import Text
 
 from pipeline.report.curated.gallery import Tile, tile
 from pipeline.report.curated.thumbs import Album
+from pipeline.report.data import dry_run_in
 from pipeline.report.figures import count_text, plain
 from pipeline.report.limits import Limits
 from pipeline.report.schemas import AskedStage, DryRun, Example, PromptMessage
@@ -51,6 +52,15 @@ def asked_table(found: DryRun) -> Table:
         words = (Text(plain(each.stage, 40)), Text(plain(each.model, 40)))
         table.add_row(*words, *numbers, out if each.requests else "0", money_text(each.money))
     return table
+
+
+def told(folder: str, digests: list[str], command: str) -> list[Table | str]:
+    """For the terminal: what the last dry run in a folder has found, where it was of stages with these digests; else
+    the command that finds it."""
+    found = dry_run_in(folder)
+    if found is None or [each.digest for each in found.stages] != digests:
+        return [f"It asks models. How many requests, how many tokens and how much money: {command}"]
+    return [asked_table(found), ESTIMATED]
 
 
 def prompts_of(found: DryRun, album: Album, limits: Limits) -> list[Asked]:

@@ -56,8 +56,7 @@ def later(job: Job, here: Segment, at: int, do: Do) -> dict[str, Any]:
 def of_run(job: Job, index: int, slots: tuple[int, int], urls: list[str]) -> dict[str, Any]:
     """{"new", "known", "sample"} of a run of slots."""
     here = job.segments[index]
-    stage = job.stage(number_of(here))
-    assert isinstance(stage, Generate)
+    stage = _asking(job, number_of(here))
     found = exchange.Sources(tuple(urls)).read(*slots)
     if not found:
         return {"new": 0, "known": 0, "sample": []}
@@ -73,8 +72,7 @@ def of_run(job: Job, index: int, slots: tuple[int, int], urls: list[str]) -> dic
 
 def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
     """The same of the distinct inputs in a bucket, none of them looked up."""
-    here, stage = job.segments[index], job.stage(at)
-    assert isinstance(stage, Generate)
+    here, stage = job.segments[index], _asking(job, at)
     pairs = storage.read_parquet(job.file(here, bucket, ".parquet"))
     for name in stage.reads:
         if name.partition(".")[0] not in (*pairs.column_names, IMAGE):
@@ -92,7 +90,14 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
     return {"new": rows.num_rows, "known": 0, "sample": _sample(job, stage, rows)}
 
 
-def _sample(job: Job, stage: Generate, rows: pa.Table) -> list[dict[str, Any]]:
+def _asking(job: Job, at: int) -> Any:
+    """A stage that generates: it has `requests(inputs, keys)`, a list of Request for each row, and `terms()`."""
+    stage = job.stage(at)
+    assert isinstance(stage, Generate)
+    return stage
+
+
+def _sample(job: Job, stage: Any, rows: pa.Table) -> list[dict[str, Any]]:
     """Of the rows drawn: their place in the order, the tokens of their requests, and the first few requests."""
     drawn = heapq.nsmallest(SAMPLE, zip(rows.column(KEY).to_pylist(), range(rows.num_rows), strict=True))
     rows = rows.take(pa.array([row for _, row in drawn], pa.int64()))
@@ -135,8 +140,7 @@ def merged(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def told(job: Job, at: int, found: dict[str, Any]) -> dict[str, Any]:
     """What the dry run says of stage `at`. tokens_out: at most, where the recipe bounds an answer."""
-    stage = job.stage(at)
-    assert isinstance(stage, Generate)
+    stage = _asking(job, at)
     sample: Sequence[dict[str, Any]] = found["sample"]
     drawn = sum(row["requests"] for row in sample)
     requests = round(found["new"] * drawn / len(sample)) if sample else 0
