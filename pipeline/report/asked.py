@@ -34,7 +34,7 @@ class Asked:
 def money_text(money: float | None) -> str:
     """In the currency of the recipe's prices."""
     if money is None:
-        return "no prices given"
+        return "no prices"
     return f"{money:,.2f}" if money >= 0.01 or money == 0 else f"{money:.2g}"
 
 

@@ -23,7 +23,9 @@ from curation.runner.closing.closer import number_of
 from curation.runner.closing.measuring import ASKED, RUN_ROWS
 from curation.runner.closing.shares import columns_of
 from curation.runner.exchange import FROM
-from curation.stage import IMAGE, Generate
+from curation.stage import IMAGE, Generate, Stage
+from curation.stage_order import added
+from curation.table import arrow, captions
 from curation.table.arrow import whole
 from pipeline import storage
 from pipeline.images.thumbnail import thumbnail
@@ -74,9 +76,7 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
     """The same of the distinct inputs in a bucket, none of them looked up."""
     here, stage = job.segments[index], _asking(job, at)
     pairs = storage.read_parquet(job.file(here, bucket, ".parquet"))
-    for name in stage.reads:
-        if name.partition(".")[0] not in (*pairs.column_names, IMAGE):
-            pairs = pairs.append_column(name, pa.array([f"<{name}>"] * pairs.num_rows, pa.string()))
+    pairs = _filled(pairs, stage.reads, job.settings.stages[:at])
     units = units_of(stage, pairs)
     rows = pa.table({KEY: keys_of(stage, units, {})})
     if IMAGE in stage.reads and stage.unit in ("image", "pair"):
@@ -88,6 +88,21 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
     first = first.group_by(KEY, use_threads=False).aggregate([("row", "min")]).column("row_min")
     rows = rows.take(first).combine_chunks()
     return {"new": rows.num_rows, "known": 0, "sample": _sample(job, stage, rows)}
+
+
+def _filled(pairs: pa.Table, reads: Sequence[str], before: Sequence[Stage]) -> pa.Table:
+    """With the columns and caption fields that are still to come: words as <name>, all else null."""
+    types = {name: f.type for each in before for name, f in zip(added(each), each.adds, strict=False)}
+    for name in reads:
+        field = name.removeprefix("captions.")
+        flat = captions.explode(pairs) if field != name else pairs
+        if field in flat.column_names or name in (IMAGE, "captions"):
+            continue
+        kind = types.get(name, pa.string())
+        words = pa.array([f"<{name}>"] * flat.num_rows, kind) if pa.types.is_string(kind) else None
+        column = pa.table({field: pa.nulls(flat.num_rows, kind) if words is None else words})
+        pairs = captions.with_fields(pairs, column) if field != name else arrow.with_columns(pairs, column)
+    return pairs
 
 
 def _asking(job: Job, at: int) -> Any:

@@ -85,6 +85,18 @@ def test_what_is_answered_is_known_and_a_later_stage_is_bounded(models, tmp_path
     assert foretold(texts) == []  # finished
 
 
+def test_a_stage_that_reads_what_others_will_have_measured_is_foretold_all_the_same(models, tmp_path):
+    between = [{"kind": "language"}, {"kind": "text_statistics"}, {"kind": "function", "function": "our_models:sizes",
+               "columns": {"n": "int64", "label": "string"}}]  # fmt: skip
+    both = {**REWRITE, "function": "our_models:whole", "inputs": ["n", "label", "captions.text", "captions.words"]}
+    stages = [{"kind": "image_decode"}, CAPTION, *between, both]
+    _, second = foretold(settings(tmp_path, stages))
+    assert second["about"] and second["requests"] > 10
+    assert all("<label>" in prompt["messages"][0]["text"] for prompt in second["prompts"])
+    made(settings(tmp_path, stages))
+    assert second["requests"] <= models.asked  # equal but for what is still to be measured
+
+
 def test_with_every_answer_there_it_stops_before_the_dataset_is_written(models, tmp_path):
     made(settings(tmp_path, [*BEFORE, CAPTION]))
     [told] = foretold(settings(tmp_path, [*BEFORE, CAPTION], "other", emit={"pairs_per_shard": 7}))
