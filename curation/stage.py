@@ -248,21 +248,65 @@ class Measure(Stage):
     def open(self, ctx: Context) -> Function:
         raise NotImplementedError
 
+    def kept_digest(self) -> str:
+        """16 hex naming what its columns depend on, besides their inputs."""
+        return self.digest()
 
-ANSWER = pa.struct([pa.field("text", pa.string()), pa.field("score", pa.float32())])
+
+ANSWER = pa.struct(
+    [
+        pa.field("text", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("finish", pa.string()),
+        pa.field("tokens_in", pa.int32()),
+        pa.field("tokens_out", pa.int32()),
+        pa.field("failed", pa.string()),  # a short reason why there is no text, or ""
+        pa.field("passing", pa.bool_()),
+    ]
+)
 ANSWERS = pa.field("answers", pa.list_(ANSWER))
 
 
-class Generate(Measure):
-    """A Measure whose function returns the columns `answers` (a list of {text, score}) and optionally `failed` (a short
-    reason why there is none: counted, the pair stays as it was). Answers become captions behind those that are there,
-    with `source`, `model` and `prompt_version` as provenance; a text that the pair has already is not added again.
+class Said(NamedTuple):
+    """What answers come to: texts and scores, with the unit that each is of (rising), and counts by what became of
+    them: `answered` that are used, others by the reason for which they are not."""
 
-    Each batch's answers are durable before they count: only calls under way when a run is killed are made again.
+    unit: Sequence[int]
+    texts: Sequence[str]
+    scores: Sequence[float | None]
+    counts: Mapping[str, int]
+
+
+class Generate(Measure):
+    """A Measure that asks a model. The runner sends what `requests` say to its `backend`, makes each answer durable
+    before it counts, and keeps it as it came, under `kept_digest`; what is made of it, `said`, is worked out where
+    pairs meet their answers, so that other checks ask nobody.
+
+    Texts become captions behind those that are there (a text that the pair has already is not added again), with
+    `provenance`; or, by the role column, the pair's column of that name.
     """
 
     adds: ClassVar[tuple[pa.Field, ...]] = ()
     batch: ClassVar[int] = 32
+    backend: Any
+    samples: int
+    ask_again: int
+
+    def subjects(self, units: pa.Table) -> list[str | None]:
+        """32 hex naming what is asked about each unit; None: it is not. An image is its sha256 here."""
+        raise NotImplementedError
+
+    def requests(self, inputs: pa.Table, keys: Sequence[str]) -> list[list[Any]]:
+        """What is asked for each row of inputs (curation/generation/request.py), nothing sent. Pure."""
+        raise NotImplementedError
+
+    def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
+        """What comes of the answers of each unit; None where it was not asked about."""
+        raise NotImplementedError
+
+    def terms(self) -> Any:
+        """What answers cost (Terms there)."""
+        raise NotImplementedError
 
     def provenance(self) -> dict[str, str]:
         """source, model, prompt_version of the captions."""

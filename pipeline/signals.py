@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import Stopped
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_armed: list["StopSignals"] = []
 
 
 class StopSignals:
@@ -33,6 +34,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.arm()
+        _armed.append(self)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -40,6 +42,7 @@ class StopSignals:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
         self._before.clear()
+        _armed.remove(self)
 
     def arm(self) -> None:
         """Takes the signals; again after a library (ray.init) has taken one for itself."""
@@ -63,3 +66,8 @@ class StopSignals:
         elif self.received and own and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+
+
+def stop_asked() -> bool:
+    """Whether a signal has asked this process to stop: for work so long that it looks for itself."""
+    return any(each.received for each in _armed)

@@ -18,14 +18,15 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """messages: the rendered prompt. key: 32 hex naming the input, the prompt, the model, its parameters and the sample:
-    goes with the call as its idempotency key. sample: which one of several answers; seed: a keyed draw of it, 31 bits.
-    row: the input columns by name, for backends that are functions of them.
+    """messages: the rendered prompt. key: 32 hex naming what is asked about, as in the columns. sample: which one of
+    several answers. id: 32 hex naming both, prompt, model and parameters: goes with the call as its idempotency key.
+    seed: a keyed draw, 31 bits. row: the input columns by name, for backends that are functions of them.
     """
 
     messages: tuple[Message, ...]
     key: str
     sample: int = 0
+    id: str = ""
     seed: int = 0
     row: Mapping[str, Any] = field(default_factory=dict)
 

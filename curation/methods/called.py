@@ -30,37 +30,42 @@ class Called(Measure):
         return alone.get(self.inputs, "pair")
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
-        self._loaded(where)
+        loaded(self.function, where)
 
     def file_digests(self) -> dict[str, tuple[str, str]]:
-        path = self._source_file(self.kind)
+        path = called_file(self.function, self.kind)
         return {"function": (path, file_digest(path, f"{self.kind}.function"))}
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"called": self.function}  # a file may have several
 
-    def _source_file(self, where: str) -> str:
-        module = self.function.partition(":")[0]
-        try:
-            found = importlib.util.find_spec(module)
-        except (ImportError, ValueError) as error:
-            raise self._fault(where, one_line(error)) from None
-        if found is None or not found.origin:
-            raise self._fault(where, f"no module {module!r}")
-        return found.origin
 
-    def _loaded(self, where: str) -> Callable[..., Any]:
-        self._source_file(where)
-        module, _, name = self.function.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), name)
-        except Exception as error:  # whatever a stranger's module does
-            raise self._fault(where, one_line(error)) from None
-        if not callable(found):
-            raise self._fault(where, f"{name} is a {type(found).__name__}")
-        return found
+def called_file(function: str, where: str) -> str:
+    """The path of the module of "module:function"."""
+    module = function.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise _fault(function, where, one_line(error)) from None
+    if found is None or not found.origin:
+        raise _fault(function, where, f"no module {module!r}")
+    return found.origin
 
-    def _fault(self, where: str, found: str) -> RecipeError:
-        expected = "expected module:function that Python can import here"
-        hint = "put the module's folder on PYTHONPATH, on every node"
-        return RecipeError(f"{where}.function", f"{self.function}: {found}", expected, hint)
+
+def loaded(function: str, where: str) -> Callable[..., Any]:
+    """What "module:function" names."""
+    called_file(function, where)
+    module, _, name = function.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a stranger's module does
+        raise _fault(function, where, one_line(error)) from None
+    if not callable(found):
+        raise _fault(function, where, f"{name} is a {type(found).__name__}")
+    return found
+
+
+def _fault(function: str, where: str, found: str) -> RecipeError:
+    expected = "expected module:function that Python can import here"
+    hint = "put the module's folder on PYTHONPATH, on every node"
+    return RecipeError(f"{where}.function", f"{function}: {found}", expected, hint)

@@ -8,22 +8,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.methods.reasons import count, no_reasons, sift
+from curation.methods.reasons import no_reasons, sift
 from curation.stage import ANSWERS, IMAGE, Generate, Measure, Picks, Verdicts
 from curation.table import arrow, captions
 from curation.table.arrow import whole
 from curation.table.stored import IMAGE_STORED, sha256_of_stored
 from pipeline.contract.pairs import NEGATIVE
 
-KEY, REASON, FAILED = "key", "reason", "failed"
+KEY, REASON, GRADE = "key", "reason", "grade"
 PER_CAPTION = ("text", "caption")
 _CAPTIONS = "captions."
 
 
 def kept_schema(stage: Measure) -> pa.Schema:
-    """What is kept of each distinct input."""
-    extra = [ANSWERS, pa.field(FAILED, pa.string())] if isinstance(stage, Generate) else []
-    return pa.schema([pa.field(KEY, pa.string()), *stage.adds, *extra, pa.field(REASON, pa.string())])
+    """What is kept of each distinct input. grade: of several rows of a key the highest counts."""
+    own = [ANSWERS, pa.field(GRADE, pa.int32())] if isinstance(stage, Generate) else list(stage.adds)
+    return pa.schema([pa.field(KEY, pa.string()), *own, pa.field(REASON, pa.string())])
 
 
 def units_of(stage: Measure, pairs: pa.Table) -> pa.Table:
@@ -49,8 +49,10 @@ def _caption_lists(pairs: pa.Table, reads: Sequence[str]) -> pa.Array:
 
 
 def keys_of(stage: Measure, units: pa.Table, origins: Mapping[str, str]) -> pa.Array:
-    """32 hex naming the values of each row. `origins`: what else names the values of a column (the digest of the stage
+    """32 hex naming the values of each row; null: nothing is asked about it. `origins`: what else names the values of a column (the digest of the stage
     whose vectors it stands for)."""
+    if isinstance(stage, Generate):
+        return pa.array(stage.subjects(units), pa.string())
     if stage.unit == "image" and units.column_names == [IMAGE]:
         return pc.utf8_slice_codeunits(whole(units.column(IMAGE)), 0, 32)
     if stage.unit == "image" and units.column_names == [IMAGE, IMAGE_STORED]:
@@ -87,7 +89,7 @@ def checked(stage: Measure, keys: pa.Array, made: pa.Table) -> pa.Table:
             columns.append(keys)
         elif f.name in made.schema.names:
             columns.append(whole(made.column(f.name)).cast(f.type))
-        elif f.name in (REASON, FAILED):
+        elif f.name == REASON:
             columns.append(pa.nulls(len(keys), pa.string()))
         else:
             raise ValueError(f"{stage.kind} measured no column {f.name!r}; found {', '.join(made.schema.names)}")
@@ -113,26 +115,28 @@ def attached(stage: Measure, pairs: pa.Table, rows: pa.Table) -> Verdicts:
 def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     """The captions with the answers behind them; a text that a pair has already is not added again. Negatives go into
     a column of their own."""
-    flat = captions.explode(pairs)
+    flat, units = captions.explode(pairs), units_of(stage, pairs)
     owner = flat.column(captions.ROW).to_numpy() if stage.unit in PER_CAPTION else np.arange(pairs.num_rows)
-    lists = whole(rows.column("answers"))
-    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    answers = lists.flatten()
-    told = {"text": answers.field("text"), "score": answers.field("score")} | {
-        name: pa.array([value] * len(answers), pa.string()) for name, value in stage.provenance().items()
-    }
-    reasons = no_reasons(pairs.num_rows)
-    failed = {"answered": int((counts > 0).sum())} | count(whole(rows.column(FAILED)))
-    made = pa.table({captions.ROW: np.repeat(owner, counts), **told})
-    if stage.provenance()["source"].partition(":")[0] == NEGATIVE:
+    found = stage.said(units, rows.column(ANSWERS.name).to_pylist())
+    at = np.array(found.unit, np.int64)
+    texts, scores = pa.array(found.texts, pa.string()), pa.array(found.scores, pa.float32())
+    reasons, counts, source = no_reasons(pairs.num_rows), dict(found.counts), stage.provenance()["source"]
+    if stage.adds:
+        first, where = np.unique(owner[at], return_index=True)
+        column = np.full(pairs.num_rows, "", object)
+        column[first] = np.array(found.texts, object)[where]
+        columns = pa.table([pa.array(column, pa.string())], schema=pa.schema(stage.adds))
+        return Verdicts(reason=reasons, columns=columns, counts=counts)
+    told = {name: pa.array([value] * len(at), pa.string()) for name, value in stage.provenance().items()}
+    made = pa.table({captions.ROW: owner[at], "text": texts, "score": scores, **told})
+    if source.partition(":")[0] == NEGATIVE:
         if stage.unit in PER_CAPTION:
-            of = whole(flat.column("text")).take(pa.array(np.repeat(np.arange(len(counts)), counts)))
-            made = made.append_column("of", of)
+            made = made.append_column("of", whole(flat.column("text")).take(pa.array(at)))
         negatives, number = captions.with_negatives(pairs, made)
-        columns, told = pa.table({captions.NEGATIVES: negatives}), failed | {"negatives": number}
         picks = (texts_picked("negatives: what these pictures do not show", made),)
-        return Verdicts(reason=reasons, columns=columns, counts=told, picks=picks)
-    return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made), counts=failed)
+        columns, counts = pa.table({captions.NEGATIVES: negatives}), counts | {"negatives": number}
+        return Verdicts(reason=reasons, columns=columns, counts=counts, picks=picks)
+    return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made), counts=counts)
 
 
 def texts_picked(title: str, made: pa.Table, place: int = 0) -> Picks:

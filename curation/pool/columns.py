@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.methods.units import KEY
+from curation.methods.units import GRADE, KEY
 from curation.table import packs
 from curation.table.arrow import whole
 from pipeline import storage
@@ -29,7 +29,7 @@ MOST_FILES = 256
 
 
 class Columns:
-    """The rows of one stage. `slots`: a power of two, how many ranges of keys a job works with."""
+    """The rows of one stage; of several of a key that of the highest grade, where rows have one. `slots`: a power of two, how many ranges of keys a job works with."""
 
     def __init__(self, pool: str, digest: str, schema: pa.Schema, slots: int) -> None:
         self.folder, self.schema, self.slots = storage.join(pool, "columns", digest), schema, slots
@@ -52,7 +52,8 @@ class Columns:
         """The rows whose keys lie in the slots [first, stop), each key once, sorted by it."""
         found = [self._read(name, first, stop) for name in (self.files() if names is None else names)]
         table = packs.concat([each for some in found for each in some], self.schema)
-        table = table.filter(pa.array(_inside(table.column(KEY), first, stop, self.slots))).sort_by(KEY)
+        table = table.filter(pa.array(_inside(table.column(KEY), first, stop, self.slots)))
+        table = table.sort_by([(KEY, "ascending"), *([(GRADE, "descending")] if GRADE in table.column_names else [])])
         keys = whole(table.column(KEY))
         new = np.ones(len(keys), bool)
         new[1:] = pc.not_equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0))).to_numpy(False)

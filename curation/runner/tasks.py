@@ -13,7 +13,8 @@ from curation.methods.units import attached, checked, kept_schema, units_of
 from curation.pool.join import POOL
 from curation.runner import joined
 from curation.runner.closing import grouping, measuring, reducing
-from curation.runner.closing.shares import called, opened
+from curation.runner.closing.feeding import opened
+from curation.runner.closing.shares import called
 from curation.runner.closing.vectors import resolved
 from curation.runner.explained import explained
 from curation.stage import Context, Group, Measure, Reduce, Verdicts

@@ -14,7 +14,7 @@ from curation.stages.concept_match import ConceptMatch
 from curation.stages.decontaminate import Decontaminate
 from curation.stages.exact_duplicates import ExactDuplicates
 from curation.stages.function import CallFunction
-from curation.stages.generate import CallGenerator
+from curation.stages.generate import GenerateText
 from curation.stages.head import HeadScore
 from curation.stages.image_decode import ImageDecode
 from curation.stages.image_size import ImageSize
@@ -65,5 +65,5 @@ STAGES = {
     "language": Language,
     "text_statistics": TextStatistics,
     "function": CallFunction,
-    "generate": CallGenerator,
+    "generate": GenerateText,
 }

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from curation.methods.called import Called
+from curation.methods.called import Called, loaded
 from curation.stage import Context, Function
 from pipeline.errors import DataError, one_line
 
@@ -69,7 +69,7 @@ class CallFunction(Called):
         return self.exported
 
     def open(self, ctx: Context) -> Function:
-        function = self._loaded(self.kind)
+        function = loaded(self.function, self.kind)
 
         def measure(inputs: pa.Table) -> pa.Table:
             rows = inputs.to_pylist()

@@ -1,83 +1,235 @@
-"""Captions by a function of the recipe's author: captioners, rewriters, anything that can be called from Python."""
+"""Texts by a model: captions, rewrites, translations, wrong captions on purpose, columns for a later prompt."""
 
-import inspect
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from curation.generation import told
-from curation.generation.request import Message, Request, Terms
-from curation.methods.called import Called
-from curation.stage import ANSWERS, Context, Function, Generate, Section
+from curation.generation.backends import BACKENDS
+from curation.generation.checks import Asked, CheckSettings, judged, lines_of
+from curation.generation.limits import BudgetSettings, LimitSettings
+from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
+from curation.generation.request import Answer, Request, Terms
+from curation.methods.concepts.matcher import words_of
+from curation.methods.language_model import language_model, language_of, model_path
+from curation.stage import Generate, Said, Section, Stage
+from curation.table.file_digests import file_digest
+from pipeline.draws import keyed_u64
+from pipeline.errors import RecipeError
+from pipeline.settings import digest_of, one_of
 
-_ANSWERS = pa.schema([ANSWERS, pa.field("failed", pa.string())])
-Answer = list[str] | list[dict[str, Any]] | dict[str, str]
+_CAPTION_FIELDS = ("captions.text", "captions.source")
+_OF_PAIR = frozenset({TEXT, TEXTS})
 
 
-class CallGenerator(Called, Generate):
-    """Calls `function`, "module:function", plain or async, with a list of dicts and `params` as keyword arguments. For
-    each dict it returns a list of texts, or of {"text", "score"}, or {"failed": "a short reason"}: counted, and the
-    pair stays as it was. What it raises stops the run; what was answered by then is not asked again.
+class GenerateText(Generate):
+    """Asks a model one prompt about each distinct input, once for all pairs, buckets, recipes and runs over a pool.
 
-    inputs   what it sees. (image,): {"image": bytes}, once each distinct image. (captions.text,): {"text"}, once each
-             distinct text. Else once each pair, by these names; captions as "captions", a list of dicts
-    source, name    captions come as "caption:<name>" or "rewrite:<name>"
-    model, prompt_version    go with each caption; another one asks again, as does a change of the module's file
+    name      captions come as "<role>:<name>", "caption:recap" say, behind those that are there; with the role column
+              the first good answer becomes the pair's column of that name ("" where there is none)
+    role      what the texts are; negative: captions that are wrong on purpose, which lie apart from the others
+    prompt    builtin:<name>, or the path of a template (curation/generation/prompt.py); what it reads is what is asked
+              about: each distinct image; each caption; or each pair, by all that it reads of it
+    of        pair: of a prompt that reads `text` alone, the pair's first caption and not each
+    sources   of which captions, as whole or by the part before the colon; by default those that no model has made
+    samples   answers of each input; with `lines` each line of an answer is one
+    language  ISO code that answers shall be in: the prompt is told, and answers in others are dropped
+    ask_again raise it to ask again where an answer has failed for a passing reason
 
-    How many dicts at once: curate.placement.generate.batch (by default 32).
+    Answers that fail a check are counted by its name and dropped; the pair stays as it was.
     """
 
     kind: Literal["generate"] = "generate"
 
-    name: str = Field(min_length=1)
-    source: Literal["caption", "rewrite", "negative"] = "caption"
-    model: str = ""
-    prompt_version: str = ""
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    role: Literal["caption", "rewrite", "translation", "negative", "column"] = "caption"
+    prompt: str | None = None
+    backend: one_of(BACKENDS)  # type: ignore[valid-type]
+    of: Literal["caption", "pair"] = "caption"
+    sources: tuple[str, ...] | None = None
+    samples: int = Field(default=1, ge=1, le=1000)
+    lines: bool = False
+    language: str = Field(default="", pattern=r"^([a-z]{2,3})?$")
+    checks: CheckSettings = CheckSettings()
+    limits: LimitSettings = LimitSettings()
+    budget: BudgetSettings = BudgetSettings()
+    ask_again: int = Field(default=0, ge=0)
 
-    def provenance(self) -> dict[str, str]:
-        told = {"source": f"{self.source}:{self.name}", "model": self.model, "prompt_version": self.prompt_version}
-        return {key: value for key, value in told.items() if value}
+    @model_validator(mode="after")
+    def _has_a_prompt(self) -> "GenerateText":
+        if self.prompt is None and self.backend.needs_prompt:
+            raise ValueError("expected a prompt, `builtin:caption` say, or the path of a template")
+        if self.budget.money is not None and not (self.budget.price_in or self.budget.price_out):
+            raise ValueError("budget.money: expected price_in and price_out, per million tokens")
+        return self
+
+    # What is asked about.
+
+    @cached_property
+    def _template(self) -> Prompt | None:
+        return None if self.prompt is None else read_prompt(self.prompt, f"{self.kind}.prompt")
+
+    @cached_property
+    def _reads(self) -> frozenset[str]:
+        return frozenset(self.backend.inputs) | (self._template.reads if self._template else frozenset())
+
+    @property
+    def unit(self) -> Literal["image", "caption", "pair"]:  # type: ignore[override]
+        if self._reads == {IMAGE}:
+            return "image"
+        return "caption" if self._reads == {TEXT} and self.of == "caption" else "pair"
+
+    @property
+    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+        columns = sorted(self._reads - _OF_PAIR - {IMAGE})
+        image = (IMAGE,) if IMAGE in self._reads else ()
+        return (*image, *columns, *(_CAPTION_FIELDS if self._reads & _OF_PAIR else ()))
+
+    @property
+    def adds(self) -> tuple[pa.Field, ...]:  # type: ignore[override]
+        return (pa.field(self.name, pa.string()),) if self.role == "column" else ()
+
+    @property
+    def actors(self) -> bool:  # type: ignore[override]
+        return bool(getattr(self.backend, "is_heavy", False))
+
+    def _values(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What the prompt is told of one unit; None: it is not asked about."""
+        values = {name: row[name] for name in self._reads - _OF_PAIR}
+        if self.unit == "caption":
+            return {TEXT: row["text"]} if self._is_asked(row["source"]) and row["text"] else None
+        if self._reads & _OF_PAIR:
+            texts = [each["text"] for each in row["captions"] if self._is_asked(each["source"]) and each["text"]]
+            if not texts:
+                return None
+            values |= {TEXT: texts[0], TEXTS: list(dict.fromkeys(texts))}
+        return {name: value for name, value in values.items() if name in self._reads}
+
+    def _is_asked(self, source: str) -> bool:
+        if self.sources is None:
+            return ":" not in source
+        return source in self.sources or source.partition(":")[0] in self.sources
+
+    def subjects(self, units: pa.Table) -> list[str | None]:
+        found = (self._values(row) for row in units.to_pylist())
+        return [None if values is None else key_of(values) for values in found]
 
     def requests(self, inputs: pa.Table, keys: Sequence[str]) -> list[list[Request]]:
-        """What is asked for each row: here its columns, since there is no prompt."""
-        return [[_request(row, key)] for row, key in zip(inputs.to_pylist(), keys, strict=True)]
+        digest, made = self.kept_digest(), []
+        for row, key in zip(inputs.to_pylist(), keys, strict=True):
+            values = self._values(row)
+            made.append([] if values is None else [self._request(values, key, n, digest) for n in range(self.samples)])
+        return made
+
+    def _request(self, values: dict[str, Any], key: str, sample: int, digest: str) -> Request:
+        messages = self._template.messages(values, key, _word_of(self.language)) if self._template else ()
+        row = values | ({"prompt": "\n\n".join(each.text for each in messages)} if messages else {})
+        seed = keyed_u64(0, "sample", digest, key, sample) & 0x7FFFFFFF
+        return Request(messages, key, sample, key_of([digest, key, sample]), seed, row)
+
+    # What names answers, and what they cost.
+
+    def kept_digest(self) -> str:
+        version = self._template.version if self._template else ""
+        return digest_of([self.version, self.backend.kind, self.backend.identity(), version, self.language])
+
+    def identity(self) -> dict[str, Any]:
+        plain = super().identity()
+        for name in ("backend", "limits", "budget", "prompt"):
+            plain.pop(name)
+        return plain | {"asked": self.kept_digest()}
+
+    def file_digests(self) -> dict[str, tuple[str, str]]:
+        found = dict(self.backend.file_digests(self.kind))
+        if self.prompt is not None and not self.prompt.startswith("builtin:"):
+            found["prompt"] = (self.prompt, file_digest(self.prompt, f"{self.kind}.prompt"))
+        return found
+
+    def files(self) -> dict[str, str]:
+        return {}
+
+    def check(self, where: str, before: Sequence[Stage] = ()) -> None:
+        self.backend.check(f"{where}.backend")
+        prompt = None if self.prompt is None else read_prompt(self.prompt, f"{where}.prompt")
+        if prompt and prompt.reads and not prompt.reads & (_OF_PAIR | {IMAGE}) and not self._reads:
+            raise RecipeError(
+                f"{where}.prompt", f"{self.prompt} reads nothing of a pair", "`image`, `text` or a column"
+            )
 
     def terms(self) -> Terms:
-        return Terms(self.model)
+        return Terms(self.backend.named, self.backend.most_tokens, self.budget.price_in, self.budget.price_out)
+
+    def provenance(self) -> dict[str, str]:
+        version = self._template.version[:8] if self._template else getattr(self.backend, "version", "")
+        found = {"source": f"{self.role}:{self.name}", "model": self.backend.named, "prompt_version": version}
+        return {key: value for key, value in found.items() if value}
+
+    # What answers say.
+
+    def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
+        detect_in, counts = None, Counter[str]()
+        unit, texts, scores = [], [], []
+        targets = frozenset(
+            " ".join(words_of(target)) for _, target in (self._template.examples if self._template else ())
+        )
+        for at, (row, given) in enumerate(zip(units.to_pylist(), answers, strict=True)):
+            if not given:
+                continue
+            detect_in = detect_in or language_model(str(model_path()))
+            values = self._values(row) or {}
+            asked = Asked(_texts_of(values), self._said_in(values), targets, self.language)
+            for answer in given[: self.samples]:
+                for text, score, reason in self._plain(Answer(**answer), asked, detect_in):
+                    counts[reason or told.ANSWERED] += 1
+                    if reason is None:
+                        unit.append(at)
+                        texts.append(text)
+                        scores.append(score)
+        return Said(unit, texts, scores, dict(counts))
+
+    def _plain(self, answer: Answer, asked: Asked, model: Any) -> list[tuple[str, float | None, str | None]]:
+        items = lines_of(answer.text) if self.lines and not answer.failed else [answer.text]
+        if self.lines and answer.finish == "length" and len(items) > 1:  # the last line is cut off, the others are not
+            items, answer = items[:-1], Answer(**(vars(answer) | {"finish": "stop"}))
+        found = []
+        for item in items or [""]:
+            text, reason = judged(
+                Answer(**(vars(answer) | {"text": item})), asked, self.checks, lambda each: language_of(model, each)
+            )
+            found.append((text, answer.score, reason))
+        return found
+
+    def _said_in(self, values: Mapping[str, Any]) -> str:
+        """The prompt's own words."""
+        return " ".join(text for _, text in self._template.parts) if self._template else ""
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         return told.sections(self.provenance(), counts)
 
-    def open(self, ctx: Context) -> Function:
-        function = self._loaded(self.kind)
 
-        def measure(inputs: pa.Table) -> Any:
-            rows = inputs.to_pylist()
-            answers = function(rows, **self.params)
-            return _awaited(answers, len(rows)) if inspect.isawaitable(answers) else _table(answers, len(rows))
-
-        return measure
+def _texts_of(values: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for name, value in values.items():
+        if name != IMAGE:
+            found += [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)]
+    return found
 
 
-async def _awaited(answers: Any, num: int) -> pa.Table:
-    return _table(await answers, num)
+_WORDS = {
+    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German",
+    "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
+    "he": "Hebrew", "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian", "it": "Italian",
+    "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "ms": "Malay", "nl": "Dutch",
+    "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak",
+    "sl": "Slovenian", "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
+    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
 
 
-def _table(answers: Sequence[Answer], num: int) -> pa.Table:
-    if len(answers) != num:
-        raise ValueError(f"the function gave {len(answers)} answers for {num} inputs")
-    return pa.Table.from_pylist([_row(each) for each in answers], schema=_ANSWERS)
-
-
-def _request(row: dict[str, Any], key: str) -> Request:
-    image = row.pop("image", None)
-    text = "\n".join(f"{name}: {value}" for name, value in row.items())
-    return Request((Message("user", text, () if image is None else (image,)),), key)
-
-
-def _row(answer: Answer) -> dict[str, Any]:
-    if isinstance(answer, dict):
-        return {"failed": str(answer["failed"])}
-    return {"answers": [{"text": each} if isinstance(each, str) else each for each in answer]}
+def _word_of(language: str) -> str:
+    """What a prompt calls it: models know English names best."""
+    return _WORDS.get(language, language)

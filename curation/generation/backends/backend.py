@@ -27,21 +27,28 @@ class Session(Protocol):
 
 
 class Backend(Settings):
-    """identity: what answers depend on beside the prompt (model, parameters, weights), but not where it runs or how many
-    calls are made at a time. model: the word that goes with each caption as its provenance."""
+    """What a recipe says of one. `model` goes with each caption as its provenance."""
 
     kind: str
-    is_server: ClassVar[bool] = False
+    inputs: ClassVar[tuple[str, ...]] = ()  # columns that it is given besides those that the prompt reads
+    needs_prompt: ClassVar[bool] = True
 
     @property
     def named(self) -> str:
+        """The model, in a word."""
         raise NotImplementedError
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Of an answer; None where nothing bounds it."""
+        return None
 
     def identity(self) -> dict[str, Any]:
+        """What answers depend on beside the prompt (model, parameters, weights), but not where it runs."""
         raise NotImplementedError
 
-    def file_digests(self) -> dict[str, tuple[str, str]]:
-        """As of a Stage: (path, digest) of the files it reads, by setting."""
+    def file_digests(self, where: str) -> dict[str, tuple[str, str]]:
+        """(path, digest) of the files it reads, by setting."""
         return {}
 
     def check(self, where: str) -> None:
@@ -51,17 +58,16 @@ class Backend(Settings):
 class ServerBackend(Backend):
     """Asked one by one, many at a time."""
 
-    is_server: ClassVar[bool] = True
-
-    def session(self, most: int) -> AbstractAsyncContextManager[Session]:
-        """Connections for at most so many calls at a time."""
+    def session(self, most: int, timeout_s: float) -> AbstractAsyncContextManager[Session]:
+        """Connections for at most so many calls at a time, each of which may take so long."""
         raise NotImplementedError
 
 
 class BatchBackend(Backend):
     """Asked in batches, in a process that has loaded it (`placement.generate`: GPUs, actors, batch)."""
 
-    actors: ClassVar[bool] = True
+    is_heavy: ClassVar[bool] = False  # loads a model: runs in processes of its own
 
-    def open(self, ctx: Context) -> Callable[[Sequence[Request]], Sequence[Answer]]:
+    def open(self, ctx: Context) -> Callable[[Sequence[Request]], Sequence[Sequence[Answer]]]:
+        """A function of requests that gives the answers of each: mostly one."""
         raise NotImplementedError

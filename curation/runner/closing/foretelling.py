@@ -21,7 +21,7 @@ from curation.runner.calls import Call, Do
 from curation.runner.closing import answers
 from curation.runner.closing.closer import number_of
 from curation.runner.closing.measuring import ASKED, RUN_ROWS
-from curation.runner.closing.shares import columns_of
+from curation.runner.closing.shares import columns_of, known_in
 from curation.runner.exchange import FROM
 from curation.stage import IMAGE, Generate, Stage
 from curation.stage_order import added
@@ -67,7 +67,7 @@ def of_run(job: Job, index: int, slots: tuple[int, int], urls: list[str]) -> dic
     keys = whole(rows.column(KEY))
     again = pc.equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))
     rows = rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(again)])) if len(keys) else rows
-    known = pc.is_in(whole(rows.column(KEY)), whole(columns_of(job, here).read(*slots).column(KEY)))
+    known = pc.is_in(whole(rows.column(KEY)), known_in(stage, columns_of(job, here).read(*slots)))
     new = rows.filter(pc.invert(known))
     return {"new": new.num_rows, "known": rows.num_rows - new.num_rows, "sample": _sample(job, stage, new)}
 
@@ -85,7 +85,12 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
         if name != IMAGE and name not in rows.column_names:
             rows = rows.append_column(name, units.column(name))
     first = pa.table({KEY: rows.column(KEY), "row": pa.array(range(rows.num_rows), pa.int64())})
-    first = first.group_by(KEY, use_threads=False).aggregate([("row", "min")]).column("row_min")
+    first = (
+        first.filter(pc.is_valid(first.column(KEY)))
+        .group_by(KEY, use_threads=False)
+        .aggregate([("row", "min")])
+        .column("row_min")
+    )
     rows = rows.take(first).combine_chunks()
     return {"new": rows.num_rows, "known": 0, "sample": _sample(job, stage, rows)}
 

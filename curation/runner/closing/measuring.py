@@ -24,18 +24,20 @@ from curation.pool.columns import key_slots
 from curation.pool.store import PLACE
 from curation.runner import exchange
 from curation.runner.calls import Call, Do
-from curation.runner.closing import answers, shares
+from curation.runner.closing import answers, generating, shares
 from curation.runner.closing.closer import closer_of, number_of
 from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
 from curation.runner.exchange import FROM
-from curation.stage import IMAGE, Measure, Verdicts
+from curation.stage import IMAGE, Generate, Measure, Verdicts
 from curation.table import captions, packs
 from curation.table.arrow import whole
 from pipeline import storage
 from pipeline.errors import DataError
+from pipeline.log import get_logger
 from pipeline.storage import Note
 
+log = get_logger("curation")
 ASKED = ".closing.pack"
 RUN_ROWS = 200_000
 """Inputs asked for that one task looks up."""
@@ -47,7 +49,8 @@ def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str
     stage = closer_of(job, here, Measure)
     units = units_of(stage, pairs)
     keys = _keys(job, here, units)
-    first = pa.table({KEY: keys, "row": np.arange(len(keys))}).group_by(KEY).aggregate([("row", "min")])
+    first = pa.table({KEY: keys, "row": np.arange(len(keys))}).filter(pc.is_valid(keys))
+    first = first.group_by(KEY).aggregate([("row", "min")])
     rows = first.column("row_min").combine_chunks()
     asked = {KEY: whole(first.column(KEY))}
     vectors = set(origins(job, stage, number_of(here)))
@@ -71,6 +74,9 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     if exchange.is_done(job, here, answers.CLOSED):
         return 0
     name, inputs = job.names[number_of(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
+    stage = closer_of(job, here, Measure)
+    if isinstance(stage, Generate) and (lost := generating.fold(stage, columns_of(job, here))):
+        log.warning("%s: %d requests were under way when a run was cut off; they are sent again", name, lost)
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
     runs = exchange.runs(job.buckets, inputs, RUN_ROWS)
@@ -107,10 +113,10 @@ def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str
         order = [(n, "ascending") for n in (KEY, *PLACE) if n in rows.column_names]
         rows = rows.drop_columns([FROM]).sort_by(order)
         keys = whole(rows.column(KEY))
-        known = columns_of(job, here).read(*slots).column(KEY)
+        known = shares.known_in(closer_of(job, here, Measure), columns_of(job, here).read(*slots))
         new = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(False)
         is_first = pa.array(np.concatenate([[True], new]))
-        rows = rows.filter(pc.and_(is_first, pc.invert(pc.is_in(keys, whole(known)))))
+        rows = rows.filter(pc.and_(is_first, pc.invert(pc.is_in(keys, known))))
         lane = lanes_of(job, rows)
     packs.publish_cut(shares.claims_url(job, here, run), rows, lane, lanes(job))
     found, numbers = np.unique(lane, return_counts=True)

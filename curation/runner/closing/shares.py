@@ -9,16 +9,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.generation.limits import ENDLESS, Amount
 from curation.job import Job, Segment, check_files
 from curation.methods.units import KEY, checked, kept_schema
 from curation.pool.columns import Columns
-from curation.pool.store import PLACE, ImagePlace, ImageReader
-from curation.runner.calls import Call, Do, pool_of
+from curation.pool.store import PLACE, ImageReader
+from curation.runner.calls import Call, Do, Pool, pool_of
+from curation.runner.closing import generating
+from curation.runner.closing.feeding import inputs_of, opened
 from curation.runner.explained import explained
-from curation.stage import IMAGE, Context, Generate, Measure
+from curation.stage import Context, Generate, Measure
 from curation.table import packs
 from curation.table.arrow import whole
 from pipeline import storage
+from pipeline.settings import digest_of
 
 CLAIMS = "claims"
 """The folder of what has to be measured, while it is."""
@@ -27,7 +31,6 @@ MOST_ROWS = 65_536
 SHARES = 16
 """Shares of all that has to be measured, at least, as far as each has a full batch: so that all cores have work."""
 _KEEP_EVERY_S = 30.0  # a killed task loses at most this much measuring
-_opened: dict[str, Callable] = {}  # what this worker process has loaded, by digest
 
 
 def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int, do: Do) -> None:
@@ -39,16 +42,23 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
     batch = asks.batch or stage.batch
     size = min(max(-(-sum(claimed.values()) // SHARES), batch), MOST_ROWS)
     size = -(-size // batch) * batch
-    asked = (asks.cpus, asks.gpus, asks.memory, pool_of(stage.digest(), asks, stage.actors))
-    calls = []
+    pool = pool_of(stage.kept_digest(), asks, stage.actors)
+    if isinstance(stage, Generate) and generating.is_served(stage) and pool is None:
+        pool = Pool(digest_of([stage.kept_digest(), "asking"]), 1, 1)  # one process keeps a server busy
+    asked = (asks.cpus, asks.gpus, asks.memory, pool)
+    calls, sizes = [], []
     for lane, rows in sorted(claimed.items()):
         number = -(-rows // size)
         for k in range(number):
             args = (here.index, lane, k, number, claims)
             calls.append(Call(share, args, f"stage {name}", *asked))
-    for _ in do(calls, f"{name}: measure", "shares"):
-        pass
+            sizes.append(rows * (k + 1) // number - rows * k // number)
     columns = columns_of(job, here)
+    if isinstance(stage, Generate):
+        generating.ask_all(calls, sizes, stage, name, columns, do)
+    else:
+        for _ in do(calls, f"{name}: measure", "shares"):
+            pass
     calls = [Call(merge_columns, (here.index, names), f"stage {name}, merging") for names in columns.to_merge()]
     for _ in do(calls, f"{name}: merge", "groups"):
         pass
@@ -58,8 +68,10 @@ def merge_columns(job: Job, index: int, names: list[str]) -> None:
     columns_of(job, job.segments[index]).merge(names)
 
 
-def share(job: Job, index: int, lane: int, k: int, number: int, claims: int) -> None:
-    """Measures share `k` of `number` of a lane."""
+def share(
+    job: Job, index: int, lane: int, k: int, number: int, claims: int, part: Amount = ENDLESS
+) -> dict[str, Any] | None:
+    """Measures share `k` of `number` of a lane. `part`: what it may spend; what is told is of a Generate alone."""
     here = job.segments[index]
     at = here.closer or 0
     check_files(job, [at])
@@ -72,15 +84,26 @@ def share(job: Job, index: int, lane: int, k: int, number: int, claims: int) -> 
     todo = claimed.slice(first, stop - first).combine_chunks()
     begun = storage.join(job.closing_file(here, CLAIMS), f"begun-{lane:05d}-{k:05d}of{number:05d}")
     if storage.exists(begun):  # by a worker that was lost: some of it may be kept
-        todo = _unknown(todo, columns)
+        todo = _unknown(stage, todo, columns)
     storage.publish_bytes(begun, b"")
     with explained(f"stage {job.names[at]}"):
+        if isinstance(stage, Generate):
+            actors = job.placement(stage).actors
+            among = 1 / (actors.max or 1) if actors else 1.0
+            return generating.ask(stage, job.context(at), todo, columns, ImageReader(job.pool), part, among)
         _measure(stage, job.context(at), todo, columns, ImageReader(job.pool))
+    return None
 
 
-def _unknown(todo: pa.Table, columns: Columns) -> pa.Table:
+def known_in(stage: Measure, rows: pa.Table) -> pa.Array:
+    """Keys of rows of its columns that need not be measured again."""
+    keys = whole(rows.column(KEY))
+    return keys.filter(generating.is_whole(stage, rows)) if isinstance(stage, Generate) else keys
+
+
+def _unknown(stage: Measure, todo: pa.Table, columns: Columns) -> pa.Table:
     keys = whole(todo.column(KEY))
-    known = [whole(columns.read(slot, slot + 1).column(KEY)) for slot in range(columns.slots)]
+    known = [known_in(stage, columns.read(slot, slot + 1)) for slot in range(columns.slots)]
     known = [each.filter(pc.is_in(each, keys)) for each in known]
     return todo.filter(pc.invert(pc.is_in(keys, pa.concat_arrays(known))))
 
@@ -93,7 +116,7 @@ def columns_of(job: Job, here: Segment) -> Columns:
     """What is kept of the stage that ends the segment."""
     stage = job.stage(here.closer or 0)
     assert isinstance(stage, Measure)
-    return Columns(job.pool, stage.digest(), kept_schema(stage), job.buckets)
+    return Columns(job.pool, stage.kept_digest(), kept_schema(stage), job.buckets)
 
 
 def _measure(stage: Measure, ctx: Context, todo: pa.Table, columns: Columns, reader: ImageReader) -> None:
@@ -104,21 +127,12 @@ def _measure(stage: Measure, ctx: Context, todo: pa.Table, columns: Columns, rea
     since = time.monotonic()
     for start in range(0, todo.num_rows, batch):
         some = todo.slice(start, batch).combine_chunks()
-        waiting.append(checked(stage, whole(some.column(KEY)), called(function, _inputs(stage, some, reader))))
-        if isinstance(stage, Generate) or time.monotonic() - since > _KEEP_EVERY_S:
+        waiting.append(checked(stage, whole(some.column(KEY)), called(function, inputs_of(stage, some, reader))))
+        if time.monotonic() - since > _KEEP_EVERY_S:
             columns.publish(pa.concat_tables(waiting))
             waiting, since = [], time.monotonic()
     if waiting:
         columns.publish(pa.concat_tables(waiting))
-
-
-def _inputs(stage: Measure, rows: pa.Table, reader: ImageReader) -> pa.Table:
-    if IMAGE not in stage.reads:
-        return rows.drop_columns([KEY])
-    places = zip(*(rows.column(name).to_pylist() for name in PLACE), strict=True)
-    bodies = pa.array(list(reader.read_all(ImagePlace(*place) for place in places)), pa.large_binary())
-    unread = [KEY, *(name for name in PLACE if name not in stage.reads)]
-    return rows.drop_columns(unread).add_column(0, IMAGE, bodies)
 
 
 def called(function: Callable[[pa.Table], Any], inputs: pa.Table) -> pa.Table:
@@ -128,11 +142,3 @@ def called(function: Callable[[pa.Table], Any], inputs: pa.Table) -> pa.Table:
 
 async def _awaited(found: Any) -> Any:
     return await found
-
-
-def opened(stage: Measure, ctx: Context) -> Callable[[pa.Table], Any]:
-    """What the stage loads, once in this process."""
-    key = f"{stage.kind}-{stage.digest()}"
-    if key not in _opened:
-        _opened[key] = stage.open(ctx)
-    return _opened[key]

@@ -1,0 +1,160 @@
+"""Many requests under way at a time: as fast as the server, limits and budget allow, each answer durable first.
+
+A request holds its place among those under way from before it is sent until its answer is durable, so that no more of
+them can be lost, and sent again, than may be under way. What was written down of them at a time is made durable together
+(group commit): while one write is on its way, the next ones gather.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from curation.generation.backends.backend import Later, Session
+from curation.generation.estimate import tokens_of
+from curation.generation.limits import LimitSettings, Purse
+from curation.generation.request import Answer, Request
+from pipeline.draws import keyed_uniform
+from pipeline.errors import Stopped
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+
+
+class Keeper:
+    """Makes lines durable in the order in which they come, many at a time. `write` blocks; it runs in a thread."""
+
+    def __init__(self, write: Callable[[list[dict[str, Any]]], None]) -> None:
+        self._write, self._waiting = write, list[tuple[dict[str, Any], asyncio.Future[None]]]()
+        self._come, self.turn = asyncio.Event(), asyncio.Lock()
+
+    async def keep(self, line: dict[str, Any]) -> None:
+        """Returns when it is durable."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((line, done))
+        self._come.set()
+        await done
+
+    async def work(self) -> None:
+        """For ever, until it is cancelled. What cannot be written ends all that wait."""
+        while True:
+            await self._come.wait()
+            async with self.turn:
+                some, self._waiting = self._waiting, []
+                self._come.clear()
+                try:
+                    await asyncio.to_thread(self._write, [line for line, _ in some])
+                except Exception as error:
+                    for _, done in some:
+                        if not done.done():
+                            done.set_exception(error)
+                else:
+                    for _, done in some:
+                        if not done.done():
+                            done.set_result(None)
+
+
+class Asking:
+    """Asks until `requests` end, the purse is empty or `stopping` says so; then waits for what is under way.
+
+    took      called with each request and its durable answer
+    is_broke  whether money, tokens or requests ran out
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        limits: LimitSettings,
+        share: float,
+        purse: Purse,
+        keeper: Keeper,
+        took: Callable[[Request, Answer], None],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._session, self._limits, self._purse, self._keeper = session, limits, purse, keeper
+        self._took, self._stopping, self._share = took, stopping, share
+        self._next = asyncio.Lock()
+        self._free_at = {"requests": 0.0, "tokens": 0.0}
+        self._answered_at = time.monotonic()
+        self.is_broke = False
+
+    async def run(self, requests: AsyncIterator[Request]) -> None:
+        writing = asyncio.create_task(self._keeper.work())
+        most = max(1, int(self._limits.in_flight * self._share))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(most):
+                    group.create_task(self._ask_on(requests))
+        except ExceptionGroup as several:
+            raise _first(several) from None
+        finally:
+            writing.cancel()
+
+    async def _ask_on(self, requests: AsyncIterator[Request]) -> None:
+        while not self.is_broke and not self._stopping():
+            async with self._next:  # one at a time takes the next one
+                request = await anext(requests, None)
+            if request is None:
+                return
+            if not self._purse.reserve(request):
+                self.is_broke = True
+                return
+            await self._pace("requests", self._limits.requests_per_s, 1)
+            await self._pace("tokens", self._limits.tokens_per_s, tokens_of(request))
+            await self._keeper.keep({"sent": request.key, "sample": request.sample})
+            answer = await self._answer(request)
+            if answer is None:
+                return
+            self._purse.settle(request, answer)
+            await self._keeper.keep({"key": request.key, "sample": request.sample, "answer": plain_of(answer)})
+            self._took(request, answer)
+
+    async def _answer(self, request: Request) -> Answer | None:
+        """Asks again, later and later, while the reason may pass; None when the run is to stop by then."""
+        reason = ""
+        for attempt in range(self._limits.attempts):
+            try:
+                answer = await self._session.ask(request)
+            except Later as later:
+                reason = later.reason
+                self._raise_if_silent(reason)
+                if attempt + 1 < self._limits.attempts:
+                    await asyncio.sleep(_wait_s(request, attempt, later.after_s))
+                if self._stopping():
+                    return None
+            else:
+                self._answered_at = time.monotonic()
+                return answer
+        return Answer(failed=reason, passing=True)
+
+    def _raise_if_silent(self, reason: str) -> None:
+        silent = time.monotonic() - self._answered_at
+        if silent > self._limits.patience_s:
+            found = f"the server has answered nothing for {silent:.0f} s; last: {reason}"
+            raise Stopped("generate", found, "what is answered is kept", "run the same command to go on")
+
+    async def _pace(self, what: str, per_s: float | None, number: float) -> None:
+        """Waits for a place in the stream of so many a second."""
+        if per_s is None:
+            return
+        now = time.monotonic()
+        at = max(self._free_at[what], now)
+        self._free_at[what] = at + number / (per_s * self._share)
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+def plain_of(answer: Answer) -> dict[str, Any]:
+    """As JSON, and as a row of the columns."""
+    return dict(vars(answer))
+
+
+def _wait_s(request: Request, attempt: int, after_s: float | None) -> float:
+    """What the server said, or half to all of a wait that doubles; drawn, so that not all come back at once."""
+    wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+    drawn = wait * (0.5 + 0.5 * keyed_uniform(0, "retry", request.key, request.sample, attempt))
+    return max(after_s, 0.1 * drawn) + 0.1 * drawn if after_s is not None else drawn
+
+
+def _first(several: BaseExceptionGroup) -> BaseException:
+    found = several.exceptions[0]
+    return _first(found) if isinstance(found, BaseExceptionGroup) else found

@@ -1,0 +1,93 @@
+"""How a server is treated, and how much may be spent with it."""
+
+from typing import NamedTuple
+
+from pydantic import Field
+
+from curation.generation.estimate import tokens_of
+from curation.generation.request import Answer, Request, Terms
+from pipeline.settings import Settings
+
+_NO_END = float("inf")
+
+
+class LimitSettings(Settings):
+    """Of the whole stage, shared out over the processes that ask (`placement.generate.actors`, by default one)."""
+
+    in_flight: int = Field(default=256, ge=1, le=65_536, description="requests under way at a time")
+    requests_per_s: float | None = Field(default=None, gt=0)
+    tokens_per_s: float | None = Field(default=None, gt=0, description="of prompts and answers, as they are estimated")
+    timeout_s: float = Field(default=120.0, gt=0, description="of one request")
+    attempts: int = Field(default=6, ge=1, description="after so many a request has failed, for a passing reason")
+    patience_s: float = Field(
+        default=300.0, gt=0, description="a server that answers nothing for so long ends the run, which goes on later"
+    )
+
+
+class BudgetSettings(Settings):
+    """What the answers of this prompt and model may cost in all runs over the pool; never overrun. prices: per million
+    tokens, in any currency."""
+
+    requests: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    money: float | None = Field(default=None, ge=0)
+    price_in: float = Field(default=0.0, ge=0)
+    price_out: float = Field(default=0.0, ge=0)
+
+    @property
+    def is_limited(self) -> bool:
+        return not (self.requests is self.tokens is self.money is None)
+
+
+class Amount(NamedTuple):
+    """Spent, or left to spend."""
+
+    requests: float = 0
+    tokens: float = 0
+    money: float = 0
+
+    def plus(self, other: "Amount", factor: float = 1) -> "Amount":
+        return Amount(*(mine + factor * its for mine, its in zip(self, other, strict=True)))
+
+    def times(self, factor: float) -> "Amount":
+        return Amount(*(_NO_END if each == _NO_END else each * factor for each in self))
+
+    def covers(self, other: "Amount") -> bool:
+        return all(mine >= its for mine, its in zip(self, other, strict=True))
+
+
+ENDLESS = Amount(_NO_END, _NO_END, _NO_END)
+
+
+def allowed(budget: BudgetSettings) -> Amount:
+    return Amount(*(_NO_END if each is None else each for each in (budget.requests, budget.tokens, budget.money)))
+
+
+def cost_of(tokens_in: float, tokens_out: float, terms: Terms, requests: int = 1) -> Amount:
+    money = (tokens_in * terms.price_in + tokens_out * terms.price_out) / 1e6
+    return Amount(requests, tokens_in + tokens_out, money)
+
+
+class Purse:
+    """What one process may spend. A request is paid for with what it can cost at most before it is sent, and settled
+    when it is answered: so nothing is overrun, whatever is under way."""
+
+    def __init__(self, left: Amount, terms: Terms) -> None:
+        self._left, self._terms, self.spent = left, terms, Amount()
+
+    def most(self, request: Request) -> Amount:
+        """Prompts are estimated: half as much again is set aside for them."""
+        return cost_of(1.5 * tokens_of(request), self._terms.max_tokens or 0, self._terms)
+
+    def reserve(self, request: Request) -> bool:
+        """False, and nothing set aside, when there is not enough for it."""
+        most = self.most(request)
+        if not self._left.covers(most):
+            return False
+        self._left = self._left.plus(most, -1)
+        return True
+
+    def settle(self, request: Request, answer: Answer) -> None:
+        real = cost_of(answer.tokens_in, answer.tokens_out, self._terms)
+        self.spent = self.spent.plus(real)
+        self._left = self._left.plus(self.most(request)).plus(real, -1)

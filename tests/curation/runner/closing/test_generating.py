@@ -1,0 +1,213 @@
+"""Asking a server: all is answered, nothing is paid twice whatever is killed, and a budget is never overrun."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from curation.runner.driver import curate
+from curation.settings import CurateSettings
+from pipeline.contract.manifest import Manifest
+from pipeline.errors import RecipeError, Stopped
+from tests.helpers import chat_server, small_crawl
+from tests.helpers.places import ROOT
+
+MANY = 96
+
+
+def recipe(folder: Path, url: str, name: str = "out", *, records: int = MANY, **stage) -> CurateSettings:
+    paths = small_crawl.write(folder / "crawl", small_crawl.records(records))
+    backend = {"kind": "openai", "url": url, "model": "tiny-vlm", "max_tokens": 40} | stage.pop("backend", {})
+    limits = {"timeout_s": 1.5, "in_flight": 16, "attempts": 12} | stage.pop("limits", {})
+    asked = {"kind": "generate", "name": "recap", "prompt": "builtin:caption", "backend": backend, "limits": limits}
+    return CurateSettings.model_validate({
+        "sources": [{"kind": "warc", "paths": paths}], "stages": [asked | stage],
+        "output": str(folder / name), "pool": str(folder / f"pool-{name}"), "ray": {"address": "inline"},
+    })  # fmt: skip
+
+
+def made(folder: Path, settings: CurateSettings) -> Manifest:
+    return curate(settings, name="x", seed=0, quiet=True)
+
+
+def captions(output: str) -> list[dict]:
+    import pyarrow.parquet as pq
+
+    found = []
+    for path in sorted(Path(output, "index").glob("*.parquet")):
+        found += [json.loads(row) if isinstance(row, str) else row for row in pq.read_table(path).to_pylist()]
+    return found
+
+
+def counts(output: str) -> dict[str, int]:
+    stages = json.loads(Path(output, "summary.json").read_text())["stages"]
+    return next(each["others"] for each in stages if each["kind"] == "generate")
+
+
+def test_every_fault_that_passes_is_asked_again_until_it_is_answered_and_the_bytes_are_those_of_a_good_server(tmp_path):
+    with chat_server.running(tmp_path / "bad", faults=chat_server.FAULTS, share=0.12) as bad:
+        first = made(tmp_path, recipe(tmp_path, bad.url, "one"))
+        assert set(bad.answered().values()) == {1} and len(bad.answered()) > 40
+        assert set(bad.asked()) == set(bad.answered()) and sum(bad.asked().values()) > len(bad.answered())
+    with chat_server.running(tmp_path / "good") as good:
+        again = made(tmp_path, recipe(tmp_path, good.url, "two"))
+        assert again.digest() == first.digest() and good.answered() == bad.answered()
+    assert counts(str(tmp_path / "one"))["answers"] >= len(good.answered())
+
+
+def test_what_no_retry_helps_is_counted_by_its_reason_and_the_pair_stays(tmp_path):
+    with chat_server.running(tmp_path / "s", for_good=chat_server.FOR_GOOD, share=0.12) as server:
+        manifest = made(tmp_path, recipe(tmp_path, server.url))
+        assert set(server.asked().values()) == {1}
+    found = counts(str(tmp_path / "out"))
+    assert {"http_400", "wrong_model", "truncated", "filtered", "refusal", "empty", "answers"} <= set(found)
+    with chat_server.running(tmp_path / "t") as server:
+        assert made(tmp_path, recipe(tmp_path, server.url, "all")).num_pairs == manifest.num_pairs
+
+
+def test_other_checks_other_limits_and_another_url_ask_nobody(tmp_path):
+    with chat_server.running(tmp_path / "s") as server:
+        made(tmp_path, recipe(tmp_path, server.url))
+        asked = sum(server.asked().values())
+        strict = recipe(tmp_path, server.url, checks={"min_words": 50}, limits={"in_flight": 3})
+        made(tmp_path, strict.model_copy(update={"output": str(tmp_path / "strict")}))
+        assert sum(server.asked().values()) == asked and counts(str(tmp_path / "strict"))["too_short"] >= asked
+    gone = recipe(tmp_path, "http://127.0.0.1:9/v1", checks={"max_words": 3})
+    made(tmp_path, gone.model_copy(update={"output": str(tmp_path / "gone")}))
+    assert counts(str(tmp_path / "gone"))["too_long"] >= asked
+
+
+def test_more_samples_pay_only_for_those_that_are_new(tmp_path):
+    with chat_server.running(tmp_path / "s") as server:
+        made(tmp_path, recipe(tmp_path, server.url))
+        one = len(server.answered())
+        more = recipe(tmp_path, server.url, samples=3).model_copy(update={"output": str(tmp_path / "more")})
+        made(tmp_path, more)
+        assert len(server.answered()) == 3 * one and set(server.asked().values()) == {1}
+    assert counts(str(tmp_path / "more"))["answers"] >= 3 * one
+
+
+@pytest.mark.parametrize(("status", "said"), [("http_404", "check url"), ("http_403", "may use this model")])
+def test_a_server_that_can_answer_nothing_ends_the_run_at_once_and_says_what_to_type(tmp_path, status, said):
+    with chat_server.running(tmp_path / "s", faults=[status], share=1.0) as server:
+        with pytest.raises(RecipeError, match=said):
+            made(tmp_path, recipe(tmp_path, server.url))
+        assert sum(server.asked().values()) <= 32
+
+
+def test_the_key_comes_from_the_environment_and_stands_in_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUR_KEY", "sk-very-secret")
+    with chat_server.running(tmp_path / "s", key="sk-very-secret") as server:
+        settings = recipe(tmp_path, server.url, backend={"api_key_env": "OUR_KEY"})
+        made(tmp_path, settings)
+        monkeypatch.delenv("OUR_KEY")
+        with pytest.raises(RecipeError, match="set OUR_KEY to a key"):
+            made(tmp_path, recipe(tmp_path, server.url, "two", backend={"api_key_env": "OUR_KEY"}))
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "says.json"]
+    assert not [path for path in files if b"sk-very-secret" in path.read_bytes()]
+
+
+def test_a_server_that_is_silent_for_long_ends_the_run_which_goes_on_later(tmp_path):
+    with chat_server.running(tmp_path / "s", faults=["http_503"] * 1, share=1.0) as server:
+        port = server.port
+    settings = recipe(tmp_path, f"http://127.0.0.1:{port}/v1", limits={"patience_s": 1.0})
+    with pytest.raises(Stopped, match="answered nothing for"):
+        made(tmp_path, settings)
+    with chat_server.running(tmp_path / "t", port=port) as server:
+        made(tmp_path, settings)
+        assert set(server.answered().values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("budget", "most"),
+    [
+        ({"requests": 20}, 20),
+        ({"tokens": 5000}, 5000 // 60),
+        ({"money": 0.4, "price_in": 100.0, "price_out": 500.0}, 40),
+    ],
+)
+def test_a_budget_is_never_overrun_and_a_larger_one_goes_on_where_it_ended(tmp_path, budget, most):
+    with chat_server.running(tmp_path / "s") as server:
+        with pytest.raises(Stopped, match="the budget is spent"):
+            made(tmp_path, recipe(tmp_path, server.url, budget=budget))
+        first = len(server.answered())
+        assert 0 < first <= most and set(server.asked().values()) == {1}
+        with pytest.raises(Stopped, match="the budget is spent"):
+            made(tmp_path, recipe(tmp_path, server.url, budget=budget))
+        assert len(server.answered()) == first
+        made(tmp_path, recipe(tmp_path, server.url))
+        assert set(server.asked().values()) == {1}
+
+
+def test_as_many_requests_are_under_way_as_the_limit_says_and_no_more(tmp_path):
+    with chat_server.running(tmp_path / "s", delay=0.1) as server:
+        made(tmp_path, recipe(tmp_path, server.url, limits={"in_flight": 24}))
+        assert server.most_at_a_time() == 24
+
+
+def run(folder: Path, settings: CurateSettings) -> subprocess.Popen:
+    plain = json.loads(settings.model_dump_json())
+    path = folder / f"{Path(settings.output).name}.yaml"
+    path.write_text(yaml.safe_dump({"name": "x", "seed": 0, "curate": plain}))
+    command = [sys.executable, "-m", "pipeline.cli", "curate", str(path)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def killed_at_random(tmp_path: Path, kills: int, *, server_too: bool) -> None:
+    """Repeats are at most what was under way at each kill; what the journal had is never asked again."""
+    draws, in_flight = random.Random(kills), 16
+    server_kills = 0
+    with chat_server.running(tmp_path / "s", delay=0.15) as server:
+        settings = recipe(tmp_path, server.url, limits={"in_flight": in_flight, "patience_s": 60}, records=400)
+        done = 0
+        while done < kills:
+            process = run(tmp_path, settings)
+            try:
+                process.wait(timeout=draws.uniform(1.2, 3.5))
+            except subprocess.TimeoutExpired:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+            done += 1
+            if process.returncode == 0:
+                break
+        assert run(tmp_path, settings).wait(timeout=240) == 0
+        asked, answered = server.asked(), server.answered()
+        assert set(asked) == set(answered)
+        assert sum(answered.values()) - len(answered) <= in_flight * (done + server_kills)
+    with chat_server.running(tmp_path / "t") as server:
+        whole = recipe(tmp_path, server.url, "whole", records=400)
+        assert made(tmp_path, whole).digest() == Manifest.load(settings.output).digest()
+
+
+def test_killed_at_random_nothing_that_was_answered_is_asked_again(tmp_path):
+    killed_at_random(tmp_path, 6, server_too=False)
+
+
+@pytest.mark.exhaustive
+def test_killed_fifty_times(tmp_path):
+    for at in range(7):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        killed_at_random(folder, 8, server_too=True)
+
+
+def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
+    with chat_server.running(tmp_path / "s", delay=0.1) as server:
+        port = server.port
+        settings = recipe(tmp_path, server.url, limits={"patience_s": 60, "attempts": 40}, records=200)
+        process = run(tmp_path, settings)
+        end = time.monotonic() + 60
+        while len(server.answered()) < 40 and time.monotonic() < end:
+            time.sleep(0.05)
+        first = server.answered()
+    with chat_server.running(tmp_path / "t", port=port) as server:
+        assert process.wait(timeout=120) == 0
+        second = server.answered()
+    assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
