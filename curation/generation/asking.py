@@ -1,8 +1,8 @@
 """Many requests under way at a time: as fast as the server, limits and budget allow, each answer durable first.
 
 A request holds its place among those under way from before it is sent until its answer is durable, so that no more of
-them can be lost, and sent again, than may be under way. What was written down of them at a time is made durable together
-(group commit): while one write is on its way, the next ones gather.
+them can be lost, and sent again, than may be under way. What is written down at a time is made durable together (group
+commit): while one write is on its way, the next ones gather.
 """
 
 import asyncio

@@ -72,7 +72,8 @@ _HEAD = re.compile(
     r"^(?:(?:sure|certainly|of course|okay|ok|here (?:is|are|'s)|here you go)\b[^:\n]{0,80}[:!.]\s*)+", re.IGNORECASE
 )
 _LABEL = re.compile(
-    r"^(?:(?:new |rewritten |revised |image |final |short )?(?:caption|description|answer|output|translation|rewrite)s?)\s*[:：]\s*",
+    r"^(?:new |rewritten |revised |image |final |short )?"
+    r"(?:caption|description|answer|output|translation|rewrite)s?\s*[:：]\s*",
     re.IGNORECASE,
 )
 _FENCED = re.compile(r"^```\w*\n(.*?)\n?```$", re.DOTALL)
@@ -117,16 +118,22 @@ def lines_of(text: str) -> list[str]:
 
 _REFUSALS = re.compile(
     r"^(?:(?:i['’]?m|i am|we['’]?re|we are) (?:so |very |really )?(?:sorry|afraid)\b[,.!]?\s*(?:but|i\b|that\b|$)"
-    r"|(?:sorry|apologies|unfortunately|i apologi[sz]e)[^.]{0,40}\b(?:i|we) (?:can(?:not|['’]t| not)|am not able|['’]m not able|am unable|['’]m unable|do not|don['’]t)\b"
-    r"|i (?:can(?:not|['’]t| not)|am not able to|['’]m not able to|am unable to|['’]m unable to|won['’]t|will not) (?:help|assist|see|view|access|describe|provide|comply|fulfil|process|identify|generate|create|write|do that|complete|answer)"
+    r"|(?:sorry|apologies|unfortunately|i apologi[sz]e)[^.]{0,40}\b(?:i|we) "
+    r"(?:can(?:not|['’]t| not)|(?:am|['’]m) (?:not able|unable)|do not|don['’]t)\b"
+    r"|i(?: can(?:not|['’]t| not)|(?: am|['’]m) (?:not able|unable) to| won['’]t| will not) "
+    r"(?:help|assist|see|view|access|describe|provide|comply|fulfil|process|identify|generate|create|write|do that"
+    r"|complete|answer)"
     r"|i (?:do not|don['’]t) (?:see|have access|have the ability|feel comfortable)\b"
     r"|as an? (?:ai|language model|assistant|artificial)\b|as a large language\b"
-    r"|there is no (?:image|picture|caption|text) (?:provided|attached|given)|no (?:image|picture) (?:was|is) (?:provided|attached)"
+    r"|there is no (?:image|picture|caption|text) (?:provided|attached|given)"
+    r"|no (?:image|picture) (?:was|is) (?:provided|attached)"
     r"|please (?:provide|upload|share|attach) (?:the|an?|your) (?:image|picture|caption|text)"
     r"|(?:je suis )?désolée?,? |je ne (?:peux|suis) pas|je ne vois (?:pas|aucune)"
     r"|lo siento,? |no puedo (?:ayudar|ver|describir|proporcionar|hacer)|lo lamento,? "
-    r"|es tut mir leid|(?:tut mir leid|entschuldigung),? (?:ich|aber)|ich kann (?:das|dieses|diese|dir|ihnen|kein|keine)\b[^.]{0,40}\bnicht|leider kann ich\b"
-    r"|mi dispiace,? |non posso (?:aiutar|veder|descriver)|(?:sinto muito|desculpe),? |não (?:posso|consigo) (?:ajudar|ver|descrever)"
+    r"|es tut mir leid|(?:tut mir leid|entschuldigung),? (?:ich|aber)"
+    r"|ich kann (?:das|dieses|diese|dir|ihnen|kein|keine)\b[^.]{0,40}\bnicht|leider kann ich\b"
+    r"|mi dispiace,? |non posso (?:aiutar|veder|descriver)"
+    r"|(?:sinto muito|desculpe),? |não (?:posso|consigo) (?:ajudar|ver|descrever)"
     r"|извините|к сожалению, я|я не могу (?:помочь|увидеть|описать|видеть)|przykro mi|nie mogę (?:pomóc|opisać)"
     r"|抱歉|对不起|對不起|很遗憾|我(?:无法|不能|無法)|作为(?:一个|一名)?(?:ai|人工智能)|申し訳|すみません|ごめんなさい|죄송|미안)",
     re.IGNORECASE,
@@ -137,10 +144,13 @@ _MARKUP = re.compile(
 )
 _LOOP = re.compile(r"(?=\S)(.{1,60}?)(?:\s*\1){4,}", re.DOTALL)
 _ORDERS = re.compile(
-    r"(?:ignore|disregard|forget|override|skip)\b[^.\n]{0,40}\b(?:instruction|prompt|rule|direction|above|previous|prior|everything|all)"
+    r"(?:ignore|disregard|forget|override|skip)\b[^.\n]{0,40}"
+    r"\b(?:instruction|prompt|rule|direction|above|previous|prior|everything|all)"
     r"|(?:system|developer) (?:prompt|message|note)|new (?:instruction|task|rule)s?\b"
-    r"|you (?:are|must|will|should) (?:now|instead|only)\b|(?:instead|only|just|simply) (?:answer|respond|reply|output|say|write|print|return)\b"
-    r"|(?:answer|respond|reply|output|say|print|return|write) (?:only|exactly|with|the (?:word|phrase|following)|just|back)\b"
+    r"|you (?:are|must|will|should) (?:now|instead|only)\b"
+    r"|(?:instead|only|just|simply) (?:answer|respond|reply|output|say|write|print|return)\b"
+    r"|(?:answer|respond|reply|output|say|print|return|write) "
+    r"(?:only|exactly|with|the (?:word|phrase|following)|just|back)\b"
     r"|(?:ignorez|oubliez|répondez|ignoriere|vergiss|antworte|ignora|olvida|responde|игнорируй|ответь|忽略|无视|無視|回答只)",
     re.IGNORECASE,
 )
@@ -168,7 +178,7 @@ def _repeats(text: str, answer: Answer, asked: Asked) -> bool:
 
 
 def _obeys(text: str, answer: Answer, asked: Asked) -> bool:
-    """A text of the web gives orders, and most of the answer stands behind them, or it says less than half of the rest."""
+    """A text of the web gives orders, and half of the answer or more stands behind them."""
     mine = words_of(text)
     for each in asked.data:
         if found := _ORDERS.search(each):

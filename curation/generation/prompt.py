@@ -4,7 +4,7 @@ A template has parts, each begun by a line `--- system`, `--- user` or `--- assi
 the user. What it reads of a pair are the variables that it names:
 
     image       the picture, which goes along with the first message of the user; it prints nothing
-    text        the caption in question: each of those chosen in turn, or, where `image` or a column is read too, the first
+    text        the caption in question: each of those chosen, or, where `image` or a column is read too, the first
     texts       all that are chosen, as lines
     <column>    any column of the pairs (title, tags, width, or what an earlier step has answered)
     language    as the stage says

@@ -34,8 +34,8 @@ class Request:
 @dataclass(frozen=True)
 class Answer:
     """text as it came, unchecked. finish: "stop", "length" (cut off), "filtered" (by the server), or what the server
-    says. failed: why there is no text, a short reason; `passing`: another day it might work. tokens: as the server counts
-    them, 0 where it does not."""
+    says. failed: why there is no text, a short reason; `passing`: another day it might work. tokens: as the server
+    counts them, 0 where it does not."""
 
     text: str = ""
     score: float | None = None

@@ -49,8 +49,8 @@ def _caption_lists(pairs: pa.Table, reads: Sequence[str]) -> pa.Array:
 
 
 def keys_of(stage: Measure, units: pa.Table, origins: Mapping[str, str]) -> pa.Array:
-    """32 hex naming the values of each row; null: nothing is asked about it. `origins`: what else names the values of a column (the digest of the stage
-    whose vectors it stands for)."""
+    """32 hex naming the values of each row; null: nothing is asked about it. `origins`: what else names the values of a
+    column (the digest of the stage whose vectors it stands for)."""
     if isinstance(stage, Generate):
         return pa.array(stage.subjects(units), pa.string())
     if stage.unit == "image" and units.column_names == [IMAGE]:

@@ -29,7 +29,8 @@ MOST_FILES = 256
 
 
 class Columns:
-    """The rows of one stage; of several of a key that of the highest grade, where rows have one. `slots`: a power of two, how many ranges of keys a job works with."""
+    """The rows of one stage; of several of a key that of the highest grade, where rows have one. `slots`: a power of
+    two, how many ranges of keys a job works with."""
 
     def __init__(self, pool: str, digest: str, schema: pa.Schema, slots: int) -> None:
         self.folder, self.schema, self.slots = storage.join(pool, "columns", digest), schema, slots

@@ -1,7 +1,7 @@
 """Answers that cost something, durable one by one before they count, until they are in a pool's columns.
 
     <columns folder>/journal/<token>.jsonl          lines of a process at work, which holds a lock on its file
-                            /<token>-<n>.jsonl      where there are no locks and no appending (object stores): whole files
+                            /<token>-<n>.jsonl      on an object store, which cannot append: whole files
 
 A line is a JSON object. A process that is killed in the middle of a line leaves half of it, which says nothing.
 """

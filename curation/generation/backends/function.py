@@ -21,7 +21,7 @@ class FunctionBackend(BatchBackend):
     each dict it returns a list of texts, or of {"text", "score"}, or {"failed": "a short reason"}: counted, and the
     pair stays as it was. What it raises stops the run; what was answered by then is not asked again.
 
-    A dict holds the columns `reads` ("image": bytes; "text": the caption in question, "texts": all; others by name), and
+    A dict holds what it `reads` ("image": bytes; "text": the caption in question, "texts": all; columns by name), and
     where the stage has a prompt, "prompt". How many at once: curate.placement.generate.batch (by default 32).
     A change of the module's file asks again, as does another `model` or `version`.
     """

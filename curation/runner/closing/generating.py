@@ -1,7 +1,7 @@
 """Asking models: what a Generate wants to know, each share by one task, every answer durable before it counts.
 
-Answers go line by line into a journal beside the columns (curation/pool/journal.py), and from there, a few thousand at a
-time, into the columns. What a killed task had in its journal is brought into the columns before anything is asked again
+Answers go line by line into a journal beside the columns (curation/pool/journal.py), and from there, some thousand at
+a time, into the columns. What a killed task had in its journal is brought into the columns before anything is asked again
 (`fold`); what it had sent and not yet heard of is counted, and sent again.
 
 A budget is handed out to shares by their number of inputs; what they leave is handed out again, until nothing more is
