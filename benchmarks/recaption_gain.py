@@ -3,7 +3,7 @@
     CLIPART=../shared/data python benchmarks/recaption_gain.py [--seeds 3] [--folder runs/recaption_gain] [words ...]
 
 The writer is examples/fuse_tags.py, which knows no picture: it says in one form what a pair's texts and its address
-say. So this shows what the machinery and the policies of training do with a second caption, and not what a captioner would.
+say. So this shows what the machinery and the policies of training do with a second caption, not what a captioner does.
 The evaluation's texts are titles with tags, the form that it writes: part of a gain may be that form.
 
 All arms of a seed are trained on the same pairs, for the same steps, by another caption policy each. Scores, the small
@@ -32,8 +32,8 @@ ARMS = {
     "from originals to written": {"kind": "one_synthetic", "share": [[0, 0], [1, 1]]},
 }
 STAGE = {
-    "kind": "generate", "name": "fused", "source": "rewrite", "function": "examples.fuse_tags:fuse",
-    "inputs": ["url", "captions.text"],
+    "kind": "generate", "name": "fused", "role": "rewrite",
+    "backend": {"kind": "function", "function": "examples.fuse_tags:fuse", "reads": ["url", "texts"]},"checks": {"repetition": False},
 }  # fmt: skip
 
 

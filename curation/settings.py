@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from curation.fetch.settings import FetchSettings
+from curation.generation.chain import expanded
 from curation.images.resize import SizeSettings
 from curation.images.shrink import ShrinkSettings
 from curation.sources import SOURCES
@@ -147,6 +148,11 @@ class CurateSettings(Settings):
     emit: EmitSettings = EmitSettings()
     ray: RaySettings = RaySettings()
     placement: dict[str, PlacementSettings] = Field(default={}, description="by stage kind")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _chains_are_their_steps(cls, value: Any) -> Any:
+        return expanded(value)
 
     @field_validator("buckets")
     @classmethod

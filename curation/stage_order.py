@@ -42,8 +42,8 @@ def check_stages(stages: Sequence[Stage], kinds: Iterable[Any] = (), where: str 
 
 def added(stage: Stage | type[Stage]) -> list[str]:
     """The columns that a stage adds, as others read them; of a kind whose settings name them none."""
-    if isinstance(stage, type) and any(isinstance(each, property) for each in (stage.added_names, stage.adds)):
-        return []
     prefix = "captions." if stage.caption_fields else ""
-    names = stage.added_names or [f.name for f in stage.adds]
+    names = () if isinstance(stage.added_names, property) else stage.added_names
+    if not names and not isinstance(stage.adds, property):
+        names = tuple(f.name for f in stage.adds)
     return [prefix + name for name in names]

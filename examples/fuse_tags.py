@@ -1,6 +1,7 @@
 """A captioner without a model, for the stage `generate`: one caption of a pair's titles, its tags and its address.
 
-    - {kind: generate, name: fused, source: rewrite, function: "examples.fuse_tags:fuse", inputs: [url, captions.text]}
+    - {kind: generate, name: fused, role: rewrite,
+       backend: {kind: function, function: "examples.fuse_tags:fuse", reads: [url, texts]}}
 
 It knows nothing that the pair does not say itself; it says it in one way, in whatever way it was said.
 """
@@ -18,8 +19,8 @@ _SAYS_NOTHING = {"images", "image", "static", "media", "files", "unsorted", "ope
 
 
 def fuse(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """At most one caption for each row: {"url", "captions": [{"text"}]}."""
-    return [_fused(row["url"], [each["text"] for each in row["captions"]]) for row in rows]
+    """At most one caption for each row: {"url", "texts"}."""
+    return [_fused(row["url"], row["texts"]) for row in rows]
 
 
 def _fused(url: str, texts: list[str]) -> list[str]:

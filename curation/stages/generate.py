@@ -13,7 +13,7 @@ from curation.generation.backends import BACKENDS
 from curation.generation.checks import Asked, CheckSettings, judged, lines_of
 from curation.generation.limits import BudgetSettings, LimitSettings
 from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
-from curation.generation.request import Answer, Request, Terms
+from curation.generation.request import Answer, Message, Request, Terms
 from curation.methods.concepts.matcher import words_of
 from curation.methods.language_model import language_model, language_of, model_path
 from curation.stage import Generate, Said, Section, Stage
@@ -126,8 +126,12 @@ class GenerateText(Generate):
         return made
 
     def _request(self, values: dict[str, Any], key: str, sample: int, digest: str) -> Request:
-        messages = self._template.messages(values, key, _word_of(self.language)) if self._template else ()
-        row = values | ({"prompt": "\n\n".join(each.text for each in messages)} if messages else {})
+        row = dict(values)
+        if self._template:
+            messages = self._template.messages(values, key, _word_of(self.language))
+            row["prompt"] = "\n\n".join(each.text for each in messages)
+        else:
+            messages = _plain_message(values)
         seed = keyed_u64(0, "sample", digest, key, sample) & 0x7FFFFFFF
         return Request(messages, key, sample, key_of([digest, key, sample]), seed, row)
 
@@ -209,6 +213,12 @@ class GenerateText(Generate):
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         return told.sections(self.provenance(), counts)
+
+
+def _plain_message(values: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Of what a function is given, to be looked at."""
+    text = "\n".join(f"{name}: {value}" for name, value in values.items() if name != IMAGE)
+    return (Message("user", text, (values[IMAGE],) if IMAGE in values else ()),)
 
 
 def _texts_of(values: Mapping[str, Any]) -> list[str]:

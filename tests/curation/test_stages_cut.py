@@ -83,7 +83,7 @@ EXAMPLES: dict[str, list] = {
         {"function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},
         {"function": "tests.helpers.measurer:wide", "inputs": ["width", "captions.text"], "columns": {"x": "string"}},
     ],
-    "generate": [{"function": "tests.helpers.captioner:describe", "name": "x"}],
+    "generate": [{"backend": {"kind": "function", "function": "tests.helpers.captioner:describe"}, "name": "x"}],
 }
 CASES = [(kind, at) for kind, some in EXAMPLES.items() for at in range(len(some))]
 

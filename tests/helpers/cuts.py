@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.units import attached, checked, keys_of, units_of
+from curation.runner.closing.generating import asked_rows
 from curation.runner.closing.vectors import shown
-from curation.stage import GROUP, PIECE, Again, Context, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
+from curation.stage import GROUP, PIECE, Again, Context, Generate, Group, Measure, Reduce, Rule, Stage, Told, Verdicts
 from curation.table import arrow, captions, packs
 from pipeline.draws import mixed
 
@@ -132,12 +133,23 @@ def measure(
         rows = captions.explode(pairs).column("row").to_pylist() if stage.unit == "caption" else range(pairs.num_rows)
         images = pa.array([bodies[row] for row in rows], pa.large_binary())
         units = units.set_column(units.schema.get_field_index("image"), "image", images)
-    function, size = stage.open(ctx), batch or stage.batch
+    size = batch or stage.batch
+    if isinstance(stage, Generate):
+        ask = stage.backend.open(ctx)
+
+        def function(some, keys):
+            return asked_rows(stage, ask, some, keys)
+    else:
+        measure_some = stage.open(ctx)
+
+        def function(some, keys):
+            return measure_some(some)
+
     starts = sorted({0, *range(min(shift, units.num_rows), units.num_rows, size)})
     made = []
     for start, stop in zip(starts, [*starts[1:], units.num_rows], strict=True):
         if stop > start:
-            found = function(units.slice(start, stop - start).combine_chunks())
+            found = function(units.slice(start, stop - start).combine_chunks(), keys[start:stop].to_pylist())
             found = asyncio.run(_awaited(found)) if inspect.isawaitable(found) else found
             made.append(checked(stage, keys.slice(start, stop - start), found))
     from curation.methods.units import kept_schema

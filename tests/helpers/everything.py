@@ -83,7 +83,11 @@ def stages(folder: Path) -> list[dict[str, Any]]:
         {"kind": "caption_frequency", "max_pairs": 3},
         {"kind": "caption_minhash", "threshold": 0.8},
         {"kind": "function", "function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},
-        {"kind": "generate", "function": "tests.helpers.captioner:describe", "name": "x"},
+        {
+            "kind": "generate",
+            "backend": {"kind": "function", "function": "tests.helpers.captioner:describe"},
+            "name": "x",
+        },
         {"kind": "clip_image_vector", **clip},
         {"kind": "clip_text_vector", **clip},
         {"kind": "clip_score"},

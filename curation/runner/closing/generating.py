@@ -1,7 +1,7 @@
 """Asking models: what a Generate wants to know, each share by one task, every answer durable before it counts.
 
-Answers go line by line into a journal beside the columns (curation/pool/journal.py), and from there, some thousand at
-a time, into the columns. What a killed task had in its journal is brought into the columns before anything is asked again
+Answers go line by line into a journal beside the columns (curation/pool/journal.py) and from there, some thousand at a
+time, into the columns. What a killed task had in its journal is brought into the columns before anything is asked again
 (`fold`); what it had sent and not yet heard of is counted, and sent again.
 
 A budget is handed out to shares by their number of inputs; what they leave is handed out again, until nothing more is
@@ -10,7 +10,7 @@ bought with it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -124,7 +124,7 @@ def fold(stage: Generate, columns: Columns) -> int:
     lost = sum(sample not in found.get(key, ()) for key, sample in sent)
     done = {key: own for key, own in found.items() if all(n in own for n in range(stage.samples))}
     if done:
-        columns.publish(_rows(stage, {key: [own[n] for n in sorted(own)] for key, own in done.items()}, 0))
+        columns.publish(_rows(stage, [(key, [own[n] for n in sorted(own)]) for key, own in done.items()], 0))
     partial = {key: own for key, own in found.items() if key not in done}
     if partial:
         kept = Journal(columns.folder)
@@ -153,24 +153,26 @@ def _in_batches(stage: Generate, ctx: Context, todo: pa.Table, columns: Columns,
     batch = ctx.batch or stage.batch
     for start in range(0, todo.num_rows, batch):
         some = todo.slice(start, batch).combine_chunks()
-        keys = some.column(KEY).to_pylist()
-        asked = stage.requests(inputs_of(stage, some, reader), keys)
-        answers = iter(function([request for each in asked for request in each]))
-        rows = {
-            key: [plain_of(answer) for _ in each for answer in next(answers)]
-            for key, each in zip(keys, asked, strict=True)
-        }
-        columns.publish(_rows(stage, rows, stage.ask_again))
+        columns.publish(asked_rows(stage, function, inputs_of(stage, some, reader), some.column(KEY).to_pylist()))
         if stop_asked():
             return {"spent": tuple(Amount()), "left": todo.num_rows - start - some.num_rows}
     return {"spent": tuple(Amount()), "left": 0}
 
 
-def _rows(stage: Generate, answers: Mapping[str, list[dict[str, Any]]], attempt: int) -> pa.Table:
+def asked_rows(stage: Generate, function: Callable[..., Any], inputs: pa.Table, keys: list[str]) -> pa.Table:
+    """The columns' rows of some inputs that a BatchBackend is asked about, in one go."""
+    asked = stage.requests(inputs, keys)
+    answers = iter(function([request for each in asked for request in each]))
+    told = [[plain_of(answer) for _ in each for answer in next(answers)] for each in asked]
+    return _rows(stage, list(zip(keys, told, strict=True)), stage.ask_again)
+
+
+def _rows(stage: Generate, answers: Sequence[tuple[str, list[dict[str, Any]]]], attempt: int) -> pa.Table:
     """Rows of the columns. A function may give several answers to one request, or none: it is asked once."""
     is_server = isinstance(stage.backend, ServerBackend)
-    grades = [attempt * _ATTEMPT + (len(each) if is_server else stage.samples) for each in answers.values()]
-    made = {KEY: list(answers), ANSWERS.name: list(answers.values()), GRADE: grades, REASON: [None] * len(answers)}
+    grades = [attempt * _ATTEMPT + (len(each) if is_server else stage.samples) for _, each in answers]
+    keys, told = [key for key, _ in answers], [each for _, each in answers]
+    made = {KEY: keys, ANSWERS.name: told, GRADE: grades, REASON: [None] * len(answers)}
     return pa.table(made, schema=kept_schema(stage))
 
 
@@ -266,7 +268,7 @@ class _Serving:
         self._since = time.monotonic()
         if not done:
             return
-        self._columns.publish(_rows(self._stage, done, self._stage.ask_again))
+        self._columns.publish(_rows(self._stage, list(done.items()), self._stage.ask_again))
         old, self._journal = self._journal, Journal(self._columns.folder)
         self._journal.add(self._carried())
         old.close(remove=True)

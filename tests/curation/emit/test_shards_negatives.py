@@ -14,7 +14,12 @@ from tests.helpers import small_crawl
 from tests.helpers.datasets import make_pair
 from tests.helpers.tars import tar_bytes
 
-CONTRADICT = {"kind": "generate", "function": "tests.helpers.captioner:contradict", "name": "n", "source": "negative"}
+CONTRADICT = {
+    "kind": "generate",
+    "backend": {"kind": "function", "function": "tests.helpers.captioner:contradict", "reads": ["text"]},
+    "name": "n",
+    "role": "negative",
+}
 STAGES = [
     {"kind": "image_decode"},
     {"kind": "caption_clean"},
@@ -59,7 +64,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("negatives")
     paths = small_crawl.write(folder / "crawl", small_crawl.records(96))
     sources = [{"kind": "warc", "paths": paths}]
-    asked = {**CONTRADICT, "inputs": ["captions.text"], "model": "m"}
+    asked = {**CONTRADICT, "backend": CONTRADICT["backend"] | {"model": "m"}}
     return folder, run(folder / "with", sources, [asked, *STAGES]), run(folder / "without", sources, STAGES)
 
 
@@ -102,7 +107,7 @@ def test_a_dataset_that_is_curated_again_keeps_its_negatives(tmp_path):
     entries = [write_shard(str(tmp_path / "old"), 0, [make_pair(0, negatives=ours), make_pair(1)])]
     Manifest(name="x", num_pairs=2, shards=entries).save(str(tmp_path / "old"))
     sources = [{"kind": "shards", "paths": [str(tmp_path / "old/*.tar")]}]
-    asked = {**CONTRADICT, "inputs": ["captions.text"]}
+    asked = CONTRADICT
     again, _ = run(tmp_path / "again", sources, [asked])
     texts = {meta["captions"][0]["text"]: [n["text"] for n in meta["negatives"]] for meta in again.values()}
     first = ["no caption", "no title 0", "no caption 0 é", "a dog of seven heads"]

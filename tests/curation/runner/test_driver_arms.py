@@ -26,7 +26,11 @@ def measures(log: str) -> list[dict[str, Any]]:
         {"kind": "image_decode"},
         {"kind": "caption_clean"},
         function("picture", ["image"], "bytes"),
-        {"kind": "generate", "function": "tests.helpers.counted:caption", "params": {"log": log}, "name": "made"},
+        {
+            "kind": "generate",
+            "backend": {"kind": "function", "function": "tests.helpers.counted:caption", "params": {"log": log}},
+            "name": "made",
+        },
         function("text", ["captions.text"], "length"),
         function("pair", ["width", "captions.text"], "texts"),
         {"kind": "language"},

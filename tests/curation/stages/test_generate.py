@@ -8,7 +8,7 @@ import pytest
 
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
-from curation.stages.generate import CallGenerator
+from curation.stages.generate import GenerateText
 from pipeline.errors import ClipmillError, RecipeError
 from tests.helpers import cuts, small_crawl
 from tests.helpers.pairs import pair, pairs_of, texts_of
@@ -30,7 +30,7 @@ async def rewrite(rows):
 
 
 def both(rows):
-    return [[f"{row['width']}: {row['captions'][0]['text']}"] for row in rows]
+    return [[f"{row['width']}: {row['texts'][0]}"] for row in rows]
 
 
 nothing = None
@@ -45,13 +45,14 @@ def module(tmp_path, monkeypatch):
     sys.modules.pop("our_captioner", None)
 
 
-def stage(function: str, **settings) -> CallGenerator:
-    return CallGenerator(function=f"our_captioner:{function}", name="ours", **settings)
+def stage(function: str, role: str = "caption", *, file: str = "our_captioner", **backend) -> GenerateText:
+    backend = {"kind": "function", "function": f"{file}:{function}"} | backend
+    return GenerateText(name="ours", role=role, backend=backend, checks={"min_words": 0})
 
 
 def test_an_async_rewriter_of_texts(module):
     pairs = pairs_of(pair("a", "red", "blue"), pair("b"))
-    found = cuts.measured(stage("rewrite", source="rewrite", inputs=("captions.text",), model="m"), pairs)
+    found = cuts.measured(stage("rewrite", "rewrite", reads=("text",), model="m"), pairs)
     assert texts_of(pairs, found) == {"a": ["red", "blue", "RED", "BLUE"], "b": []}
     made = [c for item in found.captions.to_pylist() for c in item if c["source"] == "rewrite:ours"]
     assert [(c["score"], c["model"]) for c in made] == [(0.5, "m")] * 2
@@ -59,7 +60,7 @@ def test_an_async_rewriter_of_texts(module):
 
 def test_a_function_of_whole_pairs_sees_only_what_it_reads(module):
     pairs = pairs_of(pair("a", "red"), pair("b", "red")).append_column("width", [[7, 7]])
-    made, keys = cuts.measure(stage("both", inputs=("width", "captions.text")), pairs)
+    made, keys = cuts.measure(stage("both", reads=("width", "texts")), pairs)
     assert [each[0]["text"] for each in made.column("answers").to_pylist()] == ["7: red"] * 2
     assert len(set(keys.to_pylist())) == 1  # uid and url name nothing that it has not seen
 
@@ -67,19 +68,20 @@ def test_a_function_of_whole_pairs_sees_only_what_it_reads(module):
 @pytest.mark.parametrize("wrong", ["our_captioner:gone", "no_such_module:f", "our_captioner:nothing"])
 def test_what_cannot_be_called_is_refused_before_any_work(module, wrong):
     with pytest.raises(RecipeError, match="generate|curate.stages.0"):
-        CallGenerator(function=wrong, name="x").check("curate.stages.0")
+        stage(wrong.partition(":")[2], file=wrong.partition(":")[0]).check("curate.stages.0")
 
 
 def test_function_file_and_version_name_the_answers(module, tmp_path):
     first = stage("describe").digest()
-    assert first != stage("rewrite").digest() and first != stage("describe", prompt_version="2").digest()
+    assert first != stage("rewrite").digest() and first != stage("describe", version="2").digest()
     (tmp_path / "our_captioner.py").write_text(MODULE + "# another prompt\n")
     assert first != stage("describe").digest()
 
 
 def recipe(tmp_path, name: str, **settings) -> CurateSettings:
     paths = small_crawl.write(tmp_path / "crawl", small_crawl.records(48))
-    stages = [{"kind": "generate", "function": "our_captioner:describe", "name": "ours", **settings}]
+    backend = {"kind": "function", "function": "our_captioner:describe"}
+    stages = [{"kind": "generate", "backend": backend, "name": "ours", **settings}]
     return CurateSettings.model_validate({
         "sources": [{"kind": "warc", "paths": paths}], "stages": stages, "output": str(tmp_path / name),
         "pool": str(tmp_path / "pool"), "ray": {"address": "inline"}, "placement": {"generate": {"batch": 4}},

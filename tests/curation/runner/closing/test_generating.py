@@ -59,7 +59,7 @@ def test_every_fault_that_passes_is_asked_again_until_it_is_answered_and_the_byt
     with chat_server.running(tmp_path / "good") as good:
         again = made(tmp_path, recipe(tmp_path, good.url, "two"))
         assert again.digest() == first.digest() and good.answered() == bad.answered()
-    assert counts(str(tmp_path / "one"))["answers"] >= len(good.answered())
+    assert counts(str(tmp_path / "one"))["answered"] >= len(good.answered())
 
 
 def test_what_no_retry_helps_is_counted_by_its_reason_and_the_pair_stays(tmp_path):
@@ -67,7 +67,7 @@ def test_what_no_retry_helps_is_counted_by_its_reason_and_the_pair_stays(tmp_pat
         manifest = made(tmp_path, recipe(tmp_path, server.url))
         assert set(server.asked().values()) == {1}
     found = counts(str(tmp_path / "out"))
-    assert {"http_400", "wrong_model", "truncated", "filtered", "refusal", "empty", "answers"} <= set(found)
+    assert {"http_400", "wrong_model", "truncated", "filtered", "refusal", "empty", "answered"} <= set(found)
     with chat_server.running(tmp_path / "t") as server:
         assert made(tmp_path, recipe(tmp_path, server.url, "all")).num_pairs == manifest.num_pairs
 
@@ -91,7 +91,7 @@ def test_more_samples_pay_only_for_those_that_are_new(tmp_path):
         more = recipe(tmp_path, server.url, samples=3).model_copy(update={"output": str(tmp_path / "more")})
         made(tmp_path, more)
         assert len(server.answered()) == 3 * one and set(server.asked().values()) == {1}
-    assert counts(str(tmp_path / "more"))["answers"] >= 3 * one
+    assert counts(str(tmp_path / "more"))["answered"] >= 3 * one
 
 
 @pytest.mark.parametrize(("status", "said"), [("http_404", "check url"), ("http_403", "may use this model")])

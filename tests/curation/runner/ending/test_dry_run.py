@@ -12,13 +12,12 @@ from pipeline.errors import ClipmillError
 from tests.helpers import small_crawl
 from tests.helpers.generators import write_module
 
-CAPTION = {"kind": "generate", "function": "our_models:caption", "name": "c"}
+CAPTION = {"kind": "generate", "backend": {"kind": "function", "function": "our_models:caption"}, "name": "c"}
 REWRITE = {
     "kind": "generate",
-    "function": "our_models:rewrite",
     "name": "r",
-    "source": "rewrite",
-    "inputs": ["captions.text"],
+    "role": "rewrite",
+    "backend": {"kind": "function", "function": "our_models:rewrite", "reads": ["text"]},
 }
 BEFORE = [{"kind": "image_decode"}, {"kind": "exact_duplicates"}]
 
@@ -88,7 +87,8 @@ def test_what_is_answered_is_known_and_a_later_stage_is_bounded(models, tmp_path
 def test_a_stage_that_reads_what_others_will_have_measured_is_foretold_all_the_same(models, tmp_path):
     between = [{"kind": "language"}, {"kind": "text_statistics"}, {"kind": "function", "function": "our_models:sizes",
                "columns": {"n": "int64", "label": "string"}}]  # fmt: skip
-    both = {**REWRITE, "function": "our_models:whole", "inputs": ["n", "label", "captions.text", "captions.words"]}
+    whole = {"kind": "function", "function": "our_models:whole", "reads": ["n", "label", "texts"]}
+    both = {**REWRITE, "backend": whole}
     stages = [{"kind": "image_decode"}, CAPTION, *between, both]
     _, second = foretold(settings(tmp_path, stages))
     assert second["about"] and second["requests"] > 10
