@@ -33,7 +33,8 @@ ARMS = {
 }
 STAGE = {
     "kind": "generate", "name": "fused", "role": "rewrite",
-    "backend": {"kind": "function", "function": "examples.fuse_tags:fuse", "reads": ["url", "texts"]},"checks": {"repetition": False},
+    "backend": {"kind": "function", "function": "examples.fuse_tags:fuse", "reads": ["url", "texts"]},
+    "checks": {"repetition": False},
 }  # fmt: skip
 
 

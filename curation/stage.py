@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from curation.shown import Counted as Counted

@@ -207,7 +207,7 @@ def _is_other(text: str, language: str, detect: Detect) -> bool:
     if sum(map(str.isalpha, text)) < 16 and text.isascii():
         return False
     found, score = detect(text)
-    return found is not None and found != language and score >= 0.6
+    return found is not None and found != language and score >= 0.5
 
 
 _CHECKS: dict[str, Callable[[str, Answer, Asked], bool]] = {

@@ -186,7 +186,7 @@ class GenerateText(Generate):
             detect_in = detect_in or language_model(str(model_path()))
             values = self._values(row) or {}
             asked = Asked(_texts_of(values), self._said_in(values), targets, self.language)
-            for answer in given[: self.samples]:
+            for answer in given[: self.samples] if self.backend.is_server else given:
                 for text, score, reason in self._plain(Answer(**answer), asked, detect_in):
                     counts[reason or told.ANSWERED] += 1
                     if reason is None:

@@ -30,6 +30,7 @@ class Backend(Settings):
     """What a recipe says of one. `model` goes with each caption as its provenance."""
 
     kind: str
+    is_server: ClassVar[bool] = False  # gives one answer to one request
     inputs: ClassVar[tuple[str, ...]] = ()  # columns that it is given besides those that the prompt reads
     needs_prompt: ClassVar[bool] = True
 
@@ -57,6 +58,8 @@ class Backend(Settings):
 
 class ServerBackend(Backend):
     """Asked one by one, many at a time."""
+
+    is_server: ClassVar[bool] = True
 
     def session(self, most: int, timeout_s: float) -> AbstractAsyncContextManager[Session]:
         """Connections for at most so many calls at a time, each of which may take so long."""

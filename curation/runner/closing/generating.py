@@ -54,7 +54,7 @@ def is_whole(stage: Generate, rows: pa.Table) -> pa.Array:
 
 
 def is_served(stage: Generate) -> bool:
-    return isinstance(stage.backend, ServerBackend)
+    return bool(stage.backend.is_server)
 
 
 def ask_all(calls: list[Call], sizes: list[int], stage: Generate, name: str, columns: Columns, do: Do) -> None:
@@ -169,8 +169,7 @@ def asked_rows(stage: Generate, function: Callable[..., Any], inputs: pa.Table, 
 
 def _rows(stage: Generate, answers: Sequence[tuple[str, list[dict[str, Any]]]], attempt: int) -> pa.Table:
     """Rows of the columns. A function may give several answers to one request, or none: it is asked once."""
-    is_server = isinstance(stage.backend, ServerBackend)
-    grades = [attempt * _ATTEMPT + (len(each) if is_server else stage.samples) for _, each in answers]
+    grades = [attempt * _ATTEMPT + (len(each) if is_served(stage) else stage.samples) for _, each in answers]
     keys, told = [key for key, _ in answers], [each for _, each in answers]
     made = {KEY: keys, ANSWERS.name: told, GRADE: grades, REASON: [None] * len(answers)}
     return pa.table(made, schema=kept_schema(stage))

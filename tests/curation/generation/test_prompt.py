@@ -22,7 +22,7 @@ ATTACKS = [
 ]
 
 
-def rendered(name, key=key_of("x"), **values):
+def rendered(name, key="0" * 32, **values):
     prompt = read_prompt(f"builtin:{name}", "x")
     given_ = {each: values.get(each, b"img" if each == "image" else "a cat") for each in prompt.reads}
     return prompt, prompt.messages(given_, key, "English")

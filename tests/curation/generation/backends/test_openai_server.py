@@ -12,7 +12,7 @@ from curation.generation.backends.backend import Later
 from curation.generation.backends.openai_server import OpenAiServer, _Session
 from curation.generation.request import Message, Request
 from pipeline.errors import RecipeError
-from tests.helpers.pictures import png_bytes
+from tests.helpers.warcs import png
 
 SERVER = OpenAiServer(url="http://host:8000/v1/", model="tiny/vlm", temperature=0.2, stop=("\n",), extra={"top_k": 5})
 
@@ -29,7 +29,7 @@ def told(**more):
 
 
 def test_a_request_in_plain_words():
-    image = png_bytes(3)
+    image = png(3)
     messages = (Message("system", "be brief"), Message("user", "what is it?", (image,)))
     assert SERVER.body(Request(messages, "k", 2, "i" * 32, 99)) == {
         "model": "tiny/vlm", "max_tokens": 128, "seed": 99, "temperature": 0.2, "stop": ["\n"], "top_k": 5,

@@ -98,7 +98,7 @@ def test_in_a_crowd_the_nearest_are_found_at_a_bounded_cost():
 
 @pytest.mark.parametrize(("away", "least"), [(40, 0.99), (300, 0.85), (1100, 0.4)])
 def test_in_a_crowd_of_thousands_copies_are_found_though_hundreds_of_others_lie_about(away, least):
-    """As near as re-encoded ones, as a small crop, as a crop of 5%; windows along directions found 0.59, 0.30 and 0.18."""
+    """As near as re-encoded ones, a small crop, a crop of 5%; windows along directions found 0.59, 0.30 and 0.18."""
     rng = np.random.default_rng(away)
     originals = rng.normal(0, 9, (5000, NUMBERS))
     copies = originals[:500] + rng.normal(0, math.sqrt(away / NUMBERS), (500, NUMBERS))
