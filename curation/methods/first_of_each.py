@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.methods.reasons import mark
+from curation.methods.rounds import Round
 from curation.methods.selection import keys_of, summed
 from curation.stage import Again, Context, Reduce, Verdicts
 from curation.table.arrow import whole
@@ -71,6 +72,9 @@ class FirstOfEach(Reduce):
             return summed(partials)
         return self.merge_tallies(partials)
 
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        return (Round(),) * (1 + searches(pairs, 1))
+
     def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         return _searched(_started(self.quotas(partial)) if state is None else _narrowed(state, partial))
 
@@ -92,6 +96,15 @@ class FirstOfEach(Reduce):
         uids = whole(pairs.column("uid")).take(pa.array(there))
         at = np.searchsorted(state.column("group").to_numpy(), group[there])
         return at, keys_of(bits[there], uids)
+
+
+def searches(pairs: int, groups: int) -> int:
+    """About how many rounds follow the first: the values of a group differ from their fourth digit on, and what is left
+    of all groups together is gathered."""
+    digits, left = 3, pairs
+    while left > _MEET:
+        digits, left = digits + 1, left >> 4
+    return -(-digits // _step(groups)) + 1
 
 
 def _searched(state: pa.Table) -> pa.Table | Again:

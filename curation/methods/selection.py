@@ -73,6 +73,15 @@ def narrowed(counts: pa.Table, search: Search) -> Search:
     return Search(prefix, search.rank - int(ends[at]) + inside, gather=inside <= _GATHERED)
 
 
+def rounds_for(pairs: int) -> int:
+    """About how many it takes: of values spread over some powers of two one in 32 begins as the one sought, then one in
+    65,536 of these each time; the last gathers."""
+    number, left = 1, pairs // 32
+    while left > _GATHERED:
+        number, left = number + 1, left >> 4 * _STEP
+    return number + 1
+
+
 def value_of(key: str) -> float:
     """The value that a key begins with."""
     raw = int(key[:_VALUE], 16)

@@ -106,10 +106,10 @@ def is_done(job: Job, here: Segment, name: str) -> bool:
     return state is not None and all(storage.exists(job.closing_file(here, file)) for file in state["files"])
 
 
-def runs(slots: int, rows: int, least: int) -> list[tuple[int, int]]:
+def runs(slots: int, rows: int, least: int, most: int | None = None) -> list[tuple[int, int]]:
     """Equal runs of slots, (first, stop): of at least about `least` of `rows` rows each, of more where there would be
-    more runs than FAN, up to MOST times as many."""
-    each = max(least, min(least * MOST, rows // FAN))
+    more runs than FAN, up to MOST times as many, or `most`."""
+    each = max(least, min(least * MOST, rows // FAN, rows if most is None else most))
     number = min(slots, max(1, 1 << max(-(-rows // each) - 1, 0).bit_length()))
     size = slots // number
     return [(at, at + size) for at in range(0, slots, size)]

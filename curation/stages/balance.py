@@ -13,7 +13,8 @@ from curation.methods.concepts.balancing import keep_probability, t_of_share, ta
 from curation.methods.concepts.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.concepts.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
-from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
+from curation.methods.rounds import Round
+from curation.methods.selection import Search, bits_of, counted, narrowed, rounds_for, summed, value_of
 from curation.stage import Again, Context, Counted, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import explode, implode
@@ -95,6 +96,9 @@ class Balance(Reduce):
         both = pa.concat_tables(partials).group_by(by, use_threads=False).aggregate([("count", "sum")])
         both = both.sort_by([(name, "ascending") for name in by]).rename_columns([*by, "count"])
         return both.select(schema.names).cast(schema)
+
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        return (Round(),) * (1 + (rounds_for(pairs) if self.target_pairs else 0))
 
     def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         """entry (rising), count, and in every row the t and the uid of the last pair that t lets in. The first row is

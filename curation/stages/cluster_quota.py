@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
-from curation.methods.first_of_each import FirstOfEach
+from curation.methods.first_of_each import FirstOfEach, searches
+from curation.methods.rounds import Round
 from curation.methods.selection import bits_of
 from curation.methods.shares import projected
 from curation.methods.vectors.clusters import SUMS, moved, spread_by_size, summed, sums_in, sums_of, units
@@ -20,6 +21,7 @@ from curation.table.arrow import whole
 _ONE = 2.0**24
 _ROWS = 1024
 _WIDE = 4096  # centres of a piece
+_PAIRS, _MOST_CLUSTERS = 1_000, 1 << 20  # of a cluster, and clusters: what is expected before a run
 _SUMS, _FAR = "sums", "far"  # rounds between the tally and the search
 _TALLY = pa.schema([(name, pa.int64()) for name in ("group", "size", "distance")])
 _INTER = pa.schema([("inter", pa.float64())])
@@ -96,6 +98,11 @@ class ClusterQuota(FirstOfEach):
         at = np.searchsorted(state["group"].to_numpy(), _clusters(pairs)[rows])
         found = sums_of(units(vectors), at)
         return found.append_column(PIECE, pa.array(found["cluster"].to_numpy() // _WIDE))
+
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        clusters = min(max(1, pairs // _PAIRS), _MOST_CLUSTERS)
+        pieces = -(-clusters // _WIDE)
+        return (Round(), Round(pieces), Round(pieces, asks=False), *(Round(),) * searches(pairs, clusters))
 
     def pieces(self, state: pa.Table) -> int:
         return -(-state.num_rows // _WIDE) if _step_of(state) else 0

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import no_reasons
+from curation.methods.rounds import Round
 from curation.methods.vectors.clusters import SUMS, moved, spread_by_size, summed, sums_of, units
 from curation.methods.vectors.levels import Levels, grown
 from curation.methods.vectors.nearest import Blocks, assigned, blocks_of, gpu_of, nearest
@@ -125,6 +126,12 @@ class Kmeans(Reduce):
         if "draw" in names:
             return _smallest(pa.concat_tables(partials), self._most_members if "member" in names else self._first_k)
         return summed(partials)
+
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        if self.levels:
+            return (*(Round(),) * (1 + self.rounds), Round(self.levels[0]))
+        pieces = -(-self._first_k // WIDE) if self._first_k > WIDE else 0
+        return (Round(), *(Round(pieces),) * (self.rounds + (pieces > 0)))
 
     def pieces(self, state: pa.Table) -> int:
         head = _Head.of(state)

@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import mark, sift
+from curation.methods.rounds import Round
 from curation.methods.scores import CAPTIONS, Judged, OfColumn, best_of_each, judged_by, numbers
-from curation.methods.selection import Search, bits_of, counted, narrowed, summed, value_of
+from curation.methods.selection import Search, bits_of, counted, narrowed, rounds_for, summed, value_of
 from curation.stage import Again, Context, Reduce, Section, Verdicts
 from curation.table.arrow import whole
 from curation.table.captions import ROW, counts, explode
@@ -56,6 +57,9 @@ class TopFraction(OfColumn, Reduce):
 
     def merge(self, partials: list[pa.Table]) -> pa.Table:
         return summed(partials)
+
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        return (Round(),) * rounds_for(pairs)
 
     def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         """The Search, whose prefix is in the end the key of the last that stays: "" for none."""

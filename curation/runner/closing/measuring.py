@@ -29,7 +29,7 @@ from curation.runner.closing.closer import closer_of, number_of
 from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
 from curation.runner.exchange import FROM
-from curation.stage import IMAGE, Generate, Measure, Verdicts
+from curation.stage import IMAGE, Generate, Measure, Stage, Verdicts
 from curation.table import captions, packs
 from curation.table.arrow import whole
 from pipeline import storage
@@ -40,8 +40,10 @@ from pipeline.storage import Note
 log = get_logger("curation")
 ASKED = ".closing.pack"
 RUN_ROWS = 200_000
-"""Inputs asked for that one task looks up."""
-_LANES = 256
+"""Inputs asked for that one task looks up, and answers."""
+RUN_BYTES = 512 << 20
+"""Of columns that it answers with, where it takes more than RUN_ROWS: squares of grey are a kilobyte each."""
+_LANES, _KEY_BYTES = 256, 64
 
 
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
@@ -79,7 +81,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
         log.warning("%s: %d requests were under way when a run was cut off; they are sent again", name, lost)
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
-    runs = exchange.runs(job.buckets, inputs, RUN_ROWS)
+    runs = exchange.runs(job.buckets, inputs, RUN_ROWS, most_rows(closer_of(job, here, Measure)))
     calls = [Call(claim, (here.index, at, run, urls), f"stage {name}, looking up") for at, run in enumerate(runs)]
     claimed: dict[int, int] = {}
     for _, lanes in do(calls, f"{name}: look up", "runs"):
@@ -121,6 +123,18 @@ def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str
     packs.publish_cut(shares.claims_url(job, here, run), rows, lane, lanes(job))
     found, numbers = np.unique(lane, return_counts=True)
     return {int(at): int(number) for at, number in zip(found, numbers, strict=True)}
+
+
+def most_rows(stage: Measure) -> int:
+    """Of a run."""
+    return max(RUN_ROWS, RUN_BYTES // (_KEY_BYTES + row_bytes(stage)))
+
+
+def row_bytes(stage: Stage) -> int:
+    """Of what a stage adds that is of a fixed width: squares and vectors are more than all texts."""
+    widths = [each.type.byte_width for each in stage.adds if pa.types.is_fixed_size_binary(each.type)]
+    lists = [each.type for each in stage.adds if pa.types.is_fixed_size_list(each.type)]
+    return sum(widths) + sum(each.list_size * each.value_type.bit_width // 8 for each in lists)
 
 
 def lanes(job: Job) -> int:

@@ -1,0 +1,48 @@
+"""The largest resident memory of this process and of Ray's workers, looked at ten times a second."""
+
+import threading
+from pathlib import Path
+
+
+class Watch:
+    """driver, worker: bytes by the name of each step; that of an inline run is the driver's."""
+
+    def __init__(self, workers: bool = True) -> None:
+        self.step = "start"
+        self._workers = workers
+        self.driver: dict[str, int] = {}
+        self.worker: dict[str, int] = {}
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def begins(self, step: str) -> None:
+        self.step = step
+
+    def _look(self) -> None:
+        while not self._end.wait(0.1):
+            step = self.step
+            self.driver[step] = max(self.driver.get(step, 0), _resident("self"))
+            for process in Path("/proc").glob("[0-9]*") if self._workers else ():
+                try:
+                    name = (process / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if name.startswith(b"ray::"):
+                    self.worker[step] = max(self.worker.get(step, 0), _resident(process.name))
+
+
+def _resident(process: str) -> int:
+    """Bytes that are the process's own: pages of files are shared."""
+    try:
+        lines = Path("/proc", process, "status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon")), 0)
