@@ -89,7 +89,7 @@ def group(buckets: int, rounds: Sequence[tuple[int, int, int]]) -> Cost:
         if notes:
             runs, by = len(exchange.runs(slots, notes, grouping.ROWS)), asked if number else buckets
             whole += merged(by) + Cost(runs, 2 * runs, sources(by) * runs) + merged(runs, exchange.READ)
-            told += told_by(runs) + 1
+            told += told_by(runs)
     return whole
 
 
