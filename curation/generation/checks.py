@@ -203,11 +203,22 @@ def _has_markup(text: str, answer: Answer, asked: Asked) -> bool:
 
 
 def _is_other(text: str, language: str, detect: Detect) -> bool:
-    """Only where it is long enough to tell."""
+    """By its script; by its words only where it is long enough to tell."""
+    letters = [char for char in text if char.isalpha()]
+    foreign = sum(not _is_latin(char) for char in letters)
+    if foreign > 0.3 * len(letters) if language not in _NOT_LATIN else len(letters) > 15 and not foreign:
+        return True
     if sum(map(str.isalpha, text)) < 16 and text.isascii():
         return False
     found, score = detect(text)
     return found is not None and found != language and score >= 0.5
+
+
+_NOT_LATIN = frozenset("ar be bg bn el fa gu he hi hy ja ka kn ko ml mr ne pa ru sr ta te th uk ur zh".split())
+
+
+def _is_latin(char: str) -> bool:
+    return ord(char) < 0x0250 or 0x1E00 <= ord(char) < 0x1F00
 
 
 _CHECKS: dict[str, Callable[[str, Answer, Asked], bool]] = {

@@ -62,7 +62,7 @@ class Prompt:
         fence = _fence(key, values)
         given: dict[str, Any] = {name: _Fenced(value, fence) for name, value in values.items() if name != IMAGE}
         given |= {IMAGE: "", LANGUAGE: language, EXAMPLES: self._drawn(key)}
-        made = [Message(role, _environment().from_string(text).render(given).strip()) for role, text in self.parts]
+        made = [Message(role, _compiled(text).render(given).strip()) for role, text in self.parts]
         if any(isinstance(value, _Fenced) for value in given.values()):
             made.insert(0, Message("system", _SAYS.format(fence=fence)))
         first = next(at for at, each in enumerate(made) if each.role == "user")
@@ -123,6 +123,11 @@ def _joined(messages: list[Message]) -> tuple[Message, ...]:
 @cache
 def _environment() -> ImmutableSandboxedEnvironment:
     return ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+@cache
+def _compiled(text: str) -> jinja2.Template:
+    return _environment().from_string(text)
 
 
 @cache

@@ -15,7 +15,7 @@ from curation.generation.limits import BudgetSettings, LimitSettings
 from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
 from curation.generation.request import Answer, Message, Request, Terms
 from curation.methods.concepts.matcher import words_of
-from curation.methods.language_model import language_model, language_of, model_path
+from curation.generation.languages import language_model, language_of, model_path, name_of
 from curation.stage import Generate, Said, Section, Stage
 from curation.table.file_digests import file_digest
 from pipeline.draws import keyed_u64
@@ -128,7 +128,7 @@ class GenerateText(Generate):
     def _request(self, values: dict[str, Any], key: str, sample: int, digest: str) -> Request:
         row = dict(values)
         if self._template:
-            messages = self._template.messages(values, key, _word_of(self.language))
+            messages = self._template.messages(values, key, name_of(self.language))
             row["prompt"] = "\n\n".join(each.text for each in messages)
         else:
             messages = _plain_message(values)
@@ -227,19 +227,3 @@ def _texts_of(values: Mapping[str, Any]) -> list[str]:
         if name != IMAGE:
             found += [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)]
     return found
-
-
-_WORDS = {
-    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German",
-    "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "fa": "Persian", "fi": "Finnish", "fr": "French",
-    "he": "Hebrew", "hi": "Hindi", "hr": "Croatian", "hu": "Hungarian", "id": "Indonesian", "it": "Italian",
-    "ja": "Japanese", "ko": "Korean", "lt": "Lithuanian", "lv": "Latvian", "ms": "Malay", "nl": "Dutch",
-    "no": "Norwegian", "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak",
-    "sl": "Slovenian", "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
-    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
-
-
-def _word_of(language: str) -> str:
-    """What a prompt calls it: models know English names best."""
-    return _WORDS.get(language, language)

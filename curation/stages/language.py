@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from curation.methods.language_model import language_model, language_of, model_path
+from curation.generation.languages import language_model, language_of, model_path
 from curation.stage import Context, Function, Measure
 from curation.table.file_digests import file_digest
 

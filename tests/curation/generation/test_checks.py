@@ -4,7 +4,7 @@ import pytest
 
 from curation.generation.checks import Asked, CheckSettings, judged, lines_of, made_plain
 from curation.generation.request import Answer
-from curation.methods.language_model import language_model, language_of, model_path
+from curation.generation.languages import language_model, language_of, model_path
 
 SAID = "Describe this picture in one sentence of at most 25 words. Answer with the sentence alone."
 
@@ -52,7 +52,8 @@ BAD = {
     "refusal": [
         "I'm sorry, but I can't help with that.", "I cannot assist with identifying people.",
         "I’m unable to view images.", "Sorry, I can't see the picture.", "Unfortunately, I cannot do that.",
-        "As an AI language model, I do not see images.", "Please provide the image you would like described.", "I don't have access to the image.",
+        "As an AI language model, I do not see images.",
+        "Please provide the image you would like described.", "I don't have access to the image.",
         "Je suis désolé, mais je ne peux pas décrire cette image.", "Lo siento, no puedo ayudar con eso.",
         "Es tut mir leid, das kann ich nicht.", "Mi dispiace, non posso descrivere l'immagine.",
         "Desculpe, não posso ajudar.", "Извините, я не могу помочь с этим.", "抱歉，我无法描述这张图片。",

@@ -211,3 +211,35 @@ def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
         assert process.wait(timeout=120) == 0
         second = server.answered()
     assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_same(tmp_path, actors):
+    with chat_server.running(tmp_path / "s", faults=["429_after", "http_500"], share=0.2, delay=0.02) as server:
+        alone = made(tmp_path, recipe(tmp_path, server.url, "alone"))
+        asked = server.answered()
+        plain = json.loads(recipe(tmp_path, server.url, "ray").model_dump_json())
+        plain |= {"ray": {"address": "local", "num_cpus": 2}, "placement": {"generate": {"actors": actors}}}
+        both = made(tmp_path, CurateSettings.model_validate(plain))
+        assert both.digest() == alone.digest()
+        assert server.answered() == asked + asked and server.most_at_a_time() <= 16
+
+
+def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
+    bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed"), "share": 0.05,
+           "for_good": ("http_400", "wrong_model", "length", "refusal"), "delay": 0.03}  # fmt: skip
+    with chat_server.running(tmp_path / "s", **bad) as server:
+        env = {"CHAT_URL": server.url, "CHAT_MODEL": "tiny-vlm"}
+        command = [sys.executable, "-m", "pipeline.cli", "curate", "recaption", f"curate.output={tmp_path / 'out'}"]
+        first = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stdout=-3, stderr=-3)
+        end = time.monotonic() + 90
+        while len(server.answered()) < 200 and time.monotonic() < end:
+            time.sleep(0.05)
+        first.kill()
+        first.wait()
+        assert subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True).returncode == 0
+        assert sum(server.answered().values()) - len(server.answered()) <= 32
+    found = counts(str(tmp_path / "out"))
+    assert found["answered"] > 500 and {"http_400", "wrong_model", "truncated", "refusal"} <= set(found)
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Generated captions" in page and "rewrite:fused" in page
