@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from curation.generation import told
 from curation.generation.backends import BACKENDS
 from curation.generation.checks import Asked, CheckSettings, judged, lines_of
+from curation.generation.languages import language_model, language_of, model_path, name_of
 from curation.generation.limits import BudgetSettings, LimitSettings
 from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
 from curation.generation.request import Answer, Message, Request, Terms
 from curation.methods.concepts.matcher import words_of
-from curation.generation.languages import language_model, language_of, model_path, name_of
 from curation.stage import Generate, Said, Section, Stage
 from curation.table.file_digests import file_digest
 from pipeline.draws import keyed_u64

@@ -91,8 +91,8 @@ class ClipModel:
     ) -> None:
         import torch
 
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._towers, self._bf16 = towers.to(self._device).eval(), precision == "bf16"
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.towers, self._bf16 = towers.to(self.device).eval(), precision == "bf16"
         self.tokenize, self.transform, self.background, self._resize = tokenize, transform, background, resize
         size = towers.visual.image_size
         self._size = size if isinstance(size, int) else max(size)
@@ -126,14 +126,23 @@ class ClipModel:
         """float16 [picture, value] of RGB pictures."""
         import torch
 
-        rows = [self.transform(_strip(each, self._resize, self._size)) for each in pictures]
-        return self._vectors(rows, chunk, self._towers.encode_image, torch.stack)
+        rows = [self.prepared(each) for each in pictures]
+        return self._vectors(rows, chunk, self.towers.encode_image, torch.stack)
+
+    def prepared(self, picture: Any) -> Any:
+        """An RGB picture as the image tower takes it, float32 [C, H, W]."""
+        return self.transform(_strip(picture, self._resize, self._size))
+
+    def autocast(self) -> Any:
+        import torch
+
+        return torch.autocast(self.device, torch.bfloat16, enabled=self._bf16)
 
     def texts(self, texts: list[str], chunk: int) -> np.ndarray:
         """float16 [text, value]."""
         import torch
 
-        return self._vectors(list(self.tokenize(texts)), chunk, self._towers.encode_text, torch.stack)
+        return self._vectors(list(self.tokenize(texts)), chunk, self.towers.encode_text, torch.stack)
 
     def _vectors(self, rows: list[Any], chunk: int, encode: Any, stack: Any) -> np.ndarray:
         import torch
@@ -141,8 +150,8 @@ class ClipModel:
         made = []
         for at in range(0, len(rows), chunk):
             some = rows[at : at + chunk]
-            filled = stack([*some, *[torch.zeros_like(some[0])] * (chunk - len(some))]).to(self._device)
-            with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._bf16):
+            filled = stack([*some, *[torch.zeros_like(some[0])] * (chunk - len(some))]).to(self.device)
+            with torch.inference_mode(), self.autocast():
                 found = torch.nn.functional.normalize(encode(filled).float(), dim=-1)
             made.append(found[: len(some)].cpu().numpy().astype(np.float16))
         return np.concatenate(made)

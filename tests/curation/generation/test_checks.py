@@ -3,8 +3,8 @@
 import pytest
 
 from curation.generation.checks import Asked, CheckSettings, judged, lines_of, made_plain
-from curation.generation.request import Answer
 from curation.generation.languages import language_model, language_of, model_path
+from curation.generation.request import Answer
 
 SAID = "Describe this picture in one sentence of at most 25 words. Answer with the sentence alone."
 
