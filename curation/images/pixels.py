@@ -6,6 +6,7 @@ any other picture all pixels are decoded, go into the pixel hash and are reduced
 
 Against what all decoded pixels give, levels of the grey square and of the colours differ by 0.3 on average, by 4 at
 most, in 80 photographs of 192 to 1,600 pixels a side, and by 1, at most 19, where sharp coloured lines lie on white.
+The 8 x 8 colours are made of the 32 x 32: 0.6 on average, 4 one in 100, 15 at most in 612 clip arts.
 """
 
 from collections.abc import Sequence
@@ -51,12 +52,13 @@ def look(image: Image.Image, size: tuple[int, int] | None = None, box: Box | Non
     """Of a picture of `size` pixels that fills the box of `image`; both as displayed, by default all of the image."""
     size = size or image.size
     small, box = reduced(image, box)
+    colours = small.resize((SIDE, SIDE), _FILTER, box)
     return Look(
         *size,
         pixels=pixel_hash(image, size),
         grey_RC=grey_levels(small, box),
-        colours_RC3=np.asarray(small.resize((SIDE, SIDE), _FILTER, box)),
-        tiny_rgb=small.resize((TINY_SIDE, TINY_SIDE), _FILTER, box).tobytes(),
+        colours_RC3=np.asarray(colours),
+        tiny_rgb=colours.resize((TINY_SIDE, TINY_SIDE), _FILTER).tobytes(),
     )
 
 
