@@ -101,11 +101,14 @@ def _contrast(grey_NRC: np.ndarray) -> np.ndarray:
 
 def _entropy(colours_NRC3: np.ndarray) -> np.ndarray:
     """Bits of the distribution of 4,096 colours over 32 x 32 mean colours: 0 is one colour, 10 all different."""
-    shades = colours_NRC3.astype(np.int64) >> (8 - _SHADES)
-    number = (shades @ [1 << 2 * _SHADES, 1 << _SHADES, 1]).reshape(len(shades), -1)
-    own = number + (np.arange(len(number)) << 3 * _SHADES)[:, None]
-    count = np.bincount(own.reshape(-1), minlength=len(number) << 3 * _SHADES).reshape(len(number), -1)
-    return np.log2(SIDE * SIDE) - _COUNTED[count].sum(axis=1) / (SIDE * SIDE)
+    shades = (colours_NRC3 >> (8 - _SHADES)).astype(np.uint16)
+    number = (shades[..., 0] << 2 * _SHADES | shades[..., 1] << _SHADES | shades[..., 2]).reshape(len(shades), -1)
+    number.sort(axis=1)
+    starts = np.ones(number.shape, bool)  # of runs of one colour
+    np.not_equal(number[:, 1:], number[:, :-1], out=starts[:, 1:])
+    at = np.flatnonzero(starts)
+    count, first = np.diff(at, append=number.size), np.searchsorted(at, np.arange(len(number)) * SIDE * SIDE)
+    return np.log2(SIDE * SIDE) - np.add.reduceat(_COUNTED[count], first) / (SIDE * SIDE)
 
 
 def _flatness(colours_NRC3: np.ndarray) -> np.ndarray:

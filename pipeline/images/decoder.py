@@ -62,7 +62,7 @@ class Picture:
         if reason := reading_cost(body, self.ext):
             raise Refused(reason)
         try:
-            self._image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
+            self._image: Image.Image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
         except Image.DecompressionBombError:
             raise Refused("pixel_cap") from None
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
