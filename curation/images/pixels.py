@@ -6,6 +6,7 @@ any other picture all pixels are decoded, go into the pixel hash and are reduced
 
 Against what all decoded pixels give, levels of the grey square and of the colours differ by 0.3 on average, by 4 at
 most, in 80 photographs of 192 to 1,600 pixels a side, and by 1, at most 19, where sharp coloured lines lie on white.
+The 8 x 8 colours are made of the 32 x 32: 0.6 on average, 4 one in 100, 15 at most in 612 clip arts.
 """
 
 from collections.abc import Sequence
@@ -51,12 +52,13 @@ def look(image: Image.Image, size: tuple[int, int] | None = None, box: Box | Non
     """Of a picture of `size` pixels that fills the box of `image`; both as displayed, by default all of the image."""
     size = size or image.size
     small, box = reduced(image, box)
+    colours = small.resize((SIDE, SIDE), _FILTER, box)
     return Look(
         *size,
         pixels=pixel_hash(image, size),
         grey_RC=grey_levels(small, box),
-        colours_RC3=np.asarray(small.resize((SIDE, SIDE), _FILTER, box)),
-        tiny_rgb=small.resize((TINY_SIDE, TINY_SIDE), _FILTER, box).tobytes(),
+        colours_RC3=np.asarray(colours),
+        tiny_rgb=colours.resize((TINY_SIDE, TINY_SIDE), _FILTER).tobytes(),
     )
 
 
@@ -99,11 +101,14 @@ def _contrast(grey_NRC: np.ndarray) -> np.ndarray:
 
 def _entropy(colours_NRC3: np.ndarray) -> np.ndarray:
     """Bits of the distribution of 4,096 colours over 32 x 32 mean colours: 0 is one colour, 10 all different."""
-    shades = colours_NRC3.astype(np.int64) >> (8 - _SHADES)
-    number = (shades @ [1 << 2 * _SHADES, 1 << _SHADES, 1]).reshape(len(shades), -1)
-    own = number + (np.arange(len(number)) << 3 * _SHADES)[:, None]
-    count = np.bincount(own.reshape(-1), minlength=len(number) << 3 * _SHADES).reshape(len(number), -1)
-    return np.log2(SIDE * SIDE) - _COUNTED[count].sum(axis=1) / (SIDE * SIDE)
+    shades = (colours_NRC3 >> (8 - _SHADES)).astype(np.uint16)
+    number = (shades[..., 0] << 2 * _SHADES | shades[..., 1] << _SHADES | shades[..., 2]).reshape(len(shades), -1)
+    number.sort(axis=1)
+    starts = np.ones(number.shape, bool)  # of runs of one colour
+    np.not_equal(number[:, 1:], number[:, :-1], out=starts[:, 1:])
+    at = np.flatnonzero(starts)
+    count, first = np.diff(at, append=number.size), np.searchsorted(at, np.arange(len(number)) * SIDE * SIDE)
+    return np.log2(SIDE * SIDE) - np.add.reduceat(_COUNTED[count], first) / (SIDE * SIDE)
 
 
 def _flatness(colours_NRC3: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from curation.images.resize import SizeSettings, encoded, resized
 from pipeline.images.background import is_flat
 from pipeline.images.decoder import Picture, Refused
 
-VERSION = 1  # raise it when other bytes would come of the same image and settings
+VERSION = 2  # raise it when other bytes would come of the same image and settings
 _FLAT = 64  # levels; beyond what any recipe would call one colour, so that all its pixels are there to be judged
 
 

@@ -18,10 +18,11 @@ import warnings
 from PIL import Image
 
 from pipeline.images.background import BACKGROUNDS, clear_share, opaque
-from pipeline.images.costs import decoding_cost, reading_cost
+from pipeline.images.costs import decoding_cost, reading_cost, scans
 from pipeline.images.formats import image_format
 from pipeline.images.frames import is_animated
 from pipeline.images.orientation import Box, orientation, upright, upright_box
+from pipeline.images.turbo import decoded
 
 PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
 FORMATS = tuple(PILLOW_NAMES)
@@ -61,7 +62,7 @@ class Picture:
         if reason := reading_cost(body, self.ext):
             raise Refused(reason)
         try:
-            self._image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
+            self._image: Image.Image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
         except Image.DecompressionBombError:
             raise Refused("pixel_cap") from None
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
@@ -69,7 +70,8 @@ class Picture:
         self._whole = self._image.size  # a JPEG's does not change by its being decoded smaller
         if reason := size_cap(*self._whole, max_pixels, max_side):
             raise Refused(reason)
-        if reason := decoding_cost(body, self.ext, self._image, max_pixels):
+        self._scans = scans(body) if self.ext == "jpg" else 1
+        if reason := decoding_cost(body, self.ext, self._image, self._scans, max_pixels):
             raise Refused(reason)
 
     @property
@@ -119,6 +121,8 @@ class Picture:
         return self._body[24] if self.ext == "png" else 8
 
     def _load(self) -> None:
+        if self.ext == "jpg" and (image := decoded(self._image, self._body, self._scans)):
+            self._image = image
         try:
             self._image.load()
         except Image.DecompressionBombError:
