@@ -13,7 +13,7 @@ from tests.helpers import tiny_clip
 from tests.helpers.warcs import png
 
 CONFIG = {
-    "embed_dim": 16,
+    "embed_dim": 32,
     "multimodal_cfg": {"width": 32, "context_length": 12, "vocab_size": 49408, "layers": 2, "heads": 2,
                        "n_queries": 8, "attn_pooler_heads": 2},
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 16, "head_width": 16,
@@ -44,10 +44,8 @@ BODIES = [png(number) for number in range(1, 8)]
 def answers(model, bodies=BODIES, seeds=None, **settings):
     backend = CocaBackend(**model, **({"chunk": 4, "max_tokens": 6} | settings))
     seeds = seeds or list(range(len(bodies)))
-    requests = [
-        Request((), f"{at}", seed=seed, row={"image": body})
-        for at, (body, seed) in enumerate(zip(bodies, seeds, strict=True))
-    ]
+    both = enumerate(zip(bodies, seeds, strict=True))
+    requests = [Request((), f"{at}", seed=seed, row={"image": body}) for at, (body, seed) in both]
     return [each[0] for each in backend.open(Context())(requests)]
 
 
@@ -61,9 +59,8 @@ def plainly(model, body, steps):
     built = open_clip.CoCa(**CONFIG)
     built.load_state_dict(torch.load(model["pretrained"], weights_only=True))
     built.eval()
-    transform = open_clip.image_transform(
-        32, is_train=False, mean=open_clip.OPENAI_DATASET_MEAN, std=open_clip.OPENAI_DATASET_STD
-    )
+    seen = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    transform = open_clip.image_transform(32, is_train=False, **seen)
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
     image, tokens = transform(Picture(body).rgb("white"))[None], [tokenizer.sot_token_id]
     chances = []
@@ -95,9 +92,8 @@ def test_another_seed_draws_another_caption_and_the_same_seed_the_same(model):
     seeds = list(range(8))
     one = answers(model, [BODIES[0]] * 8, seeds, temperature=1.5, top_p=1.0)
     assert len({each.text for each in one}) > 4
-    assert [each.text for each in one] == [
-        each.text for each in answers(model, [BODIES[0]] * 8, seeds, temperature=1.5, top_p=1.0)
-    ]
+    again = answers(model, [BODIES[0]] * 8, seeds, temperature=1.5, top_p=1.0)
+    assert [each.text for each in one] == [each.text for each in again]
 
 
 def test_a_tiny_top_p_is_the_likeliest(model):
