@@ -102,10 +102,10 @@ def curate(
         _end_removal(job)
         return _nothing_to_do(job, whole)
     with ExitStack() as stack:
+        signals = stack.enter_context(StopSignals())  # from before the lock, which says that somebody is at work here
         job = _entered(stack, job)
         manifest, made = swap.finish_swap(job) if named is not None else None, None
         if manifest is None:
-            signals = stack.enter_context(StopSignals())
             sizes = [each.bytes for _, each in files]
             place = stack.enter_context(cluster(settings.ray, signals, sizes, here=not settings.placement))
             work = (driver or Driver)(job, place, quiet)

@@ -9,7 +9,8 @@ from pipeline import cli, jobs
 from pipeline.recipe import load
 from tests.helpers import small_crawl
 
-CAPTION = {"kind": "generate", "function": "tests.helpers.captioner:describe", "name": "x", "model": "a-model"}
+FUNCTION = {"kind": "function", "function": "tests.helpers.captioner:describe", "model": "a-model"}
+CAPTION = {"kind": "generate", "backend": FUNCTION, "name": "x"}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_check_says_how_to_know_then_what_is_known_and_not_of_another_recipe(rec
     assert row[:4] == ["generate", "a-model", str(stage["requests"]), "0"] and stage["requests"] > 5
     assert 'id="asked"' in (out / "report.html").read_text() and not (out / "manifest.json").exists()
     assert " ".join(row) in " ".join(said(capsys, jobs.check, recipe).split())
-    assert how in said(capsys, jobs.check, recipe, "curate.stages.1.model=another")
+    assert how in said(capsys, jobs.check, recipe, "curate.stages.1.backend.model=another")
 
 
 def test_the_run_that_asks_takes_the_dry_run_away_and_the_next_has_nothing_to_ask(recipe, capsys):

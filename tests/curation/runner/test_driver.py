@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.runner import cluster, driver
-from curation.runner.closing import shares
+from curation.runner.closing import feeding
 from curation.runner.driver import check, curate
 from curation.runner.inputs import reading
 from curation.settings import CurateSettings
@@ -180,7 +180,7 @@ def test_a_changed_threshold_measures_nothing_again(tmp_path, monkeypatch):
     measured = []
     decoded = ImageDecode._decoded
     monkeypatch.setattr(ImageDecode, "_decoded", lambda self, body: measured.append(1) or decoded(self, body))
-    shares._opened.clear()
+    feeding._opened.clear()
     first, out = made(tmp_path)
     assert measured
     paths = [str(path) for path in (tmp_path / "in").iterdir()]
