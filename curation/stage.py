@@ -19,9 +19,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
+from curation.showing import Against as Against
+from curation.showing import Counted as Counted
+from curation.showing import Labels as Labels
+from curation.showing import Picks as Picks
+from curation.showing import Scores as Scores
+from curation.showing import Section as Section
 from curation.table.file_digests import file_digest
 from pipeline.settings import Settings, digest_of
 
@@ -62,66 +67,6 @@ class Verdicts:
     caption_drops: dict[str, int] = field(default_factory=dict)
     columns: pa.Table | None = None
     counts: dict[str, int] = field(default_factory=dict)
-
-
-class Labels(NamedTuple):
-    """What the numbers in a column of labels stand for. rule: how they were given, in a word."""
-
-    names: Sequence[str]
-    rule: str
-
-
-class Counted(NamedTuple):
-    """How many texts have each label (rising; none that no text has), and the number below which one is of the tail."""
-
-    label: np.ndarray
-    texts: np.ndarray
-    tail: float
-
-
-class Section(NamedTuple):
-    """What a stage has to say of itself in the report: a heading, a sentence, and a table of values."""
-
-    title: str
-    text: str = ""
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str | int | float, ...], ...] = ()
-
-
-class Scores(NamedTuple):
-    """Numbers that a stage decided by, for a histogram in the report with its `cuts` drawn.
-
-    column  as the recipe names it
-    values  float64, one a pair, or one a caption where `of` says so; NaN: none
-    kept    bool, whether each of them stayed
-    """
-
-    column: str
-    values: np.ndarray
-    kept: np.ndarray
-    cuts: tuple[float, ...] = ()
-    of: Literal["pairs", "captions"] = "pairs"
-
-
-class Picks(NamedTuple):
-    """Some pairs of a bucket that belong under one heading of the report, which shows a few of them.
-
-    title   the heading; titles and `place`, their order, come of settings and state alone, so that all buckets agree
-    rows    int64, which pairs
-    order   float64 of each row: the smallest are shown, equals by a hash of the uid; None: by that hash alone
-    values  float64 of each row, which the report prints behind `label`; None: nothing
-    texts   string of each row: the caption in question; None: the pair's first
-    kept    bool of each row; None: whether the pair stayed
-    """
-
-    title: str
-    rows: np.ndarray
-    order: np.ndarray | None = None
-    values: np.ndarray | None = None
-    label: str = ""
-    texts: pa.Array | None = None
-    kept: np.ndarray | None = None
-    place: int = 0
 
 
 class Stage(Settings):
@@ -209,6 +154,10 @@ class Stage(Settings):
         """What the report shows of one bucket, with pictures. `pairs`: as this stage saw them, with the columns that it
         added. Reasons are in the report without it, and so are captions that it changed, copies and what it dropped."""
         return []
+
+    def held_against(self, names: Sequence[str]) -> Mapping[str, Against]:
+        """What the `against` of its Picks stand for; those that it does not find are left out."""
+        return {}
 
 
 Function = Callable[[pa.Table], Any]

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import sift
-from curation.methods.references.items import listed_files
+from curation.methods.references.items import listed_files, some_items
 from curation.methods.references.pictures import last_step, step_of
 from curation.methods.references.reference import Hits, Reference, Tests, nearest_vectors
 from curation.methods.references.vectors import Embedder, check_reference, reference_vectors
 from curation.methods.vectors.stored import from_bytes
-from curation.stage import Context, Reduce, Section, Stage, Verdicts
+from curation.stage import Against, Context, Picks, Reduce, Scores, Section, Stage, Verdicts
 from curation.stage_order import added
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
@@ -175,6 +175,28 @@ class Decontaminate(Reduce):
             caption_drops=found.caption_drops,
             counts=dict(counts),
         )
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        """Of each set and test some of the pairs that went, each beside its item."""
+        reason, detail = whole(verdicts.reason), whole(verdicts.detail)
+        found: list[Scores | Picks] = []
+        for at, each in enumerate(self.sets):
+            of_set = pc.fill_null(pc.starts_with(detail, f"{each.name}/"), False)
+            for place, test in enumerate(_TESTS):
+                hit = pc.and_(of_set, pc.fill_null(pc.equal(reason, test), False))
+                rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
+                against = detail.take(pa.array(rows, pa.int64()))
+                title = f"{each.name}: {test}, each beside its item"
+                found.append(Picks(title, rows, place=at * len(_TESTS) + place, against=against))
+        return found
+
+    def held_against(self, names: Sequence[str]) -> Mapping[str, Against]:
+        found: dict[str, Against] = {}
+        for at, each in enumerate(self.sets):
+            wanted = {name.removeprefix(f"{each.name}/") for name in names if name.startswith(f"{each.name}/")}
+            for item in some_items(each.path, f"{self.kind}.sets.{at}.path", wanted) if wanted else ():
+                found[f"{each.name}/{item.name}"] = Against(item.image, next(iter(item.captions), ""))
+        return found
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         others = counts.get("others", {})

@@ -117,8 +117,11 @@ class ScoreBins(_Shape):
 
 
 class Judged(Example):
+    """`beside`: what it was held against, where that is no pair."""
+
     kept: bool = True
     reason: str = ""
+    beside: Example | None = None
 
 
 class ShownGroup(_Shape):

@@ -6,7 +6,7 @@ or image files, each with a NAME.txt beside it or none. Class names are no capti
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from curation.table.file_digests import files_in
@@ -47,12 +47,23 @@ def listed_files(path: str, where: str) -> list[tuple[str, Listed]]:
 def items(path: str, where: str) -> Iterator[Item]:
     """In the order of their names. DataError naming a damaged tar: a set read in part would clean in part."""
     for name, file in listed_files(path, where):
-        if name.lower().endswith(".tar"):
-            yield from _of_tar(name, file.url)
-        else:
-            stem = file.url.rpartition(".")[0]
-            text = storage.read_bytes(f"{stem}.txt", most=_TEXT_BYTES) if storage.exists(f"{stem}.txt") else b""
-            yield Item(name, storage.read_bytes(file.url), _lines(text))
+        yield from _of_file(name, file.url)
+
+
+def some_items(path: str, where: str, names: Collection[str]) -> Iterator[Item]:
+    """Those of some names: only the files that hold them are read."""
+    for name, file in listed_files(path, where):
+        if name in names or any(each.startswith(f"{name}/") for each in names):
+            yield from (item for item in _of_file(name, file.url) if item.name in names)
+
+
+def _of_file(name: str, url: str) -> Iterator[Item]:
+    if name.lower().endswith(".tar"):
+        yield from _of_tar(name, url)
+    else:
+        text = f"{url.rpartition('.')[0]}.txt"
+        said = storage.read_bytes(text, most=_TEXT_BYTES) if storage.exists(text) else b""
+        yield Item(name, storage.read_bytes(url), _lines(said))
 
 
 def _of_tar(name: str, url: str) -> Iterator[Item]:
