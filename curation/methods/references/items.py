@@ -6,7 +6,7 @@ or image files, each with a NAME.txt beside it or none. Class names are no capti
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from curation.table.file_digests import files_in
@@ -48,6 +48,40 @@ def items(path: str, where: str) -> Iterator[Item]:
     """In the order of their names. DataError naming a damaged tar: a set read in part would clean in part."""
     for name, file in listed_files(path, where):
         yield from _of_file(name, file.url)
+
+
+class Place(NamedTuple):
+    """Where the image of an item lies: `start` is -1 where the file is the image, size -1 where there is none."""
+
+    name: str
+    file: str
+    start: int
+    size: int
+
+
+def places(path: str, where: str) -> Iterator[Place]:
+    """Of all items, in the order of `items`: no image is read."""
+    for name, file in listed_files(path, where):
+        if not name.lower().endswith(".tar"):
+            yield Place(name, file.url, -1, 0)
+            continue
+        for sample in SampleTar(Window(file.url), _ROLES):
+            at = sample.members.get("image")
+            yield Place(f"{name}/{sample.key}", file.url, at.start if at else 0, at.size if at else -1)
+
+
+def images_at(wanted: Iterable[Place]) -> Iterator[bytes]:
+    """Of each its image, b"" where there is none; a file is opened once for those of it that follow each other."""
+    window: tuple[str, Window] | None = None
+    for each in wanted:
+        if each.start < 0:
+            yield storage.read_bytes(each.file)
+        elif each.size < 0:
+            yield b""
+        else:
+            if window is None or window[0] != each.file:
+                window = each.file, Window(each.file)
+            yield window[1].exactly(each.start, each.size)
 
 
 def some_items(path: str, where: str, names: Collection[str]) -> Iterator[Item]:
