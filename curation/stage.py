@@ -111,6 +111,10 @@ class Stage(Settings):
         for name, path in self.files().items():
             file_digest(path, f"{where}.{name}")
 
+    def try_out(self, where: str) -> None:
+        """Faults that only show when something is loaded (a model, which may have to be downloaded): RecipeError. Asked
+        when all else is in order."""
+
     def files(self) -> dict[str, str]:
         """Path of every file or folder that a setting names, by the setting: `weights`, or dotted, `lists.0.path`."""
         paths = {name: getattr(self, name) for name in self.file_fields}
