@@ -1,5 +1,6 @@
 """Stages in a row: the names they are reported under, and whether each finds what it reads."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -58,7 +59,9 @@ def _check_order(stages: Sequence[Stage], kinds: Iterable[Any], where: str) -> N
         for name in stage.reads:
             if name not in known:
                 by = added_by.get(name)
+                near = difflib.get_close_matches(name, known, 1)
                 hint = f"put `{by}` before it" if by else "add the stage that measures it before this one"
+                hint += f", or did you mean `{near[0]}`?" if near and not by else ""
                 raise RecipeError(here, f"reads the column `{name}`, which does not exist yet", "", hint)
         for name in added(stage):
             if name in known:

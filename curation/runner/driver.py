@@ -45,6 +45,8 @@ from pipeline.storage.lock import locked
 log = get_logger("curation")
 
 Place = Inline | OnRay | Starting
+_NOT_THERE = ("no_value", "no_group")
+"""Reasons of pairs that have nothing where a stage looks: a name that is misspelt drops all of them."""
 
 
 def check(settings: CurateSettings) -> None:
@@ -342,7 +344,11 @@ class _Driver:
         drops = [(number, f"{each.name}.{reason}") for each in stages for reason, number in each.drops.items()]
         most = ", ".join(f"{reason} {number}" for number, reason in sorted(drops, reverse=True)[:4])
         found = f"no pair is left of {stages[0].pairs_in}" + (f"; most went by {most}" if most else "")
-        return DataError("curate", found, "at least one pair", "loosen the stage that drops most, or give other inputs")
+        hint = "loosen the stage that drops most, or give other inputs"
+        by, _, reason = max(drops)[1].partition(".") if drops else ("", "", "")
+        if reason in _NOT_THERE:
+            hint = f"look whether the inputs have the column and the values that stage `{by}` names, as it spells them"
+        return DataError("curate", found, "at least one pair", hint)
 
     def _emit(
         self,

@@ -34,13 +34,18 @@ def listed_files(path: str, where: str) -> list[tuple[str, Listed]]:
         is_file = storage.file_kind(path) == "file"
         files = [(storage.basename(path), storage.listed(path))] if is_file else files_in(path)
     except StorageError as error:
-        raise RecipeError(where, f"cannot read {storage.shown(path)}: {error.found}", "an evaluation set") from None
+        raise RecipeError(
+            where, f"cannot read {storage.shown(path)}: {error.found}", "expected an evaluation set", error.hint
+        ) from None
+    if not files and not storage.file_kind(path):
+        hint = f"correct {where} in the recipe"
+        raise RecipeError(where, f"nothing at {storage.shown(path)}", "expected an evaluation set", hint)
     tars = [each for each in files if each[0].lower().endswith(".tar")]
     found = tars or [each for each in files if each[0].lower().endswith(_IMAGES)]
     if not found:
         hint = "give the folder that holds test/0.tar, or a folder of images with captions as .txt beside them"
         said = f"{storage.shown(path)} holds neither tars nor images, but {len(files)} other files"
-        raise RecipeError(where, said, "an evaluation set", hint)
+        raise RecipeError(where, said, "expected an evaluation set", hint)
     return found
 
 
