@@ -21,11 +21,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 
-from curation.shown import Counted as Counted
-from curation.shown import Labels as Labels
-from curation.shown import Picks as Picks
-from curation.shown import Scores as Scores
-from curation.shown import Section as Section
+from curation.showing import Against as Against
+from curation.showing import Counted as Counted
+from curation.showing import Labels as Labels
+from curation.showing import Picks as Picks
+from curation.showing import Scores as Scores
+from curation.showing import Section as Section
 from curation.table.file_digests import file_digest
 from pipeline.settings import Settings, digest_of
 
@@ -112,6 +113,10 @@ class Stage(Settings):
         for name, path in self.files().items():
             file_digest(path, f"{where}.{name}")
 
+    def try_out(self, where: str) -> None:
+        """Faults that only show when something is loaded (a model, which may have to be downloaded): RecipeError. Asked
+        when all else is in order."""
+
     def files(self) -> dict[str, str]:
         """Path of every file or folder that a setting names, by the setting: `weights`, or dotted, `lists.0.path`."""
         paths = {name: getattr(self, name) for name in self.file_fields}
@@ -155,6 +160,10 @@ class Stage(Settings):
         """What the report shows of one bucket, with pictures. `pairs`: as this stage saw them, with the columns that it
         added. Reasons are in the report without it, and so are captions that it changed, copies and what it dropped."""
         return []
+
+    def held_against(self, names: Sequence[str]) -> Mapping[str, Against]:
+        """What the `against` of its Picks stand for; those that it does not find are left out."""
+        return {}
 
 
 Function = Callable[[pa.Table], Any]

@@ -2,6 +2,7 @@
 
 ClipmillError                 1   anything else
 ├── RecipeError               2   the recipe or an override is wrong; found before any work
+│   └── RecipeErrors          2   several such faults, said together
 ├── UsageError                2   the command line is wrong
 ├── DataError                78   data or configuration found bad after work began (damaged shard, empty crawl)
 ├── StorageError              1   a file system said no (full disk, no permission, unreachable)
@@ -9,6 +10,8 @@ ClipmillError                 1   anything else
 
 The number is the exit code of the `clipmill` command.
 """
+
+from collections.abc import Iterable
 
 
 class ClipmillError(Exception):
@@ -36,6 +39,17 @@ class RecipeError(ClipmillError):
     exit_code = 2
 
 
+class RecipeErrors(RecipeError):
+    """Several that were found together, each with its place and hint; `where` and so on are those of the first."""
+
+    def __init__(self, *faults: RecipeError) -> None:
+        super().__init__(*faults[0].args)
+        self.args = self.faults = faults  # so that it survives pickling, too
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.faults))
+
+
 class UsageError(ClipmillError):
     exit_code = 2
 
@@ -50,6 +64,16 @@ class StorageError(ClipmillError):
 
 class Stopped(ClipmillError):
     exit_code = 75
+
+
+def raise_all(faults: Iterable[RecipeError]) -> None:
+    """Raises what was found, each once; nothing of none."""
+    plain: list[RecipeError] = []
+    for fault in faults:
+        plain += fault.faults if isinstance(fault, RecipeErrors) else [fault]
+    each = list({str(fault): fault for fault in plain}.values())
+    if each:
+        raise each[0] if len(each) == 1 else RecipeErrors(*each)
 
 
 def one_line(error: BaseException | str, limit: int = 400) -> str:

@@ -25,7 +25,7 @@ FLOORS = [
     ["pipeline.storage", "pipeline.progress"],
     ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
     ["pipeline.report"],
-    ["curation.table", "curation.images", "curation.shown", "training.ranks", "training.towers"],
+    ["curation.table", "curation.images", "curation.showing", "training.ranks", "training.towers"],
     ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],

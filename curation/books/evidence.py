@@ -107,6 +107,8 @@ def _picked(picks: Picks, pairs: pa.Table, reason: pa.Array, order: np.ndarray) 
         row["reason"] = None if kept[i] else reason[int(rows[i])].as_py()
         if picks.values is not None and np.isfinite(picks.values[at[i]]):
             row["detail"] = f"{picks.label} {picks.values[at[i]]:.4g}".strip()
+        if picks.against is not None:
+            row["against"] = picks.against[int(at[i])].as_py()
     return found
 
 
@@ -163,6 +165,7 @@ def hidden(evidence: Evidence, uids: Collection[str]) -> Evidence:
         for row in rows_with_images(told):
             if row["uid"] in uids:
                 row.update({**dict.fromkeys(PLACE), "image_part": "", "detail": "not shown: left out later on request"})
+                row.pop("against", None)  # it may show the same
     return evidence
 
 

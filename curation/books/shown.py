@@ -41,6 +41,9 @@ def of_row(row: dict[str, Any], with_detail: bool = False) -> dict[str, Any]:
 
 def _group(title: str, group: dict[str, Any]) -> dict[str, Any]:
     rows = [{**of_row(row, True), "kept": row["kept"], "reason": row["reason"] or ""} for row in group["rows"]]
+    for shown, row in zip(rows, group["rows"], strict=True):
+        if beside := row.get("beside"):
+            shown["beside"] = beside
     return {"title": title, "examples": rows}
 
 

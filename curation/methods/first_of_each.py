@@ -5,7 +5,7 @@ A pair's key is 16 hex digits that rise with its value and its uid behind them. 
 each group, some 65,536 counts (16 a group where there are more than 4,096), or as many gathered keys.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -61,10 +61,7 @@ class FirstOfEach(Reduce):
         at, keys = at[inside.to_numpy(zero_copy_only=False)], keys.filter(inside)
         gather = pa.array(state.column("gather").to_numpy()[at])
         keys = pc.if_else(gather, keys, pc.utf8_slice_codeunits(keys, 0, length + _step(state.num_rows)))
-        named = pa.array(
-            [f"{row:08x}{key}" for row, key in zip(at.tolist(), keys.to_pylist(), strict=True)], pa.string()
-        )
-        found = pc.value_counts(named)
+        found = pc.value_counts(pc.binary_join_element_wise(_in_hex(at), keys, ""))
         return pa.table({"key": found.field("values"), "count": found.field("counts")})
 
     def merge(self, partials: list[pa.Table]) -> pa.Table:
@@ -98,6 +95,14 @@ class FirstOfEach(Reduce):
         return at, keys_of(bits[there], uids)
 
 
+def _in_hex(rows: np.ndarray) -> pa.Array:
+    """Eight digits of each."""
+    digits = rows.astype(">u4").tobytes().hex().encode()
+    return (
+        pa.Array.from_buffers(pa.binary(8), len(rows), [None, pa.py_buffer(digits)]).cast(pa.binary()).cast(pa.string())
+    )
+
+
 def searches(pairs: int, groups: int) -> int:
     """About how many rounds follow the first: the values of a group differ from their fourth digit on, and what is left
     of all groups together is gathered."""
@@ -108,7 +113,7 @@ def searches(pairs: int, groups: int) -> int:
 
 
 def _searched(state: pa.Table) -> pa.Table | Again:
-    return state if all(state.column("found").to_pylist()) else Again(state)
+    return state if state.column("found").to_numpy().all() else Again(state)
 
 
 def _step(groups: int) -> int:
@@ -126,7 +131,7 @@ def _started(quotas: pa.Table) -> pa.Table:
     wanted, size = (quotas.column(name).to_numpy() for name in ("wanted", "size"))
     all_, none = wanted >= size, wanted <= 0
     search = {
-        "last": pa.array(np.where(none, NONE, np.where(all_, ALL, "")).tolist(), pa.string()),
+        "last": pc.if_else(pa.array(none), NONE, pc.if_else(pa.array(all_), ALL, "")),
         "rank": wanted, "gather": size <= _MEET // max(len(size), 1), "found": all_ | none,
     }  # fmt: skip
     for name, column in search.items():
@@ -137,21 +142,22 @@ def _started(quotas: pa.Table) -> pa.Table:
 def _narrowed(state: pa.Table, counts: pa.Table) -> pa.Table:
     """One round further."""
     counts = counts.sort_by("key")
-    row = np.array([int(key[:8], 16) for key in counts.column("key").to_pylist()], np.int64)
-    ends = np.cumsum(counts.column("count").to_numpy())
-    rows: list[dict[str, Any]] = state.select(["last", "rank", "gather", "found"]).to_pylist()
-    for number, each in enumerate(rows):
-        if each["found"]:
-            continue
-        first = int(np.searchsorted(row, number))
-        before = int(ends[first - 1]) if first else 0
-        at = int(np.searchsorted(ends, before + each["rank"]))
-        inside = int(counts.column("count")[at].as_py())
-        each["last"] = counts.column("key")[at].as_py()[8:]
-        each["rank"] -= int(ends[at]) - inside - before
-        each["found"] = each["gather"]
-        each["gather"] = inside <= _MEET // len(rows) or inside == 1
-    found = pa.Table.from_pylist(rows, schema=pa.schema([SEARCH.field(name) for name in rows[0]]))
-    for name in found.column_names:
-        state = state.set_column(state.schema.get_field_index(name), name, found.column(name))
+    key, count = whole(counts.column("key")), counts.column("count").to_numpy()
+    row = np.frombuffer(bytes.fromhex("".join(pc.utf8_slice_codeunits(key, 0, 8).to_pylist())), ">u4")
+    ends = np.concatenate([[0], np.cumsum(count)])
+    found, gather = (state.column(name).to_numpy().copy() for name in ("found", "gather"))
+    rank = state.column("rank").to_numpy().copy()
+    active = np.flatnonzero(~found)
+    before = ends[np.searchsorted(row, active)]
+    at = np.searchsorted(ends[1:], before + rank[active])
+    inside = count[at]
+    rank[active] -= ends[at] - before
+    found[active] = gather[active]
+    gather[active] = (inside <= _MEET // len(found)) | (inside == 1)
+    number = np.full(len(found), -1)
+    number[active] = np.arange(len(active))
+    ahead = pc.utf8_slice_codeunits(key, 8).take(pa.array(at)).take(pa.array(number, mask=number < 0))
+    last = pc.coalesce(ahead, whole(state.column("last")))
+    for name, column in {"last": last, "rank": rank, "gather": gather, "found": found}.items():
+        state = state.set_column(state.schema.get_field_index(name), SEARCH.field(name), pa.array(column))
     return state

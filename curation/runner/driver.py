@@ -29,11 +29,11 @@ from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
 from curation.sources.source import Part
-from curation.stage_order import check_stages
+from curation.stage_order import faults_of, try_out
 from curation.stages import STAGES
 from pipeline import storage
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
-from pipeline.errors import ClipmillError, DataError, StorageError
+from pipeline.errors import ClipmillError, DataError, RecipeError, StorageError, raise_all
 from pipeline.log import get_logger
 from pipeline.outputs import SUBSET
 from pipeline.progress import progress
@@ -45,20 +45,31 @@ from pipeline.storage.lock import locked
 log = get_logger("curation")
 
 Place = Inline | OnRay | Starting
+_NOT_THERE = ("no_value", "no_group")
+"""Reasons of pairs that have nothing where a stage looks: a name that is misspelt drops all of them."""
 
 
 def check(settings: CurateSettings) -> None:
     """Validates all that can be known before any work, without Ray: stages fit together, their files and the inputs are
-    readable, output and pool are ours or empty, and apart from the inputs. RecipeError with the dotted path of the
-    first fault."""
+    readable, output and pool are ours or empty, and apart from the inputs. RecipeError with the dotted paths of all
+    faults that a look can find; only where there are none models are loaded."""
     _checked(settings)
 
 
 def _checked(settings: CurateSettings) -> Inputs:
-    check_stages(settings.stages, STAGES.values())
-    files = naming.listed(settings)
-    check_places(settings, files)
-    phase.check(settings)
+    faults: list[RecipeError] = []
+    files: Inputs = []
+    try:
+        files = naming.listed(settings)
+        check_places(settings, files)
+    except RecipeError as error:
+        faults.append(error)
+    try:
+        phase.check(settings)
+    except RecipeError as error:
+        faults.append(error)
+    raise_all([*faults, *faults_of(settings.stages, STAGES.values())])
+    try_out(settings.stages)
     return files
 
 
@@ -341,7 +352,11 @@ class Driver:
         drops = [(number, f"{each.name}.{reason}") for each in stages for reason, number in each.drops.items()]
         most = ", ".join(f"{reason} {number}" for number, reason in sorted(drops, reverse=True)[:4])
         found = f"no pair is left of {stages[0].pairs_in}" + (f"; most went by {most}" if most else "")
-        return DataError("curate", found, "at least one pair", "loosen the stage that drops most, or give other inputs")
+        hint = "loosen the stage that drops most, or give other inputs"
+        by, _, reason = max(drops)[1].partition(".") if drops else ("", "", "")
+        if reason in _NOT_THERE:
+            hint = f"look whether the inputs have the column and the values that stage `{by}` names, as it spells them"
+        return DataError("curate", found, "at least one pair", hint)
 
     def _emit(
         self,

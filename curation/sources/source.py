@@ -115,7 +115,8 @@ class Source(Settings):
             else:
                 files, others = storage.list_matches(path) if any(mark in path for mark in "*?[") else ([], [])
         except StorageError as error:
-            raise RecipeError(where, str(error).partition("\n")[0], "readable input", hint) from error
+            found, expected = f"{error.where}: {error.found}", error.expected or "readable input"
+            raise RecipeError(where, found, expected, error.hint or hint) from error
         if not files:
             expected = f"a file, or a folder or glob with {', '.join(self.suffixes)} files"
             if not storage.can_list(path):

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,12 +11,23 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from curation.methods.reasons import sift
-from curation.methods.references.items import listed_files
+from curation.methods.references.items import listed_files, some_items
 from curation.methods.references.pictures import last_step, step_of
 from curation.methods.references.reference import Hits, Reference, Tests, nearest_vectors
-from curation.methods.references.vectors import Embedder, check_reference, reference_vectors
+from curation.methods.references.vectors import (
+    PIECES_OF_A_SET,
+    Embedder,
+    check_reference,
+    embedded,
+    located,
+    located_in,
+    none_decodes,
+    pieces_of,
+    stored,
+)
+from curation.methods.rounds import Round
 from curation.methods.vectors.stored import from_bytes
-from curation.stage import Context, Reduce, Section, Stage, Verdicts
+from curation.stage import Again, Against, Context, Picks, Piece, Reduce, Scores, Section, Stage, Verdicts
 from curation.stage_order import added
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
@@ -55,7 +66,7 @@ class Decontaminate(Reduce):
                          (methods/references/pictures.py). max_difference null: no near copies
     min_contrast         flatter images are found by bytes and pixels alone
     min_cosine           of image_vector with the vector of an item (embedding); null: no look at vectors
-    embed                the model that the pictures of the sets are shown to, once, in one task: that of
+    embed                the model that the pictures of the sets are shown to, once, in pieces of 1,024: that of
                          clip_image_vector
     ngram                words in a row that two captions share, whatever case and signs; null: no look at captions
     min_words            shorter captions are nobody's: "a red car" is not taken from a set. Those shorter than `ngram`
@@ -129,28 +140,45 @@ class Decontaminate(Reduce):
         summed = both.group_by(list(_BY)).aggregate([("pairs", "sum")]).rename_columns(_COUNTS.names)
         return summed.sort_by([(name, "ascending") for name in _BY])
 
-    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
-        """The counts, and the vectors of the sets, which are made here: once."""
-        found = [pa.concat_tables([_STATE.empty_table(), partial], promote_options="default")]
-        for at, each in enumerate(self.sets if self.min_cosine is not None else ()):
-            where = f"{self.kind}.sets.{at}"
-            names, vectors = reference_vectors(each.vectors or each.path, self.embed, each.key, where)
-            if each.vectors:
-                names = self._known(at).names
-            if len(names) != len(vectors):
-                said = f"{len(vectors)} vectors, where the set has {len(names)} items"
-                raise DataError(each.vectors or each.path, said, "one for each item, in the order of their names", "")
-            plain = [v.astype("<f2").tobytes() for v in vectors]
-            columns = [
-                [each.name] * len(names),
-                [_VECTOR] * len(names),
-                names,
-                [0] * len(names),
-                [0] * len(names),
-                plain,
-            ]
-            found.append(pa.table(columns, schema=_STATE))
-        return pa.concat_tables(found)
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        pieces = PIECES_OF_A_SET * len(self._embedded_here())
+        return (Round(), Round(pieces, asks=False)) if pieces else (Round(),)
+
+    def _embedded_here(self) -> list[EvaluationSet]:
+        return [each for each in self.sets if self.min_cosine is not None and not each.vectors]
+
+    def pieces(self, state: pa.Table) -> int:
+        return pieces_of(located_in(state).num_rows) if "file" in state.column_names else 0
+
+    def finish_piece(self, partial: pa.Table | None, piece: int, state: pa.Table, ctx: Context) -> Piece:
+        assert self.embed is not None  # checked before any work
+        told = embedded(located_in(state), piece, self.embed, self.kind)
+        return Piece(told.slice(0, 0), told)
+
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
+        """The counts, and the vectors of the sets: those of pictures are made in pieces, in a round of its own."""
+        if state is None:
+            known = [self._vectors_of(at) for at, each in enumerate(self.sets) if self.min_cosine and each.vectors]
+            found = pa.concat_tables([_STATE.empty_table(), partial, *known], promote_options="default")
+            places = [located(each.path, f"{self.kind}.sets", f"{each.name}/") for each in self._embedded_here()]
+            return Again(pa.concat_tables([found, *places], promote_options="default"), asks=False) if places else found
+        made = [state.filter(pc.is_null(state["file"])).select(_STATE.names)]
+        for each in self._embedded_here():
+            mine = partial.filter(pc.starts_with(partial["name"], f"{each.name}/"))
+            if not mine.num_rows:
+                raise none_decodes(each.path)
+            names = [name.removeprefix(f"{each.name}/") for name in mine["name"].to_pylist()]
+            made.append(_as_state(each.name, names, mine["vector"].to_pylist()))
+        return pa.concat_tables(made)
+
+    def _vectors_of(self, at: int) -> pa.Table:
+        """_STATE of the vectors that somebody has made of a set."""
+        each, names = self.sets[at], self._known(at).names
+        vectors = stored(each.vectors or "", each.key, f"{self.kind}.sets.{at}")
+        if len(names) != len(vectors):
+            said = f"{len(vectors)} vectors, where the set has {len(names)} items"
+            raise DataError(each.vectors or each.path, said, "one for each item, in the order of their names", "")
+        return _as_state(each.name, names, [vector.astype("<f2").tobytes() for vector in vectors])
 
     def judge(self, pairs: pa.Table, state: pa.Table, ctx: Context) -> Verdicts:
         flat = explode(pairs)
@@ -175,6 +203,28 @@ class Decontaminate(Reduce):
             caption_drops=found.caption_drops,
             counts=dict(counts),
         )
+
+    def shown(self, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> list[Scores | Picks]:
+        """Of each set and test some of the pairs that went, each beside its item."""
+        reason, detail = whole(verdicts.reason), whole(verdicts.detail)
+        found: list[Scores | Picks] = []
+        for at, each in enumerate(self.sets):
+            of_set = pc.fill_null(pc.starts_with(detail, f"{each.name}/"), False)
+            for place, test in enumerate(_TESTS):
+                hit = pc.and_(of_set, pc.fill_null(pc.equal(reason, test), False))
+                rows = np.flatnonzero(hit.to_numpy(zero_copy_only=False))
+                against = detail.take(pa.array(rows, pa.int64()))
+                title = f"{each.name}: {test}, each beside its item"
+                found.append(Picks(title, rows, place=at * len(_TESTS) + place, against=against))
+        return found
+
+    def held_against(self, names: Sequence[str]) -> Mapping[str, Against]:
+        found: dict[str, Against] = {}
+        for at, each in enumerate(self.sets):
+            wanted = {name.removeprefix(f"{each.name}/") for name in names if name.startswith(f"{each.name}/")}
+            for item in some_items(each.path, f"{self.kind}.sets.{at}.path", wanted) if wanted else ():
+                found[f"{each.name}/{item.name}"] = Against(item.image, next(iter(item.captions), ""))
+        return found
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
         others = counts.get("others", {})
@@ -211,6 +261,12 @@ class Decontaminate(Reduce):
 
     def _known(self, at: int) -> Reference:
         return _reference(self, at, self.file_digests()[f"sets.{at}.path"][1])
+
+
+def _as_state(name: str, items: list[str], vectors: list[bytes]) -> pa.Table:
+    num = len(items)
+    columns = [[name] * num, [_VECTOR] * num, items, [0] * num, [0] * num, vectors]
+    return pa.table(columns, schema=_STATE)
 
 
 @functools.lru_cache(maxsize=64)

@@ -81,8 +81,11 @@ class HeadScore(Measure):
                     raise RecipeError(f"{where}.weights", found, "expected one for this model", "clipmill head RECIPE")
                 kind = next(f.type for f in stage.adds if f.name == self.column.removeprefix(_CAPTIONS))
                 if getattr(kind, "list_size", None) != head.width:
-                    found = f"the head takes vectors of {head.width} values, `{self.column}` holds {kind}"
-                    raise RecipeError(f"{where}.weights", found, "expected a head for the vectors of this model")
+                    width = getattr(kind, "list_size", None)
+                    held = f"vectors of {width}" if width else str(kind)
+                    found = f"the head takes vectors of {head.width} values, `{self.column}` holds {held}"
+                    hint = f"give `{stage.kind}` the model the head was made for, or train one: clipmill head RECIPE"
+                    raise RecipeError(f"{where}.weights", found, "expected a head for the vectors of this model", hint)
 
     def open(self, ctx: Context) -> Function:
         head, column = self._head(self.kind), self.column.removeprefix(_CAPTIONS)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from curation.methods.pictures.candidates import NEAR, looks_of, near_ones, nearest, sketched
+from curation.methods.pictures.candidates import NEAR, NEAREST, looks_of, near_ones, nearest, sketched
 from curation.methods.pictures.duplicates import (
     BEST,
     CAPTIONS,
@@ -52,7 +52,7 @@ class PerceptualDuplicates(Duplicates):
     that can be seen at this size. Up to a tenth may be cut off each side, or put round it.
 
     Held against each other are pairs of images whose sketches are near (methods/pictures/sketches.py), of each image
-    the `most_compared` nearest.
+    the `most_compared` nearest, and the best of those that look like it coded anew (methods/pictures/leaders.py).
 
     grouping     near_survivor: going through the pairs from the best down, each takes away its copies, so that none is
                  removed for the sake of one it was not held against. components: all that hang together by being
@@ -63,9 +63,8 @@ class PerceptualDuplicates(Duplicates):
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
     reads: ClassVar[tuple[str, ...]] = ("contrast", *_SEEN, "captions.text")
-    version: ClassVar[int] = (
-        4  # 2: found by sketches, verified by registration; 3: by its inverse form; 4: found in crowds as well
-    )
+    # 2: found by sketches, verified by registration; 3: by its inverse form; 4: found in crowds; 5: held to the best
+    version: ClassVar[int] = 5
 
     max_difference: float = Field(0.25, gt=0)
     max_colour_difference: float = Field(40.0, ge=0, le=510)
@@ -169,7 +168,10 @@ class PerceptualDuplicates(Duplicates):
         at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
         own, other = ranks.take(at), whole(near.column("near"))
         names = pc.binary_join_element_wise(pc.min_element_wise(own, other), pc.max_element_wise(own, other), " ")
-        notes = {"rank": own, "other": other} | {name: whole(pairs.column(name)).take(at) for name in _SEEN}
+        is_nearest = pc.greater(pc.bit_wise_and(near.column("how"), NEAREST), 0)
+        notes = {"rank": own, "other": other, "nearest": is_nearest} | {
+            name: whole(pairs.column(name)).take(at) for name in _SEEN
+        }
         return pa.table(notes).append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
 
     def _apart(self, notes: pa.Table) -> pa.Table:
@@ -182,7 +184,9 @@ class PerceptualDuplicates(Duplicates):
         found = self._distances(one, two)
         left, right = whole(one.column("rank")), whole(two.column("rank"))
         to, near = pa.concat_arrays([left, right]), pa.concat_arrays([right, left])
-        return pa.table([pc.utf8_slice_codeunits(to, -DIGITS), near, np.concatenate([found, found])], schema=APART)
+        both = whole(pc.and_(one.column("nearest"), two.column("nearest")))
+        columns = [pc.utf8_slice_codeunits(to, -DIGITS), near, np.concatenate([found, found])]
+        return pa.table([*columns, pa.concat_arrays([both, both])], schema=APART)
 
     def _distances(self, one: pa.Table, two: pa.Table) -> np.ndarray:
         """int64 a row, in millionths; FAR where colours part the two, or nothing brings them together."""
@@ -192,7 +196,9 @@ class PerceptualDuplicates(Duplicates):
 
     def _chosen(self, told: Told) -> pa.Table:
         """LINKS to those that each takes for its copies."""
-        near = nearest(told.of(COMPARE, NEAR), self.most_compared).group_by("uid").aggregate([("near", "count")])
+        near = nearest(told.of(COMPARE, NEAR), self.most_compared)
+        near = near.filter(pc.greater(pc.bit_wise_and(near.column("how"), NEAREST), 0))
+        near = near.group_by("uid").aggregate([("near", "count")])
         full = near.filter(pc.greater_equal(near.column("near_count"), self.most_compared)).column("uid")
         crowd = Crowd(whole(full), max(self.most_compared // _CROWD, 1))
         return before_the_gap(told.of(LOOK, APART), int(self.max_difference * ONE), crowd)

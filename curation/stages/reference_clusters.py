@@ -9,11 +9,24 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from curation.methods.reasons import no_reasons
-from curation.methods.references.vectors import Embedder, check_reference, is_of_vectors, reference_vectors
+from curation.methods.references.vectors import (
+    LOCATED,
+    PIECES_OF_A_SET,
+    Embedder,
+    check_reference,
+    embedded,
+    is_of_vectors,
+    located,
+    located_in,
+    none_decodes,
+    pieces_of,
+    stored,
+)
+from curation.methods.rounds import Round
 from curation.methods.vectors.clusters import summed, sums_in, sums_of, units
 from curation.methods.vectors.nearest import assigned, blocks_of
-from curation.methods.vectors.stored import matrix, vectors_of
-from curation.stage import Context, Reduce, Section, Stage, Verdicts
+from curation.methods.vectors.stored import from_bytes, matrix, vectors_of
+from curation.stage import Again, Context, Piece, Reduce, Section, Stage, Verdicts
 from curation.stage_order import added
 from curation.table.arrow import whole
 from pipeline.errors import DataError
@@ -27,7 +40,7 @@ class ReferenceClusters(Reduce):
     is the nearest, which is that with the greatest cosine of the mean of its members, of equal ones the first; null for
     pairs without a cluster. It drops nothing: `threshold` does, by {column: reference_items, min: 1}.
 
-    path    of the set: images, embedded here by one task, or a file of vectors (methods/references/vectors.py)
+    path    of the set: images, embedded here in pieces, or a file of vectors (methods/references/vectors.py)
     key     of the array in an .npz, or the column of a parquet file
     embed   the model for images: that of `clip_image_vector`
     column  of the vectors that the clusters are of
@@ -72,11 +85,32 @@ class ReferenceClusters(Reduce):
     def merge(self, partials: list[pa.Table]) -> pa.Table:
         return summed(partials)
 
-    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table:
+    def rounds_of(self, pairs: int) -> tuple[Round, ...]:
+        return (Round(),) if is_of_vectors(self.path) else (Round(), Round(PIECES_OF_A_SET, asks=False))
+
+    def pieces(self, state: pa.Table) -> int:
+        return pieces_of(located_in(state).num_rows) if "file" in state.column_names else 0
+
+    def finish_piece(self, partial: pa.Table | None, piece: int, state: pa.Table, ctx: Context) -> Piece:
+        assert self.embed is not None  # checked before any work
+        told = embedded(located_in(state), piece, self.embed, f"{self.kind}.path")
+        return Piece(told.slice(0, 0), told)
+
+    def finish(self, partial: pa.Table, state: pa.Table | None, ctx: Context) -> pa.Table | Again:
         """cluster (rising) | pairs | items of the reference set that are nearest to it."""
-        if not partial.num_rows:
+        if state is None and not partial.num_rows:
             return _STATE.empty_table()
-        _, wanted = reference_vectors(self.path, self.embed, self.key, f"{self.kind}.path")
+        if state is None and not is_of_vectors(self.path):
+            both = [partial, located(self.path, f"{self.kind}.path")]
+            return Again(pa.concat_tables(both, promote_options="default"), asks=False)
+        if state is None:
+            return self._counted(partial, stored(self.path, self.key, f"{self.kind}.path"))
+        if not partial.num_rows:
+            raise none_decodes(self.path)
+        sums = state.filter(pc.is_valid(state["cluster"])).drop_columns(LOCATED.names)
+        return self._counted(sums, from_bytes(partial["vector"]))
+
+    def _counted(self, partial: pa.Table, wanted: np.ndarray) -> pa.Table:
         sums = sums_in(partial)
         if wanted.shape[1] != sums.shape[1]:
             found = f"{self.path}: vectors of {wanted.shape[1]} values"

@@ -63,15 +63,15 @@ def _mixed(raw: Any, valid: Any, path: str) -> Iterator[str]:
 
 
 def _steps(fault: ErrorDetails, value: Any) -> list[str]:
-    """The path as the user wrote it: pydantic inserts the union tag, which is no key of the recipe."""
+    """The path as the user wrote it: pydantic inserts the tag or model of a union, which is no key of the recipe."""
     steps: list[str] = []
     node = value
-    for step in fault["loc"]:
+    for at, step in enumerate(fault["loc"], 1):
         if isinstance(node, list) and isinstance(step, int):
             node = node[step] if step < len(node) else None
         elif isinstance(node, dict) and step in node:
             node = node[step]
-        elif isinstance(node, dict) and node.get("kind") == step:
+        elif isinstance(node, dict) and (node.get("kind") == step or at < len(fault["loc"])):
             continue
         else:
             node = None
@@ -104,7 +104,7 @@ def _descend(schema: dict, node: dict, step: int | str) -> dict | None:
         return node["properties"][step]
     for option in [*node.get("anyOf", []), *node.get("oneOf", [])]:
         option = _resolve(schema, option)
-        if option.get("properties", {}).get("kind", {}).get("const") == step:
+        if step in (option.get("properties", {}).get("kind", {}).get("const"), option.get("title")):
             return option
         found = _descend(schema, option, step)
         if found is not None:

@@ -117,8 +117,11 @@ class ScoreBins(_Shape):
 
 
 class Judged(Example):
+    """`beside`: what it was held against, where that is no pair."""
+
     kept: bool = True
     reason: str = ""
+    beside: Example | None = None
 
 
 class ShownGroup(_Shape):
@@ -170,12 +173,14 @@ class Source(_Shape):
 
 
 class Download(_Shape):
-    """`counts`: urls, images_stored, redirects, failed:<reason>; `hosts`: the same by class of host."""
+    """`counts`: urls, images_stored, redirects, failed:<reason>; `hosts`: the same by class of host; not_asked: the
+    reasons for which nobody was asked."""
 
     bytes: int = 0
     passing: int = 0
     counts: dict[str, int] = {}
     hosts: dict[str, dict[str, int]] = {}
+    not_asked: list[str] = []
 
 
 class PromptMessage(_Shape):

@@ -203,6 +203,7 @@ def summary(seed: int = 7) -> dict:
             "passing": 2,
             "counts": {"urls": 90, "images_stored": 70, "failed:dns": 12, "failed:robots_txt": 8},
             "hosts": {".org": {"urls": 90, "images_stored": 70, "failed:dns": 12, "failed:robots_txt": 8}},
+            "not_asked": ["robots_txt"],
         },
         "concepts": {
             "mode": "word",

@@ -40,6 +40,7 @@ def clipmill(folder: Path, *words: str) -> subprocess.CompletedProcess:
     ("words", "path", "hint"),
     [
         (["r.yaml", "curate.stages.1.min_sid=3"], "curate.stages.1.min_sid", "did you mean `min_side`?"),
+        (["r.yaml", "curate.fetch.timeout=3"], "curate.fetch.timeout: unknown key", "did you mean `timeout_s`?"),
         (["r.yaml", "curate.stages.1.min_side=small"], "curate.stages.1.min_side", "found 'small'"),
         (["r.yaml", "curate.stages.1.kind=image_sise"], "curate.stages.1.kind", "did you mean `image_size`?"),
         (["r.yaml", "curate.sources.0.kind=warcs"], "curate.sources.0.kind", "did you mean `warc`?"),

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from curation.images.phash import SIDE
 from curation.images.pixels import TINY_SIDE
+from curation.methods.pictures.leaders import FEW, leaders
 from curation.methods.pictures.likeness import LINKS
 from curation.methods.pictures.registration import Looks
 from curation.methods.pictures.sketches import NUM_KEYS, NUMBERS, near_sketches, sketch_keys, sketches
@@ -18,7 +19,9 @@ from curation.table.arrow import whole
 from curation.table.uids import DIGITS
 
 FARTHEST = 1600  # squared distance of sketches: half of the copies are within 40, those cut by 5% left and top 1,100
-NEAR = LINKS.append(pa.field("distance", pa.int32()))
+NEAREST, LEADS, LED, _HOWS = 1, 2, 4, 8  # bits: one of the nearest; one of the best near it; it is that to the other
+_LED = 1 << 14  # so many of a crowd are held against its best, the best of them first: 20 MB of pictures
+NEAR = pa.schema([*LINKS, pa.field("distance", pa.int32()), pa.field("how", pa.int8())])
 
 
 def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
@@ -36,7 +39,7 @@ def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
 
 
 def near_ones(notes: pa.Table, most: int) -> pa.Table:
-    """Of all that share a group the nearest of each, both ways."""
+    """Of all that share a group the nearest of each and the best near it, both ways."""
     names = whole(notes.column("rank")).dictionary_encode()
     order = pc.sort_indices(names.dictionary)
     number = np.argsort(order.to_numpy())[names.indices.to_numpy()]  # of each rank, in their order
@@ -44,38 +47,53 @@ def near_ones(notes: pa.Table, most: int) -> pa.Table:
     by_group = np.lexsort((number, group))
     sketch = bytes_of(notes, "sketch").view(np.int8)[by_group]
     found, distance = near_sketches(group[by_group], sketch, FARTHEST)
-    left, right = number[by_group][found].T
-    own, near, distance = _first_of(
-        np.concatenate([left, right]), np.concatenate([right, left]), np.concatenate([distance, distance]), most
+    best, to_best = leaders(sketch, found, distance)
+    left, right = number[by_group][np.concatenate([found, best])].T
+    distance = np.concatenate([distance, to_best])
+    leads, led = (np.repeat([0, how], [len(found), len(best)]) for how in (LEADS, LED))
+    own, near, distance, how = _chosen(
+        np.concatenate([left, right]),
+        np.concatenate([right, left]),
+        np.concatenate([distance, distance]),
+        np.concatenate([leads, led]),
+        most,
     )
     ranks = names.dictionary.take(order)
     uids = pc.utf8_slice_codeunits(ranks, -DIGITS)
-    return pa.table([uids.take(pa.array(own)), ranks.take(pa.array(near)), distance], schema=NEAR)
+    return pa.table([uids.take(pa.array(own)), ranks.take(pa.array(near)), distance, how], schema=NEAR)
 
 
-def _first_of(own: np.ndarray, near: np.ndarray, distance: np.ndarray, most: int) -> tuple[np.ndarray, ...]:
-    """The three, sorted by `own`: at most so many rows of each, each two numbers once, the nearest first."""
+def _chosen(own: np.ndarray, near: np.ndarray, distance: np.ndarray, how: np.ndarray, most: int) -> list[np.ndarray]:
+    """The four, sorted by `own`, each two numbers once: of each the `most` nearest, the FEW best of those that lead it,
+    the _LED best of those that it leads."""
     base, step = np.int64(max(own.max(initial=0), near.max(initial=0)) + 1), np.int64(FARTHEST + 1)
-    rows = np.sort((own * base + near) * step + distance)  # as one number, for numbers up to 70 million: 5 x
+    rows = np.sort(((own * base + near) * step + distance) * _HOWS + how)  # as one number, for numbers up to 26 million
+    rows, how = np.divmod(rows, _HOWS)
     both, distance = np.divmod(rows, step)
-    first = np.diff(both, prepend=-1) > 0
+    first = np.flatnonzero(np.diff(both, prepend=-1))
+    how = np.bitwise_or.reduceat(how, first) if len(first) else how
     own, near = np.divmod(both[first], base)
-    rows = np.sort((own * step + distance[first]) * base + near)
-    both, near = np.divmod(rows, base)
-    own, distance = np.divmod(both, step)
-    place = np.arange(len(own)) - np.searchsorted(own, own)
-    return tuple(each[place < most] for each in (own, near, distance.astype(np.int32)))
+    rows = np.stack([own, near, distance[first]])
+    by_rank = np.arange(len(own))
+    by_distance = np.lexsort((near, distance[first], own))
+    kept = np.zeros(len(own), np.int8)
+    for kind, order, few in ((NEAREST, by_distance, most), (LEADS, by_rank, FEW), (LED, by_rank, _LED)):
+        of_kind = order[(how[order] & kind > 0) | (kind == NEAREST)]
+        place = np.arange(len(of_kind)) - np.searchsorted(own[of_kind], own[of_kind])
+        kept[of_kind[place < few]] |= kind
+    own, near, distance = rows[:, kept > 0]
+    return [own, near, distance.astype(np.int32), kept[kept > 0]]
 
 
 def nearest(near: pa.Table, most: int) -> pa.Table:
-    """What all groups have told of each pair: at most so many, each once, the nearest first."""
+    """What all groups have told of each pair, each once: at most so many, the nearest, and the best."""
     uids, ranks = (whole(near.column(name)).dictionary_encode() for name in ("uid", "near"))
     order = pc.sort_indices(ranks.dictionary)
     number = np.argsort(order.to_numpy())[ranks.indices.to_numpy()]
-    distance = near.column("distance").to_numpy().astype(np.int64)
-    own, other, distance = _first_of(uids.indices.to_numpy().astype(np.int64), number, distance, most)
+    distance, how = (near.column(name).to_numpy().astype(np.int64) for name in ("distance", "how"))
+    own, other, distance, how = _chosen(uids.indices.to_numpy().astype(np.int64), number, distance, how, most)
     names = ranks.dictionary.take(order).take(pa.array(other))
-    return pa.table([uids.dictionary.take(pa.array(own)), names, distance], schema=NEAR)
+    return pa.table([uids.dictionary.take(pa.array(own)), names, distance, how], schema=NEAR)
 
 
 def looks_of(table: pa.Table) -> Looks:

@@ -93,7 +93,7 @@ def near_sketches(group: np.ndarray, sketch: np.ndarray, most: int) -> tuple[np.
     low, high = np.sort(np.concatenate(pairs), axis=1).T
     both = np.sort(low * len(group) + high)  # as one number: 10 x
     found = np.stack(np.divmod(both[np.diff(both, prepend=-1) > 0], max(len(group), 1)), axis=1)
-    return found, _apart(sketch, found)
+    return found, apart(sketch, found)
 
 
 def _cells_in_turn(sketch_RD: np.ndarray, number: int) -> np.ndarray:
@@ -115,11 +115,11 @@ def _within_window(group: np.ndarray, sketch: np.ndarray, order: np.ndarray, win
         if not len(at):
             break
         pairs = np.stack([order[at], order[at + away]], axis=1)
-        found.append(pairs[_apart(sketch, pairs) <= most])
+        found.append(pairs[apart(sketch, pairs) <= most])
     return np.concatenate(found)
 
 
-def _apart(sketch: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def apart(sketch: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Squared distances, int32."""
     parts = [np.zeros(0, np.int32)]
     for at in range(0, len(pairs), 16_384):

@@ -6,7 +6,7 @@ or image files, each with a NAME.txt beside it or none. Class names are no capti
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from curation.table.file_digests import files_in
@@ -34,25 +34,75 @@ def listed_files(path: str, where: str) -> list[tuple[str, Listed]]:
         is_file = storage.file_kind(path) == "file"
         files = [(storage.basename(path), storage.listed(path))] if is_file else files_in(path)
     except StorageError as error:
-        raise RecipeError(where, f"cannot read {storage.shown(path)}: {error.found}", "an evaluation set") from None
+        raise RecipeError(
+            where, f"cannot read {storage.shown(path)}: {error.found}", "expected an evaluation set", error.hint
+        ) from None
+    if not files and not storage.file_kind(path):
+        hint = f"correct {where} in the recipe"
+        raise RecipeError(where, f"nothing at {storage.shown(path)}", "expected an evaluation set", hint)
     tars = [each for each in files if each[0].lower().endswith(".tar")]
     found = tars or [each for each in files if each[0].lower().endswith(_IMAGES)]
     if not found:
         hint = "give the folder that holds test/0.tar, or a folder of images with captions as .txt beside them"
         said = f"{storage.shown(path)} holds neither tars nor images, but {len(files)} other files"
-        raise RecipeError(where, said, "an evaluation set", hint)
+        raise RecipeError(where, said, "expected an evaluation set", hint)
     return found
 
 
 def items(path: str, where: str) -> Iterator[Item]:
     """In the order of their names. DataError naming a damaged tar: a set read in part would clean in part."""
     for name, file in listed_files(path, where):
-        if name.lower().endswith(".tar"):
-            yield from _of_tar(name, file.url)
+        yield from _of_file(name, file.url)
+
+
+class Place(NamedTuple):
+    """Where the image of an item lies: `start` is -1 where the file is the image, size -1 where there is none."""
+
+    name: str
+    file: str
+    start: int
+    size: int
+
+
+def places(path: str, where: str) -> Iterator[Place]:
+    """Of all items, in the order of `items`: no image is read."""
+    for name, file in listed_files(path, where):
+        if not name.lower().endswith(".tar"):
+            yield Place(name, file.url, -1, 0)
+            continue
+        for sample in SampleTar(Window(file.url), _ROLES):
+            at = sample.members.get("image")
+            yield Place(f"{name}/{sample.key}", file.url, at.start if at else 0, at.size if at else -1)
+
+
+def images_at(wanted: Iterable[Place]) -> Iterator[bytes]:
+    """Of each its image, b"" where there is none; a file is opened once for those of it that follow each other."""
+    window: tuple[str, Window] | None = None
+    for each in wanted:
+        if each.start < 0:
+            yield storage.read_bytes(each.file)
+        elif each.size < 0:
+            yield b""
         else:
-            stem = file.url.rpartition(".")[0]
-            text = storage.read_bytes(f"{stem}.txt", most=_TEXT_BYTES) if storage.exists(f"{stem}.txt") else b""
-            yield Item(name, storage.read_bytes(file.url), _lines(text))
+            if window is None or window[0] != each.file:
+                window = each.file, Window(each.file)
+            yield window[1].exactly(each.start, each.size)
+
+
+def some_items(path: str, where: str, names: Collection[str]) -> Iterator[Item]:
+    """Those of some names: only the files that hold them are read."""
+    for name, file in listed_files(path, where):
+        if name in names or any(each.startswith(f"{name}/") for each in names):
+            yield from (item for item in _of_file(name, file.url) if item.name in names)
+
+
+def _of_file(name: str, url: str) -> Iterator[Item]:
+    if name.lower().endswith(".tar"):
+        yield from _of_tar(name, url)
+    else:
+        text = f"{url.rpartition('.')[0]}.txt"
+        said = storage.read_bytes(text, most=_TEXT_BYTES) if storage.exists(text) else b""
+        yield Item(name, storage.read_bytes(url), _lines(said))
 
 
 def _of_tar(name: str, url: str) -> Iterator[Item]:

@@ -3,19 +3,21 @@
 *.npy                 floats [item, value]
 *.npz                 the array of that `key` (DataComp's l14_img), or the only one
 *.parquet, *.pq       a column `key` of lists of floats
-anything else         an evaluation set (items.py beside this), whose images are given to the model here
+anything else         an evaluation set (items.py beside this), whose images are given to the model here, in pieces
 """
 
+import functools
 import io
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
-from curation.methods.references.items import items, listed_files
-from curation.methods.vectors.clip_files import digests, read_config
+from curation.methods.references.items import Place, images_at, listed_files, places
+from curation.methods.vectors.clip_files import digests
 from curation.methods.vectors.clip_model import ClipModel, ClipVectors, maker_of, own_is_none
 from curation.stage import Stage
 from curation.table.file_digests import file_digest
@@ -28,6 +30,12 @@ from pipeline.settings import Settings, digest_of
 log = get_logger("curation")
 _ARRAYS, _TABLES = (".npy", ".npz"), (".parquet", ".pq")
 _BATCH = 256
+_PIECE = 1024  # pictures that one task embeds
+LOCATED = pa.schema([("name", pa.string()), ("file", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
+"""Where the picture of each item lies (items.Place)."""
+PIECES_OF_A_SET = 49
+"""Of 50,000 pictures: what a plan takes for granted of a set that nobody has looked into."""
+EMBEDDED = pa.schema([("name", pa.string()), ("vector", pa.binary())])
 
 
 class Embedder(Settings):
@@ -77,41 +85,62 @@ def check_reference(path: str, embedder: Embedder | None, where: str, at: str, b
     embedder.check(at, by)
 
 
-def reference_vectors(
-    path: str, embedder: Embedder | None, key: str | None, where: str
-) -> tuple[list[str], np.ndarray]:
-    """(names of the items, float16 [item, value]); items without a picture that decodes are left out, with a warning.
+def located(path: str, where: str, before: str = "") -> pa.Table:
+    """LOCATED of all items of a set of images, `before` put before their names. DataError where it has none."""
+    columns = [list(each) for each in zip(*places(path, where), strict=True)]
+    if not columns:
+        raise none_decodes(path)
+    return pa.table([[before + name for name in columns[0]], *columns[1:]], schema=LOCATED)
 
-    DataError for a file of vectors that is none, or holds what is not finite.
-    """
-    if is_of_vectors(path):
-        vectors = _stored(path, key, where)
-        return [f"{at}" for at in range(len(vectors))], vectors
-    assert embedder is not None  # checked before any work
-    model = ClipModel.load(embedder.model, embedder.pretrained, embedder.precision, where)
-    width = read_config(embedder.model, embedder.pretrained, where)["model_cfg"]["embed_dim"]
+
+def none_decodes(path: str) -> DataError:
+    hint = "give the folder that holds the pictures, or a file of their vectors"
+    return DataError(storage.shown(path), "holds no picture that decodes", "expected a reference set of pictures", hint)
+
+
+def located_in(state: pa.Table) -> pa.Table:
+    """The rows of a state that say where pictures lie."""
+    return state.filter(pc.is_valid(state["file"]))
+
+
+def pieces_of(items: int) -> int:
+    return -(-items // _PIECE)
+
+
+def embedded(located: pa.Table, piece: int, embedder: Embedder, where: str) -> pa.Table:
+    """EMBEDDED: the vectors (float16, as bytes) of one piece of the items; those without a picture that decodes are
+    left out, with a warning."""
+    model = _model(embedder, where, embedder.digest(where))
+    rows = located.select(LOCATED.names).slice(piece * _PIECE, _PIECE)
+    some = [Place(*row.values()) for row in rows.to_pylist()]
     names: list[str] = []
-    parts, waiting, left_out = [np.zeros((0, width), np.float16)], [], 0
-    for item in items(path, where):
+    plain: list[bytes] = []
+    waiting: list[Any] = []
+    for place, body in zip(some, images_at(some), strict=True):
         try:
-            waiting.append(Picture(item.image or b"").rgb(model.background))
+            waiting.append(Picture(body).rgb(model.background))
         except Refused:
-            left_out += 1
             continue
-        names.append(item.name)
+        names.append(place.name)
         if len(waiting) == _BATCH:
-            parts.append(model.images(waiting, embedder.chunk))
+            plain += [vector.tobytes() for vector in model.images(waiting, embedder.chunk).astype("<f2")]
             waiting = []
     if waiting:
-        parts.append(model.images(waiting, embedder.chunk))
-    if left_out:
-        log.warning("%s: %d items without a picture that decodes have no vector", storage.shown(path), left_out)
-    if not names:
-        raise DataError(storage.shown(path), "holds no picture that decodes", "a reference set", "")
-    return names, np.concatenate(parts)
+        plain += [vector.tobytes() for vector in model.images(waiting, embedder.chunk).astype("<f2")]
+    if left_out := len(some) - len(names):
+        first = storage.shown(some[0].file)
+        log.warning("%s and on: %d items without a picture that decodes have no vector", first, left_out)
+    return pa.table([names, plain], schema=EMBEDDED)
 
 
-def _stored(path: str, key: str | None, where: str) -> np.ndarray:
+@functools.lru_cache(maxsize=1)
+def _model(embedder: Embedder, where: str, digest: str) -> ClipModel:
+    """Loaded once a process."""
+    return ClipModel.load(embedder.model, embedder.pretrained, embedder.precision, where)
+
+
+def stored(path: str, key: str | None, where: str) -> np.ndarray:
+    """float16 [item, value]. DataError for a file of vectors that is none, or holds what is not finite."""
     try:
         data = storage.read_bytes(path)
         array = _of_table(data, key) if path.lower().endswith(_TABLES) else _of_array(data, key)

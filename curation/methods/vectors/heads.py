@@ -97,13 +97,16 @@ def read_head(path: str, activation: Activation | None, output: Output | None, w
         tensors = _tensors(path)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise RecipeError(f"{where}.weights", f"{path}: {one_line(error)}", "expected a file of weights") from None
+    if set(tensors) <= {"weight", "bias"}:  # what nn.Linear calls its own
+        tensors = {f"0.{name}": each for name, each in tensors.items()}
     names = sorted({name.removesuffix(".weight") for name in tensors if name.endswith(".weight")}, key=_natural)
     known = {f"{name}.{part}" for name in names for part in ("weight", "bias")}
     odd = sorted(set(tensors) - known) + [name for name in names if tensors[f"{name}.weight"].ndim != 2]
     if odd or not names:
         found = f"{path} holds {', '.join(odd[:5]) or 'no <name>.weight'}"
         expected = "expected linear layers alone: <name>.weight [out, in], <name>.bias [out]"
-        raise RecipeError(f"{where}.weights", found, expected)
+        hint = "save the state_dict of an nn.Sequential of nn.Linear, or train one: clipmill head RECIPE"
+        raise RecipeError(f"{where}.weights", found, expected, hint)
     layers: list[tuple[np.ndarray, np.ndarray]] = []
     for name in names:
         weight = tensors[f"{name}.weight"]

@@ -10,6 +10,7 @@
     frequent words   W          W                T W     W: a million rows each
     survivors        at most B          (S + 1) each
     thumbnails       a 32nd             0                those shown: some hundred, whatever the size
+    evaluation sets  1 a stage          0                whose hits are shown beside their items
     summary          0          1                        and a state of each Reduce
 
 A table of a shard, a slot of words or a survivor is opened for the rows of a range.
@@ -41,13 +42,14 @@ def summary(
     *,
     survivors: tuple[int, int] = (0, 0),
     shown: int = 0,
+    against: int = 0,
     reduces: int = 0,
     counted: bool = False,
 ) -> Cost:
     """`pairs` with a caption before any stage; `survivors`: how many are shown, in how many buckets; shown: distinct
-    pictures; reduces: stages of that sort."""
+    pictures; against: stages that show what pairs were held against; reduces: stages of that sort."""
     groups, slots = len(tally.groups_of(buckets)), frequencies.slots_for(pairs)
     words = Cost(groups + slots, groups, 0, buckets * (segments + 2) + groups * slots)
     number, in_buckets = survivors
     pictures = Cost(in_buckets + in_groups(shown, thumbnails.BATCH), 0, 0, number * (segments + 1), shown)
-    return words + pictures + Cost(files=1, tables=reduces + counted)
+    return words + pictures + Cost(tasks=against, files=1, tables=reduces + counted)

@@ -66,7 +66,10 @@ class _Plan:
         kept = int(self.pairs * _KEPT)
         self.cost += ending.shards(self.buckets, -(-kept // _IN_A_SHARD), kept)
         self.cost += ending.books(self.buckets, self.segments)
-        self.cost += ending.summary(self.buckets, self.segments, self.pairs, shown=_SHOWN, reduces=reduces)
+        against = sum(type(stage).held_against is not Stage.held_against for stage in self.stages)
+        self.cost += ending.summary(
+            self.buckets, self.segments, self.pairs, shown=_SHOWN, against=against, reduces=reduces
+        )
         vectors = sum(self.vectors.values())
         squares = sum(measuring.row_bytes(stage) for stage in self.stages) - vectors
         written = (_PAIR_BYTES + squares) * (self.segments + 2) + 2 * vectors

@@ -47,8 +47,21 @@ def summary_of(
     thumbs: dict[str, str | None] = {}
     for _, made in do(calls, "thumbnails", "batches"):
         thumbs.update(made)
+    _put_beside(job, whole["shown"], do)
     others = {each.name: each.others for each in stages if each.others}
     return summary.build(job, manifest, whole, tops, thumbs, others, origin), whole["entries"]
+
+
+def _put_beside(job: Job, shown: Mapping[str, dict[str, Any]], do: Do) -> None:
+    """Beside the rows that were held against something that is no pair: a look at that."""
+    rows = {job.names.index(name): found for name, told in shown.items() if (found := thumbnails.rows_against(told))}
+    calls = []
+    for number, some in rows.items():
+        names = sorted({row["against"] for row in some})
+        calls.append(Call(thumbnails.against, (number, names), f"stage {job.names[number]}, pictures held against"))
+    for call, found in do(calls, "pictures held against", "stages"):
+        for row in rows[call.args[0]]:
+            row["beside"] = found.get(row["against"])
 
 
 def _survivors(job: Job, groups: Mapping[str, dict[str, Any]], do: Do) -> dict[str, dict[str, Any]]:

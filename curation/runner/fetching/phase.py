@@ -56,7 +56,8 @@ class Fetched:
 
     def as_download(self) -> dict[str, Any]:
         """For the summary."""
-        return {"bytes": self.bytes, "passing": self.passing, "counts": self.counts, "hosts": self.hosts}
+        found = {"bytes": self.bytes, "passing": self.passing, "counts": self.counts, "hosts": self.hosts}
+        return {**found, "not_asked": list(NOT_ASKED)}
 
 
 def check(settings: CurateSettings) -> None:

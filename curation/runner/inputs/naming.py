@@ -15,6 +15,7 @@ from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from curation.sources.source import Input, Part, Source
 from pipeline import storage
+from pipeline.errors import RecipeError, raise_all
 from pipeline.settings import digest_of
 from pipeline.storage import Listed
 
@@ -27,9 +28,16 @@ _WRITTEN_FILES = 1024  # hashed before what is known is written down
 
 
 def listed(settings: CurateSettings) -> Inputs:
-    """The files of all sources. RecipeError with the dotted path of what names none."""
-    found = ((number, source.inputs(f"curate.sources.{number}")) for number, source in enumerate(settings.sources))
-    return [(number, each) for number, inputs in found for each in inputs]
+    """The files of all sources. RecipeError with the dotted paths of those that name none."""
+    found: Inputs = []
+    faults = []
+    for number, source in enumerate(settings.sources):
+        try:
+            found += [(number, each) for each in source.inputs(f"curate.sources.{number}")]
+        except RecipeError as error:
+            faults.append(error)
+    raise_all(faults)
+    return found
 
 
 def known(settings: CurateSettings, inputs: Inputs) -> Digests:

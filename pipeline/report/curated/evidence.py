@@ -11,6 +11,9 @@ from pipeline.report.figures import count_text, plain, words_of
 from pipeline.report.limits import Limits
 from pipeline.report.schemas import Changed, Evidence, ScoreBins, Section, ShownGroup, Summary, ToldCaption, Words
 
+BESIDE = "held against"
+"""The tag of what is no pair."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -73,8 +76,11 @@ def _told(name: str, sections: list[Section], evidence: Evidence, album: Album, 
 
 def _group(group: ShownGroup, album: Album, limits: Limits) -> Group:
     shown = group.examples[: limits.tiles]
-    tags = ["kept" if each.kept else words_of(plain(each.reason)) or "gone" for each in shown]
-    made = (tile(each, album, at, tag) for at, (each, tag) in enumerate(zip(shown, tags, strict=True)))
+    made = []
+    for at, each in enumerate(shown):
+        made.append(tile(each, album, at, "kept" if each.kept else words_of(plain(each.reason)) or "gone"))
+        if each.beside is not None:
+            made.append(tile(each.beside, album, at, BESIDE))
     return Group(plain(group.title, 160), tuple(made))
 
 

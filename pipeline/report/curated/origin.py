@@ -8,7 +8,6 @@ from pipeline.report.limits import Limits
 from pipeline.report.schemas import Download, InputPart, Summary
 
 _FAILED = "failed:"
-NOT_ASKED = ("robots_txt", "private_address", "port", "not_http")  # of these nobody was asked
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ def downloaded(download: Download, limits: Limits) -> Downloaded:
     counts = download.counts
     reasons = _reasons(counts)
     outcomes = [Outcome("images", counts.get("images_stored", 0)), Outcome("redirects", counts.get("redirects", 0))]
-    outcomes += [Outcome(words_of(name), n, name not in NOT_ASKED) for name, n in reasons]
-    skipped = sum(n for name, n in reasons if name in NOT_ASKED)
+    outcomes += [Outcome(words_of(name), n, name not in download.not_asked) for name, n in reasons]
+    skipped = sum(n for name, n in reasons if name in download.not_asked)
     hosts = sorted(download.hosts.items(), key=lambda item: (-item[1].get("urls", 0), item[0]))
     rows = [
         HostRow(kind, mine.get("urls", 0), _had(mine), tuple((words_of(name), n) for name, n in _reasons(mine)[:4]))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from curation.methods.vectors.stored import matrix
+from curation.stage_order import check_stages
 from curation.stages.clip_image_vector import ClipImageVector
 from pipeline.errors import RecipeError
 from tests.helpers import cuts, tiny_clip
@@ -68,5 +69,5 @@ def test_weights_of_another_model_or_none_are_refused_before_any_work(tmp_path):
         {"model": "ViT-no", "pretrained": files["pretrained"]},
     ):
         with pytest.raises(RecipeError):
-            ClipImageVector(**settings).check("curate.stages.0")
-    ClipImageVector(**files).check("curate.stages.0")
+            check_stages([ClipImageVector(**settings)])
+    check_stages([ClipImageVector(**files)])

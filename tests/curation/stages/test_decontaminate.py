@@ -176,6 +176,38 @@ def test_siblings_of_an_item_are_no_copies_of_it_where_a_crawl_is_full_of_them(t
         assert same_verdicts(found, run_global(stage(("one", path)), pairs, 0, cut))
 
 
+def test_hits_are_shown_with_their_items_by_set_and_test(tmp_path):
+    images = [picture(seed, (200, 160)) for seed in range(3)]
+    one = tiny_set.write(tmp_path / "one", [(encoded(images[0]), "x"), (encoded(images[1]), f"{CAPTION}\nmore")])
+    two = tmp_path / "two"
+    two.mkdir()
+    (two / "a.png").write_bytes(encoded(images[2]))
+    bodies = {
+        "a": encoded(images[0]),
+        "b": encoded(images[1], "BMP"),
+        "c": encoded(images[2]),
+        "d": encoded(picture(9)),
+    }
+    pairs = crawl(bodies)
+    judge = stage(("one", one), ("two", two))
+    found = judge.shown(pairs, run_global(judge, pairs), None)
+    urls = by_url(pairs, range(pairs.num_rows))
+    shown = {
+        each.title.split(",")[0]: (each.rows.tolist(), each.against.to_pylist()) for each in found if len(each.rows)
+    }
+    assert shown == {
+        "one: bytes": ([urls["a"]], ["one/test/0.tar/s0000000"]),
+        "one: pixels": ([urls["b"]], ["one/test/0.tar/s0000001"]),
+        "two: bytes": ([urls["c"]], ["two/a.png"]),
+    }
+    assert [each.place for each in found] == sorted(each.place for each in found)
+    told = judge.held_against(["one/test/0.tar/s0000001", "two/a.png", "two/gone.png", "three/x"])
+    assert {name: (each.image, each.caption) for name, each in told.items()} == {
+        "one/test/0.tar/s0000001": (encoded(images[1]), CAPTION),
+        "two/a.png": (encoded(images[2]), ""),
+    }
+
+
 def embedded(bodies: list[bytes]) -> pa.Array:
     made = ClipImageVector(**tiny_clip.kept()).open(Context())(pa.table({"image": pa.array(bodies, pa.large_binary())}))
     return made.column("image_vector")

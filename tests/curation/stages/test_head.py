@@ -83,6 +83,14 @@ def test_captions_have_a_number_of_their_own_and_no_vector_no_number(tmp_path: P
     assert HeadScore(name="nice", weights="x").exports == ("nice",)
 
 
+def test_one_layer_is_read_by_the_names_that_torch_gives_it(tmp_path: Path):
+    pairs, layer = with_vectors(), nn.Linear(6, 1)
+    torch.save(layer.state_dict(), tmp_path / "head.pt")
+    found = measured(HeadScore(name="nice", weights=str(tmp_path / "head.pt")), pairs)["nice"].to_numpy()
+    vectors = torch.tensor(np.array(pairs["image_vector"].to_pylist()), dtype=torch.float32)
+    assert np.allclose(found, layer(vectors).detach().numpy()[:, 0], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("tensors", "said"),
     [({"a.weight": (3, 4), "b.weight": (2, 5)}, "behind 3"), ({"a.weight": (3, 4, 1)}, "linear"),

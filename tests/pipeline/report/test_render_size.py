@@ -27,7 +27,7 @@ def huge(summary: dict, stages: int, reasons: int, thumb: str) -> None:
         pairs -= reasons
     some = [fake_run.example(rng) | {"thumb": thumb, "caption": LONG, "detail": LONG} for _ in range(12)]
     group = {"reason": f"{names[0]}.copy", "survivor": some[0], "removed": some, "count": 10**9}
-    judged = [each | {"kept": True, "reason": LONG} for each in some]
+    judged = [each | {"kept": True, "reason": LONG, "beside": each} for each in some]
     changed = [
         each | {"before": [{"text": LONG, "source": LONG}] * 20, "after": [{"text": LONG}] * 20} for each in some
     ]

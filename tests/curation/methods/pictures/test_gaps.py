@@ -7,12 +7,20 @@ from hypothesis import strategies as st
 from curation.methods.pictures.gaps import APART, FAR, ONE, Crowd, before_the_gap
 
 MOST = 250_000
-DISTANCES = st.lists(st.one_of(st.integers(0, 600_000), st.just(FAR)), max_size=30)
+DISTANCES = st.one_of(
+    st.lists(st.one_of(st.integers(0, 600_000), st.just(FAR)), max_size=30),
+    st.lists(st.integers(0, 300_000), max_size=12),
+)
 
 
-def chosen(distances: dict[str, list[int]], crowded: set[str], many: int) -> dict[str, list[int]]:
+def is_nearest(at: int, best: int) -> bool:
+    """Whether one is of the nearest, where each `best`-th is held against for being good."""
+    return not best or at % best > 0
+
+
+def chosen(distances: dict[str, list[int]], crowded: set[str], many: int, best: int = 0) -> dict[str, list[int]]:
     rows = [
-        {"uid": uid, "near": f"{uid}-{at}", "apart": value}
+        {"uid": uid, "near": f"{uid}-{at}", "apart": value, "nearest": is_nearest(at, best)}
         for uid, values in distances.items()
         for at, value in enumerate(values)
     ]
@@ -25,27 +33,31 @@ def chosen(distances: dict[str, list[int]], crowded: set[str], many: int) -> dic
     }
 
 
-def read_aloud(values: list[int], is_crowded: bool, many: int) -> list[int]:
+def read_aloud(values: list[int], is_crowded: bool, many: int, best: int) -> list[int]:
     bound = -1
-    in_crowd = is_crowded and sum(v <= 2 * MOST for v in values) >= many
+    nearest = [v for at, v in enumerate(values) if is_nearest(at, best)]
+    in_crowd = is_crowded and sum(v <= 2 * MOST for v in nearest) >= many
     for value in values:
         reach = max(value, 50_000)
         before = sum(v <= reach for v in values)
         between = sum(reach < v <= reach + reach // 2 for v in values)
         if value >= MOST:
             continue
-        if in_crowd:
-            if max(values) <= MOST * 3 // 2 and value <= MOST // 2:
-                bound = max(bound, value)
-        elif between * 20 <= before:
+        gap = between * 20 <= before and not (in_crowd and max(nearest) > MOST // 2)
+        if gap or (in_crowd and max(values) <= MOST * 3 // 2 and value <= MOST // 2):
             bound = max(bound, value)
     return sorted(v for v in values if v <= bound)
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), DISTANCES), st.sets(st.sampled_from("abcd")), st.integers(1, 6))
-def test_the_rule_is_what_it_says(distances, crowded, many):
-    wanted = {uid: read_aloud(values, uid in crowded, many) for uid, values in distances.items()}
-    assert chosen(distances, crowded, many) == wanted
+@given(
+    st.dictionaries(st.sampled_from("abcd"), DISTANCES),
+    st.sets(st.sampled_from("abcd")),
+    st.integers(1, 6),
+    st.sampled_from([0, 2, 3]),
+)
+def test_the_rule_is_what_it_says(distances, crowded, many, best):
+    wanted = {uid: read_aloud(values, uid in crowded, many, best) for uid, values in distances.items()}
+    assert chosen(distances, crowded, many, best) == wanted
 
 
 def test_copies_by_far_the_nearest_and_siblings_by_degrees():

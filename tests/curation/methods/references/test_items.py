@@ -44,8 +44,11 @@ def test_what_is_no_set_is_an_error_and_a_damaged_one_is_named(tmp_path):
     (tmp_path / "readme.md").write_text("x")
     with pytest.raises(RecipeError, match=r"x: .* holds neither tars nor images, but 1 other files"):
         listed_files(str(tmp_path), "x")
-    with pytest.raises(RecipeError, match="neither tars nor images, but 0"):
+    with pytest.raises(RecipeError, match=r"x: nothing at .*nowhere; expected an evaluation set\nhint: correct x"):
         listed_files(str(tmp_path / "nowhere"), "x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RecipeError, match="neither tars nor images, but 0"):
+        listed_files(str(tmp_path / "empty"), "x")
     (tmp_path / "0.tar").write_bytes(tar_bytes([("a.jpg", b"A" * 5000)])[:3000])
     with pytest.raises(DataError, match=r"0\.tar"):
         read(tmp_path)

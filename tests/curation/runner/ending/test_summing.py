@@ -1,22 +1,30 @@
 """The summary of a whole run: what it shows is the same in any cut, and adds up to what the funnel says."""
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
-from tests.helpers import small_crawl, tiny_clip
+from tests.helpers import small_crawl, tiny_clip, tiny_set
+from tests.helpers.pairs import encoded
 
 
 def stages(entries: Path) -> list[dict[str, Any]]:
     """Every kind of evidence; opt_out stands behind some that show pictures."""
     entries.write_text(json.dumps(small_crawl.WORDS))
     model = tiny_clip.kept()
+    near = Image.open(io.BytesIO(small_crawl.picture(9))).resize((60, 61))
+    items = [(small_crawl.picture(24, "JPEG"), "its caption"), (encoded(near, "JPEG"), ""), (b"no image", "")]
+    evaluation = tiny_set.write(entries.parent / "evaluation", items)
     return [
         {"kind": "image_decode"},
+        {"kind": "decontaminate", "sets": [{"name": "tiny", "path": str(evaluation)}]},
         {"kind": "caption_clean"},
         {"kind": "language"},
         {"kind": "text_statistics"},
@@ -89,6 +97,19 @@ def test_every_stage_that_decides_has_pictures_on_both_sides(summary):
     assert len(told["kmeans"]["groups"]) == 3 and all(group["examples"] for group in told["kmeans"]["groups"])
     titles = [group["title"] for group in told["cluster_quota"]["groups"]]
     assert any(title.endswith("kept") for title in titles) and any(title.endswith("gone") for title in titles)
+
+
+def test_what_an_evaluation_set_has_is_shown_beside_its_item(summary):
+    told = {each["stage"]: each for each in summary["evidence"]}
+    equal, near = told["decontaminate"]["groups"]
+    assert [group["title"].split(",")[0] for group in (equal, near)] == ["tiny: bytes", "tiny: near"]
+    for group, item, caption in ((equal, 0, "its caption"), (near, 1, "")):
+        assert group["examples"]
+        for row in group["examples"]:
+            assert row["reason"] == group["title"].split(",")[0].removeprefix("tiny: ") and row["thumb"]
+            assert row["beside"]["url"] == f"tiny/test/0.tar/s000000{item}" and row["beside"]["caption"] == caption
+            body = base64.b64decode(row["beside"]["thumb"].partition(",")[2])
+            assert Image.open(io.BytesIO(body)).size == ((72, 75) if item == 0 else (60, 61))
 
 
 def test_who_opts_out_later_is_shown_nowhere(summary):

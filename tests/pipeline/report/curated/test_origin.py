@@ -10,12 +10,17 @@ COUNTS = {"urls": 100, "images_stored": 60, "redirects": 5, **FAILED}
 
 def test_the_rate_is_of_those_that_were_asked_for():
     hosts = {".com": COUNTS, "others": {"urls": 1, "images_stored": 1}}
-    found = downloaded(Download(counts=COUNTS, hosts=hosts), Limits())
+    found = downloaded(Download(counts=COUNTS, hosts=hosts, not_asked=["robots_txt", "port"]), Limits())
     assert (found.urls, found.asked, found.had) == (100, 90, 65)
     assert sum(each.count for each in found.outcomes) == 100
     assert [each.label for each in found.outcomes if not each.was_asked] == ["robots txt"]
     assert [(row.label, row.urls, row.had) for row in found.hosts] == [(".com", 100, 65), ("others", 1, 1)]
     assert found.hosts[0].reasons[0] == ("http error 404", 20)
+
+
+def test_who_was_not_asked_is_what_the_download_says():
+    found = downloaded(Download(counts=COUNTS, hosts={}, not_asked=["noai"]), Limits())
+    assert found.asked == 95 and [each.label for each in found.outcomes if not each.was_asked] == ["noai"]
 
 
 def test_sources_are_told_by_kind_with_their_files():

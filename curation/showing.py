@@ -1,4 +1,4 @@
-"""What stages have to show and to say of themselves: for the report, and for the files of concept counts."""
+"""What stages tell the report of themselves: tables, numbers with their cuts, pairs under headings."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -55,6 +55,7 @@ class Picks(NamedTuple):
     values  float64 of each row, which the report prints behind `label`; None: nothing
     texts   string of each row: the caption in question; None: the pair's first
     kept    bool of each row; None: whether the pair stayed
+    against string of each row: what is to be seen beside it, by a name that `Stage.held_against` knows; None: nothing
     """
 
     title: str
@@ -65,3 +66,11 @@ class Picks(NamedTuple):
     texts: pa.Array | None = None
     kept: np.ndarray | None = None
     place: int = 0
+    against: pa.Array | None = None
+
+
+class Against(NamedTuple):
+    """What a pair was held against and is no pair itself: an item of an evaluation set. image: its bytes, or None."""
+
+    image: bytes | None
+    caption: str = ""
