@@ -75,6 +75,9 @@ class _MadeUpVectors:
     def check(self, where: str, before: object = ()) -> None:
         pass
 
+    def try_out(self, where: str) -> None:
+        pass
+
     def open(self, ctx: Context) -> Function:
         families = max(ctx.rows // 20, 1)
         name = self.added_names[0]  # type: ignore[attr-defined]

@@ -28,7 +28,6 @@ from curation.runner.on_ray.starting import Starting
 from curation.runner.places import check_places, with_local_paths
 from curation.runner.preflight import Input, preflight
 from curation.settings import CurateSettings
-from curation.sources.source import Part
 from curation.stage_order import faults_of, try_out
 from curation.stages import STAGES
 from pipeline import storage
@@ -260,7 +259,8 @@ class Driver:
             whole = self.name(parts, fetched)
             if whole is not None:
                 return whole
-        inputs = [_input(part, pool.parts[part.id]) for _, part in parts] + ([fetched.as_input()] if fetched else [])
+        inputs = [summing.input_of(part, pool.parts[part.id]) for _, part in parts]
+        inputs += [fetched.as_input()] if fetched else []
         origin = summing.origin_of(self.job, parts, pool.parts, fetched)
         self._begin(read_from(self.job, list(pool.pieces)))
         rows_read = sum(each.get(table, 0) for each in pool.pieces.values() for table in ROWS)
@@ -396,9 +396,3 @@ class Driver:
         notes |= book_tasks.emit_summary(job, *summing.summary_of(job, manifest, stages, origin, self._do))
         swap.publish(job, manifest, notes)
         return manifest
-
-
-def _input(part: Part, counts: dict[str, int]) -> InputPart:
-    path = storage.shown(part.path) if "://" in part.path else storage.basename(part.path)
-    copies = {"copies": part.copies} if part.copies else {}
-    return InputPart(part=part.id, path=path, bytes=part.bytes, digest=part.id, counts={**counts, **copies})

@@ -12,7 +12,9 @@ from curation.job import Job
 from curation.runner.calls import Call, Do
 from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs.naming import Parts
-from pipeline.contract.manifest import Manifest
+from curation.sources.source import Part
+from pipeline import storage
+from pipeline.contract.manifest import InputPart, Manifest
 
 
 def origin_of(job: Job, parts: Parts, counts: Mapping[str, dict[str, int]], fetched: Fetched | None) -> dict[str, Any]:
@@ -73,3 +75,10 @@ def _survivors(job: Job, groups: Mapping[str, dict[str, Any]], do: Do) -> dict[s
     for _, rows in do(calls, "", "buckets"):
         found |= rows
     return found
+
+
+def input_of(part: Part, counts: dict[str, int]) -> InputPart:
+    """What the manifest says of a part."""
+    path = storage.shown(part.path) if "://" in part.path else storage.basename(part.path)
+    copies = {"copies": part.copies} if part.copies else {}
+    return InputPart(part=part.id, path=path, bytes=part.bytes, digest=part.id, counts={**counts, **copies})
