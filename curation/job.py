@@ -19,6 +19,8 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
 from curation.methods.pictures.probe import Probe
 from curation.pool import join
 from curation.settings import ActorSettings, CurateSettings, PlacementSettings
@@ -35,6 +37,7 @@ FORMAT = 4  # raise it when the files below change their meaning
 ROWS_PER_BUCKET = 100_000  # at most, so that a task holds a few hundred MB however large the crawl
 EMIT = "emit"
 """The name under which the gate before the shards is reported, the last of every recipe."""
+_WIDE = 64  # bytes of a column that is left out where nobody reads it any more
 _LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 16_000, 16, 65_536
 
 
@@ -55,6 +58,7 @@ class Segment:
     memory: int = 0
     actors: ActorSettings | None = None
     models: str = ""  # digest of what its stages load
+    leaves: tuple[str, ...] = ()  # wide columns that its closer and all stages behind it have no use for
 
     @property
     def folder(self) -> str:
@@ -242,16 +246,33 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     for index, (first, middle, last) in enumerate(cuts):
         is_last = index == len(cuts) - 1
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
-        digest = digest_of([closing, named, settings.emit if is_last else None])
+        leaves = _left_out(stages, first, middle, last)
+        digest = digest_of([closing, named, settings.emit if is_last else None, *([leaves] if leaves else [])])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
         opens = [first] if first is not None and _judges_apart(settings, stages[first]) else []
         asks = [_asks(settings, stages[i]) for i in (*opens, *middle)] or [(1.0, 0.0, 0, None)]
         cpus, gpus, memory = (max(each) for each in zip(*(a[:3] for a in asks), strict=True))
         actors = next((a[3] for a in asks if a[3] is not None), None)
         models = digest_of([stages[i].digest() for i in middle])
-        asked = (memory, actors, models)
+        asked = (memory, actors, models, leaves)
         segments.append(Segment(index, first, tuple(middle), last, cpus, gpus, digest, closing, is_last, *asked))
     return tuple(segments)
+
+
+def _left_out(stages: Sequence[Stage], opener: int | None, rows: Sequence[int], closer: int | None) -> tuple[str, ...]:
+    """Columns of a kilobyte, squares of grey, that a segment need not write: those that were added and that neither its
+    closer nor a stage behind that reads. Light ones go along: the books, the report and the shards show them."""
+    done = max([at for at in (opener, *rows) if at is not None], default=-1)
+    wide = [
+        field.name
+        for stage in stages[: done + 1]
+        for field in stage.adds
+        if pa.types.is_fixed_size_binary(field.type)
+        and field.type.byte_width >= _WIDE
+        and field.name not in stage.exports
+    ]
+    read = {name for stage in stages[done + 1 :] for name in stage.reads}
+    return tuple(sorted(set(wide) - read))
 
 
 def _judges_apart(settings: CurateSettings, stage: Stage) -> bool:

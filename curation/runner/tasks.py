@@ -60,7 +60,8 @@ def segment(job: Job, index: int, bucket: int) -> dict[str, Any]:
             files, told = closer_of(job, here).ask(job, here, bucket, run.pairs)
         run.files |= files
     run.files[".ledger.parquet"] = parquet.publish_rows(job.file(here, bucket, ".ledger.parquet"), run.ledger())
-    run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), run.pairs)
+    left = run.pairs.drop_columns([name for name in here.leaves if name in run.pairs.column_names])
+    run.files[".parquet"] = parquet.publish_rows(job.file(here, bucket, ".parquet"), left)
     counts = {"pairs": run.pairs.num_rows, "stages": [c.plain() for c in run.counts], **told}
     files = {storage.basename(job.file(here, bucket, suffix)): note for suffix, note in run.files.items()}
     storage.publish_state(job.file(here, bucket, ".json"), counts, files)

@@ -208,3 +208,30 @@ def test_files_of_a_job_lie_apart():
 def test_stages_of_one_kind_have_names_of_their_own():
     stages = [{"kind": "opt_out"}, {"kind": "image_decode"}, {"kind": "image_size"}, {"kind": "image_size"}]
     assert job(stages=stages).names == ("opt_out", "image_decode", "image_size", "image_size-2", "emit")
+
+
+LONG = [
+    {"kind": "image_decode"},
+    {"kind": "exact_duplicates"},
+    {"kind": "perceptual_duplicates"},
+    {"kind": "image_size", "min_side": 8},
+    {"kind": "caption_frequency", "max_pairs": 3},
+    {"kind": "sample", "fraction": 0.9},
+]
+
+
+def test_squares_of_grey_are_left_out_behind_their_last_reader():
+    made = [(each.closer, each.leaves) for each in job(stages=LONG).segments]
+    squares = ("grey", "tiny_rgb")
+    assert made == [(0, ()), (1, ()), (2, ()), (4, squares), (5, squares), (None, squares)]
+    unread = [each.leaves for each in job(stages=[LONG[0], *LONG[3:]]).segments]
+    assert unread == [(), squares, squares, squares]
+
+
+def test_a_reader_put_behind_makes_new_names_from_where_they_were_left_out_and_a_threshold_does_not():
+    before = job(stages=LONG).segments
+    other = job(stages=[*LONG[:5], {"kind": "sample", "fraction": 0.8}]).segments
+    assert [each.folder for each in other][:5] == [each.folder for each in before][:5]
+    more = job(stages=[*LONG, {"kind": "perceptual_duplicates"}]).segments
+    same = [mine.folder == theirs.folder for mine, theirs in zip(before, more, strict=False)]
+    assert same == [True, True, True, False, False, False] and not any(each.leaves for each in more[:6])

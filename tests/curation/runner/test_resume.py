@@ -5,6 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from curation.emit import book_tasks, shards, swap
@@ -140,3 +141,24 @@ def test_what_is_undamaged_is_not_done_again(tmp_path, monkeypatch):
         monkeypatch.setattr(home, name, lambda *a, real=real, name=name, **k: done.append(name) or real(*a, **k))
     run(tmp_path)
     assert done == []
+
+
+def test_a_late_table_has_no_squares_of_grey_and_a_reader_put_behind_has_them_again(tmp_path):
+    small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
+    paths, names = [str(tmp_path / "in" / "*.gz")], {}
+    for name, more in {"once": [], "again": [{"kind": "perceptual_duplicates"}]}.items():
+        plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "e.json", buckets=2)
+        plain["stages"] += more
+        near = {"kind": "perceptual_duplicates"}
+        plain["stages"].insert(5, near)
+        curate(CurateSettings.model_validate(plain), name="t", seed=3, quiet=True)
+        tables = sorted((tmp_path / "out" / "_work").glob("[0-9]*/bucket-00000.parquet"))
+        names[name] = [
+            ("grey" in pq.read_schema(path).names, "tiny_rgb" in pq.read_schema(path).names) for path in tables
+        ]
+        assert {"width", "phash", "contrast"} <= set(pq.read_schema(tables[-1]).names)
+        plain["output"] = str(tmp_path / f"fresh-{name}")
+        curate(CurateSettings.model_validate(plain), name="t", seed=3, quiet=True)
+        assert small_crawl.outcome(tmp_path / "out") == small_crawl.outcome(tmp_path / f"fresh-{name}")
+    assert len(names["once"]) > 1 and not any(map(any, names["once"]))
+    assert names["again"][-1] == (False, False) and (True, True) in names["again"][:-1]
