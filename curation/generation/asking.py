@@ -17,7 +17,11 @@ from curation.generation.request import Answer, Request
 from pipeline.draws import keyed_uniform
 from pipeline.errors import Stopped
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _LOOK_S = 0.5, 60.0, 0.5
+_MANY = 8  # requests that fail while nothing is answered: then it is the server
+_DOWN = frozenset({"no_connection", *(f"http_{status}" for status in (429, 502, 503, 504, 520, 522, 524, 529))})
+"""What a server says that is down or full, whatever it is asked."""
+_FULL, _OF_FULL = frozenset({"http_429", "http_529"}), 0.1
 
 
 class Keeper:
@@ -74,7 +78,8 @@ class Asking:
         self._took, self._stopping, self._share = took, stopping, share
         self._next = asyncio.Lock()
         self._free_at = {"requests": 0.0, "tokens": 0.0}
-        self._answered_at = time.monotonic()
+        self._answered_at, self._answers, self._failing = time.monotonic(), 0, set[tuple[str, int]]()
+        self._is_under_way, self._is_known = False, asyncio.Event()
         self.is_broke = False
 
     async def run(self, requests: AsyncIterator[Request]) -> None:
@@ -90,9 +95,18 @@ class Asking:
             writing.cancel()
 
     async def _ask_on(self, requests: AsyncIterator[Request]) -> None:
+        try:
+            await self._ask_while_there_are(requests)
+        finally:
+            self._is_known.set()
+
+    async def _ask_while_there_are(self, requests: AsyncIterator[Request]) -> None:
         while not self.is_broke and not self._stopping():
             async with self._next:  # one at a time takes the next one
+                if self._purse.is_limited and self._is_under_way:  # the first tells how well costs are estimated
+                    await self._is_known.wait()
                 request = await anext(requests, None)
+                self._is_under_way = True
             if request is None:
                 return
             if not self._purse.reserve(request):
@@ -100,35 +114,58 @@ class Asking:
                 return
             await self._pace("requests", self._limits.requests_per_s, 1)
             await self._pace("tokens", self._limits.tokens_per_s, tokens_of(request))
+            if self._stopping():
+                return
             await self._keeper.keep({"sent": request.key, "sample": request.sample})
             answer = await self._answer(request)
             if answer is None:
                 return
             self._purse.settle(request, answer)
+            self._is_known.set()
             await self._keeper.keep({"key": request.key, "sample": request.sample, "answer": plain_of(answer)})
             self._took(request, answer)
 
     async def _answer(self, request: Request) -> Answer | None:
-        """Asks again, later and later, while the reason may pass; None when the run is to stop by then."""
-        reason = ""
-        for attempt in range(self._limits.attempts):
+        """Asks again, later and later, while the reason may pass; None when the run is to stop by then.
+
+        A server that is down is no fault of a request: while nothing at all is answered, that uses up no attempt. One
+        that is full uses up a tenth.
+        """
+        tried, failed, seen = 0.0, 0, self._answers
+        while True:
             try:
                 answer = await self._session.ask(request)
             except Later as later:
-                reason = later.reason
-                self._raise_if_silent(reason)
-                if attempt + 1 < self._limits.attempts:
-                    await asyncio.sleep(_wait_s(request, attempt, later.after_s))
+                failed += 1
+                if later.reason not in _DOWN or self._answers > seen:
+                    tried += _OF_FULL if later.reason in _FULL else 1
+                seen = self._answers
+                if tried >= self._limits.attempts:
+                    return Answer(failed=later.reason, passing=True)
+                self._failing.add((request.key, request.sample))
+                await self._sleep(_wait_s(request, failed - 1, later.after_s), later.reason)
                 if self._stopping():
                     return None
             else:
-                self._answered_at = time.monotonic()
+                self._answered_at, self._answers = time.monotonic(), self._answers + 1
+                self._failing.clear()
                 return answer
-        return Answer(failed=reason, passing=True)
+
+    async def _sleep(self, seconds: float, reason: str = "") -> None:
+        """Not beyond a wish to stop, nor the patience with a server that is silent."""
+        end = time.monotonic() + seconds
+        while not self._stopping():
+            if reason:
+                self._raise_if_silent(reason)
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            await asyncio.sleep(min(left, _LOOK_S))
 
     def _raise_if_silent(self, reason: str) -> None:
+        """Few that fail in other ways may be at fault themselves: they use up their attempts, and the run goes on."""
         silent = time.monotonic() - self._answered_at
-        if silent > self._limits.patience_s:
+        if silent > self._limits.patience_s and (reason in _DOWN or len(self._failing) >= _MANY):
             found = f"the server has answered nothing for {silent:.0f} s; last: {reason}"
             raise Stopped("generate", found, "what is answered is kept", "run the same command to go on")
 
@@ -139,8 +176,7 @@ class Asking:
         now = time.monotonic()
         at = max(self._free_at[what], now)
         self._free_at[what] = at + number / (per_s * self._share)
-        if at > now:
-            await asyncio.sleep(at - now)
+        await self._sleep(at - now)
 
 
 def plain_of(answer: Answer) -> dict[str, Any]:
@@ -150,7 +186,7 @@ def plain_of(answer: Answer) -> dict[str, Any]:
 
 def _wait_s(request: Request, attempt: int, after_s: float | None) -> float:
     """What the server said, or half to all of a wait that doubles; drawn, so that not all come back at once."""
-    wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+    wait = min(_FIRST_WAIT_S * 2 ** min(attempt, 16), _LONGEST_WAIT_S)
     drawn = wait * (0.5 + 0.5 * keyed_uniform(0, "retry", request.key, request.sample, attempt))
     return max(after_s, 0.1 * drawn) + 0.1 * drawn if after_s is not None else drawn
 

@@ -69,7 +69,10 @@ def judged(answer: Answer, asked: Asked, settings: CheckSettings, detect: Detect
 
 
 _HEAD = re.compile(
-    r"^(?:(?:sure|certainly|of course|okay|ok|here (?:is|are|'s)|here you go)\b[^:\n]{0,80}[:!.]\s*)+", re.IGNORECASE
+    r"^(?:(?:sure(?: thing)?|certainly|absolutely|of course|okay|ok|here you go)\s*[:!.,]\s*"
+    r"|here(?: is| are|['’]s)\b[^:\n]{0,60}\b(?:caption|description|sentence|answer|translation|rewrite|version|list)s?"
+    r"\b[^:\n]{0,40}:\s*)+",
+    re.IGNORECASE,
 )
 _LABEL = re.compile(
     r"^(?:new |rewritten |revised |image |final |short )?"
@@ -124,7 +127,7 @@ _REFUSALS = re.compile(
     r"(?:help|assist|see|view|access|describe|provide|comply|fulfil|process|identify|generate|create|write|do that"
     r"|complete|answer)"
     r"|i (?:do not|don['’]t) (?:see|have access|have the ability|feel comfortable)\b"
-    r"|as an? (?:ai|language model|assistant|artificial)\b|as a large language\b"
+    r"|as an? (?:ai|artificial intelligence|(?:large )?language model|(?:\w+ )?assistant)\b[^.\n]{0,60}\b(?:i|my)\b"
     r"|there is no (?:image|picture|caption|text) (?:provided|attached|given)"
     r"|no (?:image|picture) (?:was|is) (?:provided|attached)"
     r"|please (?:provide|upload|share|attach) (?:the|an?|your) (?:image|picture|caption|text)"
@@ -206,15 +209,25 @@ def _is_other(text: str, language: str, detect: Detect) -> bool:
     """By its script; by its words only where it is long enough to tell."""
     letters = [char for char in text if char.isalpha()]
     foreign = sum(not _is_latin(char) for char in letters)
-    if foreign > 0.3 * len(letters) if language not in _NOT_LATIN else len(letters) > 15 and not foreign:
+    if language in _NOT_LATIN and len(letters) > 15 and not foreign:
+        return True
+    if language not in _NOT_LATIN | _EITHER and foreign > 0.3 * len(letters):
         return True
     if sum(map(str.isalpha, text)) < 16 and text.isascii():
         return False
     found, score = detect(text)
-    return found is not None and found != language and score >= 0.5
+    alike = next((group for group in _ALIKE if language in group), {language})
+    return found is not None and found not in alike and score >= 0.5
 
 
-_NOT_LATIN = frozenset("ar be bg bn el fa gu he hi hy ja ka kn ko ml mr ne pa ru sr ta te th uk ur zh".split())
+_NOT_LATIN = frozenset(
+    "ab am ar as ba be bg bn bo ce ckb cv dv dz el fa gu he hi hy ja ka km kn ko ky lo mk ml mn mr my ne or os pa ps "
+    "ru sa sd si ta te tg th ti tt ug uk ur wuu yi yue zh".split()
+)
+_EITHER = frozenset("az kk ku sh sr tk uz".split())
+"""Languages written in Latin letters and in others."""
+_ALIKE = ({"bs", "hr", "sh", "sr"}, {"nb", "nn", "no"}, {"wuu", "yue", "zh"}, {"id", "ms"})
+"""Those that fastText cannot hold apart in one sentence, or has under another code."""
 
 
 def _is_latin(char: str) -> bool:

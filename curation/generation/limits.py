@@ -9,6 +9,7 @@ from curation.generation.request import Answer, Request, Terms
 from pipeline.settings import Settings
 
 _NO_END = float("inf")
+_LEAST_FACTOR, _ROOM = 1.5, 1.25
 
 
 class LimitSettings(Settings):
@@ -70,14 +71,21 @@ def cost_of(tokens_in: float, tokens_out: float, terms: Terms, requests: int = 1
 
 class Purse:
     """What one process may spend. A request is paid for with what it can cost at most before it is sent, and settled
-    when it is answered: so nothing is overrun, whatever is under way."""
+    when it is answered: so nothing is overrun, whatever is under way.
+
+    Prompts are estimated: half as much again is set aside for them, or more where a server has counted more.
+    """
 
     def __init__(self, left: Amount, terms: Terms) -> None:
         self._left, self._terms, self.spent = left, terms, Amount()
+        self._factor, self._aside = _LEAST_FACTOR, dict[tuple[str, int], Amount]()
+
+    @property
+    def is_limited(self) -> bool:
+        return self._left != ENDLESS
 
     def most(self, request: Request) -> Amount:
-        """Prompts are estimated: half as much again is set aside for them."""
-        return cost_of(1.5 * tokens_of(request), self._terms.max_tokens or 0, self._terms)
+        return cost_of(self._factor * tokens_of(request), self._terms.max_tokens or 0, self._terms)
 
     def reserve(self, request: Request) -> bool:
         """False, and nothing set aside, when there is not enough for it."""
@@ -85,9 +93,12 @@ class Purse:
         if not self._left.covers(most):
             return False
         self._left = self._left.plus(most, -1)
+        self._aside[request.key, request.sample] = most
         return True
 
     def settle(self, request: Request, answer: Answer) -> None:
         real = cost_of(answer.tokens_in, answer.tokens_out, self._terms)
         self.spent = self.spent.plus(real)
-        self._left = self._left.plus(self.most(request)).plus(real, -1)
+        aside = self._aside.pop((request.key, request.sample))
+        self._left = self._left.plus(aside).plus(real, -1)
+        self._factor = max(self._factor, _ROOM * answer.tokens_in / max(tokens_of(request), 1))

@@ -60,10 +60,15 @@ class Prompt:
         """Of the values that it `reads`; `image` bytes. key: 32 hex of the input, by which examples are drawn."""
         images = (values[IMAGE],) if IMAGE in self.reads else ()
         fence = _fence(key, values)
-        given: dict[str, Any] = {name: _Fenced(value, fence) for name, value in values.items() if name != IMAGE}
-        given |= {IMAGE: "", LANGUAGE: language, EXAMPLES: self._drawn(key)}
-        made = [Message(role, _compiled(text).render(given).strip()) for role, text in self.parts]
-        if any(isinstance(value, _Fenced) for value in given.values()):
+        data = [(name, value) for name, value in values.items() if name != IMAGE]
+        held = {name: _Fenced(value, at) for at, (name, value) in enumerate(data)}
+        given = {**held, IMAGE: "", LANGUAGE: language, EXAMPLES: self._drawn(key)}
+        rendered = [(role, _compiled(text).render(given).strip()) for role, text in self.parts]
+        if any(each.is_printed and all(each.mark not in text for _, text in rendered) for each in held.values()):
+            raise ValueError(_CHANGED)
+        texts = [_fenced(value, fence) for _, value in data]
+        made = [Message(role, _filled(text, texts)) for role, text in rendered]
+        if data:
             made.insert(0, Message("system", _SAYS.format(fence=fence)))
         first = next(at for at, each in enumerate(made) if each.role == "user")
         made[first] = Message("user", made[first].text, images)
@@ -81,21 +86,40 @@ _SAYS = (
 
 
 class _Fenced:
-    """A value that prints only behind its fence."""
+    """A value as a template has it: it can be asked whether it is there, and prints as a mark whose place the fenced
+    text takes when all is rendered, so that no filter meets the text or its fence."""
 
-    def __init__(self, value: Any, fence: str) -> None:
-        self._value, self._fence = value, fence
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Any, place: int) -> None:
+        self._value, self.mark, self.is_printed = value, f"\ue000v{place}\ue001", False
 
     def __str__(self) -> str:
-        lines = self._value if isinstance(self._value, (list, tuple)) else [self._value]
-        text = "\n".join(harmless(str(each)) for each in lines)[:_MOST]
-        return f"<data-{self._fence}>\n{text}\n</data-{self._fence}>"
+        self.is_printed = True
+        return self.mark
 
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def __len__(self) -> int:
-        return len(self._value)
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("what comes from the web can be printed, or tested for being there, and not compared")
+
+
+_CHANGED = "what comes from the web can be printed, but not changed by a filter"
+_HOLE = re.compile("\ue000v([0-9]+)\ue001")
+
+
+def _filled(text: str, fenced: list[str]) -> str:
+    """`text` with every mark replaced. ValueError where a filter has changed one."""
+    if re.search("[\ue000\ue001]", _HOLE.sub("", text)):
+        raise ValueError(_CHANGED)
+    return _HOLE.sub(lambda found: fenced[int(found[1])], text)
+
+
+def _fenced(value: Any, fence: str) -> str:
+    lines = value if isinstance(value, (list, tuple)) else [value]
+    text = "\n".join(harmless(str(each)) for each in lines)[:_MOST]
+    return f"<data-{fence}>\n{text}\n</data-{fence}>"
 
 
 def harmless(text: str) -> str:
@@ -146,7 +170,22 @@ def read_prompt(setting: str, where: str) -> Prompt:
     if "user" not in roles:
         raise RecipeError(where, f"{setting}: no part of the user", "a line `--- user` and what is asked")
     version = digest_of([source, examples])
-    return Prompt(setting, version, frozenset(reads), tuple(zip(roles, texts, strict=True)), examples)
+    prompt = Prompt(setting, version, frozenset(reads), tuple(zip(roles, texts, strict=True)), examples)
+    _try_out(prompt, where)
+    return prompt
+
+
+def _try_out(prompt: Prompt, where: str) -> None:
+    """Renders it for a pair that has all it reads, and for one that has nothing: RecipeError where it cannot be."""
+    for text in ("a", ""):
+        values = {
+            name: b"" if name == IMAGE else [text] * len(text) if name == TEXTS else text for name in prompt.reads
+        }
+        try:
+            prompt.messages(values, "0" * 32, "")
+        except (jinja2.TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            expected = "a template that prints what it reads as it is"
+            raise RecipeError(where, f"{prompt.name}: {one_line(error)}", expected) from None
 
 
 def _read(setting: str, where: str) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -32,6 +32,12 @@ class Server:
         path = self.folder / "server.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
+    def restart(self) -> None:
+        """Kills it, whatever it is answering, and starts it anew on the same port with the same log."""
+        self.process.kill()
+        self.process.wait()
+        self.process = _started(self.folder, self.port)
+
     def asked(self) -> Counter[str]:
         return Counter(line["asked"] for line in self._lines() if "asked" in line)
 
@@ -49,18 +55,23 @@ class Server:
 @contextmanager
 def running(folder: Path, port: int = 0, **says: Any) -> Iterator[Server]:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "port").unlink(missing_ok=True)
     (folder / "says.json").write_text(json.dumps(says))
-    process = subprocess.Popen([sys.executable, __file__, str(folder), str(port)])
+    server = Server(folder, _started(folder, port), int((folder / "port").read_text()))
     try:
-        end = time.monotonic() + 30
-        while not (folder / "port").exists():
-            assert process.poll() is None and time.monotonic() < end, "the server did not start"
-            time.sleep(0.02)
-        yield Server(folder, process, int((folder / "port").read_text()))
+        yield server
     finally:
-        process.kill()
-        process.wait()
+        server.process.kill()
+        server.process.wait()
+
+
+def _started(folder: Path, port: int) -> subprocess.Popen:
+    (folder / "port").unlink(missing_ok=True)
+    process = subprocess.Popen([sys.executable, __file__, str(folder), str(port)])
+    end = time.monotonic() + 30
+    while not (folder / "port").exists():
+        assert process.poll() is None and time.monotonic() < end, "the server did not start"
+        time.sleep(0.02)
+    return process
 
 
 def text_for(body: dict[str, Any]) -> str:

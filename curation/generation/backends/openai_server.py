@@ -3,7 +3,9 @@
 import base64
 import email.utils
 import json
+import math
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,11 +18,14 @@ from pydantic import Field, field_validator
 from curation.generation.backends.backend import Later, ServerBackend
 from curation.generation.request import Answer, Message, Request
 from pipeline import storage
-from pipeline.errors import RecipeError, one_line
+from pipeline.errors import RecipeError, Stopped, one_line
 from pipeline.images.formats import image_format
 
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 522, 524, 529})
 _MOST_BYTES = 4 << 20  # of an answer: one of a million tokens
+_MOST_TOKENS = 2**31 - 1  # that a column holds
+_VERSION = re.compile(r"([-@:.](\d[\d.-]*|latest|i?q\d\w*|bf16|f16|fp8|gguf))*", re.IGNORECASE)
+"""What may follow the name of a model that is that model: a date, a number, `latest`, how its weights are packed."""
 _TYPES = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp", "gif": "image/gif"}
 _HINTS = {
     401: "set {key} to a key that the server takes",
@@ -132,6 +137,10 @@ class _Session:
         return storage.shown(self._server.url)
 
     def _judged(self, status: int, headers: Mapping[str, str], data: bytes) -> Answer:
+        if status == 402:  # nothing is wrong with the request: another day it is paid for
+            found = f"{self._shown} answers 402: {_words(data)}"
+            hint = "top up the account and run the same command to go on"
+            raise Stopped("generate", found, "what is answered is kept", hint)
         if status in _PASSING:
             raise Later(f"http_{status}", _after_s(headers.get("Retry-After", "")))
         if status in _HINTS or 300 <= status < 400:
@@ -143,18 +152,18 @@ class _Session:
         try:
             told = json.loads(data)
             choice = told["choices"][0]
-            text = _text(choice["message"].get("content"))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            text = _storable(_text(choice["message"].get("content")))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise Later("bad_json") from None
         used = told.get("usage") if isinstance(told.get("usage"), dict) else {}
-        finish = str(choice.get("finish_reason") or "stop")
+        finish = _storable(str(choice.get("finish_reason") or "stop"))[:32]
         tokens_in, tokens_out = (_whole(used.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         failed = ""
         if not _is_of(str(told.get("model") or self._server.model), self._server.model):
             failed = "wrong_model"
         elif finish == "content_filter" or choice["message"].get("refusal"):
             failed = "filtered"
-        return Answer(text, None, finish, tokens_in, tokens_out, failed)
+        return Answer(text, None, finish, tokens_in, tokens_out, failed, failed == "wrong_model")
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
@@ -187,19 +196,30 @@ def _text(content: Any) -> str:
     return "".join(part["text"] for part in content if part.get("type") == "text")
 
 
+def _storable(text: str) -> str:
+    """Half a character, where a server cut between the two of an emoji, can stand in JSON but in no file of ours."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _is_of(answered: str, asked: str) -> bool:
     """Whether it is the model that was asked: hosted ones answer with its dated version, local ones with a path."""
-    return answered.startswith(asked) or answered.rpartition("/")[2].startswith(asked.rpartition("/")[2])
+    whole, last = (answered, asked), (answered.rpartition("/")[2], asked.rpartition("/")[2])
+    return any(mine.startswith(its) and _VERSION.fullmatch(mine[len(its) :]) for mine, its in (whole, last))
 
 
 def _whole(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    """Tokens as a server counts them; 0 for what cannot be a number of tokens."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return value if is_count else 0
 
 
 def _after_s(said: str) -> float | None:
     """Retry-After: seconds, or a date (RFC 9110)."""
-    if said.strip().replace(".", "", 1).isdigit():
-        return float(said)
+    try:
+        seconds = float(said)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+    except ValueError:
+        pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(said).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):

@@ -104,6 +104,11 @@ def spent_before(stage: Generate, columns: Columns) -> Amount:
         if len(answers):
             tokens = [pc.sum(answers.field(f)).as_py() or 0 for f in ("tokens_in", "tokens_out")]
             total = total.plus(cost_of(tokens[0], tokens[1], terms, len(answers)))
+    for name in journal.names(columns.folder):  # of inputs that lack some of their answers
+        for line in journal.lines_of(columns.folder, name):
+            if "answer" in line:
+                told = line["answer"]
+                total = total.plus(cost_of(told["tokens_in"], told["tokens_out"], terms))
     return total
 
 
@@ -124,7 +129,12 @@ def fold(stage: Generate, columns: Columns) -> int:
     lost = sum(sample not in found.get(key, ()) for key, sample in sent)
     done = {key: own for key, own in found.items() if all(n in own for n in range(stage.samples))}
     if done:
-        columns.publish(_rows(stage, [(key, [own[n] for n in sorted(own)]) for key, own in done.items()], 0))
+        rows = [(key, [own[n] for n in sorted(own)]) for key, own in done.items()]
+        fails = [any(each["passing"] for each in answers) for _, answers in rows]
+        good = [row for row, fail in zip(rows, fails, strict=True) if not fail]
+        rest = [row for row, fail in zip(rows, fails, strict=True) if fail]
+        made = [_rows(stage, good, stage.ask_again), _rows(stage, rest, 0)]  # those go before what had failed
+        columns.publish(pa.concat_tables(made))
     partial = {key: own for key, own in found.items() if key not in done}
     if partial:
         kept = Journal(columns.folder)

@@ -29,7 +29,8 @@ CLAIMS = "claims"
 MOST_ROWS = 65_536
 """Inputs in a share, at most."""
 SHARES = 16
-"""Shares of all that has to be measured, at least, as far as each has a full batch: so that all cores have work."""
+"""Shares of all that has to be measured, at least, as far as each has a full batch: so that all cores have work. What
+asks a server has one for each process that asks: at the end of a share fewer and fewer requests are under way."""
 _KEEP_EVERY_S = 30.0  # a killed task loses at most this much measuring
 
 
@@ -40,10 +41,12 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
     assert isinstance(stage, Measure)
     asks = job.placement(stage)
     batch = asks.batch or stage.batch
-    size = min(max(-(-sum(claimed.values()) // SHARES), batch), MOST_ROWS)
+    is_served = isinstance(stage, Generate) and generating.is_served(stage)
+    among = (asks.actors.max or SHARES if asks.actors else 1) if is_served else SHARES
+    size = min(max(-(-sum(claimed.values()) // among), batch), MOST_ROWS)
     size = -(-size // batch) * batch
     pool = pool_of(stage.kept_digest(), asks, stage.actors)
-    if isinstance(stage, Generate) and generating.is_served(stage) and pool is None:
+    if is_served and pool is None:
         pool = Pool(digest_of([stage.kept_digest(), "asking"]), 1, 1)  # one process keeps a server busy
     asked = (asks.cpus, asks.gpus, asks.memory, pool)
     calls, sizes = [], []

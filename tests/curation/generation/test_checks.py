@@ -40,6 +40,11 @@ GOOD = [
     "x < 3 and y > 2 written on a blackboard",
     "two dogs, three cats, four birds, five fish, six mice in a drawing for counting",
     "“To be, or not to be” in Gothic letters on parchment",
+    "Here are two dogs playing in the snow.",
+    "OK sign painted on a wall.",
+    "Sure Shot basketball hoop.",
+    "As an assistant coach watches, players run.",
+    "As an artificial lake glitters, a boat passes.",
 ]
 
 
@@ -138,3 +143,25 @@ def test_a_list_is_its_items():
     assert lines_of("Here they are:\n1. a cat\n2) a mat\n- a wall\n• a lamp\n\n3 dogs run") == [
         "a cat", "a mat", "a wall", "a lamp", "3 dogs run",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["Here are two dogs in the snow.", "Here is a sign that reads: STOP", "OK hand sign."])
+def test_a_caption_that_begins_like_small_talk_stays_whole(text):
+    assert verdict(text) == (text, None)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("mk", "Црвен автомобил паркиран пред куќа"),
+        ("mn", "Улаан машин байшингийн өмнө зогсож байна"),
+        ("am", "ቀይ መኪና በቤት ፊት ለፊት ቆሟል"),
+        ("my", "အိမ်ရှေ့တွင် ရပ်ထားသော အနီရောင်ကား"),
+        ("kk", "Үйдің алдында тұрған қызыл көлік"),
+        ("sr", "Црвени аутомобил паркиран испред куће"),
+        ("sr", "Crveni automobil parkiran ispred kuće"),
+    ],
+)
+def test_languages_of_any_script_pass_when_they_are_asked_for(language, text):
+    assert verdict(text, language=language)[1] is None
+    assert verdict(text, language="ja")[1] == "language"

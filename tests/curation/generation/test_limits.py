@@ -9,8 +9,8 @@ from curation.generation.request import Answer, Message, Request, Terms
 TERMS = Terms("m", 30, 2.0, 8.0)
 
 
-def request(length: int) -> Request:
-    return Request((Message("user", "x" * length),), "k")
+def request(length: int, key: str = "k") -> Request:
+    return Request((Message("user", "x" * length),), key)
 
 
 @given(
@@ -28,9 +28,9 @@ def test_no_limit_is_ever_overrun(requests, tokens, money, calls):
         spent[1] += used + out
         spent[2] += (used * 2.0 + out * 8.0) / 1e6
 
-    for length, out, at_once in calls:
-        if purse.reserve(request(length)):
-            under_way.append((request(length), length, out))
+    for number, (length, out, at_once) in enumerate(calls):
+        if purse.reserve(request(length, str(number))):
+            under_way.append((request(length, str(number)), length, out))
         if at_once and under_way:
             settle(*under_way.pop(0))
     for each in reversed(under_way):
@@ -42,3 +42,13 @@ def test_no_limit_is_ever_overrun(requests, tokens, money, calls):
 def test_without_limits_everything_is_allowed():
     assert allowed(BudgetSettings()) == ENDLESS and not BudgetSettings().is_limited
     assert Purse(ENDLESS, TERMS).reserve(request(10**6)) and ENDLESS.times(0.0) == ENDLESS
+
+
+def test_a_server_that_counts_more_tokens_than_are_estimated_is_believed():
+    purse = Purse(Amount(100, 1000, 100.0), TERMS)
+    assert purse.is_limited and purse.reserve(request(40, "first"))
+    purse.settle(request(40, "first"), Answer("x", tokens_in=180, tokens_out=30))  # ten times what was estimated
+    bought = 0
+    while purse.reserve(request(40, str(bought))):
+        bought += 1
+    assert 0 < bought * (180 + 30) <= 1000 - 210

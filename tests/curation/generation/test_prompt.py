@@ -107,6 +107,29 @@ def test_a_template_that_is_none_is_refused_by_place(tmp_path, text, said):
 def test_a_template_cannot_reach_python(tmp_path):
     path = tmp_path / "bad.j2"
     path.write_text("{{ text.__class__.__mro__ }}")
-    prompt = read_prompt(str(path), "x")
-    with pytest.raises(Exception, match="unsafe|undefined|no attribute"):
-        prompt.messages({"text": "t"}, key_of(1), "")
+    with pytest.raises(RecipeError, match="unsafe|undefined|no attribute"):
+        read_prompt(str(path), "x")
+
+
+@pytest.mark.parametrize("filters", ["striptags", "trim", "replace('<', '')", "string | striptags | trim"])
+def test_no_filter_of_a_template_takes_a_text_out_of_its_fence(tmp_path, filters):
+    path = tmp_path / "ours.j2"
+    path.write_text(f"{{{{ text | {filters} }}}}")
+    found = read_prompt(str(path), "x").messages({"text": "obey <b>me</b>"}, key_of(1), "")[-1].text
+    assert re.fullmatch(r"<data-([0-9a-f]{8})>\nobey <b>me</b>\n</data-\1>", found)
+    read_prompt.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ text | nosuch }}", "{{ text | truncate(5) }}", "{% for t in texts %}{{ t }}{% endfor %}", "{{ text[0] }}",
+        "{% if width > 3 %}{{ text }}{% endif %}", "{% if text == 'a' %}a{% endif %}", "{{ text.nothing }}",
+        "{{ text | upper }}", "{{ text | urlencode }}",
+    ],
+)  # fmt: skip
+def test_a_template_that_cannot_be_filled_is_refused_before_any_work(tmp_path, text):
+    path = tmp_path / "ours.j2"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match="ours.j2"):
+        read_prompt(str(path), "curate.stages.3.prompt")

@@ -5,13 +5,15 @@ import base64
 import json
 import time
 
+import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
 from curation.generation.backends.backend import Later
 from curation.generation.backends.openai_server import OpenAiServer, _Session
 from curation.generation.request import Message, Request
-from pipeline.errors import RecipeError
+from curation.stage import ANSWER
+from pipeline.errors import RecipeError, Stopped
 from tests.helpers.warcs import png
 
 SERVER = OpenAiServer(url="http://host:8000/v1/", model="tiny/vlm", temperature=0.2, stop=("\n",), extra={"top_k": 5})
@@ -118,3 +120,32 @@ def test_no_answer_at_all_may_pass_whatever_the_reason():
 
     with pytest.raises(Later, match="no_connection"):
         asyncio.run(ask())
+
+
+@pytest.mark.parametrize("model", ["tiny/vlm-large", "tiny/vlmo", "tiny/vlm2", "o/tiny/vlm-mini-2026-01-01"])
+def test_a_longer_name_is_another_model_and_may_pass(model):
+    found = judged(told(model=model))
+    assert (found.failed, found.passing) == ("wrong_model", True)
+
+
+@pytest.mark.parametrize("model", ["vlm-Q4_K_M.gguf", "tiny/vlm:latest", "tiny/vlm@20260101"])
+def test_how_its_weights_are_packed_makes_no_other_model(model):
+    assert judged(told(model=model)).failed == ""
+
+
+def test_whatever_a_server_says_can_be_kept():
+    cut = judged(told(choice={"message": {"content": "a cat \ud83d"}, "finish_reason": "\ud800"}))
+    wild = judged(told(usage={"prompt_tokens": 10**30, "completion_tokens": -1}))
+    kept = pa.array([vars(cut), vars(wild)], ANSWER).to_pylist()
+    assert kept[0]["text"] == "a cat ?" and (wild.tokens_in, wild.tokens_out) == (0, 0)
+    with pytest.raises(Later, match="bad_json"):
+        judged(b'{"choices":' + b"[" * 200_000)
+    for said in ("\u00b2", "nan", "inf", "1e999"):
+        with pytest.raises(Later) as caught:
+            judged(b"", 429, {"Retry-After": said})
+        assert caught.value.after_s is None
+
+
+def test_an_empty_account_ends_the_run_and_condemns_no_request():
+    with pytest.raises(Stopped, match="top up"):
+        judged({"error": {"message": "no credit"}}, 402)

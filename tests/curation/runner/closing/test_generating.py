@@ -12,8 +12,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from curation.generation.asking import plain_of
+from curation.generation.request import Answer
+from curation.methods.units import kept_schema
+from curation.pool.columns import Columns
+from curation.pool.journal import Journal
+from curation.runner.closing import generating
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
+from curation.stages.generate import GenerateText
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import RecipeError, Stopped
 from tests.helpers import chat_server, small_crawl
@@ -169,6 +176,10 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int = 0) -> None:
         while done < kills:
             process = run(tmp_path, settings)
             try:
+                if server_too and draws.random() < 0.5:
+                    time.sleep(draws.uniform(1.2, 2.5))
+                    server.restart()
+                    server_kills += 1
                 process.wait(timeout=draws.uniform(1.2, 3.5))
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
@@ -240,3 +251,37 @@ def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_
     assert found["answered"] > 500 and {"http_400", "wrong_model", "truncated", "refusal"} <= set(found)
     page = (tmp_path / "out/report.html").read_text()
     assert "Generated captions" in page and "rewrite:fused" in page
+
+
+def _kept(folder: Path, **settings) -> tuple[GenerateText, Columns]:
+    backend = {"kind": "openai", "url": "http://127.0.0.1:9/v1", "model": "m"}
+    stage = GenerateText(name="x", prompt="builtin:caption", backend=backend, **settings)
+    return stage, Columns(str(folder), stage.kept_digest(), kept_schema(stage), 1)
+
+
+def _left_behind(columns: Columns, *lines: dict) -> None:
+    """What a killed writer leaves."""
+    dead = Journal(columns.folder)
+    dead.add(lines)
+    dead.close(remove=False)
+
+
+def test_what_was_asked_again_and_answered_before_a_kill_takes_the_place_of_the_failure(tmp_path):
+    stage, columns = _kept(tmp_path, ask_again=1)
+    keys, good = [f"{n:032x}" for n in range(40)], plain_of(Answer("a cat", tokens_in=50, tokens_out=10))
+    failed = plain_of(Answer(failed="http_503", passing=True))
+    for key in keys:
+        columns.publish(generating._rows(stage, [(key, [failed])], 0))
+    _left_behind(columns, *({"key": key, "sample": 0, "answer": good} for key in keys))
+    assert generating.fold(stage, columns) == 0
+    rows = columns.read(0, 1)
+    assert [row[0]["text"] for row in rows.column("answers").to_pylist()] == ["a cat"] * 40
+    assert generating.is_whole(stage, rows).to_pylist() == [True] * 40
+
+
+def test_answers_of_inputs_that_lack_others_count_into_what_was_spent(tmp_path):
+    stage, columns = _kept(tmp_path, samples=2)
+    good = plain_of(Answer("a cat", tokens_in=50, tokens_out=10))
+    _left_behind(columns, {"key": "0" * 32, "sample": 0, "answer": good}, {"sent": "0" * 32, "sample": 1})
+    assert generating.fold(stage, columns) == 1
+    assert columns.read(0, 1).num_rows == 0 and generating.spent_before(stage, columns)[:2] == (1, 60)

@@ -1,0 +1,94 @@
+"""Who is at fault, the server or a request: neither an outage nor a poisonous input is taken for the other."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from curation.generation.asking import Asking, Keeper
+from curation.generation.backends.backend import Later
+from curation.generation.limits import ENDLESS, Amount, LimitSettings, Purse
+from curation.generation.request import Answer, Message, Request, Terms
+from pipeline.errors import Stopped
+
+
+class Server:
+    """Answers request n as `does(n, how often it was asked)` says: None, or a reason to come back for."""
+
+    def __init__(self, does: Callable[[int, int], str | None], after_s: float | None = 0.0) -> None:
+        self._does, self._after_s, self.asked = does, after_s, dict[int, int]()
+        self.now = self.most = 0
+
+    async def ask(self, request: Request) -> Answer:
+        number = int(request.key)
+        self.asked[number] = self.asked.get(number, 0) + 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.001)
+        self.now -= 1
+        reason = self._does(number, self.asked[number])
+        if reason:
+            raise Later(reason, self._after_s)
+        return Answer(str(number), tokens_in=100, tokens_out=1)
+
+
+def ask(server: Server, many: int, stopping=lambda: False, left: Amount = ENDLESS, **limits) -> dict[str, Answer]:
+    async def run() -> dict[str, Answer]:
+        async def requests():
+            for number in range(many):
+                yield Request((Message("user", "x"),), str(number))
+
+        found: dict[str, Answer] = {}
+        asked = LimitSettings(**({"in_flight": 16, "attempts": 3, "patience_s": 0.3} | limits))
+        keeper = Keeper(lambda lines: None)
+        purse = Purse(left, Terms("m", 10))
+        asking = Asking(server, asked, 1.0, purse, keeper, lambda r, a: found.update({r.key: a}), stopping)
+        await asking.run(requests())
+        return found
+
+    return asyncio.run(run())
+
+
+def test_an_outage_uses_up_no_attempt():
+    began = time.monotonic()
+    server = Server(lambda number, times: "http_503" if time.monotonic() - began < 1.5 else None)
+    found = ask(server, 40, patience_s=20.0)
+    assert len(found) == 40 and not any(each.failed for each in found.values())
+    assert max(server.asked.values()) > 3
+
+
+@pytest.mark.parametrize("reason", ["timeout", "http_500", "half_an_answer"])
+def test_a_request_that_never_works_is_given_up_however_silent_the_server_is_then(reason):
+    found = ask(Server(lambda number, times: reason if number in (3, 7) else None), 20, attempts=4, patience_s=0.1)
+    assert {key for key, each in found.items() if each.failed == reason and each.passing} == {"3", "7"}
+
+
+@pytest.mark.parametrize("reason", ["timeout", "http_500", "no_connection", "http_429"])
+def test_a_server_that_answers_nobody_ends_the_run(reason):
+    with pytest.raises(Stopped, match=reason):
+        ask(Server(lambda number, times: reason), 40, attempts=1000)
+
+
+def test_one_that_is_refused_while_others_are_answered_is_given_up():
+    found = ask(Server(lambda number, times: "http_502" if number == 0 else None), 4000, in_flight=4)
+    assert found["0"].failed == "http_502" and len(found) == 4000
+
+
+def test_a_full_server_is_asked_much_more_often_than_one_that_fails():
+    server = Server(lambda number, times: "http_429" if number == 1 and times < 7 else None)
+    assert not ask(server, 2000, in_flight=4, patience_s=60.0)["1"].failed
+
+
+@pytest.mark.parametrize("limits", [{}, {"requests_per_s": 0.01}])
+def test_a_wish_to_stop_is_heard_while_it_waits_for_hours(limits):
+    began = time.monotonic()
+    server = Server(lambda number, times: "http_429", after_s=86_400.0)
+    ask(server, 40, lambda: time.monotonic() - began > 0.5, patience_s=1e6, **limits)
+    assert time.monotonic() - began < 60
+
+
+def test_with_a_budget_the_first_answer_tells_what_the_others_cost():
+    server = Server(lambda number, times: None)
+    found = ask(server, 100, left=Amount(1e9, 1500.0, 1e9))
+    assert 0 < sum(each.tokens_in + each.tokens_out for each in found.values()) <= 1500 and server.most > 1
