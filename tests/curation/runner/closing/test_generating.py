@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,40 @@ def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_s
         both = made(tmp_path, CurateSettings.model_validate(plain))
         assert both.digest() == alone.digest()
         assert server.answered() == asked + asked and server.most_at_a_time() <= 16
+
+
+def _asking(folder: Path) -> set[int]:
+    """The processes that hold a journal below `folder` open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            place = os.readlink(link)
+            if place.startswith(str(folder)) and "/journal/" in place:
+                found.add(int(link.parts[2]))
+    return found
+
+
+def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_again(tmp_path):
+    kills = 0
+    with chat_server.running(tmp_path / "s", delay=0.2) as server:
+        plain = json.loads(recipe(tmp_path, server.url, "ray", records=400).model_dump_json())
+        plain |= {"ray": {"address": "local", "num_cpus": 2}, "placement": {"generate": {"actors": 2}}}
+        process = run(tmp_path, CurateSettings.model_validate(plain))
+        end = time.monotonic() + 90
+        while process.poll() is None and time.monotonic() < end:
+            for worker in _asking(tmp_path) if len(server.answered()) > 60 * (kills + 1) and kills < 3 else ():
+                os.kill(worker, signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.1)
+        assert process.wait(timeout=60) == 0 and kills >= 2
+        asked, answered = server.asked(), server.answered()
+        assert set(asked) == set(answered)
+        assert sum(answered.values()) - len(answered) <= 8 * kills  # of two that ask, each has eight under way
+        assert sum(asked.values()) - len(asked) <= 8 * kills
+    with chat_server.running(tmp_path / "t") as server:
+        whole = recipe(tmp_path, server.url, "whole", records=400)
+        assert made(tmp_path, whole).digest() == Manifest.load(plain["output"]).digest()
 
 
 def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
