@@ -92,7 +92,8 @@ class Asking:
         except ExceptionGroup as several:
             raise _first(several) from None
         finally:
-            writing.cancel()
+            async with self._keeper.turn:  # what is being written is written
+                writing.cancel()
 
     async def _ask_on(self, requests: AsyncIterator[Request]) -> None:
         try:

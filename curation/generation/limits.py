@@ -26,8 +26,8 @@ class LimitSettings(Settings):
 
 
 class BudgetSettings(Settings):
-    """What the answers of this prompt and model may cost in all runs over the pool; never overrun. prices: per million
-    tokens, in any currency."""
+    """What the answers of this prompt and model may cost in all runs over the pool. Counted is what was answered: not
+    what a server bills for attempts that it never answered. prices: per million tokens, in any currency."""
 
     requests: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)

@@ -26,7 +26,7 @@ from curation.pool import journal
 from curation.pool.columns import Columns
 from curation.pool.journal import Journal
 from curation.pool.store import ImageReader
-from curation.runner.calls import Call, Do
+from curation.runner.calls import Asks, Call, Do
 from curation.runner.closing.feeding import inputs_of, opened_as
 from curation.stage import ANSWERS, Context, Generate
 from curation.table.arrow import whole
@@ -37,6 +37,7 @@ from pipeline.signals import stop_asked
 log = get_logger("curation")
 _CHUNK = 64  # inputs whose images are in memory before they are asked about
 _KEPT_ROWS, _KEPT_S = 2_000, 30.0  # answers that go into the columns at a time, at the latest
+_LOOK_S = 0.25
 _ATTEMPT = 10_000  # grade of a row: times asked again x this, and its number of answers
 Told = dict[str, Any]
 
@@ -55,6 +56,11 @@ def is_whole(stage: Generate, rows: pa.Table) -> pa.Array:
 
 def is_served(stage: Generate) -> bool:
     return bool(stage.backend.is_server)
+
+
+def processes(asks: Asks) -> int:
+    """That ask a server at a time: one keeps it busy, and limits are shared out among them."""
+    return asks.actors.max or asks.actors.min if asks.actors else 1
 
 
 def ask_all(calls: list[Call], sizes: list[int], stage: Generate, name: str, columns: Columns, do: Do) -> None:
@@ -231,13 +237,11 @@ class _Serving:
                     keeping.cancel()
                     with suppress(asyncio.CancelledError):
                         await keeping
-        finally:
-            self._publish()
-            partial = [line for line in self._carried() if "answer" in line]
-            if partial:
-                self._journal.close(remove=False)
-            else:
-                self._journal.close(remove=not self._open)
+        except BaseException:
+            self._journal.close(remove=False)  # it has all that is not in the columns, for whoever comes next
+            raise
+        self._publish(*self._taken())
+        self._journal.close(remove=not self._open)
         return {"spent": tuple(self._purse.spent), "left": self._left}
 
     async def _requests(self) -> AsyncIterator[Request]:
@@ -266,25 +270,26 @@ class _Serving:
     async def _keep_on(self) -> None:
         """Moves answers from the journal into the columns, now and then."""
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(_LOOK_S)
             if len(self._done) >= _KEPT_ROWS or (self._done and time.monotonic() - self._since > _KEPT_S):
                 async with self._keeper.turn:  # nothing is written meanwhile
-                    await asyncio.to_thread(self._publish)
+                    await asyncio.sleep(0)  # and who was told that its answer is durable has taken it
+                    await asyncio.to_thread(self._publish, *self._taken())
 
-    def _publish(self) -> None:
+    def _publish(self, done: list[tuple[str, list[dict[str, Any]]]], carried: list[dict[str, Any]]) -> None:
         """Columns first; then a journal of what is still open takes the place of the old one."""
-        done, self._done = self._done, {}
-        self._since = time.monotonic()
         if not done:
             return
-        self._columns.publish(_rows(self._stage, list(done.items()), self._stage.ask_again))
+        self._columns.publish(_rows(self._stage, done, self._stage.ask_again))
         old, self._journal = self._journal, Journal(self._columns.folder)
-        self._journal.add(self._carried())
+        self._journal.add(carried)
         old.close(remove=True)
 
-    def _carried(self) -> list[dict[str, Any]]:
+    def _taken(self) -> tuple[list[tuple[str, list[dict[str, Any]]]], list[dict[str, Any]]]:
+        """What is to be published, and the lines of what is still open."""
+        done, self._done, self._since = list(self._done.items()), {}, time.monotonic()
         found: list[dict[str, Any]] = []
         for key, answers in list(self._open.items()):
             for n, each in enumerate(answers):
                 found.append({"key": key, "sample": n, "answer": each} if each else {"sent": key, "sample": n})
-        return found
+        return done, found

@@ -42,12 +42,12 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
     asks = job.placement(stage)
     batch = asks.batch or stage.batch
     is_served = isinstance(stage, Generate) and generating.is_served(stage)
-    among = (asks.actors.max or SHARES if asks.actors else 1) if is_served else SHARES
+    among = generating.processes(asks) if is_served else SHARES
     size = min(max(-(-sum(claimed.values()) // among), batch), MOST_ROWS)
     size = -(-size // batch) * batch
     pool = pool_of(stage.kept_digest(), asks, stage.actors)
-    if is_served and pool is None:
-        pool = Pool(digest_of([stage.kept_digest(), "asking"]), 1, 1)  # one process keeps a server busy
+    if is_served:
+        pool = Pool(digest_of([stage.kept_digest(), "asking"]), asks.actors.min if asks.actors else 1, among)
     asked = (asks.cpus, asks.gpus, asks.memory, pool)
     calls, sizes = [], []
     for lane, rows in sorted(claimed.items()):
@@ -91,9 +91,8 @@ def share(
     storage.publish_bytes(begun, b"")
     with explained(f"stage {job.names[at]}"):
         if isinstance(stage, Generate):
-            actors = job.placement(stage).actors
-            among = 1 / (actors.max or 1) if actors else 1.0
-            return generating.ask(stage, job.context(at), todo, columns, ImageReader(job.pool), part, among)
+            among = generating.processes(job.placement(stage))
+            return generating.ask(stage, job.context(at), todo, columns, ImageReader(job.pool), part, 1 / among)
         _measure(stage, job.context(at), todo, columns, ImageReader(job.pool))
     return None
 
