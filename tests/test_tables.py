@@ -9,13 +9,13 @@ from curation.stage_order import added
 from curation.stages import STAGES
 from tests.helpers.places import ROOT
 from training.evals import EVALS
-from training.losses import LOSSES
 from training.reader.captions import CAPTION_POLICIES
+from training.terms import TERMS
 
 TABLES = {
     "curation/stages": STAGES,
     "curation/sources": SOURCES,
-    "training/losses": LOSSES,
+    "training/terms": TERMS,
     "training/evals": EVALS,
     "training/reader/captions": CAPTION_POLICIES,
 }

@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from pipeline.errors import DataError, RecipeError
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
-from training.engine.adamw import LOG_SCALE_LIMITS, adamw_for
+from training.engine.adamw import adamw_for
 from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.engine.settings import EngineSettings, OptimizerSettings
-from training.losses.softmax import SoftmaxLoss
 from training.ranks.peers import Peers
 from training.step.grad_cache import StepResult, cached_step
+from training.step.objective import Objective, build_objective
+from training.terms.softmax import Softmax
+from training.wanted import LOG_SCALE
 
+TILED = build_objective([Softmax(tile=8)])
+WANT = frozenset({"image", "text"})
 State = dict[str, dict[str, Tensor]]
 OPTIMIZER = OptimizerSettings(lr=1e-2, weight_decay=0.1, eps=1e-6)
 CLIP = 5.0  # every step's norm is above it, so that clipping is part of every path
@@ -33,7 +37,13 @@ def _engine(peers: Peers, stage: int, towers: nn.Module | None = None, **setting
 def _walk(engine: Engine, steps: range) -> list[StepResult]:
     counts, rank = ROWS[engine.peers.world], engine.peers.rank
     return [
-        cached_step(engine, cut(tiny_batch(12, seed=step), counts, rank), SoftmaxLoss(tile=8), 4, lr=1e-2 / (1 + step))
+        cached_step(
+            engine,
+            cut(tiny_batch(12, seed=step), counts, rank),
+            build_objective([Softmax(tile=8)]),
+            4,
+            lr=1e-2 / (1 + step),
+        )
         for step in steps
     ]
 
@@ -76,7 +86,7 @@ def _arrive(peers: Peers, stages: list[int], betweens: dict[tuple[int, int], Sta
         for (world, was), between in betweens.items():
             engine.load_full_state(between.__getitem__, 3)
             loaded = _worst(_state(engine), between)
-            assert engine.log_scale == between["log_scale"]["param"].item()
+            assert engine.scalars()["log_scale"] == between["log_scale"]["param"].item()
             _walk(engine, range(3, 6))
             ends.append((f"world {world} stage {was} -> world {peers.world} stage {stage}", _state(engine), loaded))
     return ends
@@ -122,26 +132,34 @@ def test_state_left_under_any_world_and_stage_goes_on_under_any_other(world, sta
 class _Pushing:
     """A loss that pushes the log scale as hard as float32 allows."""
 
+    needs = WANT
+
     def __init__(self, push: float) -> None:
         self.push = push
 
     def __call__(self, *given):
-        output = SoftmaxLoss()(*given)
-        return dataclasses.replace(output, d_scale=torch.full_like(output.d_scale, self.push))
+        output = Softmax().build()(*given)
+        return dataclasses.replace(output, d_scalars={"log_scale": torch.full_like(given[1]["log_scale"], self.push)})
 
 
 def _push(peers: Peers, stage: int) -> list[tuple[float, float]]:
     engine = build_engine(TinyTowers(), EngineSettings(zero_stage=stage), OPTIMIZER, peers)
     seen = []
     for push in [-1e6] * 9 + [1e6] * 22:
-        cached_step(engine, cut(tiny_batch(12), ROWS[peers.world], peers.rank), _Pushing(push), 12, lr=0.7)
-        seen.append((engine.log_scale, _state(engine)["log_scale"]["param"].item()))
+        cached_step(
+            engine,
+            cut(tiny_batch(12), ROWS[peers.world], peers.rank),
+            Objective({"softmax": 1.0}, {"softmax": _Pushing(push)}, {}),
+            12,
+            lr=0.7,
+        )
+        seen.append((engine.scalars()["log_scale"], _state(engine)["log_scale"]["param"].item()))
     return seen
 
 
 @pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 1), (2, 2), (2, 3)])
 def test_the_log_scale_does_not_wind_up_behind_its_limit(world: int, stage: int) -> None:
-    low, high = (torch.tensor(limit).item() for limit in LOG_SCALE_LIMITS)  # as float32
+    low, high = (torch.tensor(limit).item() for limit in (LOG_SCALE.low, LOG_SCALE.high))  # as float32
     alone = _push(Peers.alone(), 0)
     assert alone[8] == (high, high) and alone[-1] == (low, low)
     for seen in run_ranks(_push, world, stage):
@@ -184,7 +202,7 @@ def test_evaluation_uses_eval_mode_and_goes_back_to_training() -> None:
     engine, batch = _engine(Peers.alone(), 0, _Dropping()), tiny_batch(7)
     first, second = (engine.evaluate(batch.images_NCHW, None)[0] for _ in range(2))
     assert torch.equal(first, second)
-    assert not torch.equal(*(engine.forward(batch.images_NCHW, batch.tokens_NL).image_ND for _ in range(2)))
+    assert not torch.equal(*(engine.forward(batch.rows, WANT).features["image"] for _ in range(2)))
 
 
 def _locked(peers: Peers, stage: int) -> tuple[State, State]:
@@ -215,8 +233,8 @@ def test_a_locked_tower_stays_and_is_saved_without_moments(stage: int) -> None:
 
 def _halved(peers: Peers, stage: int) -> tuple[list[StepResult], State]:
     engine = _engine(peers, stage, precision="bf16")
-    features = engine.forward(tiny_batch(3).images_NCHW, tiny_batch(3).tokens_NL)
-    assert features.log_scale.dtype == features.image_ND.dtype == torch.float32
+    found = engine.forward(tiny_batch(3).rows, WANT)
+    assert found.scalars["log_scale"].dtype == found.features["image"].dtype == torch.float32
     return _walk(engine, range(3)), _state(engine)
 
 

@@ -89,10 +89,10 @@ def test_every_rank_calls_the_towers_equally_often(tmp_path: Path) -> None:
         count = 0
         model = model_of(peers, batch=4)
 
-        def counted(images: Tensor | None, tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        def counted(rows: dict[str, Tensor], want: frozenset[str]) -> dict[str, Tensor]:
             nonlocal count
             count += 1
-            return model.towers(images, tokens)
+            return model.towers(rows, want)
 
         Retrieval(name="s", path=str(path)).run(Model(counted, model.towers, model.image, peers, 4))
         return count

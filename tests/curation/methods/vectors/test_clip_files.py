@@ -71,8 +71,8 @@ def of_towers(source: Path) -> tuple[np.ndarray, np.ndarray]:
     towers.eval()
     pixels = np.stack([eval_image(body, settings.image, towers.image_size) for body in [*BODIES, clear()]])
     with torch.no_grad():
-        image_ND, text_ND = towers(torch.from_numpy(pixels), towers.tokenize(TEXTS))
-    return image_ND.numpy(), text_ND.numpy()
+        found = towers({"image": torch.from_numpy(pixels), "tokens": towers.tokenize(TEXTS)})
+    return found["image"].numpy(), found["text"].numpy()
 
 
 def of_stages(**model: str) -> tuple[np.ndarray, np.ndarray]:

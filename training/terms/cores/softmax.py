@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DataError
-from training.losses.loss import LossOutput
 from training.ranks.peers import Peers
+from training.rows import Rows
+from training.terms.term import TermOutput
 
 _FLOOR = -1e30  # the maximum of nothing; finite, so that a row without rivals subtracts it without making a NaN
 
@@ -31,35 +32,25 @@ def softmax_loss(
     image_ND: Tensor,
     text_ND: Tensor,
     log_scale: Tensor,
-    bias: Tensor | None,
-    valid_N: Tensor | None,
+    valid_N: Tensor,
     peers: Peers,
     *,
     tile: int,
     smoothing: float,
-) -> LossOutput:
-    """See `training.losses.loss.Loss`. A bias shifts every score alike, so its gradient here is exactly zero.
+) -> TermOutput:
+    """See `training.terms.term.StepTerm`. DataError when no rank holds a valid pair.
 
-    Metrics: loss and top-1 accuracy of each direction among the step's valid pairs; a tie is a miss.
+    Metrics: loss and top-1 accuracy of each direction among the step's valid pairs (a tie is a miss), and their number.
     """
     with torch.no_grad(), torch.autocast(image_ND.device.type, enabled=False):
-        if valid_N is None:
-            valid_N = torch.ones(len(image_ND), dtype=torch.bool, device=image_ND.device)
         problem = _gathered(image_ND[valid_N], text_ND[valid_N], log_scale, peers, tile)
         rows, columns = _rivals(problem, peers)
         loss, metrics = _values(problem, rows, columns, smoothing, peers)
         d_own_VD, d_text_VD = _gradients(problem, rows, columns, smoothing, peers)
         # S is linear in s, so sum(dS * S) = sum(x . dx): D products a row instead of G.
         d_scale = peers.all_sum((problem.own_VD.double() * d_own_VD.double()).sum().reshape(1))
-    return LossOutput(
-        loss=loss,
-        d_image_ND=_placed(d_own_VD, valid_N),
-        d_text_ND=_placed(d_text_VD, valid_N),
-        d_scale=d_scale.to(d_own_VD.dtype),
-        d_bias=None if bias is None else torch.zeros_like(bias),
-        pairs=problem.pairs,
-        metrics=metrics,
-    )
+    grads = {"image": _placed(d_own_VD, valid_N), "text": _placed(d_text_VD, valid_N)}
+    return TermOutput(loss, grads, {"log_scale": d_scale.to(d_own_VD.dtype)}, metrics)
 
 
 @dataclass(frozen=True)
@@ -135,9 +126,7 @@ def _fold(top: Tensor, total: Tensor, scores_RC: Tensor, dim: int) -> None:
     top.copy_(new_top)
 
 
-def _values(
-    problem: _Problem, rows: _Rivals, columns: _Rivals, smoothing: float, peers: Peers
-) -> tuple[Tensor, dict[str, float]]:
+def _values(problem: _Problem, rows: _Rivals, columns: _Rivals, smoothing: float, peers: Peers) -> tuple[Tensor, Rows]:
     own = slice(problem.first, problem.first + len(problem.own_VD))
     score_V = problem.own_score_V
     i2t_V = _softplus(rows.lse - score_V)
@@ -149,9 +138,9 @@ def _values(
         t2i_V = t2i_V + smoothing * (score_V - problem.scale * own_text_VD @ mean_image_D)
     hits = [score_V > rows.top, score_V > columns.top[own]]
     sums = torch.stack([part.double().sum() for part in (i2t_V, t2i_V, *hits)])
-    i2t, t2i, i2t_hits, t2i_hits = (peers.all_sum(sums) / problem.pairs).tolist()
-    loss = torch.tensor((i2t + t2i) / 2, dtype=score_V.dtype, device=score_V.device)
-    return loss, {"loss_i2t": i2t, "loss_t2i": t2i, "acc_i2t": i2t_hits, "acc_t2i": t2i_hits}
+    i2t, t2i, i2t_hits, t2i_hits = (peers.all_sum(sums) / problem.pairs).unbind()
+    metrics = {"loss_i2t": i2t, "loss_t2i": t2i, "acc_i2t": i2t_hits, "acc_t2i": t2i_hits}
+    return (i2t + t2i) / 2, metrics | {"pairs": torch.full_like(i2t, problem.pairs)}
 
 
 def _gradients(
