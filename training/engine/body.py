@@ -24,10 +24,11 @@ class Body(nn.Module):
 
     def forward(self, rows: Rows, want: frozenset[str]) -> dict[str, Tensor]:
         """One dictionary, because DeepSpeed hangs its hooks on the tensors of a flat output."""
-        scalars = {_SCALAR + name: parameter * 1.0 for name, parameter in self.towers.scalars().items()}
-        device = next(iter(scalars.values())).device
+        device = next(iter(rows.values())).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
-            return self.towers(rows, want) | scalars
+            features = self.towers(rows, want)
+        # After the towers: it is their forward that makes ZeRO-3 gather their own parameters.
+        return features | {_SCALAR + name: parameter * 1.0 for name, parameter in self.towers.scalars().items()}
 
 
 def outputs_of(found: dict[str, Tensor]) -> Outputs:

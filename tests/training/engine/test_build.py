@@ -168,17 +168,14 @@ def test_the_log_scale_does_not_wind_up_behind_its_limit(world: int, stage: int)
         assert seen[8] == (high, high) and seen[-1] == (low, low)
 
 
-def _look(peers: Peers, stage: int) -> list[tuple[Tensor | None, ...]]:
+def _look(peers: Peers, stage: int) -> list[dict[str, Tensor]]:
     """Both towers and each alone, between steps."""
     engine, batch = _engine(peers, stage), tiny_batch(7)
     seen = []
     for step in range(2):
-        for images, tokens in (
-            (batch.images_NCHW, batch.tokens_NL),
-            (None, batch.tokens_NL),
-            (batch.images_NCHW, None),
-        ):
-            seen.append(engine.evaluate(images, tokens))
+        for names in ({"image", "tokens"}, {"tokens"}, {"image"}):
+            want = frozenset({"image": "image", "tokens": "text"}[name] for name in names)
+            seen.append(engine.evaluate({name: batch.rows[name] for name in names}, want))
         _walk(engine, range(step, step + 1))
     return seen
 
@@ -188,9 +185,9 @@ def test_evaluation_between_steps_gives_the_same_features_under_every_stage() ->
     for stage in (1, 2, 3):
         for rank in run_ranks(_look, 2, stage):
             for got, wanted in zip(rank, want, strict=True):
-                for ours, theirs in zip(got, wanted, strict=True):
-                    assert (ours is None) == (theirs is None)
-                    assert ours is None or (not ours.requires_grad and (ours - theirs).abs().max() < 1e-4)
+                assert got.keys() == wanted.keys()
+                for name, ours in got.items():
+                    assert not ours.requires_grad and (ours - wanted[name]).abs().max() < 1e-4
 
 
 class _Dropping(TinyTowers):
@@ -200,7 +197,7 @@ class _Dropping(TinyTowers):
 
 def test_evaluation_uses_eval_mode_and_goes_back_to_training() -> None:
     engine, batch = _engine(Peers.alone(), 0, _Dropping()), tiny_batch(7)
-    first, second = (engine.evaluate(batch.images_NCHW, None)[0] for _ in range(2))
+    first, second = (engine.evaluate(batch.rows, frozenset({"image"}))["image"] for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(*(engine.forward(batch.rows, WANT).features["image"] for _ in range(2)))
 
