@@ -1,0 +1,1 @@
+"""What is trained on: terms of the loss, and the arithmetic under them."""
