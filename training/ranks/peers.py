@@ -51,9 +51,12 @@ class Peers:
         """The sum over ranks of `rows_GD`, this rank's own rows of it (N, D). `counts` as from `gather_rows`."""
         return rows_GD.detach()
 
-    def shift(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
-        """Hands `tensors` to the next rank of the ring and gives those of the rank before, of `rows` rows each."""
-        return [tensor.detach() for tensor in tensors]
+    def shift(self, tensors: Sequence[Tensor], rows: int) -> Callable[[], list[Tensor]]:
+        """Hands `tensors` to the next rank of the ring; what is given back waits for those of the rank before, of
+        `rows` rows each. Until then neither `tensors` may be written to nor another collective begin, shifts apart.
+        """
+        had = [tensor.detach() for tensor in tensors]
+        return lambda: had
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         """`tensor` overwritten in place by rank `source`'s, and returned."""
@@ -145,18 +148,23 @@ class GroupPeers(Peers):
         _reduce_scatter()(own_ND, rows_GD, dist.ReduceOp.SUM)
         return own_ND[: counts[self.rank]]
 
-    def shift(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
+    def shift(self, tensors: Sequence[Tensor], rows: int) -> Callable[[], list[Tensor]]:
         if self.world == 1:
-            return [tensor.detach() for tensor in tensors]
+            return super().shift(tensors, rows)
         given = [tensor.detach().contiguous() for tensor in tensors]
         had = [tensor.new_empty((rows, *tensor.shape[1:])) for tensor in given]
         after, before = (self.rank + 1) % self.world, (self.rank - 1) % self.world
         moves = [dist.P2POp(dist.isend, tensor, after) for tensor in given if tensor.numel()]
         moves += [dist.P2POp(dist.irecv, tensor, before) for tensor in had if tensor.numel()]
         self.moved += sum(tensor.nbytes for tensor in had)
-        for move in dist.batch_isend_irecv(moves) if moves else ():
-            move.wait()
-        return had
+        under_way = dist.batch_isend_irecv(moves) if moves else []
+
+        def wait() -> list[Tensor]:
+            for move in under_way:
+                move.wait()
+            return had
+
+        return wait
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         self.moved += tensor.nbytes if self.rank != source else 0

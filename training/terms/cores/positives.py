@@ -28,12 +28,12 @@ def softplus(value: Tensor) -> Tensor:
     return torch.logaddexp(value, torch.zeros_like(value))
 
 
-def own_scores(row_ND: Tensor, text_MD: Tensor, owner_M: Tensor, scale: Tensor) -> Tensor:
+def own_scores(row_ND: Tensor, text_MD: Tensor, owner_M: Tensor, first_N: Tensor | None, scale: Tensor) -> Tensor:
     """Score of each text with the row that owns it; of nobody's, with any row. A block at a time: no copy of all."""
     out_M = row_ND.new_empty(len(text_MD))
     if not len(row_ND):
         return out_M.zero_()
-    N, step = len(row_ND), 4096
+    N, step = len(row_ND) if first_N is None else 0, 4096
     for start in range(0, len(text_MD), step):
         stop = min(start + step, len(text_MD))
         rows_D = row_ND[start:stop] if stop <= N else row_ND[owner_M[start:stop].clamp(min=0)]
@@ -53,14 +53,24 @@ def of_columns(rival_lse_M: Tensor, rival_top_M: Tensor, own_M: Tensor, margin: 
 
 
 def of_rows(
-    rival_lse_N: Tensor, rival_top_N: Tensor, own_M: Tensor, owner_M: Tensor, margin: float, positives: Positives
+    rival_lse_N: Tensor,
+    rival_top_N: Tensor,
+    own_M: Tensor,
+    owner_M: Tensor,
+    first_N: Tensor | None,
+    margin: float,
+    positives: Positives,
 ) -> Side:
     """Image to text. `first`: its first text is the answer and its others do not count. `all`: each of its K texts has
     1/K of the target. `each`: the mean over its texts of what each would have alone among the rivals."""
     N = len(rival_lse_N)
     if positives == "first" or len(own_M) == N:
-        side = of_columns(rival_lse_N, rival_top_N, own_M[:N], margin)
-        d_own_M = side.d_own_M if len(own_M) == N else torch.cat([side.d_own_M, own_M.new_zeros(len(own_M) - N)])
+        first = slice(0, N) if first_N is None else first_N
+        side = of_columns(rival_lse_N, rival_top_N, own_M[first], margin)
+        if len(own_M) == N:
+            return side
+        d_own_M = torch.zeros_like(own_M)
+        d_own_M[first] = side.d_own_M
         return Side(side.loss, side.shift, d_own_M, side.hit)
     owned_M = owner_M >= 0
     row_M = owner_M.clamp(min=0)

@@ -62,40 +62,39 @@ class _Sigmoid(Step):
                 d_row[graded].addmm_(d_RC[: length(graded)], tile.read["text"])
             if tile.for_columns:
                 tile.carry["d_text"].addmm_(d_RC.T, self.scores.row_RD[tile.rows])
-        own_M = own_scores(self.images, self.texts, self.owner_M, self.scale) + shift
+        ends, mine = self.ends, slice(own.start, own.start + N)
+        own_M = own_scores(ends.image_ND, ends.text_MD, ends.owner_M, ends.first_N, self.scale) + shift
         rows, columns = self._sides(
-            own_M, row_loss[own][:N], sweep.home("loss"), row_top[own][:N], sweep.home_max("top")
+            own_M,
+            (ends.rows(row_loss[mine]), ends.rows(row_top[mine])),
+            (ends.columns(sweep.home("loss")), ends.columns(sweep.home_max("top"))),
         )
         value, metrics = self.values(rows, columns)
-        d_own_M = (self.weights.rows_of(rows.d_own_M, self.owner_M) + self.weights.columns_of(columns.d_own_M)) / 2
-        d_image = d_row[own][:N]
-        d_text = sweep.home("d_text", lambda d_MD: self.add_own(d_image, d_MD, d_own_M))
+        d_own_M = (self.weights.rows_of(rows.d_own_M) + self.weights.columns_of(columns.d_own_M)) / 2
+        d_own_M = torch.where(ends.owner_M < 0, 0, d_own_M)
+        d_image, own_d_M = d_row[mine], ends.own_columns(d_own_M)
+        d_text = sweep.home("d_text", lambda d_MD: self.add_own(d_image, d_MD, own_d_M))
         factor = self.scale / self.layout.pairs
         d_image, d_text = d_image.mul_(factor), d_text.mul_(factor)
         d_bias = None
         if bias is not None:
-            owned_M = torch.where(self.owner_M < 0, 0, d_own_M)
-            total = self.weights.world_sum(row_sum[own], self.layout.row_counts)
-            total = (total + self.weights.world_sum(owned_M, self.layout.column_counts)) / self.layout.pairs
-            d_bias = total.to(bias.dtype).reshape(bias.shape)
+            total = ends.total_of_own(row_sum[own], self.layout.row_counts) + ends.total(d_own_M)
+            d_bias = (total / self.layout.pairs).to(bias.dtype).reshape(bias.shape)
         return CoreOutput(value, d_image, d_text, self.d_log_scale(d_image, d_text), d_bias, metrics)
 
     def _halves(self) -> tuple[Placed | None, Tensor | None]:
         """Of rows and of columns: the weight of a pair is their sum. None: it is 1."""
         u_N, v_M = self.weights.row_N, self.weights.column_M
-        queued = self.layout.rows - self.layout.pairs
-        if u_N is None and v_M is None and not queued:
+        if u_N is None and v_M is None and self.layout.rows == self.layout.pairs:
             return None, None
-        u_N = torch.ones_like(self.images[:, 0]) if u_N is None else u_N
-        v_M = torch.ones_like(self.texts[:, 0]) if v_M is None else v_M
-        u_R = torch.cat([u_N, u_N.new_zeros(len(self.row_RD) - len(u_N))])
-        return self.way.rows("half", u_R / 2), v_M / 2
+        u_N = torch.ones_like(self.ends.image_ND[:, 0]) if u_N is None else u_N
+        v_M = torch.ones_like(self.ends.text_MD[:, 0]) if v_M is None else v_M
+        return self.ends.placed(u_N / 2, 0.0), self.ends.read("half", v_M / 2)
 
-    def _sides(
-        self, own_M: Tensor, row_loss_N: Tensor, column_loss_M: Tensor, row_top_N: Tensor, column_top_M: Tensor
-    ) -> tuple[Side, Side]:
-        N = len(self.images)
-        owned_M, row_M = self.owner_M >= 0, self.owner_M.clamp(min=0)
+    def _sides(self, own_M: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> tuple[Side, Side]:
+        """Of (sums of losses, maxima) over rivals."""
+        (row_loss_N, row_top_N), (column_loss_M, column_top_M), N = rows, columns, len(rows[0])
+        owned_M, row_M = self.ends.owner_M >= 0, self.ends.owner_M.clamp(min=0)
         loss_M = torch.where(owned_M, softplus(-own_M), 0)
         d_own_M = -torch.sigmoid(-own_M)
         best_N = own_M[:N]
@@ -103,9 +102,10 @@ class _Sigmoid(Step):
             row_loss_N = row_loss_N + loss_M
         elif N:
             row_loss_N = row_loss_N.index_add(0, row_M, loss_M)
+            best_N = torch.full_like(row_loss_N, -torch.inf)
             best_N = best_N.scatter_reduce(0, row_M, torch.where(owned_M, own_M, -torch.inf), "amax")
-        rows = Side(row_loss_N, row_loss_N, d_own_M, best_N > row_top_N)
-        return rows, Side(column_loss_M + loss_M, column_loss_M, d_own_M, own_M > column_top_M)
+        of_rows = Side(row_loss_N, row_loss_N, d_own_M, best_N > row_top_N)
+        return of_rows, Side(column_loss_M + loss_M, column_loss_M, d_own_M, own_M > column_top_M)
 
 
 def _take_larger(top: Tensor, other: Tensor) -> None:

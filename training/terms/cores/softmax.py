@@ -49,10 +49,10 @@ class _Rivals:
 
 class _Softmax(Step):
     def solved(self) -> CoreOutput:
-        N = len(self.images)
+        ends = self.ends
         row_rivals, column_rivals = self._rivals()
-        own_M = own_scores(self.images, self.texts, self.owner_M, self.scale)
-        rows = of_rows(row_rivals.lse[:N], row_rivals.top[:N], own_M, self.owner_M, 0.0, "first")
+        own_M = own_scores(ends.image_ND, ends.text_MD, ends.owner_M, ends.first_N, self.scale)
+        rows = of_rows(row_rivals.lse, row_rivals.top, own_M, ends.owner_M, ends.first_N, 0.0, "first")
         columns = of_columns(column_rivals.lse, column_rivals.top, own_M, 0.0)
         value, metrics = self.values(rows, columns)
         d_image, d_text = self._gradients(rows, columns)
@@ -60,7 +60,7 @@ class _Softmax(Step):
         return CoreOutput(value, d_image, d_text, self.d_log_scale(d_image, d_text), d_bias, metrics)
 
     def _rivals(self) -> tuple[_Rivals, _Rivals]:
-        """First sweep: rows of this rank, columns of this rank."""
+        """First sweep: of pairs and of columns."""
         span = self.way.row_span
         row_top = Placed(self.texts.new_full((length(span),), FLOOR), span.start)
         row_total = Placed(torch.zeros_like(row_top.tensor), span.start)
@@ -70,27 +70,23 @@ class _Softmax(Step):
             rows = Running(row_top[tile.rows], row_total[tile.rows]) if tile.for_rows else None
             columns = Running(tile.carry["top"], tile.carry["total"]) if tile.for_columns else None
             fold_both(rows, columns, self.scores, scores_RC, self.fused)
-        own = self.layout.own.rows
-        top, total = sweep.home_lse()
-        return _Rivals(row_top[own] + row_total[own].log(), row_top[own]), _Rivals(top + total.log(), top)
+        row = [self.ends.rows(part[self.layout.own.rows][: len(self.images)]) for part in (row_top, row_total)]
+        column = [self.ends.columns(part) for part in sweep.home_lse()]
+        return _Rivals(row[0] + row[1].log(), row[0]), _Rivals(column[0] + column[1].log(), column[0])
 
     def _gradients(self, rows: Side, columns: Side) -> tuple[Tensor, Tensor]:
         """Second sweep: gradients by this rank's images and texts, queue left out."""
         N, D = self.images.shape
         span, own = self.way.row_span, self.layout.own.rows
         u_N, v_M = self.weights.row_N, self.weights.column_M
-        row_shift = rows.shift if u_N is None else rows.shift - u_N.log()
-        row_shift = torch.cat([row_shift, row_shift.new_full((len(self.row_RD) - N,), torch.inf)])
-        column_shift = columns.shift if v_M is None else columns.shift - v_M.log()
-        row_shift_R = self.way.rows("shift", row_shift)
-        image_RD = self.scores.row_RD
+        row_shift_R = self.ends.placed(rows.shift if u_N is None else rows.shift - u_N.log(), torch.inf)
+        column_shift = self.ends.read("shift", columns.shift if v_M is None else columns.shift - v_M.log())
         d_row = Placed(self.images.new_zeros((length(span), D)), span.start)
         sweep = self.way.sweep({"text": self.texts, "shift": column_shift}, {"d_text": (0.0, (D,))})
         middle: dict[int, float | None] = {}
         for tile in sweep:
-            text_CD, shift_C = tile.read["text"], tile.read["shift"]
+            text_CD, shift_C, number = tile.read["text"], tile.read["shift"], tile.block.number
             scores_RC = self.scores.of(tile, text_CD)
-            number = tile.block.number
             if self.fused and number not in middle:
                 middle[number] = middle_of(row_shift_R.tensor, tile.block.read["shift"])
             d_scores_RC = probabilities(self.scores, scores_RC, row_shift_R[tile.rows], shift_C, middle.get(number))
@@ -98,9 +94,9 @@ class _Softmax(Step):
             if tile.for_rows and length(graded):
                 d_row[graded].addmm_(d_scores_RC[: length(graded)], text_CD)
             if tile.for_columns:
-                tile.carry["d_text"].addmm_(d_scores_RC.T, image_RD[tile.rows])
-        own_M = self.weights.rows_of(rows.d_own_M, self.owner_M) + self.weights.columns_of(columns.d_own_M)
-        d_image = d_row[own][:N]
+                tile.carry["d_text"].addmm_(d_scores_RC.T, self.scores.row_RD[tile.rows])
+        own_M = self.weights.rows_of(rows.d_own_M) + self.weights.columns_of(columns.d_own_M)
+        own_M, d_image = self.ends.own_columns(own_M), d_row[own][:N]
         d_text = sweep.home("d_text", lambda d_MD: self.add_own(d_image, d_MD, own_M))
         factor = 0.5 / self.layout.pairs * self.scale
         return d_image.mul_(factor), d_text.mul_(factor)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from training.ranks.peers import Peers
+from training.terms.cores.ends import ends_of
 from training.terms.cores.exchange import EXCHANGES
 from training.terms.cores.exchange.interface import Exchange
 from training.terms.cores.interface import CoreOutput, Problem
@@ -29,13 +30,14 @@ class Step:
         self.row_RD = self.images if queue is None or not len(queue) else torch.cat([self.images, queue])
         self.scale = problem.log_scale.detach().to(self.images.dtype).exp().reshape(())
         self.scores = Scores(self.layout, way.rows("image", self.row_RD), self.scale, sides)
-        self.weights = Weights(problem, way)
+        self.ends = ends_of(problem, self.scores.row_RD, way)
+        self.weights = Weights(problem, self.ends)
 
     def solved(self) -> CoreOutput:
         raise NotImplementedError
 
     def values(self, rows: Side, columns: Side) -> tuple[Tensor, dict[str, Tensor]]:
-        i2t, i2t_hits, t2i, t2i_hits = self.weights.means([rows.loss, rows.hit], [columns.loss, columns.hit])
+        i2t, t2i, i2t_hits, t2i_hits = self.weights.means(rows, columns).unbind()
         pairs = torch.tensor(self.layout.pairs, dtype=torch.float64, device=i2t.device)
         metrics = {"loss_i2t": i2t, "loss_t2i": t2i, "acc_i2t": i2t_hits, "acc_t2i": t2i_hits, "pairs": pairs}
         return ((i2t + t2i) / 2).to(self.images.dtype), metrics
@@ -55,9 +57,9 @@ class Step:
         """S is linear in the scale, so sum(dS * S) is sum(x . dx), or sum(y . dy): D products a row instead of G."""
         by_image = self.layout.rows == self.layout.pairs  # a queue has no gradient, though it has a part in this
         pair = (self.images, d_image) if by_image else (self.texts, d_text)
-        counts = self.layout.row_pairs if by_image else self.layout.column_counts
-        if self.way.sums_in_order:
-            total = self.weights.world_sum(_dots(*pair), counts)
+        if self.way.whole:
+            counts = self.layout.row_pairs if by_image else self.layout.column_counts
+            total = self.ends.total_of_own(_dots(*pair), counts)
         else:
             total = self.peers.all_sum(_dot(*pair).reshape(1))
         return total.to(d_image.dtype).reshape(self.problem.log_scale.shape)

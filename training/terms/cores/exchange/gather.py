@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from training.ranks.peers import Peers
-from training.terms.cores.exchange.interface import Block, Placed, Tile, tiles_of, wired
+from training.terms.cores.exchange.interface import Block, Carry, Placed, Tile, fresh, tiles_of, wired
 from training.terms.cores.layout import Layout
 
 
 class Gather:
-    sums_in_order = False
+    whole = False
 
     def __init__(self, layout: Layout, peers: Peers, sides: tuple[int, int], wire: torch.dtype | None) -> None:
         self.layout, self.peers, self.sides, self.wire = layout, peers, sides, wire
@@ -26,10 +26,10 @@ class Gather:
     def rows(self, name: str, own_R: Tensor) -> Placed:
         return Placed(own_R, self.row_span.start)
 
-    def sweep(self, read: dict[str, Tensor], carry: dict[str, tuple[float, tuple[int, ...]]]) -> "_Sweep":
-        return _Sweep(self, {name: self._gathered(name, own) for name, own in read.items()}, carry)
+    def sweep(self, read: dict[str, Tensor], carry: Carry) -> "_Sweep":
+        return _Sweep(self, {name: self.columns(name, own) for name, own in read.items()}, carry)
 
-    def _gathered(self, name: str, own_M: Tensor) -> Tensor:
+    def columns(self, name: str, own_M: Tensor) -> Tensor:
         """Once per name and tensor: the second sweep reads the texts of the first."""
         had = self._had.get(name)
         if had is None or had[0] is not own_M:
@@ -37,15 +37,14 @@ class Gather:
             had = self._had[name] = own_M, every.to(own_M.dtype)
         return had[1]
 
+    def keep(self, name: str, own_M: Tensor, every_M: Tensor) -> None:
+        pass
+
 
 class _Sweep:
-    def __init__(self, exchange: Gather, read: dict[str, Tensor], carry: dict[str, tuple[float, tuple[int, ...]]]):
+    def __init__(self, exchange: Gather, read: dict[str, Tensor], carry: Carry) -> None:
         self._at, self._read = exchange, read
-        any_read = next(iter(read.values()))
-        self._carry = {
-            name: torch.full((len(any_read), *shape), fill, dtype=any_read.dtype, device=any_read.device)
-            for name, (fill, shape) in carry.items()
-        }
+        self._carry = fresh(read, carry, exchange.layout.columns)
 
     def __iter__(self) -> Iterator[Tile]:
         layout, block = self._at.layout, Block(0, self._read)

@@ -18,6 +18,8 @@ from torch import Tensor
 from training.ranks.peers import Peers
 from training.terms.cores.layout import Layout, common, length
 
+Carry = dict[str, tuple[float, tuple[int, ...]]]  # by name: fill value, and shape beside the columns
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -73,14 +75,22 @@ class Exchange(Protocol):
     peers: Peers
     row_span: slice  # rows that tiles for rows may touch; this rank's own are among them
     graded: slice  # those of them that get a gradient: no queue
-    sums_in_order: bool  # sums over ranks must not depend on how rows are shared out
+    whole: bool  # every rank holds all rows and columns, and no bit may depend on how they are shared out
 
     def rows(self, name: str, own_R: Tensor) -> Placed:
         """What tiles need of their rows, from this rank's own."""
         ...
 
-    def sweep(self, read: dict[str, Tensor], carry: dict[str, tuple[float, tuple[int, ...]]]) -> Sweep:
-        """`read`: tensors of this rank's columns. `carry`: fill value and shape beside the columns."""
+    def columns(self, name: str, own_M: Tensor) -> Tensor:
+        """Of all ranks' columns; of use where `whole`."""
+        ...
+
+    def keep(self, name: str, own_M: Tensor, every_M: Tensor) -> None:
+        """All ranks' columns are known already: no need to gather them when a sweep reads them."""
+        ...
+
+    def sweep(self, read: dict[str, Tensor], carry: Carry) -> Sweep:
+        """`read`: tensors of this rank's columns, features first."""
         ...
 
 
@@ -90,6 +100,12 @@ def tiles_of(rows: slice, columns: slice, sides: tuple[int, int]) -> Iterator[tu
     for top in range(rows.start, rows.stop, tall):
         for left in range(columns.start, columns.stop, wide):
             yield slice(top, min(top + tall, rows.stop)), slice(left, min(left + wide, columns.stop))
+
+
+def fresh(read: dict[str, Tensor], carry: Carry, columns: int) -> dict[str, Tensor]:
+    """What is carried, before the first tile."""
+    like = next(iter(read.values()))
+    return {name: like.new_full((columns, *shape), fill) for name, (fill, shape) in carry.items()}
 
 
 def meets(a: slice, b: slice) -> bool:
