@@ -108,6 +108,34 @@ def one_hot(whole: Whole) -> Wanted:
     return Wanted((whole.own_GH & whole.first_H).double(), whole.own_GH.double())
 
 
+def spread_out(
+    whole: Whole, off_rows_GH: Tensor, off_columns_GH: Tensor, smoothing: float = 0.0, many: bool = True
+) -> Wanted:
+    """What is wanted of rivals, and the rest of the pair itself: nothing of what is masked."""
+    own_GH = whole.own_GH
+    rival_GH = ~own_GH & ~whole.same_GH
+    answer_GH = (own_GH if many else own_GH & whole.first_H).double()
+    (G, H), keep = own_GH.shape, 1 - smoothing
+    rows = (off_rows_GH * keep + smoothing / H) * rival_GH
+    columns = (off_columns_GH * keep + smoothing / G) * rival_GH
+    answer_rows = answer_GH / answer_GH.sum(1, keepdim=True).clamp(min=1)
+    rows = rows + answer_rows * (1 - rows.sum(1, keepdim=True))
+    return Wanted(rows, columns + own_GH * (1 - columns.sum(0, keepdim=True)))
+
+
+def equal_labels(whole: Whole) -> Tensor:
+    label_G = whole.row_fields["label"]
+    label_H = torch.where(whole.owner_H < 0, -1, label_G[whole.owner_H.clamp(min=0)])
+    return ((label_G[:, None] == label_H) & (label_G >= 0)[:, None]).double()
+
+
+def softened(whole: Whole, row_GF: Tensor, text_HF: Tensor, scale: float, share: float) -> tuple[Tensor, Tensor]:
+    """Softmax of other features' scores, twins left out, both ways."""
+    scores_GH = (scale * row_GF.double() @ text_HF.double().T).detach()
+    scores_GH = scores_GH.masked_fill(whole.same_GH & ~whole.own_GH, -torch.inf)
+    return share * scores_GH.softmax(1), share * scores_GH.softmax(0)
+
+
 def mean(value: Tensor, weight: Tensor) -> Tensor:
     return (value * weight).sum() / weight.sum() if weight.sum() > 0 else (value * weight).sum()
 
@@ -117,7 +145,7 @@ def softmax_parts(
 ) -> tuple[Tensor, Tensor]:
     """(loss_i2t, loss_t2i). `many`: all texts of a row are among its answers, not its first alone."""
     own_GH, twin_GH = whole.own_GH, whole.same_GH & ~whole.own_GH
-    scores_GH = whole.scores_GH - margin * own_GH
+    scores_GH = whole.scores_GH - margin * own_GH.double()
     hidden_GH = twin_GH if many else twin_GH | (own_GH & ~whole.first_H)
     want = target(whole)
     row_log = F.log_softmax(scores_GH.masked_fill(hidden_GH, -torch.inf), 1).masked_fill(hidden_GH, 0)
@@ -135,10 +163,16 @@ def each_parts(whole: Whole) -> tuple[Tensor, Tensor]:
     return mean(i2t_G, whole.row_weight_G), softmax_parts(whole)[1]
 
 
-def sigmoid_parts(whole: Whole, match: Callable[[Whole], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+def sigmoid_parts(
+    whole: Whole,
+    match: Callable[[Whole], Tensor] | None = None,
+    smoothing: float = 0.0,
+    margins: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Tensor, Tensor]:
     own_GH, twin_GH = whole.own_GH, whole.same_GH & ~whole.own_GH
-    scores_GH = whole.scores_GH + whole.bias
-    want_GH = own_GH.double() if match is None else match(whole)
+    scores_GH = whole.scores_GH + whole.bias + torch.where(own_GH, -margins[0], margins[1])
+    want_GH = own_GH.double() if match is None else torch.where(own_GH, 1.0, match(whole))
+    want_GH = want_GH * (1 - smoothing) + smoothing / 2
     loss_GH = -(want_GH * F.logsigmoid(scores_GH) + (1 - want_GH) * F.logsigmoid(-scores_GH))
     loss_GH = loss_GH.masked_fill(twin_GH, 0)
     return mean(loss_GH.sum(1), whole.row_weight_G), mean(loss_GH.sum(0), whole.text_weight_H)

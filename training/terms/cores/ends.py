@@ -16,13 +16,13 @@ from training.terms.cores.interface import Problem
 
 @dataclass(frozen=True)
 class Ends:
-    """Pairs as far as they are looked at here: `owner_M` counts in `image_ND`, `first_N` in `text_MD`."""
+    """Pairs as far as they are looked at here: `owner_M` counts in `image_ND`, `first` in `text_MD`."""
 
     way: Exchange
     image_ND: Tensor
     text_MD: Tensor
     owner_M: Tensor
-    first_N: Tensor | None  # where a pair's first text is; None: pair i's is text i
+    first: slice | Tensor  # where the pairs' first texts are; a slice: pair i's is text i
     pair_at: Tensor | None  # of the whole: where among all rows the pairs are; None: there are no others
 
     def rows(self, own_N: Tensor) -> Tensor:
@@ -65,18 +65,20 @@ class Ends:
         return self.way.peers.gather_rows(own, counts)[0] if self.way.whole else own
 
 
-def ends_of(problem: Problem, row_RD: Placed, way: Exchange) -> Ends:
-    """Collective where all ranks look at everything. `row_RD`: images and queue, as tiles read them."""
+def ends_of(problem: Problem, row_RD: Placed, way: Exchange, text: str) -> Ends:
+    """Collective where all ranks look at everything. `row_RD`: images and queue, as tiles read them; `text`: the name
+    by which they read texts."""
     assert problem.owner_M is not None
     if not way.whole:
-        return Ends(way, problem.image_ND, problem.text_MD, problem.owner_M, None, None)
+        return Ends(way, problem.image_ND, problem.text_MD, problem.owner_M, slice(0, len(problem.image_ND)), None)
     layout, device = way.layout, problem.image_ND.device
-    text_MD = way.columns("text", problem.text_MD)
-    first_N = pair_at = None
+    text_MD = way.columns(text, problem.text_MD)
+    first: slice | Tensor = slice(0, layout.pairs)
+    pair_at = None
     owner_M = torch.arange(layout.columns, device=device) if layout.owner_G is None else layout.owner_G
     if layout.columns > layout.pairs:
         starts = [(segment.columns.start, segment.pairs) for segment in layout.segments]
-        first_N = torch.cat([torch.arange(start, start + pairs, device=device) for start, pairs in starts])
+        first = torch.cat([torch.arange(start, start + pairs, device=device) for start, pairs in starts])
     if layout.rows > layout.pairs:
         starts = [(segment.rows.start, segment.pairs) for segment in layout.segments]
         pair_at = torch.cat([torch.arange(start, start + pairs, device=device) for start, pairs in starts])
@@ -85,4 +87,4 @@ def ends_of(problem: Problem, row_RD: Placed, way: Exchange) -> Ends:
             pair_of_R[pair_at] = torch.arange(layout.pairs, device=device)
             owner_M = torch.where(owner_M < 0, -1, pair_of_R[owner_M.clamp(min=0)])
     image_ND = row_RD.tensor if pair_at is None else row_RD.tensor[pair_at]
-    return Ends(way, image_ND, text_MD, owner_M, first_N, pair_at)
+    return Ends(way, image_ND, text_MD, owner_M, first, pair_at)

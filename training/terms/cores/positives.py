@@ -5,7 +5,7 @@ are summed apart because log-sum-exp minus o loses every digit once a pair is le
 gradient of a rival's score is exp(S - shift): rows differ in `shift` alone, which also takes in their weight.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,18 +22,36 @@ class Side:
     shift: Tensor  # the derivative of a loss by a rival's score S is exp(S - shift)
     d_own_M: Tensor  # the derivative of the loss of a text's row, or of the text itself, by their score
     hit: Tensor  # bool: own score above all rivals; a tie is a miss
+    own: Tensor  # own score, margin taken off: the mean over a row's own texts
+    share_M: Tensor | None = None  # what of its row's own texts a text is; None: its first text is all
+
+    def shared(self, spread: Tensor, first: slice | Tensor, owner_M: Tensor | None) -> "Side":
+        """With some of the target off the pairs: `spread` is (share, share times score) summed over rivals.
+
+        What a target lacks to 1 is the pair's own, so each share of a rival counts with its score less the own one.
+        """
+        share, product = spread.unbind(1)
+        loss = self.loss + (share * self.own - product)
+        if owner_M is None:
+            d_own_M = self.d_own_M + share
+        elif self.share_M is None:
+            d_own_M = self.d_own_M.clone()
+            d_own_M[first] += share
+        else:
+            d_own_M = self.d_own_M + self.share_M * share[owner_M.clamp(min=0)]
+        return replace(self, loss=loss, d_own_M=d_own_M)
 
 
 def softplus(value: Tensor) -> Tensor:
     return torch.logaddexp(value, torch.zeros_like(value))
 
 
-def own_scores(row_ND: Tensor, text_MD: Tensor, owner_M: Tensor, first_N: Tensor | None, scale: Tensor) -> Tensor:
+def own_scores(row_ND: Tensor, text_MD: Tensor, owner_M: Tensor, first: slice | Tensor, scale: Tensor) -> Tensor:
     """Score of each text with the row that owns it; of nobody's, with any row. A block at a time: no copy of all."""
     out_M = row_ND.new_empty(len(text_MD))
     if not len(row_ND):
         return out_M.zero_()
-    N, step = len(row_ND) if first_N is None else 0, 4096
+    N, step = len(row_ND) if isinstance(first, slice) else 0, 4096
     for start in range(0, len(text_MD), step):
         stop = min(start + step, len(text_MD))
         rows_D = row_ND[start:stop] if stop <= N else row_ND[owner_M[start:stop].clamp(min=0)]
@@ -41,15 +59,12 @@ def own_scores(row_ND: Tensor, text_MD: Tensor, owner_M: Tensor, first_N: Tensor
     return out_M
 
 
-def of_columns(rival_lse_M: Tensor, rival_top_M: Tensor, own_M: Tensor, margin: float) -> Side:
-    """Text to image: every owned text has one image."""
+def of_columns(rival_lse_M: Tensor, rival_top_M: Tensor, own_M: Tensor, margin: Tensor | float) -> Side:
+    """Text to image: every owned text has one image. `margin` is taken off own scores (or is what rivals are given)."""
     score_M = own_M - margin
-    return Side(
-        softplus(rival_lse_M - score_M),
-        _above(rival_lse_M, score_M + softplus(rival_lse_M - score_M)),
-        -torch.sigmoid(rival_lse_M - score_M),
-        own_M > rival_top_M,
-    )
+    less_M = softplus(rival_lse_M - score_M)
+    d_own_M = -torch.sigmoid(rival_lse_M - score_M)
+    return Side(less_M, _above(rival_lse_M, score_M + less_M), d_own_M, own_M > rival_top_M, score_M)
 
 
 def of_rows(
@@ -57,7 +72,7 @@ def of_rows(
     rival_top_N: Tensor,
     own_M: Tensor,
     owner_M: Tensor,
-    first_N: Tensor | None,
+    first: slice | Tensor,
     margin: float,
     positives: Positives,
 ) -> Side:
@@ -65,13 +80,12 @@ def of_rows(
     1/K of the target. `each`: the mean over its texts of what each would have alone among the rivals."""
     N = len(rival_lse_N)
     if positives == "first" or len(own_M) == N:
-        first = slice(0, N) if first_N is None else first_N
         side = of_columns(rival_lse_N, rival_top_N, own_M[first], margin)
         if len(own_M) == N:
             return side
         d_own_M = torch.zeros_like(own_M)
         d_own_M[first] = side.d_own_M
-        return Side(side.loss, side.shift, d_own_M, side.hit)
+        return replace(side, d_own_M=d_own_M)
     owned_M = owner_M >= 0
     row_M = owner_M.clamp(min=0)
     score_M = torch.where(owned_M, own_M - margin, -torch.inf)
@@ -79,9 +93,9 @@ def of_rows(
     share_M = owned_M / count_N[row_M]
     best_N = score_M.new_full((N,), -torch.inf).scatter_reduce_(0, row_M, score_M, "amax")
     finite_M = torch.where(owned_M, score_M, 0)
+    mean_N = own_M.new_zeros(N).index_add_(0, row_M, share_M * finite_M)
     if positives == "all":
         lse_N = _grouped_lse(score_M, row_M, best_N)
-        mean_N = own_M.new_zeros(N).index_add_(0, row_M, share_M * finite_M)
         part_M = (score_M - lse_N[row_M]).exp_()
         less_N = softplus(rival_lse_N - lse_N)
         d_own_M = (part_M - share_M) - torch.sigmoid(rival_lse_N - lse_N)[row_M] * part_M
@@ -93,7 +107,7 @@ def of_rows(
         whole_M = torch.where(owned_M, -(finite_M + less_M), -torch.inf)
         least_N = score_M.new_full((N,), -torch.inf).scatter_reduce_(0, row_M, whole_M, "amax")
         shift_N = count_N.log() - _grouped_lse(whole_M, row_M, least_N)
-    return Side(loss_N, _above(rival_lse_N, shift_N), d_own_M, best_N + margin > rival_top_N)
+    return Side(loss_N, _above(rival_lse_N, shift_N), d_own_M, best_N + margin > rival_top_N, mean_N, share_M)
 
 
 def _above(rival_lse: Tensor, shift: Tensor) -> Tensor:

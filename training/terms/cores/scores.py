@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.terms.cores.exchange.interface import Placed, Tile
-from training.terms.cores.layout import Layout
+from training.terms.cores.problem.layout import Layout
 
 FLOOR = -1e30  # the maximum of nothing; finite, so that a row without rivals subtracts it without making a NaN
 _APART = 60.0  # exp(-60) and terms of exp(-27) of it are normal numbers of float32
@@ -23,13 +23,15 @@ class Scores:
         self._memory = row_RD.tensor.new_empty((2, min(tall, layout.rows) * min(wide, layout.columns)))
         self._scaled: tuple[slice, Tensor] | None = None
 
-    def of(self, tile: Tile, text_CD: Tensor) -> Tensor:
+    def of(self, tile: Tile, text_CD: Tensor, hidden: bool = True) -> Tensor:
+        """`hidden=False`: what is no rival is left as it is."""
         if self._scaled is None or self._scaled[0] != tile.rows:
             self._scaled = tile.rows, self.row_RD[tile.rows] * self.scale
         scaled_RD = self._scaled[1]
         scores_RC = self._shaped(0, len(scaled_RD), len(text_CD))
         torch.mm(scaled_RD, text_CD.T, out=scores_RC)
-        self.layout.hide(scores_RC, tile.rows, tile.columns)
+        if hidden:
+            self.layout.hide(scores_RC, tile.rows, tile.columns)
         return scores_RC
 
     def spare(self, scores_RC: Tensor) -> Tensor:

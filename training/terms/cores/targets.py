@@ -5,37 +5,43 @@ from typing import Protocol
 
 from torch import Tensor
 
-from training.ranks.peers import Peers
-from training.terms.cores.exchange.interface import Exchange, Tile
-from training.terms.cores.interface import Problem
+from training.terms.cores.exchange.interface import Tile
 from training.terms.cores.positives import Positives
+from training.terms.cores.step import Step
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What of a tile's target lies off the pairs themselves.
+    """What of a tile's target lies off the pairs themselves; None: nothing.
 
     `of_rows_RC`: of each row's distribution over texts; `of_columns_RC`: of each text's distribution over images. What
-    a row's entries lack to 1 goes to its own texts. Where a score is masked the core takes 0.
+    they lack to 1 goes to the pair itself: to a row's own texts alike, to a text's own row. Where a score is masked,
+    or is of a pair, the core takes 0 whatever stands there. In the sigmoid core there is one answer to each question:
+    `of_rows_RC` is the share of "yes", and `of_columns_RC` is not looked at.
     """
 
     of_rows_RC: Tensor
     of_columns_RC: Tensor
 
 
-class Shared(Protocol):
-    """A target prepared for one step: `read` travels with the columns, `rows` stays (both by name)."""
+class Spread(Protocol):
+    """A target that was prepared for one step: O(1) numbers a row and a column, or features of their own.
 
-    read: dict[str, Tensor]
+    `read` (by name) travels with the columns: tensors of this rank's.
+    """
+
+    @property
+    def read(self) -> dict[str, Tensor]: ...
 
     def tile(self, tile: Tile) -> Shares: ...
 
 
 class Targets(Protocol):
     positives: Positives
-    smoothing: float
-    margin: float
+    smoothing: float  # of the target is spread over all texts (all images; in the sigmoid core: over yes and no) alike
+    positive_margin: float  # taken off the scores of pairs
+    negative_margin: float  # added to the scores of rivals
 
-    def prepare(self, problem: Problem, exchange: Exchange, peers: Peers) -> Shared | None:
-        """Collective. None: nothing lies off the pairs."""
+    def spread(self, step: Step) -> Spread | None:
+        """Collective. None: nothing lies off the pairs, smoothing apart. `step.core` says whose question it is."""
         ...

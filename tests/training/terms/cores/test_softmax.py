@@ -92,11 +92,6 @@ def test_nothing_valid_anywhere_is_an_error():
         softmax(problem, None, Peers.alone())
 
 
-def test_shapes_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match="text_weight_M"):
-        softmax(Problem(*pair(3, 4), torch.ones(1), text_weight_M=torch.ones(2)), None, Peers.alone())
-
-
 def test_a_tie_is_a_miss():
     image = torch.tensor([[1.0, 0.0]]).repeat(4, 1)
     output = softmax(Problem(image, image, torch.zeros(1)), None, Peers.alone())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.ranks.peers import Peers
 from training.terms.cores.exchange.interface import Block, Carry, Placed, Tile, fresh, tiles_of, wired
-from training.terms.cores.layout import Layout
+from training.terms.cores.problem.layout import Layout
 
 
 class Gather:

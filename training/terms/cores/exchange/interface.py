@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from training.ranks.peers import Peers
-from training.terms.cores.layout import Layout, common, length
+from training.terms.cores.problem.layout import Layout, common, length
 
 Carry = dict[str, tuple[float, tuple[int, ...]]]  # by name: fill value, and shape beside the columns
 

@@ -31,11 +31,10 @@ class Twins:
         scores_RC[row_at, column_at] = scores_RC[row_at, column_at].masked_fill_(same, value)
 
 
-def twins_of(problem: Problem, row_counts: list[int], owner_G: Tensor | None, peers: Peers) -> Twins | None:
-    """Collective where the problem has ids. `owner_G`: the row of every column, None: column j is of row j."""
-    if problem.ids_N is None:
-        return None
+def twins_of(problem: Problem, row_counts: list[int], owner_G: Tensor, peers: Peers) -> Twins | None:
+    """Collective, of a problem with ids; None: none is met twice. `owner_G`: the row of every column, -1: nobody's."""
     ids_R = problem.ids_N
+    assert ids_R is not None
     known_R = torch.ones_like(ids_R, dtype=torch.bool)
     if problem.queue_ED is not None:
         queued = torch.zeros(len(problem.queue_ED), dtype=ids_R.dtype, device=ids_R.device)
@@ -50,10 +49,7 @@ def twins_of(problem: Problem, row_counts: list[int], owner_G: Tensor | None, pe
     key_G = key_G + 1
     once = torch.zeros_like(met).index_add_(0, key_G[known_G] - 1, torch.ones_like(key_G[known_G])) < 2
     row_key_G = torch.where(known_G & ~once[key_G - 1], key_G, 0)
-    column_key_G = row_key_G
-    if owner_G is not None:
-        owner_G = owner_G.to(row_key_G.device)
-        column_key_G = torch.where(owner_G >= 0, row_key_G[owner_G.clamp(min=0)], 0)
+    column_key_G = torch.where(owner_G >= 0, row_key_G[owner_G.clamp(min=0)], 0)
     rows, columns = row_key_G.nonzero().squeeze(1), column_key_G.nonzero().squeeze(1)
     if not len(rows):
         return None

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.errors import DataError
 from training.ranks.peers import Peers
 from training.terms.cores.interface import Problem
-from training.terms.cores.twins import Twins, twins_of
+from training.terms.cores.problem.twins import Twins, twins_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,13 @@ class Layout:
         """Every column is a row's only text and every row has one; no pair is met twice."""
         return self.columns == self.rows == self.pairs and self.twins is None
 
+    def owners(self, device: torch.device) -> Tensor:
+        """The row of every column, both global; -1: nobody's."""
+        if self.owner_G is not None:
+            return self.owner_G.to(device)
+        starts = [(segment.rows.start, segment.pairs) for segment in self.segments]
+        return torch.cat([torch.arange(start, start + pairs, device=device) for start, pairs in starts])
+
     def hide(self, scores_RC: Tensor, rows: slice, columns: slice, value: float = -torch.inf) -> None:
         """Puts `value` where a row meets a text that it owns, or that a twin of it owns."""
         first = bisect_left(self.segments, rows.start + 1, key=lambda segment: segment.rows.stop)
@@ -108,15 +115,10 @@ def lay_out(problem: Problem, peers: Peers) -> Layout:
         placed_M = torch.where(problem.owner_M >= 0, problem.owner_M + start, -1)
         owner_G, _ = peers.gather_rows(placed_M, [length(segment.columns) for segment in segments])
     layout = Layout(segments, peers.rank, owner_G, None)
-    return Layout(segments, peers.rank, owner_G, twins_of(problem, layout.row_counts, _owners(layout), peers))
-
-
-def _owners(layout: Layout) -> Tensor | None:
-    """As `owner_G`, whether there are extra texts or not; None: column j is of row j."""
-    if layout.owner_G is not None or layout.rows == layout.columns == layout.pairs:
-        return layout.owner_G
-    starts = [torch.arange(segment.rows.start, segment.rows.start + segment.pairs) for segment in layout.segments]
-    return torch.cat(starts)
+    if problem.ids_N is None:
+        return layout
+    owners = layout.owners(problem.ids_N.device)
+    return Layout(segments, peers.rank, owner_G, twins_of(problem, layout.row_counts, owners, peers))
 
 
 def _hide_extra(scores_RC: Tensor, owner_C: Tensor, rows: slice, columns: slice, value: float) -> None:
