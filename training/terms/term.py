@@ -43,7 +43,10 @@ class TermOutput:
 class StepTerm(Protocol):
     """A pure function of the whole step's features. Collective."""
 
-    needs: frozenset[str]  # outputs of the towers
+    @property
+    def needs(self) -> frozenset[str]:
+        """Outputs of the towers."""
+        ...
 
     def __call__(self, features: "Rows", scalars: "Rows", rows: "Rows", peers: "Peers") -> TermOutput:
         """`features`: what `needs` names, float32 or wider, without a graph; `scalars`: all of the towers', [1] each;
@@ -55,7 +58,8 @@ class StepTerm(Protocol):
 class ChunkTerm(Protocol):
     """A sum over rows, by autograd, divided by a count of the whole batch that is known beforehand."""
 
-    needs: frozenset[str]
+    @property
+    def needs(self) -> frozenset[str]: ...
 
     def count(self, rows: "Rows") -> "Tensor":
         """What this rank's rows weigh (0-dim, float): the value is the sum over all ranks' rows / the sum of counts."""
