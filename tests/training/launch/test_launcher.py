@@ -156,7 +156,7 @@ def test_an_error_nobody_foresaw_comes_with_its_traceback(tmp_path: Path) -> Non
     assert all_gone(ranks)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_torchrun_ranks_are_joined(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=3)
     code = "import sys\nfrom pipeline.recipe import load\nfrom training.launch.launcher import start\n"

@@ -25,6 +25,7 @@ from curation.stages.generate import GenerateText
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import RecipeError, Stopped
 from tests.helpers import chat_server, small_crawl
+from tests.helpers.lanes import sampled
 from tests.helpers.places import ROOT
 
 MANY = 96
@@ -33,7 +34,7 @@ MANY = 96
 def recipe(folder: Path, url: str, name: str = "out", *, records: int = MANY, **stage) -> CurateSettings:
     paths = small_crawl.write(folder / "crawl", small_crawl.records(records))
     backend = {"kind": "openai", "url": url, "model": "tiny-vlm", "max_tokens": 40} | stage.pop("backend", {})
-    limits = {"timeout_s": 1.5, "in_flight": 16, "attempts": 12} | stage.pop("limits", {})
+    limits = {"timeout_s": 60, "in_flight": 16, "attempts": 12} | stage.pop("limits", {})
     asked = {"kind": "generate", "name": "recap", "prompt": "builtin:caption", "backend": backend, "limits": limits}
     return CurateSettings.model_validate({
         "sources": [{"kind": "warc", "paths": paths}], "stages": [asked | stage],
@@ -61,7 +62,8 @@ def counts(output: str) -> dict[str, int]:
 
 def test_every_fault_that_passes_is_asked_again_until_it_is_answered_and_the_bytes_are_those_of_a_good_server(tmp_path):
     with chat_server.running(tmp_path / "bad", faults=chat_server.FAULTS, share=0.12) as bad:
-        first = made(tmp_path, recipe(tmp_path, bad.url, "one"))
+        # Long enough for a busy machine to take an answer that is there, as one given up on is asked for again.
+        first = made(tmp_path, recipe(tmp_path, bad.url, "one", limits={"timeout_s": 4}))
         assert set(bad.answered().values()) == {1} and len(bad.answered()) > 40
         assert set(bad.asked()) == set(bad.answered()) and sum(bad.asked().values()) > len(bad.answered())
     with chat_server.running(tmp_path / "good") as good:
@@ -198,7 +200,7 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int = 0, *, server_too: b
 
 
 def test_killed_at_random_nothing_that_was_answered_is_asked_again(tmp_path):
-    killed_at_random(tmp_path, 6)
+    killed_at_random(tmp_path, 3)
 
 
 @pytest.mark.exhaustive
@@ -222,7 +224,7 @@ def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
 
 
-@pytest.mark.parametrize("actors", [1, 2])
+@pytest.mark.parametrize("actors", sampled([1, 2], 1))
 def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_same(tmp_path, actors):
     with chat_server.running(tmp_path / "s", faults=["429_after", "http_500"], share=0.2, delay=0.02) as server:
         alone = made(tmp_path, recipe(tmp_path, server.url, "alone"))
