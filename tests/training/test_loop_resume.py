@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers.tiny_run import finish, kill, metrics, ranks_of, start, train_here, wait_for_step, write_recipe
 
+pytestmark = pytest.mark.slow
 LOSS_TOLERANCE = 5e-6
 
 

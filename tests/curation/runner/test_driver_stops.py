@@ -65,6 +65,7 @@ def check_same(reference, folder: Path, said: str) -> None:
     assert not list((folder / "out").rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", sampled([5, 30, 200], 0, timeout_s=1500))
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
     server, rng = Forks(), random.Random(time.time())

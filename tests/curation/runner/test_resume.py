@@ -76,6 +76,7 @@ def damaged(path: Path, rng: random.Random) -> str:
     return f"{path.name} {how} at {at}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", sampled([1, 9], 0))
 @pytest.mark.parametrize("cut", CUTS, ids=lambda cut: f"{cut[1]}-{cut[2]}")
 def test_damage_between_a_kill_and_the_resume_is_never_published(reference, tmp_path, monkeypatch, cut, most):

@@ -199,6 +199,7 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int = 0, *, server_too: b
         assert made(tmp_path, whole).digest() == Manifest.load(settings.output).digest()
 
 
+@pytest.mark.slow
 def test_killed_at_random_nothing_that_was_answered_is_asked_again(tmp_path):
     killed_at_random(tmp_path, 3)
 
@@ -209,6 +210,7 @@ def test_killed_more_than_fifty_times(tmp_path, trial):
     killed_at_random(tmp_path, 8, seed=trial + 1, server_too=True)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     with chat_server.running(tmp_path / "s", delay=0.1) as server:
         port = server.port
@@ -224,6 +226,7 @@ def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("actors", sampled([1, 2], 1))
 def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_same(tmp_path, actors):
     with chat_server.running(tmp_path / "s", faults=["429_after", "http_500"], share=0.2, delay=0.02) as server:
@@ -247,6 +250,7 @@ def _asking(folder: Path) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_again(tmp_path):
     kills = 0
     with chat_server.running(tmp_path / "s", delay=0.2) as server:
@@ -270,6 +274,7 @@ def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_a
         assert made(tmp_path, whole).digest() == Manifest.load(plain["output"]).digest()
 
 
+@pytest.mark.slow
 def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
     bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed"), "share": 0.05,
            "for_good": ("http_400", "wrong_model", "length", "refusal"), "delay": 0.03}  # fmt: skip
