@@ -1,5 +1,6 @@
 """Balancing keeps what the formula says, nested in t and in target size, whatever the cut and the order."""
 
+import itertools
 import math
 from collections import Counter
 
@@ -16,7 +17,7 @@ from curation.table import captions
 from pipeline.draws import keyed_uniform
 from tests.helpers.concepts import Said, counted, mentioning, with_concepts
 from tests.helpers.cuts import reduced
-from tests.helpers.lanes import examples
+from tests.helpers.lanes import examples, sampled
 from tests.helpers.pairs import by_url, run_global, same_verdicts, texts_of
 
 UNITS = ("text", "one_text", "pair")
@@ -72,9 +73,11 @@ def outcome(pairs: pa.Table, verdicts) -> list[tuple[str | None, list[str]]]:
     return list(zip(verdicts.reason.to_pylist(), texts, strict=True))
 
 
-@pytest.mark.parametrize("t", [1, 5, 20.5, 100, 10_000])
-@pytest.mark.parametrize("unmatched", ["drop", "keep"])
-@pytest.mark.parametrize("unit", UNITS)
+AIMS = list(itertools.product([1, 5, 20.5, 100, 10_000], ["drop", "keep"], UNITS))
+FEW = [at + 6 * (at % 5) for at in range(6)]  # each t, and each unit with each way of the unmatched
+
+
+@pytest.mark.parametrize(("t", "unmatched", "unit"), sampled(AIMS, *FEW))
 def test_the_kept_are_those_of_the_formula(t, unmatched, unit):
     pairs = skewed(1500)
     verdicts = run_global(Balance(t=t, unmatched=unmatched, unit=unit), pairs, 0, 4, 3)

@@ -49,7 +49,10 @@ SQUASH = ({"image": {"resize": "squash"}}, 1)
     scope="module",
     params=[
         SQUASH,
-        ({"image": {"resize": "pad", "background": "black"}, "loss": {"kind": "softmax"}}, 2),
+        pytest.param(
+            ({"image": {"resize": "pad", "background": "black"}, "loss": {"kind": "softmax"}}, 2),
+            marks=pytest.mark.exhaustive,
+        ),
         ({"image": {"resize": "shortest"}, "model": {"mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7]}}, 1),
     ],
     ids=["squash", "pad on black, two ranks", "shortest, own mean"],
