@@ -228,7 +228,7 @@ def _killed(texts: list[str]) -> torch.Tensor:
 
 def test_a_killed_worker_is_an_error_with_a_hint(data: list[str]) -> None:
     reader = _reader(data, workers=1)
-    reader._work.texts = replace(reader._work.texts, tokenize=_killed)
+    reader._work.columns = replace(reader._work.columns, tokenize=_killed)
     with pytest.raises(ClipmillError, match="a reading process died[^\n]*\nhint: lower"):
         _batches(reader)
 
@@ -241,7 +241,7 @@ def _signalled(texts: list[str]) -> torch.Tensor:
 
 def test_workers_outlive_the_signals_a_scheduler_sends_to_the_whole_job(data: list[str], expected: list[Batch]) -> None:
     reader = _reader(data, workers=2)
-    reader._work.texts = replace(reader._work.texts, tokenize=_signalled)
+    reader._work.columns = replace(reader._work.columns, tokenize=_signalled)
     assert all(_same(a, b) for a, b in zip(_batches(reader), expected, strict=True))
 
 
