@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.curated.gallery import Tile, tile
+from pipeline.report.curated.spent import money_text
 from pipeline.report.curated.thumbs import Album
 from pipeline.report.data import dry_run_in
 from pipeline.report.figures import count_text, plain
@@ -29,13 +30,6 @@ class Asked:
     stage: AskedStage
     prompts: tuple[ShownPrompt, ...]
     more: int
-
-
-def money_text(money: float | None) -> str:
-    """In the currency of the recipe's prices."""
-    if money is None:
-        return "no prices"
-    return f"{money:,.2f}" if money >= 0.01 or money == 0 else f"{money:.2g}"
 
 
 def asked_table(found: DryRun) -> Table:

@@ -147,6 +147,28 @@ class Changed(Example):
     after: list[ToldCaption] = []
 
 
+class Answer(_Shape):
+    """of: the caption that was asked about, where that is one of several."""
+
+    of: str = ""
+    text: str = ""
+
+
+class Answered(Example):
+    """A pair that a model was asked about; asked: what the prompt was told of it; more: answers that are not told."""
+
+    asked: str = ""
+    answers: list[Answer] = []
+    more: int = 0
+
+
+class AnswerGroup(_Shape):
+    """Answers of one fate: why they are not used, or ""."""
+
+    reason: str = ""
+    examples: list[Answered] = []
+
+
 class Words(_Shape):
     """word, how often a stage saw it, how often the kept pairs have it."""
 
@@ -163,6 +185,8 @@ class Evidence(_Shape):
     groups: list[ShownGroup] = []
     changed: list[Changed] = []
     words: list[Words] = []
+    answers: list[AnswerGroup] = []
+    by: dict[str, str] = {}
 
 
 class Source(_Shape):
@@ -216,6 +240,50 @@ class AskedStage(_Shape):
     prompts: list[Prompt] = []
 
 
+class Spent(_Shape):
+    """Attempts: answered; failed, by reason, for nothing; unknown, by reason, which may have been billed for the tokens
+    beside them. answers: of the server, whatever became of them; tokens as it counted them, or for `estimated` of the
+    answers as they are estimated. of_budget: shares of what the recipe allows. money: None without prices."""
+
+    attempts: int = 0
+    sent_again: int = 0
+    answers: int = 0
+    answered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    estimated: int = 0
+    estimated_in: int = 0
+    estimated_out: int = 0
+    failed: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    unknown_in: int = 0
+    unknown_out: int = 0
+    money: float | None = None
+    of_budget: dict[str, float] = {}
+
+
+class Used(_Shape):
+    """The distinct answers about what the dataset was made of, with their tokens, whoever asked for them."""
+
+    answers: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class SpentStage(_Shape):
+    """What the answers of a stage have cost. known: of the inputs, those answered before this dataset was begun. run:
+    since then, however often it was started; pool: in all. A model that is no server has neither."""
+
+    stage: str
+    model: str = ""
+    is_server: bool = False
+    inputs: int = 0
+    known: int = 0
+    used: Used = Used()
+    run: Spent = Spent()
+    pool: Spent = Spent()
+
+
 class DryRun(_Shape):
     """`dry_run.json`."""
 
@@ -241,6 +309,7 @@ class Summary(_Shape):
     evidence: list[Evidence] = []
     sources: list[Source] = []
     download: Download | None = None
+    asked: list[SpentStage] = []
     concepts: Concepts | None = None
     languages: dict[str, int] = {}
     caption_sources: dict[str, int] = {}

@@ -11,6 +11,8 @@ from curation.job import Job, Segment
 from curation.pool import accounts
 from curation.pool.accounts import Tally
 from curation.pool.columns import Columns
+from curation.runner.closing import answers
+from curation.runner.closing.served.kept import is_served
 from curation.stage import Generate
 from pipeline import storage
 
@@ -31,6 +33,23 @@ def told(job: Job, here: Segment, stage: Generate, columns: Columns) -> dict[str
     pool = accounts.total(columns.folder)
     run = pool.plus(accounts.tally_of(began["before"]), -1)
     return {"inputs": began["inputs"], "known": began["known"], "run": run.plain(), "pool": pool.plain()}
+
+
+def of_job(job: Job) -> list[dict[str, Any]]:
+    """For the summary: each stage that generates."""
+    found = []
+    for here in job.segments:
+        stage = job.stage(here.closer) if here.closer is not None else None
+        state = storage.read_state(job.closing_file(here, answers.CLOSED)) if isinstance(stage, Generate) else None
+        if isinstance(stage, Generate) and state and "asked" in state:
+            asked = state["asked"]
+            run, pool = (priced(stage, accounts.tally_of(asked[name])) for name in ("run", "pool"))
+            found.append(
+                {"stage": job.names[here.closer or 0], "model": stage.terms().model, "is_server": is_served(stage)}
+                | {name: asked[name] for name in ("inputs", "known", "used")}
+                | {"run": run, "pool": pool}
+            )
+    return found
 
 
 def priced(stage: Generate, tally: Tally) -> dict[str, Any]:
