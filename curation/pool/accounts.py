@@ -151,7 +151,7 @@ def settle(columns: str, ended: Collection[str]) -> None:
         whole = _sum(found[token][1] for token in sorted(counted))
         _publish(columns, secrets.token_hex(8), {"of": sorted(named), "tally": whole.plain()})
     else:
-        named -= old
+        named -= counted
     for name in names:
         if journal.token_of(name) in named:
             journal.remove(columns, name)

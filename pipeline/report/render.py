@@ -163,5 +163,5 @@ def environment() -> jinja2.Environment:
         "seen": figures.seen,
     }
     found.globals |= {"share": figures.share, "words_of": figures.words_of}
-    found.globals |= {"money_text": spent.money_text, "estimated": ESTIMATED}
+    found.globals |= {"money_text": spent.money_text, "spent_text": spent.spent_text, "estimated": ESTIMATED}
     return found

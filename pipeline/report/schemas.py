@@ -222,24 +222,6 @@ class Prompt(_Shape):
     thumb: str | None = None
 
 
-class AskedStage(_Shape):
-    """What a stage would ask: requests for `inputs` that have no answer, beside those that are `known`; `about`: as
-    many as go in, if those before neither drop nor add any. tokens_out: at most, None where nothing bounds an answer.
-    money: None without prices."""
-
-    stage: str
-    digest: str = ""
-    model: str = ""
-    requests: int = 0
-    inputs: int = 0
-    known: int = 0
-    about: bool = False
-    tokens_in: int = 0
-    tokens_out: int | None = None
-    money: float | None = None
-    prompts: list[Prompt] = []
-
-
 class Spent(_Shape):
     """Attempts: answered; failed, by reason, for nothing; unknown, by reason, which may have been billed for the tokens
     beside them. answers: of the server, whatever became of them; tokens as it counted them, or for `estimated` of the
@@ -260,6 +242,25 @@ class Spent(_Shape):
     unknown_out: int = 0
     money: float | None = None
     of_budget: dict[str, float] = {}
+
+
+class AskedStage(_Shape):
+    """What a stage would ask: requests for `inputs` that lack answers, beside those requests that are `known`; `about`:
+    as many as go in, if those before neither drop nor add any. tokens_out: at most, None where nothing bounds an
+    answer. money: None without prices. spent: with this prompt and model in this pool, by then."""
+
+    stage: str
+    digest: str = ""
+    model: str = ""
+    requests: int = 0
+    inputs: int = 0
+    known: int = 0
+    about: bool = False
+    tokens_in: int = 0
+    tokens_out: int | None = None
+    money: float | None = None
+    spent: Spent = Spent()
+    prompts: list[Prompt] = []
 
 
 class Used(_Shape):

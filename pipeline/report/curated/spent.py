@@ -73,6 +73,16 @@ def _counted(said: int, estimated: int) -> str:
     return count_text(said) + (f" + about {count_text(estimated)}, estimated" if estimated else "")
 
 
+def spent_text(spent: Spent) -> str:
+    """All of it in a line."""
+    tokens_in = _counted(spent.tokens_in, spent.estimated_in)
+    tokens = f"{tokens_in} tokens in, {_counted(spent.tokens_out, spent.estimated_out)} out"
+    words = [f"{count_text(spent.answers)} requests answered", tokens, unknown_text(spent)]
+    words += [f"{money_text(spent.money)} in money"] if spent.money is not None else []
+    words += [f"{share_text(part, 1)} of the budget of {name}" for name, part in _budget(spent)]
+    return ", ".join(word for word in words if word)
+
+
 def unknown_text(spent: Spent) -> str:
     """In a line, "" when there are none."""
     number = sum(spent.unknown.values())
