@@ -13,6 +13,7 @@ from pipeline.report.schemas import Answer, Answered, Evidence, Summary
 @dataclass(frozen=True)
 class AnswerRow:
     tile: Tile
+    caption: str
     asked: str
     answers: tuple[Answer, ...]
     more: int
@@ -76,4 +77,4 @@ def ways(summary: Summary, album: Album, limits: Limits) -> list[Way]:
 
 def _row(each: Answered, album: Album, rank: int, with_picture: bool = True) -> AnswerRow:
     picture = tile(each if with_picture else each.model_copy(update={"thumb": None}), album, rank)
-    return AnswerRow(picture, each.asked, tuple(each.answers[:8]), each.more)
+    return AnswerRow(picture, each.caption or "", each.asked, tuple(each.answers[:8]), each.more)
