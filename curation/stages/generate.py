@@ -1,6 +1,5 @@
 """Texts by a model: captions, rewrites, translations, wrong captions on purpose, columns for a later prompt."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -175,8 +174,8 @@ class GenerateText(Generate):
     # What answers say.
 
     def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
-        detect_in, counts = None, Counter[str]()
-        unit, texts, scores = [], [], []
+        detect_in = None
+        unit, texts, scores, reasons = [], [], [], []
         targets = frozenset(
             " ".join(words_of(target)) for _, target in (self._template.examples if self._template else ())
         )
@@ -188,12 +187,11 @@ class GenerateText(Generate):
             asked = Asked(_texts_of(values), self._said_in(values), targets, self.language)
             for answer in given[: self.samples] if self.backend.is_server else given:
                 for text, score, reason in self._plain(Answer(**answer), asked, detect_in):
-                    counts[reason or told.ANSWERED] += 1
-                    if reason is None:
-                        unit.append(at)
-                        texts.append(text)
-                        scores.append(score)
-        return Said(unit, texts, scores, dict(counts))
+                    unit.append(at)
+                    texts.append(text)
+                    scores.append(score)
+                    reasons.append(reason)
+        return Said(unit, texts, scores, reasons)
 
     def _plain(self, answer: Answer, asked: Asked, model: Any) -> list[tuple[str, float | None, str | None]]:
         items = lines_of(answer.text) if self.lines and not answer.failed else [answer.text]
@@ -212,13 +210,19 @@ class GenerateText(Generate):
         return " ".join(text for _, text in self._template.parts) if self._template else ""
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        return told.sections(self.provenance(), counts)
+        return told.sections(self.provenance(), counts, "captions" if self.unit == "caption" else "pairs")
+
+    def asked(self, units: pa.Table) -> list[str]:
+        return ["\n".join(_words_of(self._values(row) or {})) for row in units.to_pylist()]
 
 
 def _plain_message(values: Mapping[str, Any]) -> tuple[Message, ...]:
     """Of what a function is given, to be looked at."""
-    text = "\n".join(f"{name}: {value}" for name, value in values.items() if name != IMAGE)
-    return (Message("user", text, (values[IMAGE],) if IMAGE in values else ()),)
+    return (Message("user", "\n".join(_words_of(values)), (values[IMAGE],) if IMAGE in values else ()),)
+
+
+def _words_of(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {value}" for name, value in values.items() if name != IMAGE]
 
 
 def _texts_of(values: Mapping[str, Any]) -> list[str]:

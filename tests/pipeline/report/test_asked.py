@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.report import write_report
-from pipeline.report.asked import asked_table, money_text
+from pipeline.report.asked import asked_table
+from pipeline.report.curated.spent import money_text
 from pipeline.report.data import dry_run_in
 from pipeline.report.limits import MAX_BYTES
 from tests.helpers import fake_run

@@ -18,7 +18,8 @@ from curation.generation.request import Answer
 from curation.methods.units import kept_schema
 from curation.pool.columns import Columns
 from curation.pool.journal import Journal
-from curation.runner.closing import generating
+from curation.runner.closing.served.fold import fold, spent_before
+from curation.runner.closing.served.kept import is_whole, rows_of
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from curation.stages.generate import GenerateText
@@ -313,17 +314,24 @@ def test_what_was_asked_again_and_answered_before_a_kill_takes_the_place_of_the_
     keys, good = [f"{n:032x}" for n in range(40)], plain_of(Answer("a cat", tokens_in=50, tokens_out=10))
     failed = plain_of(Answer(failed="http_503", passing=True))
     for key in keys:
-        columns.publish(generating._rows(stage, [(key, [failed])], 0))
+        columns.publish(rows_of(stage, [(key, [failed])], 0))
     _left_behind(columns, *({"key": key, "sample": 0, "answer": good} for key in keys))
-    assert generating.fold(stage, columns) == 0
+    assert fold(stage, columns) == 0
     rows = columns.read(0, 1)
     assert [row[0]["text"] for row in rows.column("answers").to_pylist()] == ["a cat"] * 40
-    assert generating.is_whole(stage, rows).to_pylist() == [True] * 40
+    assert is_whole(stage, rows).to_pylist() == [True] * 40
 
 
 def test_answers_of_inputs_that_lack_others_count_into_what_was_spent(tmp_path):
     stage, columns = _kept(tmp_path, samples=2)
     good = plain_of(Answer("a cat", tokens_in=50, tokens_out=10))
-    _left_behind(columns, {"key": "0" * 32, "sample": 0, "answer": good}, {"sent": "0" * 32, "sample": 1})
-    assert generating.fold(stage, columns) == 1
-    assert columns.read(0, 1).num_rows == 0 and generating.spent_before(stage, columns)[:2] == (1, 60)
+    _left_behind(
+        columns,
+        {"sent": "0" * 32, "sample": 0, "try": 0, "most": [70, 40]},
+        {"sent": "0" * 32, "sample": 1, "try": 1, "most": [70, 40]},
+        {"key": "0" * 32, "sample": 0, "answer": good, "try": 0},
+    )
+    for _ in range(3):  # however often it is started
+        assert spent_before(stage, columns)[:2] == (2, 60 + 110)
+        fold(stage, columns)
+    assert columns.read(0, 1).num_rows == 0
