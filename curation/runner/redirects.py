@@ -83,9 +83,7 @@ def follow(
     storage.publish_state(trail.file(_FOLLOWED), {"slots": slots}, files)
 
 
-def _hop_by_hop(
-    job: Job, trail: Trail, slots: int, redirecting: list[int], do: Do
-) -> dict[str, list[Unit]]:
+def _hop_by_hop(job: Job, trail: Trail, slots: int, redirecting: list[int], do: Do) -> dict[str, list[Unit]]:
     """Where something was found, and where reached. `redirecting`: the runs that hold redirects at all."""
     asking = list(range(slots))
     units: dict[str, list[Unit]] = {"found": [], "reached": []}
@@ -161,7 +159,9 @@ def _asked_on(job: Job, trail: Trail, hop: int, slot: int, asking: Iterable[int]
         yield redirects.step(trail.images(range(trail.runs), bucket), asked.filter(pa.array(lies_in == bucket)), hop)
 
 
-def gather(job: Job, trail: Trail, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]) -> dict[str, storage.Note]:
+def gather(
+    job: Job, trail: Trail, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]
+) -> dict[str, storage.Note]:
     """What all hops have found for the uids of one slot; returns the notes of its files."""
     name = f"all-{slot:05d}"
     state = storage.read_state(trail.file(f"{name}.json"))
