@@ -82,7 +82,7 @@ def sound_part(pool: str, part: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def first_bad(pool: str, part: str) -> dict[str, str]:
-    """Reason -> where in the input of a finished part its first bad record of that reason stands, where that is told."""
+    """Reason -> where in the input the first bad record of that reason stands, as far as a finished part tells."""
     return (storage.read_state(storage.join(part_folder(pool, part), _STATE)) or {}).get("first_bad", {})
 
 

@@ -158,9 +158,8 @@ def test_slots_are_as_many_as_hold_the_redirects(rows, buckets, slots):
 
 def test_an_input_without_redirects_is_not_looked_through(tmp_path):
     job = job_of(str(tmp_path), ["p"], 4)
-    redirects.follow(
-        job, Trail.of_join(job), [["p"]], {"p": {"images_stored": 3}}, lambda calls, *_: pytest.fail("no work is due")
-    )
+    counts = {"p": {"images_stored": 3}}
+    redirects.follow(job, Trail.of_join(job), [["p"]], counts, lambda calls, *_: pytest.fail("no work is due"))
     assert [redirects.followed(job, Trail.of_join(job), bucket).found.num_rows for bucket in range(4)] == [0] * 4
 
 
