@@ -2,16 +2,18 @@
 beside numpy's plain Lloyd; and greedy semantic duplicates of one cluster.
 
     python -m benchmarks.clusters [rows] [width ...]
+    python -m benchmarks.clusters bound [rows] [width] [k ...]      # assignment alone, beside torch's product and max
 
 Vectors are made up: Gaussian clouds. Each figure is of a process of its own, with two threads of BLAS.
 """
 
 import json
 import os
-import resource
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -57,20 +59,59 @@ def plain(vectors: np.ndarray, centres: np.ndarray) -> None:
     np.add.at(sums, own, vectors)
 
 
+def assign(vectors: np.ndarray, centres: np.ndarray) -> None:
+    from curation.methods.vectors.nearest import assigned, blocks_of
+
+    assigned(vectors, blocks_of(centres))
+
+
+def torch_max(vectors: np.ndarray, centres: np.ndarray) -> None:
+    """What no assignment to all centres can be much faster than: float32 products, tile by tile, and their maxima."""
+    import torch
+
+    torch.set_num_threads(int(_THREADS))
+    there, all_ = torch.from_numpy(vectors), torch.from_numpy(centres)
+    for at in range(0, len(there), 2048):
+        best = torch.full((len(there[at : at + 2048]),), -torch.inf)
+        for first in range(0, len(all_), 1024):
+            values, _ = (there[at : at + 2048] @ all_[first : first + 1024].T).max(dim=1)
+            best = torch.maximum(best, values)
+
+
 def greedy(vectors: np.ndarray, _: np.ndarray) -> None:
     from curation.methods.vectors.neighbours import first_kept
 
     first_kept(vectors, 0.95)
 
 
+def bound(rows: int = 20_000, width: int = 512, *ks: int) -> None:
+    """Medians of three, alternating."""
+    print("| k | what | vectors/s | peak MB above the start |\n| --- | --- | --- | --- |")
+    for k in ks or (1_000, 10_000, 50_000):
+        found: dict[str, list[dict[str, float]]] = {"torch_max": [], "assign": [], "levels": []}
+        for _ in range(3):
+            for what, runs in found.items():
+                runs.append(measured(what, rows, width, k))
+        for what, runs in found.items():
+            runs.sort(key=lambda run: run["seconds"])
+            above = max(run["peak_mb"] - run["before_mb"] for run in runs)
+            print(f"| {k:,} | {what} | {rows / runs[1]['seconds']:,.0f} | {above} |", flush=True)
+
+
 def one(what: str, rows: int, width: int, k: int) -> None:
     vectors = made_up(rows, width, max(k, 1))
     centres = made_up(k, width, max(k, 1), 1) if k else vectors[:0]
-    before, since = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    globals()[what](vectors[:8], centres[:8])  # imports, and what libraries set up
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
+    before, since = _peak(), time.perf_counter()
     globals()[what](vectors, centres)
-    seconds = time.perf_counter() - since
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, peak = time.perf_counter() - since, _peak()
     print(json.dumps({"seconds": round(seconds, 2), "peak_mb": peak >> 10, "before_mb": before >> 10}))
+
+
+def _peak() -> int:
+    """KiB."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def measured(what: str, rows: int, width: int, k: int) -> dict[str, float]:
@@ -91,5 +132,7 @@ def main(rows: int = 20_000, widths: tuple[int, ...] = (64, 512)) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["one"]:
         one(sys.argv[2], *map(int, sys.argv[3:]))
+    elif sys.argv[1:2] == ["bound"]:
+        bound(*map(int, sys.argv[2:]))
     else:
         main(*([int(sys.argv[1]), tuple(map(int, sys.argv[2:])) or (64, 512)] if sys.argv[1:] else []))
