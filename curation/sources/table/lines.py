@@ -35,6 +35,10 @@ class Text(NamedTuple):
     stray: bool = False
 
 
+IsRow = Callable[[list[str], int], bool]
+"""Whether a line inside quotes is a row by its own fields, of which so many end before its first quote."""
+
+
 class Feed:
     """Lines of a stream of blocks that begins at `start`, and back again."""
 
@@ -74,7 +78,7 @@ def _marked(start: int, data: bytes) -> bytes:
     return data if start else data.removeprefix(BOM)
 
 
-def delimited(feed: Feed, delimiter: str, is_row: Callable[[list[str]], bool] = lambda _: False) -> Iterator[Text]:
+def delimited(feed: Feed, delimiter: str, is_row: IsRow = lambda *_: False) -> Iterator[Text]:
     """Records with fields in quotes where they need them. A quote that is never closed, or has text behind it, is a
     character like any other: the line is a record as it stands. So is a quote behind which a further line `is_row` by
     its own fields: one that was never closed, until some later stray quote, would swallow the rows between."""
@@ -102,7 +106,7 @@ class _Swallowing(Exception):
     """A quote was not closed before the next row."""
 
 
-def _quoted(feed: Feed, first: Line, delimiter: str, is_row: Callable[[list[str]], bool]) -> list[str] | None:
+def _quoted(feed: Feed, first: Line, delimiter: str, is_row: IsRow) -> list[str] | None:
     """The fields of the record that begins with this line; None when its quotes are none."""
     taken: list[Line] = []
 
@@ -117,7 +121,7 @@ def _quoted(feed: Feed, first: Line, delimiter: str, is_row: Callable[[list[str]
             if more is None:
                 return
             taken.append(more)
-            if more.data is not None and is_row(_alone(more.data, delimiter)):
+            if more.data is not None and is_row(*_alone(more.data, delimiter)):
                 raise _Swallowing
             line = more
 
@@ -129,15 +133,18 @@ def _quoted(feed: Feed, first: Line, delimiter: str, is_row: Callable[[list[str]
         return None
 
 
-def _alone(line: bytes, delimiter: str) -> list[str]:
-    """The fields of a line by itself; none where its quotes are not closed on it."""
+def _alone(line: bytes, delimiter: str) -> tuple[list[str], int]:
+    """The fields of a line by itself, and how many of them end before its first quote; none where its quotes are not
+    closed on it."""
     plain = _decoded(line.removesuffix(b"\n").removesuffix(b"\r"))
     if '"' not in plain:
-        return plain.split(delimiter)
+        fields = plain.split(delimiter)
+        return fields, len(fields)
     try:
-        return next(csv.reader([plain.replace("\r", _RETURN)], delimiter=delimiter, strict=True), [])
+        fields = next(csv.reader([plain.replace("\r", _RETURN)], delimiter=delimiter, strict=True), [])
     except csv.Error:
-        return []
+        return [], 0
+    return fields, plain.partition('"')[0].count(delimiter)
 
 
 def _without_returns(line: str) -> str:

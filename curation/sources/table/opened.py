@@ -125,11 +125,13 @@ class DelimitedTable(_TextTable):
     def _texts(self, feed: Feed) -> Iterator[Text]:
         return lines.delimited(feed, self._delimiter, self._is_row)
 
-    def _is_row(self, values: list[str]) -> bool:
-        """Whether a line inside quotes, read by itself, is a row: then a quote before it was never closed."""
+    def _is_row(self, values: list[str], before: int) -> bool:
+        """Whether a line inside quotes, read by itself, is a row: then a quote before it was never closed. An url
+        behind a quote says nothing: that may be the end of a caption of several lines."""
         if not self._layout.url or len(values) != len(self._columns):
             return False
-        return is_url(values[self._columns.index(self._layout.url)])
+        at = self._columns.index(self._layout.url)
+        return at < before and is_url(values[at])
 
     def _row(self, values: list[str], reading: Reading, place: str) -> None:
         if len(values) != len(self._columns):

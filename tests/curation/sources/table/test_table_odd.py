@@ -1,5 +1,6 @@
 """Tables that are wrong somewhere: each row comes out by itself or is counted, and what is no table is named."""
 
+import csv
 import gzip
 import io
 import zipfile
@@ -36,6 +37,17 @@ def test_quotes_that_are_never_closed_swallow_no_row(tmp_path_factory, shapes, r
     assert {row["url"]: row["text"] for row in rows} == expected
     assert counts["records"] == len(shapes)
     assert counts.get("bad_records:many_fields", 0) == len(shapes) - len(expected)
+
+
+@pytest.mark.parametrize("columns", [("caption", "url"), ("n", "caption", "url", "m"), ("url", "caption")])
+def test_a_caption_of_several_lines_is_one_wherever_its_url_stands(tmp_path, columns):
+    texts = ["two\nlines", 'three\n"quoted"\nlines, of it', "with a, comma\r\n", "a cat\nsee http://e.org/other.png"]
+    fields = [{"url": URL.format(at), "caption": text, "n": "1", "m": "2"} for at, text in enumerate(texts)]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([columns, *([row[name] for name in columns] for row in fields)])
+    rows, counts = read(tmp_path, tmp_path / "a.csv")
+    assert {row["url"]: row["text"] for row in rows} == {row["url"]: row["caption"] for row in fields}
+    assert counts == {"records": 4, "mentions": 4}
 
 
 def test_rows_between_two_stray_quotes_are_rows(tmp_path):
