@@ -3,15 +3,17 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from curation.generation import told
 from curation.generation.backends import BACKENDS
-from curation.generation.checks import Asked, CheckSettings, judged, lines_of
-from curation.generation.languages import language_model, language_of, model_path, name_of
+from curation.generation.checks.asked import Asked
+from curation.generation.checks.judging import CheckSettings, judged
+from curation.generation.checks.plain import lines_of
+from curation.generation.languages import known_language, language_model, languages_of, model_path, name_of
 from curation.generation.limits import BudgetSettings, LimitSettings
 from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
 from curation.generation.request import Answer, Message, Request, Terms
@@ -53,7 +55,7 @@ class GenerateText(Generate):
     sources: tuple[str, ...] | None = None
     samples: int = Field(default=1, ge=1, le=1000)
     lines: bool = False
-    language: str = Field(default="", pattern=r"^([a-z]{2,3})?$")
+    language: Annotated[str, AfterValidator(known_language)] = ""
     checks: CheckSettings = CheckSettings()
     limits: LimitSettings = LimitSettings()
     budget: BudgetSettings = BudgetSettings()
@@ -202,7 +204,7 @@ class GenerateText(Generate):
         found = []
         for item in items or [""]:
             text, reason = judged(
-                Answer(**(vars(answer) | {"text": item})), asked, self.checks, lambda each: language_of(model, each)
+                Answer(**(vars(answer) | {"text": item})), asked, self.checks, lambda each: languages_of(model, each)
             )
             found.append((text, answer.score, reason))
         return found
