@@ -7,7 +7,8 @@ from curation.stage import Section
 
 ANSWERED, NEGATIVES, AGAIN = "answered", "negatives", "sent again"
 """Among what a stage counts; every other name is why an answer was not used, or why there was none."""
-_BESIDE = (NEGATIVES, AGAIN)
+SAME_LANGUAGE, NO_INPUT = "not asked, in that language", "not asked, nothing to ask about"
+_BESIDE = (NEGATIVES, AGAIN, SAME_LANGUAGE, NO_INPUT)
 
 
 def sections(provenance: Mapping[str, str], counts: Mapping[str, Any]) -> list[Section]:

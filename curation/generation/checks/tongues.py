@@ -34,6 +34,14 @@ def is_other(text: str, language: str, detect: Detect) -> bool:
     return own < _UNLIKELY and max(chances.values(), default=0) >= _SURE
 
 
+def is_in(text: str, language: str, detect: Detect) -> bool:
+    """Whether it surely is in this language already."""
+    if sum(map(str.isalpha, text)) < _LEAST:
+        return False
+    return sum(chance for each, chance in detect(text).items() if is_alike(each, language)) >= _IS_IN
+
+
+_LEAST, _IS_IN = 8, 0.7
 _HAN = frozenset("ja wuu yue zh".split())
 
 

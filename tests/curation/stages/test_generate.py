@@ -80,7 +80,7 @@ def test_function_file_and_version_name_the_answers(module, tmp_path):
 
 def recipe(tmp_path, name: str, **settings) -> CurateSettings:
     paths = small_crawl.write(tmp_path / "crawl", small_crawl.records(48))
-    backend = {"kind": "function", "function": "our_captioner:describe"}
+    backend = {"kind": "function", "function": "our_captioner:describe", "errors": "stop"}
     stages = [{"kind": "generate", "backend": backend, "name": "ours", **settings}]
     return CurateSettings.model_validate({
         "sources": [{"kind": "warc", "paths": paths}], "stages": stages, "output": str(tmp_path / name),
