@@ -36,7 +36,7 @@ ARMS = {
     "written alone": {"kind": "first_then", "at": 0},
     "from originals to written": {"kind": "one_synthetic", "share": [[0, 0], [1, 1]]},
 }
-STEPS = "train.steps=120"
+SMALL = ("train.steps=120", "curate.ray.address=inline")
 STAGE = {
     "kind": "generate", "name": "fused", "role": "rewrite",
     "backend": {"kind": "function", "function": "examples.fuse_tags:fuse", "reads": ["url", "texts"]},
@@ -69,7 +69,7 @@ def scored(folder: Path, arm: str, seed: int, words: list[str]) -> dict[str, lis
         overrides = [
             f"seed={seed}", f"curate.pool={folder}/pool", f"curate.output={data}", f"train.data=[{data}]",
             f"train.output={run}/train", "train.eval.every_steps=null", f"curate.stages={json.dumps(stages)}",
-            f"train.captions={json.dumps(ARMS[arm])}", *MODEL, STEPS, *words,
+            f"train.captions={json.dumps(ARMS[arm])}", *MODEL, *SMALL, *words,
         ]  # fmt: skip
         for command in ("curate", "train"):
             clipmill = [sys.executable, "-m", "pipeline.cli"]

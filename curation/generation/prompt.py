@@ -22,7 +22,8 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -43,8 +44,12 @@ IMAGE, TEXT, TEXTS, LANGUAGE, EXAMPLES = "image", "text", "texts", "language", "
 _GIVEN = frozenset({LANGUAGE, EXAMPLES})
 _PART = re.compile(r"^--- (system|user|assistant)[ \t]*\n", re.MULTILINE)
 _MARKS = re.compile(
-    r"<\|[^|\n]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:system|user|assistant|start_of_turn|end_of_turn)>", re.I
+    r"<[|｜][^|｜\n]{0,40}[|｜]>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG)\]"
+    r"|</?(?:s|bos|eos|pad|unk|system|user|human|assistant|model|tool|tool_call|tool_response|think|start_of_turn|"
+    r"end_of_turn|start_of_image|end_of_image|image_soft_token|image|video|audio|img|img_context|vision_start|vision_end)>",
+    re.IGNORECASE,
 )
+"""Of the chat templates of Llama, Mistral, Qwen, Gemma, Phi, DeepSeek, InternVL, LLaVA and those like them."""
 _MOST = 4_000
 """Characters of one value: enough for any caption, and for the text of a page as far as it says what a picture is."""
 _SHOWN = 3
@@ -67,14 +72,15 @@ class Prompt:
     def messages(self, values: Mapping[str, Any], key: str, language: str) -> tuple[Message, ...]:
         """Of the values that it `reads`; `image` bytes. key: 32 hex of the input, by which examples are drawn."""
         images = (values[IMAGE],) if IMAGE in self.reads else ()
-        fence = _fence(key, values)
         data = [(name, value) for name, value in values.items() if name != IMAGE]
         held = {name: _Fenced(value, at) for at, (name, value) in enumerate(data)}
         given = {**held, IMAGE: "", LANGUAGE: language, EXAMPLES: self._drawn(key)}
         rendered = [(role, _compiled(text).render(given).strip()) for role, text in self.parts]
         if any(each.is_printed and all(each.mark not in text for _, text in rendered) for each in held.values()):
             raise ValueError(_CHANGED)
-        texts = [_fenced(value, fence) for _, value in data]
+        bodies = [_body(value) for _, value in data]
+        fence = _fence(key, bodies)
+        texts = [f"<data-{fence}>\n{body}\n</data-{fence}>" for body in bodies]
         made = [Message(role, _filled(text, texts)) for role, text in rendered]
         if data:
             made.insert(0, Message("system", _SAYS.format(fence=fence)))
@@ -124,10 +130,9 @@ def _filled(text: str, fenced: list[str]) -> str:
     return _HOLE.sub(lambda found: fenced[int(found[1])], text)
 
 
-def _fenced(value: Any, fence: str) -> str:
+def _body(value: Any) -> str:
     lines = value if isinstance(value, (list, tuple)) else [value]
-    text = "\n".join(harmless(str(each)) for each in lines)[:_MOST]
-    return f"<data-{fence}>\n{text}\n</data-{fence}>"
+    return "\n".join(harmless(str(each)) for each in lines)[:_MOST]
 
 
 def harmless(text: str) -> str:
@@ -136,13 +141,27 @@ def harmless(text: str) -> str:
     return _MARKS.sub(lambda found: " ".join(found[0]), text)
 
 
-def _fence(key: str, values: Mapping[str, Any]) -> str:
-    """8 hex that occur in no value."""
-    text = " ".join(str(value) for name, value in values.items() if name != IMAGE)
+def _fence(key: str, bodies: Iterable[str]) -> str:
+    """8 hex that occur in none, in no other case, letters or digits either, whatever stands between them."""
+    text = _skeleton(" ".join(bodies))
     at = 0
-    while (fence := f"{keyed_u64(0, 'fence', key, at):016x}"[:8]) in text:
+    while _skeleton(fence := f"{keyed_u64(0, 'fence', key, at):016x}"[:8]) in text:
         at += 1
     return fence
+
+
+_LIKE = str.maketrans("оοoіιil|аαɑвьβсϲԁеёҽεƒ", "0001111" + "1aaabbbccdeeeef")
+"""Letters of Cyrillic, Greek and Latin that look like one of the sixteen."""
+
+
+def _skeleton(text: str) -> str:
+    if text.isascii():
+        return _NO_DIGIT.sub("", text.lower().translate(_LIKE))
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(_LIKE)
+    return _NO_DIGIT.sub("", "".join(str(unicodedata.decimal(each, each)) for each in plain))
+
+
+_NO_DIGIT = re.compile("[^0-9a-f]+")
 
 
 def _joined(messages: list[Message]) -> tuple[Message, ...]:
