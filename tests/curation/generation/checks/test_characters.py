@@ -10,7 +10,7 @@ from curation.generation.checks.characters import is_broken, seen_alone
 from curation.generation.checks.plain import made_plain
 
 HIDDEN = [
-    *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u200b\u2060\u2061\u2064\ufeff\u00ad\u180e"
+    *"\u200c\u200d\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c\u200b\u2060\u2061\u2064\ufeff\u00ad\u180e"
     "\u206a\u206f\ufff9\U000e0001\U000e0041\U000e007f\u3164\uffa0\u034f\u17b4\ufe0f\U000e0100\U000e01ef\U0001d173"
 ]  # fmt: skip
 
