@@ -215,8 +215,8 @@ class GenerateText(Generate):
         )
         for at, (row, given) in enumerate(zip(units.to_pylist(), answers, strict=True)):
             values, why_not = self._looked_at(row)
-            if why_not:
-                counts[why_not] += 1
+            if why_not or given == []:  # a function that has nothing to say
+                counts[why_not or "nothing"] += 1
             if not given or not values or why_not:
                 continue
             edited = values.get(TEXT) if self.role == "negative" else None

@@ -10,6 +10,8 @@ markup     HTML, JSON, a list, code         language        another one than ask
 unchanged, rewritten  what was to be made wrong in one thing is as it was, or another text
 """
 
+from dataclasses import replace
+
 from pydantic import Field
 
 from curation.generation.checks.addresses import has_new_address
@@ -19,7 +21,7 @@ from curation.generation.checks.copies import echoes, is_example, is_rewritten, 
 from curation.generation.checks.loops import repeats
 from curation.generation.checks.markup import has_markup
 from curation.generation.checks.phrases import chatters, is_nothing, refuses
-from curation.generation.checks.plain import made_plain
+from curation.generation.checks.plain import made_plain, without_thoughts
 from curation.generation.checks.tongues import is_other
 from curation.generation.request import Answer
 from curation.methods.concepts.matcher import words_of
@@ -48,7 +50,7 @@ class CheckSettings(Settings):
 
 _CHECKS: dict[str, Check] = {
     "nothing": is_nothing,
-    "characters": lambda text, answer, asked: is_broken(answer.text),
+    "characters": lambda text, answer, asked: is_broken(answer.text) or is_broken(text),
     "refusal": refuses,
     "truncated": lambda text, answer, asked: answer.finish == "length",
     "injection": obeys,
@@ -72,6 +74,7 @@ def judged(answer: Answer, asked: Asked, settings: CheckSettings, detect: Detect
         return text, answer.failed
     if not text:
         return text, "empty"
+    answer = replace(answer, text=without_thoughts(answer.text))
     for reason, check in _CHECKS.items():
         if getattr(settings, _SETTING.get(reason, reason)) and check(text, answer, asked):
             return text, reason

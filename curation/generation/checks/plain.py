@@ -37,6 +37,7 @@ _LABEL = re.compile(
 _FENCED = re.compile(r"^(`{3,}|~{3,})(?:\w*\n)?(.*?)\n?\1$", re.DOTALL)
 _TAGGED = re.compile(r"^<(caption|description|answer|output|result|response|translation|text|alt|p)>(.*)</\1>$",
                      re.DOTALL | re.IGNORECASE)  # fmt: skip
+_ENTITY = re.compile(r"&(?:#\w{1,8}|\w{2,32});")
 _BULLET = re.compile(r"^[-*•–>] +(?=[^\W\d_])")
 _COUNTED = re.compile(r"\s*[(\[]\d{1,3} (?:words|characters|words? count|wörter|mots|palabras)[)\]]$", re.IGNORECASE)
 _AROUND = [(each[: len(each) // 2], each[len(each) // 2 :]) for each in (
@@ -48,9 +49,8 @@ _KEYS = ("caption", "text", "answer", "description", "translation", "rewrite", "
 def made_plain(text: str) -> str:
     """One line, without what models put round it: thoughts, code fences, JSON, "Caption:", quotes, marks of emphasis
     and of the end; without characters that show nothing."""
-    text = _ENDS.sub("", _THOUGHTS.sub("", seen_alone(text))).strip()
-    if "&" in text:
-        text = html.unescape(text)
+    text = _ENDS.sub("", without_thoughts(seen_alone(text))).strip()
+    text = _ENTITY.sub(lambda found: html.unescape(found[0]), text)
     before = ""
     while text != before:
         before = text
@@ -65,7 +65,12 @@ def made_plain(text: str) -> str:
             inner = text[len(left) : -len(right)]
             if text == left + inner + right and left not in inner:
                 text = inner.strip()
-    return " ".join(text.split())
+    return " ".join(seen_alone(text).split())  # what was written as an entity, or in JSON, too
+
+
+def without_thoughts(text: str) -> str:
+    """Without what a model thought aloud before its answer."""
+    return _THOUGHTS.sub("", text)
 
 
 def _of_json(text: str) -> str:
@@ -85,7 +90,7 @@ def _of_json(text: str) -> str:
 
 def lines_of(text: str) -> list[str]:
     """The items of an answer that is a list, of a JSON list too, without bullets and numbers."""
-    text = _THOUGHTS.sub("", text).strip()
+    text = without_thoughts(text).strip()
     if found := _FENCED.match(text):
         text = found[2].strip()
     if text.startswith("["):

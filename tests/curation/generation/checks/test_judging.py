@@ -229,3 +229,18 @@ def test_a_caption_that_begins_like_small_talk_stays_whole(text):
 def test_languages_of_any_script_pass_when_they_are_asked_for(language, text):
     assert verdict(text, language=language)[1] is None
     assert verdict(text, language="ja")[1] == "language"
+
+
+def test_what_a_model_thought_aloud_is_not_held_against_its_answer():
+    thoughts = "<think>The user wants:\n- a dog\n- a cat\nNote: be short, see cats.com</think>\n\n"
+    assert verdict(f"{thoughts}A cat sleeps on a mat") == ("A cat sleeps on a mat", None)
+    assert verdict("<think>The user wants a cat")[1] is not None
+
+
+def test_what_is_hidden_in_entities_or_in_json_is_found_there():
+    assert verdict('{"caption": "a \\u202ered\\u202c car \\u200bhere"}') == ("a red car here", None)
+    assert verdict("a &#8238;red&#x202c; car") == ("a red car", None)
+    assert verdict('{"caption": "a \\u001b[31m red car"}')[1] == "characters"
+    assert verdict("a &#xe123; red car")[1] == "characters"
+    assert verdict("a &lt;b&gt;red&lt;/b&gt; car")[1] == "markup"
+    assert verdict("R&D of AT&T, fish &not chips") == ("R&D of AT&T, fish &not chips", None)
