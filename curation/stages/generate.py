@@ -219,7 +219,7 @@ class GenerateText(Generate):
                 counts[why_not or "nothing"] += 1
             if not given or not values or why_not:
                 continue
-            edited = values.get(TEXT) if self.role == "negative" else None
+            edited = values.get(TEXT) if self.role == "negative" and self._template else None  # functions know best
             asked = Asked(_texts_of(values), self._said_in_prompt, targets, self.language, edited)
             for answer in given[: self.samples] if self.backend.is_server else given:
                 for text, score, reason in self._plain(Answer(**answer), asked):

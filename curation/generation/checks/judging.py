@@ -44,7 +44,7 @@ class CheckSettings(Settings):
     injection: bool = True
     url: bool = True
     markup: bool = True
-    edit: bool = Field(default=True, description="of negatives that are made from a caption: unchanged, rewritten")
+    edit: bool = Field(default=True, description="of negatives that a prompt makes of a caption: unchanged, rewritten")
     language: bool = Field(default=True, description="where the stage says which one it wants")
 
 
