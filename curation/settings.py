@@ -12,6 +12,7 @@ from curation.sources import SOURCES
 from curation.stage import Measure
 from curation.stage_order import added
 from curation.stages import STAGES
+from curation.stages.generate import GenerateText
 from pipeline.outputs import POOL
 from pipeline.settings import PathText, Settings, one_of
 
@@ -152,7 +153,7 @@ class CurateSettings(Settings):
     @field_validator("stages", mode="before")
     @classmethod
     def _chains_are_their_steps(cls, value: Any) -> Any:
-        return expanded(value)
+        return expanded(value, GenerateText)
 
     @field_validator("buckets")
     @classmethod

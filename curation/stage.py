@@ -28,6 +28,7 @@ from curation.showing import Picks as Picks
 from curation.showing import Scores as Scores
 from curation.showing import Section as Section
 from curation.table.file_digests import file_digest
+from curation.table.schemas import ANSWERS as ANSWERS
 from pipeline.settings import Settings, digest_of
 
 
@@ -209,28 +210,15 @@ class Measure(Stage):
         return self.digest()
 
 
-ANSWER = pa.struct(
-    [
-        pa.field("text", pa.string()),
-        pa.field("score", pa.float32()),
-        pa.field("finish", pa.string()),
-        pa.field("tokens_in", pa.int32()),
-        pa.field("tokens_out", pa.int32()),
-        pa.field("failed", pa.string()),  # a short reason why there is no text, or ""
-        pa.field("passing", pa.bool_()),
-    ]
-)
-ANSWERS = pa.field("answers", pa.list_(ANSWER))
-
-
 class Said(NamedTuple):
     """What answers come to: texts and scores, with the unit that each is of (rising), and the reason why it is not used
-    (None: it is)."""
+    (None: it is). `unasked`: units that have no answer, by reason."""
 
     unit: Sequence[int]
     texts: Sequence[str]
     scores: Sequence[float | None]
     reasons: Sequence[str | None]
+    unasked: Mapping[str, int] = MappingProxyType({})
 
 
 class Generate(Measure):

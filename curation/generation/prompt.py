@@ -10,22 +10,28 @@ the user. What it reads of a pair are the variables that it names:
     language    as the stage says
     examples    some of the file <template>.examples.json, drawn anew for each input, as `source -> target` lines
 
+What a template tests (`{% if title %}`) a pair may lack; a pair that lacks anything else of it is not asked about.
+
 Nothing that comes from the web reaches a prompt but behind the fence: it prints as <data-XXXX> ... </data-XXXX>, where
 XXXX is drawn for each input and does not occur in it, and a message in front says what that means. Marks of chat
 templates in it (<|...|>, [INST]) are taken apart.
 """
 
+import difflib
+import errno
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from curation.generation.request import Message, Role
@@ -38,8 +44,12 @@ IMAGE, TEXT, TEXTS, LANGUAGE, EXAMPLES = "image", "text", "texts", "language", "
 _GIVEN = frozenset({LANGUAGE, EXAMPLES})
 _PART = re.compile(r"^--- (system|user|assistant)[ \t]*\n", re.MULTILINE)
 _MARKS = re.compile(
-    r"<\|[^|\n]{0,40}\|>|</?s>|\[/?INST\]|<</?SYS>>|</?(?:system|user|assistant|start_of_turn|end_of_turn)>", re.I
+    r"<[|｜][^|｜\n]{0,40}[|｜]>|<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG)\]"
+    r"|</?(?:s|bos|eos|pad|unk|system|user|human|assistant|model|tool|tool_call|tool_response|think|start_of_turn|"
+    r"end_of_turn|start_of_image|end_of_image|image_soft_token|image|video|audio|img|img_context|vision_start|vision_end)>",
+    re.IGNORECASE,
 )
+"""Of the chat templates of Llama, Mistral, Qwen, Gemma, Phi, DeepSeek, InternVL, LLaVA and those like them."""
 _MOST = 4_000
 """Characters of one value: enough for any caption, and for the text of a page as far as it says what a picture is."""
 _SHOWN = 3
@@ -48,25 +58,29 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Prompt:
-    """A template that can be read. version: 16 hex of its text and examples."""
+    """A template that can be read. version: 16 hex of its text and examples. may_lack: of what it reads, what it tests;
+    needs_language: whether it names one in any case."""
 
     name: str
     version: str
     reads: frozenset[str]
+    may_lack: frozenset[str]
+    needs_language: bool
     parts: tuple[tuple[Role, str], ...]
     examples: tuple[tuple[str, str], ...]
 
     def messages(self, values: Mapping[str, Any], key: str, language: str) -> tuple[Message, ...]:
         """Of the values that it `reads`; `image` bytes. key: 32 hex of the input, by which examples are drawn."""
         images = (values[IMAGE],) if IMAGE in self.reads else ()
-        fence = _fence(key, values)
         data = [(name, value) for name, value in values.items() if name != IMAGE]
         held = {name: _Fenced(value, at) for at, (name, value) in enumerate(data)}
         given = {**held, IMAGE: "", LANGUAGE: language, EXAMPLES: self._drawn(key)}
         rendered = [(role, _compiled(text).render(given).strip()) for role, text in self.parts]
         if any(each.is_printed and all(each.mark not in text for _, text in rendered) for each in held.values()):
             raise ValueError(_CHANGED)
-        texts = [_fenced(value, fence) for _, value in data]
+        bodies = [_body(value) for _, value in data]
+        fence = _fence(key, bodies)
+        texts = [f"<data-{fence}>\n{body}\n</data-{fence}>" for body in bodies]
         made = [Message(role, _filled(text, texts)) for role, text in rendered]
         if data:
             made.insert(0, Message("system", _SAYS.format(fence=fence)))
@@ -116,10 +130,9 @@ def _filled(text: str, fenced: list[str]) -> str:
     return _HOLE.sub(lambda found: fenced[int(found[1])], text)
 
 
-def _fenced(value: Any, fence: str) -> str:
+def _body(value: Any) -> str:
     lines = value if isinstance(value, (list, tuple)) else [value]
-    text = "\n".join(harmless(str(each)) for each in lines)[:_MOST]
-    return f"<data-{fence}>\n{text}\n</data-{fence}>"
+    return "\n".join(harmless(str(each)) for each in lines)[:_MOST]
 
 
 def harmless(text: str) -> str:
@@ -128,13 +141,27 @@ def harmless(text: str) -> str:
     return _MARKS.sub(lambda found: " ".join(found[0]), text)
 
 
-def _fence(key: str, values: Mapping[str, Any]) -> str:
-    """8 hex that occur in no value."""
-    text = " ".join(str(value) for name, value in values.items() if name != IMAGE)
+def _fence(key: str, bodies: Iterable[str]) -> str:
+    """8 hex that occur in none, in no other case, letters or digits either, whatever stands between them."""
+    text = _skeleton(" ".join(bodies))
     at = 0
-    while (fence := f"{keyed_u64(0, 'fence', key, at):016x}"[:8]) in text:
+    while _skeleton(fence := f"{keyed_u64(0, 'fence', key, at):016x}"[:8]) in text:
         at += 1
     return fence
+
+
+_LIKE = str.maketrans("оοoіιil|аαɑвьβсϲԁеёҽεƒ", "0001111" + "1aaabbbccdeeeef")
+"""Letters of Cyrillic, Greek and Latin that look like one of the sixteen."""
+
+
+def _skeleton(text: str) -> str:
+    if text.isascii():
+        return _NO_DIGIT.sub("", text.lower().translate(_LIKE))
+    plain = unicodedata.normalize("NFKD", text).casefold().translate(_LIKE)
+    return _NO_DIGIT.sub("", "".join(str(unicodedata.decimal(each, each)) for each in plain))
+
+
+_NO_DIGIT = re.compile("[^0-9a-f]+")
 
 
 def _joined(messages: list[Message]) -> tuple[Message, ...]:
@@ -159,7 +186,8 @@ def read_prompt(setting: str, where: str) -> Prompt:
     """`builtin:<name>` or the path of a template. RecipeError naming `where`: not there, not a template."""
     source, examples = _read(setting, where)
     try:
-        reads = meta.find_undeclared_variables(_environment().parse(source)) - _GIVEN
+        tree = _environment().parse(source)
+        names, tested = meta.find_undeclared_variables(tree), _tested(tree)
     except jinja2.TemplateSyntaxError as error:
         raise RecipeError(where, f"{setting}, line {error.lineno}: {one_line(error)}", "a jinja2 template") from None
     pieces = _PART.split(source)
@@ -170,9 +198,20 @@ def read_prompt(setting: str, where: str) -> Prompt:
     if "user" not in roles:
         raise RecipeError(where, f"{setting}: no part of the user", "a line `--- user` and what is asked")
     version = digest_of([source, examples])
-    prompt = Prompt(setting, version, frozenset(reads), tuple(zip(roles, texts, strict=True)), examples)
+    reads, needs_language = frozenset(names - _GIVEN), LANGUAGE in names - tested
+    parts = tuple(zip(roles, texts, strict=True))
+    prompt = Prompt(setting, version, reads, reads & tested, needs_language, parts, examples)
     _try_out(prompt, where)
     return prompt
+
+
+def _tested(tree: nodes.Template) -> frozenset[str]:
+    """The names that it asks after, before it uses them."""
+    tests: list[nodes.Node] = [each.test for each in tree.find_all(nodes.If)]
+    tests += [each.test for each in tree.find_all(nodes.CondExpr)]
+    tests += [each.left for each in tree.find_all(nodes.Or)]
+    inner = (name for test in tests for name in test.find_all(nodes.Name))
+    return frozenset(name.name for name in [*inner, *tests] if isinstance(name, nodes.Name))
 
 
 def _try_out(prompt: Prompt, where: str) -> None:
@@ -191,9 +230,11 @@ def _try_out(prompt: Prompt, where: str) -> None:
 def _read(setting: str, where: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     try:
         if setting.startswith(BUILTIN):
+            name = setting.removeprefix(BUILTIN)
+            if name not in builtin_prompts():
+                raise FileNotFoundError(errno.ENOENT, "no such prompt comes with clipmill")
             folder = resources.files("curation.generation") / "prompts"
-            path = folder / f"{setting.removeprefix(BUILTIN)}.j2"
-            source, beside = path.read_text("utf-8"), folder / f"{setting.removeprefix(BUILTIN)}.examples.json"
+            source, beside = (folder / f"{name}.j2").read_text("utf-8"), folder / f"{name}.examples.json"
             examples = json.loads(beside.read_text("utf-8")) if beside.is_file() else []
         else:
             with open(setting, encoding="utf-8") as file:
@@ -201,8 +242,11 @@ def _read(setting: str, where: str) -> tuple[str, tuple[tuple[str, str], ...]]:
             examples = _examples_of(setting)
         return source, tuple((str(source), str(target)) for source, target in examples)
     except OSError as error:
-        known = ", ".join(f"{BUILTIN}{name}" for name in builtin_prompts())
-        raise RecipeError(where, f"cannot read {setting}: {error.strerror}", f"a file, or one of {known}") from None
+        known = [f"{BUILTIN}{name}" for name in builtin_prompts()]
+        near = difflib.get_close_matches(setting, known, 1)
+        hint = f"did you mean `{near[0]}`?" if near else ""
+        expected = f"a file, or one of {', '.join(known)}"
+        raise RecipeError(where, f"cannot read {setting}: {error.strerror}", expected, hint) from None
     except ValueError as error:
         found = f"{setting}: {one_line(error)}"
         raise RecipeError(where, found, "UTF-8, and examples as a JSON list of [source, target]") from None
@@ -217,8 +261,16 @@ def _examples_of(path: str) -> list[Any]:
 
 
 def builtin_prompts() -> list[str]:
-    folder = resources.files("curation.generation") / "prompts"
-    return sorted(each.name.removesuffix(".j2") for each in folder.iterdir() if each.name.endswith(".j2"))
+    """`caption`, `wrong/count`, ..."""
+    return sorted(_templates(resources.files("curation.generation") / "prompts"))
+
+
+def _templates(folder: Traversable, prefix: str = "") -> Iterator[str]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _templates(each, f"{prefix}{each.name}/")
+        elif each.name.endswith(".j2"):
+            yield prefix + each.name.removesuffix(".j2")
 
 
 def key_of(values: Any) -> str:

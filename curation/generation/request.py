@@ -54,3 +54,8 @@ class Terms:
     max_tokens: int | None = None
     price_in: float = 0.0
     price_out: float = 0.0
+
+
+def storable(text: str) -> str:
+    """Half a character, where a server cut between the two of an emoji, can stand in JSON but in no file of ours."""
+    return text.encode("utf-8", "replace").decode()

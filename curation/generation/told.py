@@ -8,6 +8,8 @@ from curation.stage import Section
 
 NEGATIVES = "negatives"
 """Among what a stage counts; every other name is why an answer was not used, or why there was none."""
+SAME_LANGUAGE, NO_INPUT = "not asked, in that language", "not asked, nothing to ask about"
+_BESIDE = (NEGATIVES, SAME_LANGUAGE, NO_INPUT)
 
 
 def sections(provenance: Mapping[str, str], counts: Mapping[str, Any], of: str = "pairs") -> list[Section]:
@@ -15,7 +17,7 @@ def sections(provenance: Mapping[str, str], counts: Mapping[str, Any], of: str =
     captions (`of`), it is."""
     others: Mapping[str, int] = counts.get("others", {})
     said = ", ".join(f"{name}: {value}" for name, value in provenance.items())
-    whole = {name: number for name, number in others.items() if not name.startswith(ONCE) and name != NEGATIVES}
+    whole = {name: number for name, number in others.items() if not name.startswith(ONCE) and name not in _BESIDE}
     once = {name: others.get(f"{ONCE}{name}", 0) for name in whole}
     if not any(name.startswith(ONCE) for name in others):  # of a run before they were told apart
         once = whole
@@ -25,7 +27,7 @@ def sections(provenance: Mapping[str, str], counts: Mapping[str, Any], of: str =
         ("used" if name == ANSWERED else name, once.get(name, 0), _share(once.get(name, 0), total), whole.get(name, 0))
         for name in ((ANSWERED, *reasons) if sum(whole.values()) else ())
     ]
-    rows += [(NEGATIVES, "", "", others[NEGATIVES])] if others.get(NEGATIVES) else []
+    rows += [(name, "", "", others[name]) for name in _BESIDE if others.get(name)]
     return [
         Section("Generated captions", said, ("answers", "number", "share", f"in {of}") if rows else (), tuple(rows))
     ]

@@ -8,12 +8,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from curation.stage import Picks, Scores, Stage, Verdicts
 from curation.table import schemas
 from curation.table.arrow import whole
 from curation.table.captions import ROW, explode
+from pipeline.contract.pairs import is_synthetic
 from pipeline.errors import RecipeError
 
 CAPTIONS = "captions."
@@ -31,9 +32,39 @@ class OfColumn(Stage):
         min_length=1, description="of pairs; captions.NAME of their captions; extra.NAME a field of the input"
     )
 
+    sources: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="of a column of the captions: those of these sources alone are judged (`caption:recap`, `rewrite`, "
+        "`synthetic`: what models wrote, `original`), the others stay; default: all",
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _of_captions(cls, value: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        if value is not None and not str(info.data.get("column", "")).startswith(CAPTIONS):
+            raise ValueError(f"expected a column of the captions beside it, such as {CAPTIONS}score")
+        return value
+
     @property
     def reads(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("extra",) if self.column.startswith(EXTRA) else (self.column,)
+        if self.column.startswith(EXTRA):
+            return ("extra",)
+        return (self.column,) if self.sources is None else (self.column, f"{CAPTIONS}source")
+
+    def identity(self) -> dict[str, Any]:
+        plain = super().identity()
+        return plain if self.sources is not None else {name: plain[name] for name in plain if name != "sources"}
+
+    def numbers_of(self, pairs: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+        """(values, spared) one a pair or one a caption; spared: bool, what stays whatever its value, which is NaN."""
+        values = numbers(pairs, self.column)
+        if self.sources is None:
+            return values, np.zeros(len(values), bool)
+        of = whole(explode(pairs).column("source")).dictionary_encode()
+        wanted = [any(name in self.sources for name in names_of(each)) for each in of.dictionary.to_pylist()]
+        judged = np.array(wanted, bool)[of.indices.to_numpy(zero_copy_only=False)] if len(of) else np.zeros(0, bool)
+        return np.where(judged, values, np.nan), ~judged
 
     def check(self, where: str, before: Sequence[Stage] = ()) -> None:
         check_number(self.column, where, before)
@@ -62,6 +93,11 @@ class OfColumn(Stage):
                     Picks(title, judged.rows[at], order, values[at], self.column, texts, kept, 2 * number + place)
                 )
         return shown
+
+
+def names_of(source: str) -> tuple[str, str, str]:
+    """What speaks for a source: itself, what stands before its colon, and whether a model wrote it."""
+    return source, source.partition(":")[0], "synthetic" if is_synthetic(source) else "original"
 
 
 class Judged(NamedTuple):

@@ -131,7 +131,7 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     is_used = why.is_null()
     at, texts = at[is_used.to_numpy(False)], whole(told.column("text")).filter(is_used)
     verdicts = _used(stage, pairs, flat, owner[at], texts, pa.array(found.scores, pa.float32()).filter(is_used), at)
-    return replace(verdicts, counts=counts | verdicts.counts, answers=told)
+    return replace(verdicts, counts=counts | dict(found.unasked) | verdicts.counts, answers=told)
 
 
 def _answer_counts(why: pa.Array, is_first: np.ndarray) -> dict[str, int]:

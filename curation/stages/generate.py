@@ -1,16 +1,20 @@
 """Texts by a model: captions, rewrites, translations, wrong captions on purpose, columns for a later prompt."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from curation.generation import told
 from curation.generation.backends import BACKENDS
-from curation.generation.checks import Asked, CheckSettings, judged, lines_of
-from curation.generation.languages import language_model, language_of, model_path, name_of
+from curation.generation.checks.asked import Asked, Detect
+from curation.generation.checks.judging import CheckSettings, judged
+from curation.generation.checks.plain import lines_of
+from curation.generation.checks.tongues import is_in
+from curation.generation.languages import known_language, language_model, languages_of, model_path, name_of
 from curation.generation.limits import BudgetSettings, LimitSettings
 from curation.generation.prompt import IMAGE, TEXT, TEXTS, Prompt, key_of, read_prompt
 from curation.generation.request import Answer, Message, Request, Terms
@@ -37,6 +41,7 @@ class GenerateText(Generate):
     sources   of which captions, as whole or by the part before the colon; by default those that no model has made
     samples   answers of each input; with `lines` each line of an answer is one
     language  ISO code that answers shall be in: the prompt is told, and answers in others are dropped
+    same_language  inputs that are in it already: "skip", where role is translation, counts them and asks nothing
     ask_again raise it to ask again where an answer has failed for a passing reason
 
     Answers that fail a check are counted by its name and dropped; the pair stays as it was.
@@ -52,7 +57,8 @@ class GenerateText(Generate):
     sources: tuple[str, ...] | None = None
     samples: int = Field(default=1, ge=1, le=1000)
     lines: bool = False
-    language: str = Field(default="", pattern=r"^([a-z]{2,3})?$")
+    language: Annotated[str, AfterValidator(known_language)] = ""
+    same_language: Literal["ask", "skip"] | None = None
     checks: CheckSettings = CheckSettings()
     limits: LimitSettings = LimitSettings()
     budget: BudgetSettings = BudgetSettings()
@@ -64,6 +70,8 @@ class GenerateText(Generate):
             raise ValueError("expected a prompt, `builtin:caption` say, or the path of a template")
         if self.budget.money is not None and not (self.budget.price_in or self.budget.price_out):
             raise ValueError("budget.money: expected price_in and price_out, per million tokens")
+        if self._skips_same and not self.language:
+            raise ValueError("expected a language, such as en, that texts are to be translated into")
         return self
 
     # What is asked about.
@@ -75,6 +83,11 @@ class GenerateText(Generate):
     @cached_property
     def _reads(self) -> frozenset[str]:
         return frozenset(self.backend.inputs) | (self._template.reads if self._template else frozenset())
+
+    @cached_property
+    def _may_lack(self) -> frozenset[str]:
+        """A function is given what there is; a prompt says what it can do without."""
+        return self._template.may_lack if self._template else self._reads - _OF_PAIR
 
     @property
     def unit(self) -> Literal["image", "caption", "pair"]:  # type: ignore[override]
@@ -96,17 +109,35 @@ class GenerateText(Generate):
     def actors(self) -> bool:  # type: ignore[override]
         return bool(getattr(self.backend, "is_heavy", False))
 
+    @property
+    def _skips_same(self) -> bool:
+        return self.same_language == "skip" or (self.same_language is None and self.role == "translation")
+
     def _values(self, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """What the prompt is told of one unit; None: it is not asked about."""
+        values, reason = self._looked_at(row)
+        return None if reason else values
+
+    def _looked_at(self, row: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+        """What there is to tell of one unit, None of those that this stage is not for; and why it is not asked."""
         values = {name: row[name] for name in self._reads - _OF_PAIR}
         if self.unit == "caption":
-            return {TEXT: row["text"]} if self._is_asked(row["source"]) and row["text"] else None
-        if self._reads & _OF_PAIR:
+            if not self._is_asked(row["source"]) or not row["text"]:
+                return None, ""
+            values = {TEXT: row["text"]}
+        elif self._reads & _OF_PAIR:
             texts = [each["text"] for each in row["captions"] if self._is_asked(each["source"]) and each["text"]]
-            if not texts:
-                return None
-            values |= {TEXT: texts[0], TEXTS: list(dict.fromkeys(texts))}
-        return {name: value for name, value in values.items() if name in self._reads}
+            if not texts and not self._may_lack & _OF_PAIR:
+                return None, ""
+            values |= {TEXT: texts[0] if texts else "", TEXTS: list(dict.fromkeys(texts))}
+        values = {name: value for name, value in values.items() if name in self._reads}
+        if any(values[name] is None or values[name] == "" for name in values.keys() - self._may_lack):
+            return values, told.NO_INPUT
+        if self._skips_same and (said := _texts_of(values)):
+            detect = _detect()
+            if all(is_in(each, self.language, detect) for each in said):
+                return values, told.SAME_LANGUAGE
+        return values, ""
 
     def _is_asked(self, source: str) -> bool:
         if self.sources is None:
@@ -162,6 +193,9 @@ class GenerateText(Generate):
             raise RecipeError(
                 f"{where}.prompt", f"{self.prompt} reads nothing of a pair", "`image`, `text` or a column"
             )
+        if prompt and prompt.needs_language and not self.language:
+            expected = f"{self.prompt} says which language answers are to be in"
+            raise RecipeError(f"{where}.language", "is not set", expected, "language: en")
 
     def terms(self) -> Terms:
         return Terms(self.backend.named, self.backend.most_tokens, self.budget.price_in, self.budget.price_out)
@@ -174,38 +208,39 @@ class GenerateText(Generate):
     # What answers say.
 
     def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
-        detect_in = None
+        unasked = Counter[str]()
         unit, texts, scores, reasons = [], [], [], []
         targets = frozenset(
             " ".join(words_of(target)) for _, target in (self._template.examples if self._template else ())
         )
         for at, (row, given) in enumerate(zip(units.to_pylist(), answers, strict=True)):
-            if not given:
+            values, why_not = self._looked_at(row)
+            if why_not or given == []:  # a function that has nothing to say
+                unasked[why_not or "nothing"] += 1
+            if not given or not values or why_not:
                 continue
-            detect_in = detect_in or language_model(str(model_path()))
-            values = self._values(row) or {}
-            asked = Asked(_texts_of(values), self._said_in(values), targets, self.language)
+            edited = values.get(TEXT) if self.role == "negative" and self._template else None  # functions know best
+            asked = Asked(_texts_of(values), self._said_in_prompt, targets, self.language, edited)
             for answer in given[: self.samples] if self.backend.is_server else given:
-                for text, score, reason in self._plain(Answer(**answer), asked, detect_in):
+                for text, score, reason in self._plain(Answer(**answer), asked):
                     unit.append(at)
                     texts.append(text)
                     scores.append(score)
                     reasons.append(reason)
-        return Said(unit, texts, scores, reasons)
+        return Said(unit, texts, scores, reasons, dict(unasked))
 
-    def _plain(self, answer: Answer, asked: Asked, model: Any) -> list[tuple[str, float | None, str | None]]:
+    def _plain(self, answer: Answer, asked: Asked) -> list[tuple[str, float | None, str | None]]:
         items = lines_of(answer.text) if self.lines and not answer.failed else [answer.text]
         if self.lines and answer.finish == "length" and len(items) > 1:  # the last line is cut off, the others are not
             items, answer = items[:-1], Answer(**(vars(answer) | {"finish": "stop"}))
         found = []
         for item in items or [""]:
-            text, reason = judged(
-                Answer(**(vars(answer) | {"text": item})), asked, self.checks, lambda each: language_of(model, each)
-            )
+            text, reason = judged(Answer(**(vars(answer) | {"text": item})), asked, self.checks, _detect())
             found.append((text, answer.score, reason))
         return found
 
-    def _said_in(self, values: Mapping[str, Any]) -> str:
+    @cached_property
+    def _said_in_prompt(self) -> str:
         """The prompt's own words."""
         return " ".join(text for _, text in self._template.parts) if self._template else ""
 
@@ -214,6 +249,11 @@ class GenerateText(Generate):
 
     def asked(self, units: pa.Table) -> list[str]:
         return ["\n".join(_words_of(self._values(row) or {})) for row in units.to_pylist()]
+
+
+def _detect() -> Detect:
+    model = language_model(str(model_path()))
+    return lambda text: languages_of(model, text)
 
 
 def _plain_message(values: Mapping[str, Any]) -> tuple[Message, ...]:

@@ -106,3 +106,18 @@ SOURCE_ORDER = ("alt", "caption", "figcaption", "title", "aria-label", "link")
 
 def empty(schema: pa.Schema) -> pa.Table:
     return schema.empty_table()
+
+
+# Answers of a model, as a pool keeps them.
+ANSWER = pa.struct(
+    [
+        pa.field("text", pa.string()),
+        pa.field("score", pa.float32()),
+        pa.field("finish", pa.string()),
+        pa.field("tokens_in", pa.int32()),
+        pa.field("tokens_out", pa.int32()),
+        pa.field("failed", pa.string()),  # a short reason why there is no text, or ""
+        pa.field("passing", pa.bool_()),
+    ]
+)
+ANSWERS = pa.field("answers", pa.list_(ANSWER))

@@ -49,10 +49,15 @@ EXAMPLES: dict[str, list] = {
         lambda: {"name": "x", "weights": tiny_head.kept(8), "activation": "gelu", "output": "softmax", "index": 1},
         lambda: {"name": "x", "weights": tiny_head.kept(8), "column": "captions.text_vector"},
     ],
-    "threshold": [{"column": "captions.score", "min": 0.4}, {"column": "contrast", "max": 40}],
+    "threshold": [
+        {"column": "captions.score", "min": 0.4},
+        {"column": "contrast", "max": 40},
+        {"column": "captions.score", "min": 0.4, "sources": ["alt"]},
+    ],
     "top_fraction": [
         {"column": "captions.score", "fraction": 0.4},
         {"column": "captions.score", "keep": 30, "per": "caption"},
+        {"column": "captions.score", "keep": 10, "per": "caption", "sources": ["title", "synthetic"]},
         {"column": "width", "keep": 20},
         {"column": "captions.score", "fraction": 0.4, "ties": "all"},
     ],
@@ -84,7 +89,16 @@ EXAMPLES: dict[str, list] = {
         {"function": "tests.helpers.measurer:sizes", "columns": {"n": "int64", "even": "bool"}},
         {"function": "tests.helpers.measurer:wide", "inputs": ["width", "captions.text"], "columns": {"x": "string"}},
     ],
-    "generate": [{"backend": {"kind": "function", "function": "tests.helpers.captioner:describe"}, "name": "x"}],
+    "generate": [
+        {"backend": {"kind": "function", "function": "tests.helpers.captioner:describe"}, "name": "x"},
+        {"backend": {"kind": "template", "texts": ["a photo of {text}", "{text}, {width} wide"]}, "name": "x"},
+        {
+            "backend": {"kind": "template", "texts": ["ein Bild von {text}"]},
+            "name": "x",
+            "role": "translation",
+            "language": "de",
+        },
+    ],
 }
 CASES = [(kind, at) for kind, some in EXAMPLES.items() for at in range(len(some))]
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -74,10 +75,20 @@ def _started(folder: Path, port: int) -> subprocess.Popen:
     return process
 
 
-def text_for(body: dict[str, Any]) -> str:
-    """A caption that is a function of the prompt and the seed."""
+def text_for(body: dict[str, Any], answers: Sequence[Sequence[str]] = ()) -> str:
+    """A function of the prompt and the seed: the first of `answers`, [words of the prompt, template], whose words it
+    has. {n} is a number, {edit} the first line of the text that is asked about with a number for its first word."""
     digest = hashlib.sha256(json.dumps([body["messages"], body.get("seed")], sort_keys=True).encode()).hexdigest()
-    return f"a drawing that shows number {int(digest[:8], 16)}"
+    prompt = "\n".join(_words(message["content"]) for message in body["messages"])
+    template = next((each for words, each in answers if words in prompt), "a drawing that shows number {n}")
+    fenced = re.findall(r"\n(.*)\n</data-", prompt)
+    number = str(int(digest[:8], 16))
+    edit = " ".join([number, *fenced[-1].split()[1:]]) if fenced else ""
+    return template.replace("{n}", number).replace("{edit}", edit)
+
+
+def _words(content: Any) -> str:
+    return content if isinstance(content, str) else "\n".join(part.get("text", "") for part in content)
 
 
 def _drawn(key: str, faults: Sequence[str], share: float) -> list[str]:
@@ -132,7 +143,8 @@ def main(folder: Path, port: int) -> None:
         if fault == "closed":
             request.transport.close()
             return web.Response()
-        text = {"refusal": "I'm sorry, but I cannot help with that.", "empty": ""}.get(fault, text_for(body))
+        text = {"refusal": "I'm sorry, but I cannot help with that.", "empty": ""}.get(fault)
+        text = text_for(body, says.get("answers", ())) if text is None else text
         finish = {"length": "length", "filtered": "content_filter"}.get(fault, "stop")
         told = {
             "model": "another" if fault == "wrong_model" else body["model"],

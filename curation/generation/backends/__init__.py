@@ -3,6 +3,7 @@
 from curation.generation.backends.coca import CocaBackend
 from curation.generation.backends.function import FunctionBackend
 from curation.generation.backends.openai_server import OpenAiServer
+from curation.generation.backends.template import TemplateBackend
 from curation.generation.backends.vllm import VllmBackend
 
 BACKENDS = {
@@ -10,4 +11,5 @@ BACKENDS = {
     "vllm": VllmBackend,
     "coca": CocaBackend,
     "function": FunctionBackend,
+    "template": TemplateBackend,
 }

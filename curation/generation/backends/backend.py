@@ -28,9 +28,11 @@ class Session(Protocol):
 
 
 class Backend(Settings):
-    """What a recipe says of one. `model` goes with each caption as its provenance."""
+    """What a recipe says of one. `model` goes with each caption as its provenance; `max_tokens`, where there are any,
+    bound an answer."""
 
     kind: str
+    model: str
     is_server: ClassVar[bool] = False  # gives one answer to one request
     inputs: ClassVar[tuple[str, ...]] = ()  # columns that it is given besides those that the prompt reads
     needs_prompt: ClassVar[bool] = True
@@ -38,12 +40,12 @@ class Backend(Settings):
     @property
     def named(self) -> str:
         """The model, in a word."""
-        raise NotImplementedError
+        return self.model
 
     @property
     def most_tokens(self) -> int | None:
         """Of an answer; None where nothing bounds it."""
-        return None
+        return getattr(self, "max_tokens", None)
 
     def identity(self) -> dict[str, Any]:
         """What answers depend on beside the prompt (model, parameters, weights), but not where it runs."""

@@ -45,10 +45,6 @@ class CocaBackend(BatchBackend):
     def named(self) -> str:
         return self.model.rstrip("/").rpartition("/")[2]
 
-    @property
-    def most_tokens(self) -> int | None:
-        return self.max_tokens
-
     def identity(self) -> dict[str, Any]:
         files = {name: digest for name, (_, digest) in self.file_digests("generate.backend").items()}
         return self.model_dump(mode="json") | files

@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import Field, field_validator
 
 from curation.generation.backends.backend import Later, ServerBackend
-from curation.generation.request import Answer, Message, Request
+from curation.generation.request import Answer, Message, Request, storable
 from pipeline import storage
 from pipeline.errors import RecipeError, Stopped, one_line
 from pipeline.images.formats import image_format
@@ -75,14 +75,6 @@ class OpenAiServer(ServerBackend):
         if ours:
             raise ValueError(f"{', '.join(ours)}: settings of their own, or of clipmill; expected other fields")
         return value
-
-    @property
-    def named(self) -> str:
-        return self.model
-
-    @property
-    def most_tokens(self) -> int | None:
-        return self.max_tokens
 
     def identity(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"url", "api_key_env"})
@@ -157,11 +149,11 @@ class _Session:
         try:
             told = json.loads(data)
             choice = told["choices"][0]
-            text = _storable(_text(choice["message"].get("content")))
+            text = storable(_text(choice["message"].get("content")))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise Later("bad_json", may_cost=True) from None
         used = told.get("usage") if isinstance(told.get("usage"), dict) else {}
-        finish = _storable(str(choice.get("finish_reason") or "stop"))[:32]
+        finish = storable(str(choice.get("finish_reason") or "stop"))[:32]
         tokens_in, tokens_out = (_whole(used.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         failed = ""
         if not _is_of(str(told.get("model") or self._server.model), self._server.model):
@@ -199,11 +191,6 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def _storable(text: str) -> str:
-    """Half a character, where a server cut between the two of an emoji, can stand in JSON but in no file of ours."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _is_of(answered: str, asked: str) -> bool:

@@ -36,14 +36,6 @@ class VllmBackend(BatchBackend):
     extra: dict[str, Any] = {}
     engine: dict[str, Any] = {}
 
-    @property
-    def named(self) -> str:
-        return self.model
-
-    @property
-    def most_tokens(self) -> int | None:
-        return self.max_tokens
-
     def identity(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"engine"})
 

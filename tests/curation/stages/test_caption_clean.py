@@ -67,7 +67,7 @@ hidden = st.text(st.sampled_from(signs), max_size=20)
 
 
 @given(hidden)
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_what_is_clean_stays_as_it_is(text):
     cleaned = CaptionClean(fix=False).clean(text)
     assert CaptionClean(fix=False).clean(cleaned) == cleaned

@@ -3,9 +3,17 @@
 import importlib
 import json
 import sys
+from collections import Counter
 
+import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
+from curation.generation import told
+from curation.generation.asking import plain_of
+from curation.generation.prompt import read_prompt
+from curation.generation.request import Answer
+from curation.methods.units import units_of
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from curation.stages.generate import GenerateText
@@ -80,7 +88,7 @@ def test_function_file_and_version_name_the_answers(module, tmp_path):
 
 def recipe(tmp_path, name: str, **settings) -> CurateSettings:
     paths = small_crawl.write(tmp_path / "crawl", small_crawl.records(48))
-    backend = {"kind": "function", "function": "our_captioner:describe"}
+    backend = {"kind": "function", "function": "our_captioner:describe", "errors": "stop"}
     stages = [{"kind": "generate", "backend": backend, "name": "ours", **settings}]
     return CurateSettings.model_validate({
         "sources": [{"kind": "warc", "paths": paths}], "stages": stages, "output": str(tmp_path / name),
@@ -103,3 +111,73 @@ def test_a_killed_run_pays_only_for_calls_under_way_and_another_recipe_nothing(m
     failed = [each["others"] for each in summary["stages"] if each["name"] == "generate"][0]
     assert failed["refusal"] > 0 and not [each for each in summary["stages"] if each["drops"].get("refusal")]
     assert "refusal" not in (tmp_path / "one/manifest.json").read_text()
+
+
+# Who is not asked, and why.
+
+SERVER = {"kind": "openai", "url": "http://host/v1", "model": "m"}
+GERMAN = "Ein roter Apfel liegt auf einem Holztisch neben dem Fenster"
+ENGLISH = "A red apple lies on a wooden table next to the window"
+
+
+def asked_of(made: GenerateText, pairs) -> list:
+    return made.subjects(units_of(made, pairs))
+
+
+def counts_of(said) -> dict:
+    return dict(Counter(reason or told.ANSWERED for reason in said.reasons)) | dict(said.unasked)
+
+
+def counted(made: GenerateText, pairs) -> dict:
+    units = units_of(made, pairs)
+    asked = made.subjects(units)
+    answer = [plain_of(Answer("Une pomme rouge est posée sur une table en bois"))]
+    return counts_of(made.said(units, [None if key is None else answer for key in asked]))
+
+
+def test_what_is_in_the_language_already_is_not_translated_and_counted():
+    pairs = pairs_of(pair("a", GERMAN, ENGLISH), pair("b", "ok"), pair("c", "Zwei Kinder bauen eine Burg aus Sand"))
+    german = GenerateText(name="x", role="translation", prompt="builtin:translate", language="de", backend=SERVER)
+    assert sum(key is None for key in asked_of(german, pairs)) == 2
+    assert counted(german, pairs) == {told.SAME_LANGUAGE: 2, "language": 2}  # the answer is French
+    french = german.model_copy(update={"language": "fr"})
+    assert None not in asked_of(french, pairs) and counted(french, pairs) == {told.ANSWERED: 4}
+    all_of_it = german.model_copy(update={"same_language": "ask"})
+    assert None not in asked_of(all_of_it, pairs)
+    rewrite = GenerateText(name="x", role="rewrite", prompt="builtin:rewrite", language="de", backend=SERVER)
+    assert None not in asked_of(rewrite, pairs)
+    skips = rewrite.model_copy(update={"same_language": "skip"})
+    assert sum(key is None for key in asked_of(skips, pairs)) == 2
+
+
+def test_a_translation_without_a_language_is_refused():
+    with pytest.raises(ValidationError, match="expected a language"):
+        GenerateText(name="x", role="translation", prompt="builtin:translate", backend=SERVER)
+    nameless = GenerateText(name="x", role="rewrite", prompt="builtin:translate", backend=SERVER)
+    with pytest.raises(RecipeError, match=r"curate\.stages\.3\.language"):
+        nameless.check("curate.stages.3")
+
+
+def test_a_pair_that_lacks_what_a_prompt_reads_is_not_asked_about_unless_the_prompt_asks_after_it(tmp_path):
+    column = {"draft": (pa.string(), ["seen", "", None])}
+    pairs = pairs_of(pair("a", "x"), pair("b", "y"), pair("c", "z"), **column)
+    fuse = GenerateText(name="x", prompt="builtin:fuse_draft", backend=SERVER)
+    assert sum(key is None for key in asked_of(fuse, pairs)) == 2
+    assert counted(fuse, pairs) == {told.NO_INPUT: 2, told.ANSWERED: 1}
+    path = tmp_path / "ours.j2"
+    path.write_text("{% if draft %}Seen: {{ draft }}{% endif %} Beside it: {{ texts }}")
+    may = GenerateText(name="x", prompt=str(path), backend=SERVER)
+    assert None not in asked_of(may, pairs)
+    path.write_text("Seen: {{ draft or 'nothing' }} {{ texts }}")
+    read_prompt.cache_clear()
+    assert None not in asked_of(GenerateText(name="x", prompt=str(path), backend=SERVER), pairs)
+
+
+def test_a_negative_that_is_no_edit_of_its_caption_is_dropped_by_name():
+    made = GenerateText(name="x", role="negative", prompt="builtin:wrong/count", backend=SERVER)
+    units = units_of(made, pairs_of(pair("a", "two dogs beside a red car")))
+    for text, reason in (
+        ("nine dogs beside a red car", told.ANSWERED), ("two dogs beside a red car.", "unchanged"), ("none", "nothing"),
+        ("a quiet harbour at dusk with many lights", "rewritten"),
+    ):  # fmt: skip
+        assert counts_of(made.said(units, [[plain_of(Answer(text))]])) == {reason: 1}

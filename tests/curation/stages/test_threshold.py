@@ -40,3 +40,26 @@ def test_it_wants_a_bound_and_numbers():
         Threshold(column="x")
     with pytest.raises(RecipeError, match="holds string"):
         Threshold(column="url", min=1).check("curate.stages.0")
+
+
+def test_of_captions_those_of_the_sources_alone_are_judged_and_the_others_stay_whatever_their_value():
+    pairs = pairs_of(pair("a", "x", "y", "v"), pair("b", "z", "w"), pair("c", "u"))
+    told = {"x": ("alt", 0.1), "y": ("caption:m", 0.1), "v": ("rewrite:m", 0.9), "z": ("alt", None),
+            "w": ("caption:n", None), "u": ("caption:m", 0.1)}  # fmt: skip
+    flat = captions.explode(pairs).column("text").to_pylist()
+    columns = {
+        "source": pa.array([told[t][0] for t in flat]),
+        "score": pa.array([told[t][1] for t in flat], pa.float32()),
+    }
+    pairs = captions.with_fields(pairs, pa.table(columns))
+    for sources, kept, dropped in (
+        (["synthetic"], {"a": ["x", "v"], "b": ["z"], "c": []}, {"below": 2, "no_value": 1}),
+        (["caption:m"], {"a": ["x", "v"], "b": ["z", "w"], "c": []}, {"below": 2}),
+        (["rewrite", "original"], {"a": ["y", "v"], "b": ["w"], "c": ["u"]}, {"below": 1, "no_value": 1}),
+    ):
+        found = run_rule(Threshold(column="captions.score", min=0.5, sources=sources), pairs)
+        assert texts_of(pairs, found) == kept and found.caption_drops == dropped
+        assert by_url(pairs, found.reason) == {"a": None, "b": None, "c": None if kept["c"] else "below"}
+    with pytest.raises(ValidationError, match="captions.score"):
+        Threshold(column="width", min=1, sources=["alt"])
+    assert Threshold(column="captions.score", min=0.5).digest() == "daa7f3bdd683385f"  # as before there were sources

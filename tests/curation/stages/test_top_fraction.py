@@ -86,3 +86,10 @@ def test_reasons():
 def test_one_aim_and_a_column_that_fits(wrong):
     with pytest.raises(ValidationError):
         TopFraction(column="width", **wrong)
+
+
+def test_sources_are_for_captions_that_are_chosen_one_by_one():
+    with pytest.raises(ValidationError, match="per: caption"):
+        TopFraction(column="captions.score", keep=1, sources=["synthetic"])
+    with pytest.raises(ValidationError, match="captions.score"):
+        TopFraction(column="width", keep=1, sources=["synthetic"])

@@ -1,9 +1,11 @@
 """A CoCa writes what a plain loop over its logits writes, each picture for itself, drawn by its seed alone."""
 
+import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from curation.generation.backends.coca import CocaBackend
 from curation.generation.request import Request
@@ -108,3 +110,32 @@ def test_a_picture_that_does_not_decode_has_failed_alone(model):
 def test_a_clip_without_a_decoder_is_refused_before_any_work():
     with pytest.raises(RecipeError, match="has no text decoder"):
         CocaBackend(**tiny_clip.kept()).check("curate.stages.1.backend")
+
+
+def _odd(mode: str, number: int, form: str = "PNG", **more) -> bytes:
+    picture = Image.open(io.BytesIO(png(number))).convert("RGB").resize((45, 38))
+    shades = picture.convert("L")
+    made = {
+        "LA": lambda: Image.merge("LA", (shades, shades)),
+        "RGBA": lambda: Image.merge("RGBA", (*picture.split(), shades)),
+        "I;16": lambda: Image.fromarray(np.asarray(shades).astype(np.uint16) * 257), "P": lambda: picture.quantize(9),
+    }.get(mode, lambda: picture.convert(mode))()  # fmt: skip
+    out = io.BytesIO()
+    made.save(out, form, **more)
+    return out.getvalue()
+
+
+ODD = [
+    _odd("CMYK", 1, "JPEG"), _odd("L", 2, "JPEG"), _odd("1", 3), _odd("LA", 4), _odd("RGBA", 5), _odd("P", 6),
+    _odd("I;16", 7), _odd("P", 8, "GIF"), _odd("RGBA", 9, "WEBP"), _odd("P", 3, transparency=2), _odd("RGB", 4, "BMP"),
+]  # fmt: skip
+
+
+def test_pictures_in_odd_modes_have_captions_of_their_own_and_batches_of_any_size_say_the_same(model):
+    bodies, drawn = [*ODD, b"none", *BODIES[:2]], {"temperature": 1.0, "chunk": 4}
+    whole = answers(model, bodies, **drawn)
+    assert [at for at, each in enumerate(whole) if each.failed] == [len(ODD)] and len({a.text for a in whole}) > 5
+    for size in (1, 5):
+        parts = [range(at, min(at + size, len(bodies))) for at in range(0, len(bodies), size)]
+        found = [each for part in parts for each in answers(model, [bodies[n] for n in part], list(part), **drawn)]
+        assert found == whole  # to the last bit of the score

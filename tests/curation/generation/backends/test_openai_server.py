@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from curation.generation.backends.backend import Later
 from curation.generation.backends.openai_server import OpenAiServer, _Session
 from curation.generation.request import Message, Request
-from curation.stage import ANSWER
+from curation.table.schemas import ANSWER
 from pipeline.errors import RecipeError, Stopped
 from tests.helpers.warcs import png
 

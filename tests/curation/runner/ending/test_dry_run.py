@@ -12,7 +12,11 @@ from pipeline.errors import ClipmillError
 from tests.helpers import small_crawl
 from tests.helpers.generators import write_module
 
-CAPTION = {"kind": "generate", "backend": {"kind": "function", "function": "our_models:caption"}, "name": "c"}
+CAPTION = {
+    "kind": "generate",
+    "name": "c",
+    "backend": {"kind": "function", "function": "our_models:caption", "errors": "stop"},
+}
 REWRITE = {
     "kind": "generate",
     "name": "r",

@@ -2,8 +2,10 @@
 
 import pytest
 
-from curation.generation.checks import Asked, CheckSettings, judged, lines_of, made_plain
-from curation.generation.languages import language_model, language_of, model_path
+from curation.generation.checks.asked import Asked
+from curation.generation.checks.judging import CheckSettings, judged
+from curation.generation.checks.plain import lines_of, made_plain
+from curation.generation.languages import language_model, languages_of, model_path
 from curation.generation.request import Answer
 
 SAID = "Describe this picture in one sentence of at most 25 words. Answer with the sentence alone."
@@ -12,7 +14,7 @@ SAID = "Describe this picture in one sentence of at most 25 words. Answer with t
 def verdict(text, *data, finish="stop", language="", targets=(), **settings):
     model = language_model(str(model_path()))
     asked = Asked(list(data), SAID, frozenset(targets), language)
-    return judged(Answer(text, finish=finish), asked, CheckSettings(**settings), lambda each: language_of(model, each))
+    return judged(Answer(text, finish=finish), asked, CheckSettings(**settings), lambda each: languages_of(model, each))
 
 
 GOOD = [
@@ -70,9 +72,20 @@ BAD = {
     ],
     "markup": [
         "<b>A cat</b> on a mat", "A cat on a mat\n```python\nprint()\n``` and more", "see [this](x) cat",
-        "a cat \x1b[31m red",
     ],
-    "url": ["A cat, see https://cats.example/1", "www.cats.example shows a cat"],
+    "characters": ["a cat \x1b[31m red", "caf\ufffd in Paris"],
+    "nothing": ["None.", "N/A", "(null)"],
+    "chatter": [
+        "A cat. Let me know if you want another one.", "Based on the image, this is a cat.",
+        "A cat\n\nNote: I kept it short",
+        "A cat. (I changed the colour.)", "The user wants a caption of a cat",
+        "Here are three captions: a cat, a dog, a mat",
+    ],
+    "url": [
+        "A cat, see https://cats.example/1", "www.cats.example shows a cat", "A cat from bestcats.com",
+        "me@bestcats.org, a cat",
+        "BESTCATS.COM and a cat", "cats, bestcats dot com",
+    ],
     "too_short": ["cat"],
     "too_long": [" ".join(f"w{n}" for n in range(120))],
     "empty": ["", "  \n ", '""'],
@@ -91,8 +104,23 @@ def test_an_answer_that_was_cut_off_is_truncated():
     assert verdict("A red bicycle leans against a", finish="length")[1] == "truncated"
 
 
-def test_an_address_that_was_given_may_stay():
-    assert verdict("Poster of www.cats.example with a cat", "visit www.cats.example today")[1] is None
+@pytest.mark.parametrize(
+    ("given", "answer"),
+    [
+        ("visit www.cats.example today", "Poster of www.cats.example with a cat"),
+        ("see https://www.BestCats.com/all?x=1.", "A cat of bestcats.com"),
+        ("bestcats.com", "A cat, https://bestcats.com/"),
+        ("mail jane@cats.org", "A card that says jane@cats.org"),
+    ],
+)
+def test_an_address_that_was_given_may_stay_in_any_form(given, answer):
+    assert verdict(answer, given)[1] is None
+    assert verdict(answer, "no address")[1] == "url"
+
+
+@pytest.mark.parametrize("given", ["visit mybestcats.com", "bestcats.com.au", "best cats com", "bestcats.co"])
+def test_an_address_that_is_like_a_given_one_is_a_new_one(given):
+    assert verdict("A cat of bestcats.com", given)[1] == "url"
 
 
 def test_another_language_than_asked_is_dropped_and_short_ascii_is_given_the_benefit():
@@ -130,19 +158,55 @@ def test_an_example_of_the_prompt_is_no_answer_unless_it_was_asked_about():
     [
         ("Caption: a cat", "a cat"), ('"A cat on a mat."', "A cat on a mat."), ("```\nA cat\n```", "A cat"),
         ("Here is the caption:\n\nA cat", "A cat"), ("Sure! Here's a new caption: “A cat”", "A cat"),
-        ('{"caption": "A cat"}', "A cat"),
+        ('{"caption": "A cat"}', "A cat"), ('[{"text": "A cat", "score": 0.3}]', "A cat"), ("```A cat```", "A cat"),
+        ('{"style": "photo", "caption": "A cat"}', "A cat"), ("<caption>A cat</caption>", "A cat"),
+        ("**A cat**", "A cat"),
+        ("**Caption:** A cat", "A cat"), ("<think>a cat? yes</think>\n\nA cat", "A cat"), ("A cat<|im_end|>",
+        "A cat"),
+        ("Certainly! Here is a short caption for the image:\n```text\n\"A cat\"\n```", "A cat"), ("- A cat", "A cat"),
+        ("Voici une légende : « Un chat »", "Un chat"), ("以下是描述：一只猫", "一只猫"), ("A cat &amp; a dog",
+        "A cat & a dog"),
+        ("A cat (12 words)", "A cat"), ("- 4 °C outside", "- 4 °C outside"), ("Of course, the cat sits",
+        "Of course, the cat sits"),
         ("A cat\n  on a   mat", "A cat on a mat"), ('He said "no" and "yes"', 'He said "no" and "yes"'),
-        ("Rewritten caption： 猫", "猫"), ("Surely a cat", "Surely a cat"), ("Here a cat sleeps", "Here a cat sleeps"),
+        ("Rewritten caption： 猫", "猫"), ("Surely a cat", "Surely a cat"), ("Here a cat sleeps",
+        "Here a cat sleeps"),
     ],
 )  # fmt: skip
 def test_what_models_put_round_an_answer_is_taken_off(raw, plain):
     assert made_plain(raw) == plain
 
 
+@pytest.mark.parametrize("text", ["1. a cat\n2. a dog", "- a cat\n- a dog", "Option 1: a cat\nOption 2: a dog"])
+def test_a_list_where_one_caption_was_asked_for_is_markup_or_chatter(text):
+    assert verdict(text)[1] in ("markup", "chatter")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("two dogs beside a red car", "three dogs beside a red car", None),
+        ("a girl feeding a horse", "a horse feeding a girl", None),
+        ("a white cup on a brown table", "a brown cup on a white table", None),
+        ("Two Dogs beside a red car.", "two dogs beside a red car", "unchanged"),
+        ("two dogs beside a red car", "a quiet harbour at dusk with many lights", "rewritten"),
+        ("two dogs", "a lone wolf howls", "rewritten"),
+        ("两只狗在红色汽车旁边", "三只狗在红色汽车旁边", None),
+        ("两只狗在红色汽车旁边", "港口里停着许多船，灯光很亮", "rewritten"),
+    ],
+)  # fmt: skip
+def test_a_negative_is_an_edit_of_its_caption_and_a_small_one(before, after, reason):
+    asked = Asked([before], SAID, frozenset(), "", before)
+    assert judged(Answer(after), asked, CheckSettings(), dict)[1] == reason
+    assert judged(Answer(after), asked, CheckSettings(edit=False), dict)[1] is None
+    assert judged(Answer(after), asked._replace(edited=None), CheckSettings(), dict)[1] is None
+
+
 def test_a_list_is_its_items():
     assert lines_of("Here they are:\n1. a cat\n2) a mat\n- a wall\n• a lamp\n\n3 dogs run") == [
         "a cat", "a mat", "a wall", "a lamp", "3 dogs run",
     ]  # fmt: skip
+    assert lines_of('```json\n["a cat", "a mat"]\n```') == ["a cat", "a mat"]
 
 
 @pytest.mark.parametrize("text", ["Here are two dogs in the snow.", "Here is a sign that reads: STOP", "OK hand sign."])
@@ -165,3 +229,18 @@ def test_a_caption_that_begins_like_small_talk_stays_whole(text):
 def test_languages_of_any_script_pass_when_they_are_asked_for(language, text):
     assert verdict(text, language=language)[1] is None
     assert verdict(text, language="ja")[1] == "language"
+
+
+def test_what_a_model_thought_aloud_is_not_held_against_its_answer():
+    thoughts = "<think>The user wants:\n- a dog\n- a cat\nNote: be short, see cats.com</think>\n\n"
+    assert verdict(f"{thoughts}A cat sleeps on a mat") == ("A cat sleeps on a mat", None)
+    assert verdict("<think>The user wants a cat")[1] is not None
+
+
+def test_what_is_hidden_in_entities_or_in_json_is_found_there():
+    assert verdict('{"caption": "a \\u202ered\\u202c car \\u200bhere"}') == ("a red car here", None)
+    assert verdict("a &#8238;red&#x202c; car") == ("a red car", None)
+    assert verdict('{"caption": "a \\u001b[31m red car"}')[1] == "characters"
+    assert verdict("a &#xe123; red car")[1] == "characters"
+    assert verdict("a &lt;b&gt;red&lt;/b&gt; car")[1] == "markup"
+    assert verdict("R&D of AT&T, fish &not chips") == ("R&D of AT&T, fish &not chips", None)
