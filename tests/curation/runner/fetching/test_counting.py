@@ -5,6 +5,7 @@ import pytest
 from curation.fetch.settings import FetchSettings
 from curation.job import make_job
 from curation.pool.store import PoolSink
+from curation.runner import redirects
 from curation.runner.fetching import asking, counting
 from curation.runner.fetching.asking import Plan
 from curation.settings import CurateSettings
@@ -34,6 +35,7 @@ def named(folder, answers, mentions=((A, ""), (B, ""))):
     plan = Plan(str(folder / "plan"), FetchSettings(), 1, 1, 1 + len(parts))
     for run, part in enumerate(["0" * 16, *parts]):
         asking.merge(job, plan, run, [part])
+    redirects.follow(job, plan.revisits, [], {}, lambda *_: pytest.fail("there are no revisits"))
     asking.asked(job, plan, 0, 0, [])
     return counting.count(job, plan, 0, 1 + len(parts), 1)
 
