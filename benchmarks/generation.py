@@ -21,6 +21,7 @@ from curation.generation.limits import ENDLESS
 from curation.methods.units import KEY, kept_schema
 from curation.pool.columns import Columns
 from curation.runner.closing import generating
+from curation.runner.closing.served import share
 from curation.stage import IMAGE, Context
 from curation.stages.generate import GenerateText
 from tests.helpers import chat_server
@@ -39,14 +40,14 @@ def measure(folder: Path, requests: int, in_flight: int) -> None:
         columns = Columns(str(folder), stage.kept_digest(), kept_schema(stage), 16)
         keys = [f"{number:032x}" for number in range(requests)]
         todo = pa.table({KEY: keys, IMAGE: pa.array([png(number) for number in range(requests)], pa.large_binary())})
-        feeding_real = generating.inputs_of
-        generating.inputs_of = lambda stage, rows, reader: rows.drop_columns([KEY])
+        feeding_real = share.inputs_of
+        share.inputs_of = lambda stage, rows, reader: rows.drop_columns([KEY])
         try:
             wall, cpu = time.monotonic(), time.process_time()
-            told = generating.ask(stage, Context(), todo, columns, None, ENDLESS, 1.0)  # type: ignore[arg-type]
+            told = generating.ask(stage, Context(), todo, columns, None, share.Part(ENDLESS))  # type: ignore[arg-type]
             wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         finally:
-            generating.inputs_of = feeding_real
+            share.inputs_of = feeding_real
         assert told["left"] == 0 and len(server.answered()) == requests
         print(
             f"{in_flight:6} in flight (server saw {server.most_at_a_time()}): {requests / wall:8,.0f} requests/s, "

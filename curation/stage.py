@@ -60,6 +60,8 @@ class Verdicts:
     columns        columns to add to the pairs (n rows; must be those of the stage's `adds`), or None
     counts         what else is to be counted (answers that failed, by reason): for summary.json
     picks          what `Stage.shown` of a stage that generates has to show, beside the captions that it changed
+    answers        of a stage that generates, for the report: row of the pair | of: the caption that was asked about, or
+                   null | text | reason why it is not used, or null
     """
 
     reason: pa.Array | pa.ChunkedArray
@@ -69,6 +71,7 @@ class Verdicts:
     columns: pa.Table | None = None
     counts: dict[str, int] = field(default_factory=dict)
     picks: tuple[Picks, ...] = ()
+    answers: pa.Table | None = None
 
 
 class Stage(Settings):
@@ -221,13 +224,14 @@ ANSWERS = pa.field("answers", pa.list_(ANSWER))
 
 
 class Said(NamedTuple):
-    """What answers come to: texts and scores, with the unit that each is of (rising), and counts by what became of
-    them: `answered` that are used, others by the reason for which they are not."""
+    """What answers come to: texts and scores, with the unit that each is of (rising), and the reason why it is not used
+    (None: it is); and of units that were not asked about why, and how many."""
 
     unit: Sequence[int]
     texts: Sequence[str]
     scores: Sequence[float | None]
-    counts: Mapping[str, int]
+    reasons: Sequence[str | None]
+    not_asked: Mapping[str, int] = MappingProxyType({})
 
 
 class Generate(Measure):
@@ -256,6 +260,10 @@ class Generate(Measure):
     def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
         """What comes of the answers of each unit; None where it was not asked about."""
         raise NotImplementedError
+
+    def asked(self, units: pa.Table) -> list[str]:
+        """For the report: what the prompt was told of each unit, in words."""
+        return [""] * units.num_rows
 
     def terms(self) -> Any:
         """What answers cost (Terms there)."""

@@ -23,10 +23,17 @@ FLOORS = [
     ["pipeline.errors"],
     ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],
     ["pipeline.storage", "pipeline.progress"],
-    ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
+    [
+        "pipeline.contract",
+        "pipeline.images",
+        "pipeline.recipe",
+        "training.rows",
+        "training.scheduled",
+        "training.wanted",
+    ],
     ["pipeline.report"],
     ["curation.table", "curation.images", "curation.showing", "training.ranks", "training.towers"],
-    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
+    ["curation.stage", "training.reader", "training.terms", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
@@ -53,7 +60,7 @@ DOORWAYS = {
     "fsspec": ("pipeline/storage/files.py",),
 }
 # No kind of a literal table imports another one.
-TABLES = ("curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions")
+TABLES = ("curation/stages", "curation/sources", "training/terms", "training/evals", "training/reader/captions")
 
 # What the outputs consist of, each name said once: there, and elsewhere by the constant.
 NAMES = {INDEX, MANIFEST, *(name for key, name in vars(outputs).items() if key.isupper())}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import Stopped
 from pipeline.log import get_logger
-from pipeline.progress import progress
+from pipeline.progress import progress as meter_of
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
 from training.evals.evaluation import Evaluation
@@ -16,8 +16,10 @@ from training.output.folder import claimed
 from training.ranks.peers import Peers
 from training.reader.batch import Batch
 from training.run import Run, open_run
+from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step
+from training.step.objective import build_objective
 from training.step.schedule import lr_at
 
 log = get_logger("train")
@@ -38,13 +40,15 @@ def train(
     checkpoints, or too many non-finite steps.
     """
     with claimed(settings.output_path, peers):
+        objective = build_objective(settings.loss)
         run = open_run(settings, seed=seed, recipe=recipe, peers=peers, sets=sets)
         if run is None:
             return
-        with run, progress(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
+        with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
             for step, batch, fetch_s in _timed(run.reader.batches(run.start, settings.steps)):
+                progress = progress_of(step, settings.steps)
                 lr = lr_at(step, settings.schedule, settings.optimizer.lr, settings.steps)
-                result = cached_step(run.engine, batch.to(peers.device), settings.loss, settings.batch.chunk, lr)
+                result = cached_step(run.engine, batch.to(peers.device), objective, settings.batch.chunk, lr, progress)
                 run.record(step, batch, result, lr, fetch_s)
                 meter.advance()
                 meter.note(run.in_words())

@@ -1,9 +1,11 @@
 """The `train` and `eval` sections of a recipe, put together from the settings of their owners."""
 
+import functools
+import operator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.outputs import CHECKPOINTS
@@ -11,12 +13,14 @@ from pipeline.settings import PathText, Settings, digest_of, one_of
 from training.checkpoint.clock import CheckpointSettings
 from training.engine.settings import EngineSettings, OptimizerSettings
 from training.evals import EVALS
-from training.losses import LOSSES
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
 from training.step.schedule import ScheduleSettings
+from training.terms import TERMS
+from training.terms.term import TermSettings
 from training.towers.settings import ModelSettings
+from training.wanted import Scalar, Wanted, scalars_of
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -38,6 +42,19 @@ else:
     EvalSet = one_of(EVALS)
 
 
+if TYPE_CHECKING:
+    Terms = tuple[TermSettings, ...]
+else:
+    Term = one_of(TERMS)
+    Terms = Annotated[
+        tuple[Term, ...],
+        Field(min_length=1),
+        BeforeValidator(
+            lambda given: [given] if isinstance(given, dict) else given, json_schema_input_type=Term | list[Term]
+        ),
+    ]
+
+
 class InLoopSettings(Settings):
     """Scores while training, into evals.jsonl. `sets` defaults to those of the recipe's `eval` section."""
 
@@ -55,7 +72,7 @@ class TrainSettings(Settings):
     model: ModelSettings
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
-    loss: one_of(LOSSES) = LOSSES["softmax"]()  # type: ignore[valid-type]
+    loss: Terms = (TERMS["softmax"](),)
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     captions: one_of(CAPTION_POLICIES) = CAPTION_POLICIES["uniform"]()  # type: ignore[valid-type]
@@ -76,11 +93,21 @@ class TrainSettings(Settings):
     def output_path(self) -> Path:
         return Path(self.output)
 
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """The trained numbers beside the towers, as the terms of the loss ask for them."""
+        return scalars_of(scalar for term in self.loss for scalar in term.scalars())
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the terms of the loss ask of the reader."""
+        return functools.reduce(operator.or_, (term.wanted() for term in self.loss), Wanted())
+
     def towers(self, seed: int) -> "Towers":
-        """The untrained towers; with a bias if the loss wants one. The same on every rank and machine."""
+        """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, init_bias=getattr(self.loss, "init_bias", None))
+        return build_towers(self.model, seed, self.scalars)
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""

@@ -19,18 +19,21 @@ import pyarrow.compute as pc
 
 from curation.books.examples import CHARACTERS, first, order_of, rows_of
 from curation.methods.selection import bits_of, value_of
+from curation.methods.units import units_of
 from curation.pool.store import PLACE
-from curation.stage import Picks, Scores, Stage, Verdicts
+from curation.stage import Generate, Picks, Scores, Stage, Verdicts
 from curation.table import arrow, captions
 
 PICKS, CHANGED, CAPTIONS = 8, 8, 4  # pairs under a heading, pairs with other captions, captions of each of them
+ANSWERS, REASONS = 6, 60  # pairs with answers of one fate, and fates, of a stage that generates
 _KEY = b"clipmill.shown"
 _SHIFT = np.uint64(45)  # of the bits of a float64: 128 bins from each power of two to the next
 _SMALL, _LARGE = 2.0**-40, 2.0**60  # beyond: 0, or as large
 _TOLD = ("text", "source", "model", "prompt_version", "score")
 
 Evidence = dict[str, dict[str, Any]]
-"""Name of a stage -> {"scores": {column: ...}, "picks": {title: ...}, "changed": [...], "words": {column: counts}}."""
+"""Name of a stage -> {"scores": {column: ...}, "picks": {title: ...}, "changed": [...], "words": {column: counts},
+"answers": {why they are not used, or "": [...]}}."""
 
 
 def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state: pa.Table | None) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state
         after = captions.replace(after, arrow.whole(verdicts.captions))
     if verdicts.columns is not None:
         after = arrow.with_columns(after, verdicts.columns)
-    told: dict[str, Any] = {"scores": {}, "picks": {}, "changed": [], "words": {}}
+    told = nothing()
     for name in stage.told_in_words:
         told["words"][name] = words_of(after, name)
     if not pairs.num_rows or not (shows(stage) or verdicts.captions is not None):
@@ -55,7 +58,14 @@ def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state
             told["picks"][each.title] = {"place": each.place, "rows": _picked(each, pairs, reason, order)}
     if verdicts.captions is not None:
         told["changed"] = _changed(pairs, after, reason, order)
+    if verdicts.answers is not None and isinstance(stage, Generate):
+        told["answers"] = _answers(stage, pairs, verdicts.answers, order)
     return told
+
+
+def nothing() -> dict[str, Any]:
+    """What a stage tells that shows nothing."""
+    return {"scores": {}, "picks": {}, "changed": [], "words": {}, "answers": {}}
 
 
 def shows(stage: Stage) -> bool:
@@ -123,6 +133,31 @@ def _changed(before: pa.Table, after: pa.Table, reason: pa.Array, order: np.ndar
     return found
 
 
+def _answers(stage: Generate, pairs: pa.Table, answers: pa.Table, order: np.ndarray) -> dict[str, Any]:
+    """By their fate some pairs, drawn by their uid alone, so that stages one behind the other show the same: what the
+    prompt was told of each, and what came."""
+    found: dict[str, Any] = {}
+    fates = pc.fill_null(arrow.whole(answers.column("reason")), "")
+    for fate in sorted(fates.unique().to_pylist())[:REASONS]:
+        some = answers.filter(pc.equal(fates, fate))
+        owner = some.column(captions.ROW).to_numpy()
+        rows = np.unique(owner)
+        rows = rows[np.argsort(order[rows], kind="stable")][:ANSWERS]
+        mine = pairs.take(pa.array(rows, pa.int64()))
+        asked, first = (
+            stage.asked(units_of(stage, mine)) if stage.unit == "pair" else [""] * len(rows),
+            captions.first(mine),
+        )
+        found[fate] = rows_of(mine, np.arange(len(rows)))
+        for at, row in enumerate(found[fate]):
+            own = some.filter(pa.array(owner == rows[at])).slice(0, CAPTIONS).to_pylist()
+            row["order"], row["caption"] = int(order[rows[at]]), (first[at].as_py() or "")[:CHARACTERS]
+            row["asked"] = asked[at][:CHARACTERS]
+            row["answers"] = [{name: (each[name] or "")[:CHARACTERS] for name in ("of", "text")} for each in own]
+            row["more"] = int((owner == rows[at]).sum()) - len(own)
+    return found
+
+
 def _differs(before: pa.Table, after: pa.Table) -> np.ndarray:
     """bool: whether the texts of each pair are others."""
     had, has = captions.counts(before.column("captions")), captions.counts(after.column("captions"))
@@ -170,7 +205,8 @@ def hidden(evidence: Evidence, uids: Collection[str]) -> Evidence:
 
 
 def rows_with_images(told: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*(row for group in told["picks"].values() for row in group["rows"]), *told["changed"]]
+    groups = [*(group["rows"] for group in told["picks"].values()), *told.get("answers", {}).values()]
+    return [*(row for rows in groups for row in rows), *told["changed"]]
 
 
 def merged(parts: Iterable[Evidence]) -> Evidence:
@@ -178,7 +214,7 @@ def merged(parts: Iterable[Evidence]) -> Evidence:
     whole: Evidence = {}
     for part in parts:
         for name, told in part.items():
-            mine = whole.setdefault(name, {"scores": {}, "picks": {}, "changed": [], "words": {}})
+            mine = whole.setdefault(name, nothing())
             _add(mine, told)
     return whole
 
@@ -194,5 +230,7 @@ def _add(mine: dict[str, Any], told: dict[str, Any]) -> None:
         known = mine["picks"].setdefault(title, {"place": group["place"], "rows": []})
         known["rows"] = first([*known["rows"], *group["rows"]], PICKS)
     mine["changed"] = first([*mine["changed"], *told["changed"]], CHANGED)
+    for fate, rows in told.get("answers", {}).items():
+        mine["answers"][fate] = first([*mine["answers"].get(fate, []), *rows], ANSWERS)
     for name, counts in told["words"].items():
         mine["words"][name] = dict(Counter(mine["words"].get(name, {})) + Counter(counts))

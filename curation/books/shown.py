@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.books.evidence import Evidence, lower_bound
+from curation.books.evidence import Evidence, lower_bound, nothing
 from curation.job import Job
+from curation.stage import Generate
 
 _MOST_BINS, _MOST_WORDS = 1000, 300
 _OTHERS = "(others)"
@@ -16,16 +17,25 @@ def of_stages(job: Job, evidence: Evidence, kept: Mapping[str, dict[str, int]]) 
     """In the order of the recipe; `kept`: words among the kept pairs, by column."""
     found = []
     for name, stage in zip(job.names, job.settings.stages, strict=False):
-        told = evidence.get(name, {"scores": {}, "picks": {}, "changed": [], "words": {}})
-        shown = {
+        told = nothing() | evidence.get(name, {})
+        shown: dict[str, Any] = {
             "scores": [_histogram(column, scores) for column, scores in sorted(told["scores"].items())],
             "groups": [_group(title, group) for title, group in _in_order(told["picks"])],
             "changed": [{**of_row(row), "before": row["before"], "after": row["after"]} for row in told["changed"]],
             "words": [_words(column, counts, kept.get(column, {})) for column, counts in told["words"].items()],
         }
+        if isinstance(stage, Generate):
+            shown["answers"] = [_answers(fate, rows) for fate, rows in sorted(told["answers"].items())]
+            shown["by"] = stage.provenance() if shown["answers"] else {}
         if any(shown.values()):
             found.append({"stage": name, "kind": stage.kind, **shown})
     return found
+
+
+def _answers(fate: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pairs whose answers came to the same; "": they are used."""
+    told = ("asked", "answers", "more")
+    return {"reason": fate, "examples": [{**of_row(row), **{name: row[name] for name in told}} for row in rows]}
 
 
 def _in_order(picks: dict[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -37,7 +37,8 @@ def build(
     origin: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The content of summary.json; `thumbs`: sha256 -> data URI; `others`: what stages count besides, by name;
-    `origin`: {"sources": each with what its parts counted, "download": what came of it, or None}."""
+    `origin`: {"sources": each with what its parts counted, "download": what came of it, or None, "asked": what the
+    answers of each stage that generates have cost}."""
     for row in shown_rows(job, tally):
         row["thumb"] = thumbs.get(row.get("image_sha256") or "")
     groups = tally["groups"]
@@ -74,6 +75,7 @@ def build(
         "evidence": shown.of_stages(job, tally["shown"], tally["words"]),
         "sources": list(origin.get("sources", [])),
         "download": origin.get("download"),
+        "asked": list(origin.get("asked", [])),
         "concepts": concept_counts.summary(job, tally["entries"]),
         "languages": dict(tops[frequencies.LANGUAGE]),
         "caption_sources": dict(tops[frequencies.SOURCE]),

@@ -1,6 +1,6 @@
 """What a request is likely to cost before anybody has counted its tokens: for the dry run, and for reservations."""
 
-from curation.generation.request import Request
+from curation.generation.request import Answer, Request
 
 BYTES_PER_TOKEN = 4
 """Of UTF-8: about what vocabularies of 100,000 words and more need for English, fewer for most other languages."""
@@ -15,3 +15,12 @@ def tokens_of(request: Request) -> int:
     words = sum(-(-len(each.text.encode("utf-8", "replace")) // BYTES_PER_TOKEN) for each in request.messages)
     images = sum(len(each.images) for each in request.messages)
     return words + images * IMAGE_TOKENS + len(request.messages) * MESSAGE_TOKENS
+
+
+def counted(request: Request, answer: Answer) -> tuple[int, int, bool]:
+    """(tokens in, out, whether they are estimated) of an answer: what the server counted, or else what they may be."""
+    if answer.failed and not answer.text:  # refused: nothing was made
+        return answer.tokens_in, answer.tokens_out, False
+    tokens_in = answer.tokens_in or tokens_of(request)
+    tokens_out = answer.tokens_out or -(-len(answer.text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+    return tokens_in, tokens_out, (tokens_in, tokens_out) != (answer.tokens_in, answer.tokens_out)

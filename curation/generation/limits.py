@@ -1,11 +1,12 @@
 """How a server is treated, and how much may be spent with it."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from curation.generation.estimate import tokens_of
-from curation.generation.request import Answer, Request, Terms
+from curation.generation.request import Request, Terms
 from pipeline.settings import Settings
 
 _NO_END = float("inf")
@@ -23,11 +24,17 @@ class LimitSettings(Settings):
     patience_s: float = Field(
         default=300.0, gt=0, description="a server that answers nothing for so long ends the run, which goes on later"
     )
+    stop_after_s: float = Field(
+        default=20.0,
+        ge=0,
+        description="how long a run that is told to stop waits for answers under way: schedulers kill",
+    )
 
 
 class BudgetSettings(Settings):
-    """What the answers of this prompt and model may cost in all runs over the pool. Counted is what was answered: not
-    what a server bills for attempts that it never answered. prices: per million tokens, in any currency."""
+    """What this prompt and model may cost in all runs over the pool: what was answered, as the server counted it (or as
+    it is estimated, where it did not), and of what was sent and may have been answered without our hearing of it the
+    most that it can cost. What a server refused costs nothing. prices: per million tokens, in any currency."""
 
     requests: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)
@@ -64,13 +71,20 @@ def allowed(budget: BudgetSettings) -> Amount:
     return Amount(*(_NO_END if each is None else each for each in (budget.requests, budget.tokens, budget.money)))
 
 
+def cost_of_tally(tally: Any, terms: Terms) -> Amount:
+    """Of all attempts that a pool knows of (curation/pool/accounts.py)."""
+    tokens_in = tally.tokens_in + tally.estimated_in + tally.unknown_in
+    tokens_out = tally.tokens_out + tally.estimated_out + tally.unknown_out
+    return cost_of(tokens_in, tokens_out, terms, tally.answers + sum(tally.unknown.values()))
+
+
 def cost_of(tokens_in: float, tokens_out: float, terms: Terms, requests: int = 1) -> Amount:
     money = (tokens_in * terms.price_in + tokens_out * terms.price_out) / 1e6
     return Amount(requests, tokens_in + tokens_out, money)
 
 
 class Purse:
-    """What one process may spend. A request is paid for with what it can cost at most before it is sent, and settled
+    """What one process may spend. An attempt is paid for with what it can cost at most before it is sent, and settled
     when it is answered: so nothing is overrun, whatever is under way.
 
     Prompts are estimated: half as much again is set aside for them, or more where a server has counted more.
@@ -84,21 +98,31 @@ class Purse:
     def is_limited(self) -> bool:
         return self._left != ENDLESS
 
-    def most(self, request: Request) -> Amount:
-        return cost_of(self._factor * tokens_of(request), self._terms.max_tokens or 0, self._terms)
+    def most_tokens(self, request: Request) -> tuple[int, int]:
+        """(in, out) that an attempt can cost."""
+        return math.ceil(self._factor * tokens_of(request)), self._terms.max_tokens or 0
 
     def reserve(self, request: Request) -> bool:
-        """False, and nothing set aside, when there is not enough for it."""
-        most = self.most(request)
+        """False, and nothing set aside, when there is not enough for an attempt."""
+        most = cost_of(*self.most_tokens(request), self._terms)
         if not self._left.covers(most):
             return False
         self._left = self._left.plus(most, -1)
         self._aside[request.key, request.sample] = most
         return True
 
-    def settle(self, request: Request, answer: Answer) -> None:
-        real = cost_of(answer.tokens_in, answer.tokens_out, self._terms)
+    def settle(self, request: Request, tokens_in: int, tokens_out: int) -> None:
+        """An attempt was answered."""
+        real = cost_of(tokens_in, tokens_out, self._terms)
         self.spent = self.spent.plus(real)
         aside = self._aside.pop((request.key, request.sample))
         self._left = self._left.plus(aside).plus(real, -1)
-        self._factor = max(self._factor, _ROOM * answer.tokens_in / max(tokens_of(request), 1))
+        self._factor = max(self._factor, _ROOM * tokens_in / max(tokens_of(request), 1))
+
+    def release(self, request: Request) -> None:
+        """No attempt of it cost anything, and none follows."""
+        self._left = self._left.plus(self._aside.pop((request.key, request.sample)))
+
+    def lose(self, request: Request) -> None:
+        """An attempt may have been billed, and nothing came: what was set aside is gone."""
+        self.spent = self.spent.plus(self._aside.pop((request.key, request.sample)))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,10 @@ from curation.table.stored import IMAGE_STORED, sha256_of_stored
 from pipeline.contract.pairs import NEGATIVE
 
 KEY, REASON, GRADE = "key", "reason", "grade"
+FIRST = "first"
+"""Of rows that answer a Generate: true in one unit of all that share the answers."""
+ANSWERED, ONCE = "answered", "once:"
+"""What Verdicts call an answer that is used; and before the name of a count that has each answer once."""
 PER_CAPTION = ("text", "caption")
 _CAPTIONS = "captions."
 
@@ -118,25 +123,52 @@ def _generated(stage: Generate, pairs: pa.Table, rows: pa.Table) -> Verdicts:
     flat, units = captions.explode(pairs), units_of(stage, pairs)
     owner = flat.column(captions.ROW).to_numpy() if stage.unit in PER_CAPTION else np.arange(pairs.num_rows)
     found = stage.said(units, rows.column(ANSWERS.name).to_pylist())
-    at = np.array(found.unit, np.int64)
-    texts, scores = pa.array(found.texts, pa.string()), pa.array(found.scores, pa.float32())
-    reasons, counts, source = no_reasons(pairs.num_rows), dict(found.counts), stage.provenance()["source"]
+    is_first = rows.column(FIRST).to_numpy(False) if FIRST in rows.column_names else np.ones(rows.num_rows, bool)
+    at, why = np.array(found.unit, np.int64), pa.array(found.reasons, pa.string())
+    of = whole(flat.column("text")).take(pa.array(at)) if stage.unit in PER_CAPTION else pa.nulls(len(at), pa.string())
+    told = pa.table({captions.ROW: owner[at], "of": of, "text": pa.array(found.texts, pa.string()), "reason": why})
+    counts = _answer_counts(why, is_first[at])
+    is_used = why.is_null()
+    at, texts = at[is_used.to_numpy(False)], whole(told.column("text")).filter(is_used)
+    verdicts = _used(stage, pairs, flat, owner[at], texts, pa.array(found.scores, pa.float32()).filter(is_used), at)
+    return replace(verdicts, counts=counts | dict(found.not_asked) | verdicts.counts, answers=told)
+
+
+def _answer_counts(why: pa.Array, is_first: np.ndarray) -> dict[str, int]:
+    """By what became of answers, of every unit; and of each answer once, whoever shares it."""
+    names = pc.fill_null(why, ANSWERED)
+    counts = {each["values"]: each["counts"] for each in pc.value_counts(names).to_pylist()}
+    once = pc.value_counts(names.filter(pa.array(is_first))).to_pylist()
+    return counts | {f"{ONCE}{each['values']}": each["counts"] for each in once}
+
+
+def _used(
+    stage: Generate,
+    pairs: pa.Table,
+    flat: pa.Table,
+    owner: np.ndarray,
+    texts: pa.Array,
+    scores: pa.Array,
+    unit: np.ndarray,
+) -> Verdicts:
+    """What becomes of the answers that are used. owner, texts, scores, unit: of each of them."""
+    reasons, source = no_reasons(pairs.num_rows), stage.provenance()["source"]
     if stage.adds:
-        first, where = np.unique(owner[at], return_index=True)
+        first, where = np.unique(owner, return_index=True)
         column = np.full(pairs.num_rows, "", object)
-        column[first] = np.array(found.texts, object)[where]
+        column[first] = np.array(texts.to_pylist(), object)[where]
         columns = pa.table([pa.array(column, pa.string())], schema=pa.schema(stage.adds))
-        return Verdicts(reason=reasons, columns=columns, counts=counts)
-    told = {name: pa.array([value] * len(at), pa.string()) for name, value in stage.provenance().items()}
-    made = pa.table({captions.ROW: owner[at], "text": texts, "score": scores, **told})
+        return Verdicts(reason=reasons, columns=columns)
+    by = {name: pa.array([value] * len(owner), pa.string()) for name, value in stage.provenance().items()}
+    made = pa.table({captions.ROW: owner, "text": texts, "score": scores, **by})
     if source.partition(":")[0] == NEGATIVE:
         if stage.unit in PER_CAPTION:
-            made = made.append_column("of", whole(flat.column("text")).take(pa.array(at)))
+            made = made.append_column("of", whole(flat.column("text")).take(pa.array(unit)))
         negatives, number = captions.with_negatives(pairs, made)
         picks = (texts_picked("negatives: what these pictures do not show", made),)
-        columns, counts = pa.table({captions.NEGATIVES: negatives}), counts | {"negatives": number}
+        columns, counts = pa.table({captions.NEGATIVES: negatives}), {"negatives": number}
         return Verdicts(reason=reasons, columns=columns, counts=counts, picks=picks)
-    return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made), counts=counts)
+    return Verdicts(reason=reasons, captions=_with_captions(pairs, flat, made))
 
 
 def texts_picked(title: str, made: pa.Table, place: int = 0) -> Picks:

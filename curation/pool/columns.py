@@ -24,6 +24,7 @@ from pipeline.log import get_logger
 
 log = get_logger("curation")
 _NAME = re.compile(r"(\d+)-[0-9a-f]{16}\.pack")
+COLUMNS = "columns"
 MOST_FILES = 256
 """More files than these are merged, so many at a time."""
 
@@ -33,7 +34,7 @@ class Columns:
     two, how many ranges of keys a job works with."""
 
     def __init__(self, pool: str, digest: str, schema: pa.Schema, slots: int) -> None:
-        self.folder, self.schema, self.slots = storage.join(pool, "columns", digest), schema, slots
+        self.folder, self.schema, self.slots = storage.join(pool, COLUMNS, digest), schema, slots
 
     def files(self) -> list[str]:
         return [name for name in storage.list_names(self.folder) if _NAME.fullmatch(name)]

@@ -63,7 +63,17 @@ def ask(mentions: Sequence[pa.Table], images: Sequence[pa.Table]) -> pa.Table:
     """
     candidates = moved(images)
     spoken = [_uids(table.filter(pc.is_in(table.column("uid"), candidates))) for table in mentions]
-    origins = pc.unique(pa.concat_tables([REACHED.empty_table(), *spoken]).column("uid")).sort()
+    return _asked_by(pc.unique(pa.concat_tables([REACHED.empty_table(), *spoken]).column("uid")).sort(), images)
+
+
+def ask_revisits(images: Sequence[pa.Table]) -> pa.Table:
+    """ASKED: where all uids that have a revisit, and no stored image, are led to, be they mentioned or not; `images` as
+    `ask` takes them."""
+    revisits = [table.filter(pc.equal(table.column("problem"), REVISIT)) for table in images]
+    return _asked_by(moved(revisits), images)
+
+
+def _asked_by(origins: pa.Array, images: Sequence[pa.Table]) -> pa.Table:
     none, unheard = pa.array([""] * len(origins), pa.string()), pa.array([[]] * len(origins), _ROBOTS.type)
     return step(images, pa.table([origins, none, none, origins, unheard], schema=ASKED), 0)["asked"]
 

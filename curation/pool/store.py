@@ -81,9 +81,20 @@ def sound_part(pool: str, part: str) -> tuple[dict[str, Any] | None, str]:
     return state, ""
 
 
+def first_bad(pool: str, part: str) -> dict[str, str]:
+    """Reason -> where in the input the first bad record of that reason stands, as far as a finished part tells."""
+    return (storage.read_state(storage.join(part_folder(pool, part), _STATE)) or {}).get("first_bad", {})
+
+
 def publish_pieces(pool: str, part: str, counts: Mapping[str, int], pieces: Mapping[str, Mapping[str, int]]) -> None:
-    """Publishes a part that was read in ranges, which are in the pool; `counts` of all, `pieces`: name -> counts."""
+    """Publishes a part that was read in ranges, which are in the pool; `counts` of all, `pieces`: name -> counts, in
+    the order of the file."""
+    first: dict[str, str] = {}
+    for name, each in pieces.items():
+        if any(key.startswith(schemas.BAD) for key in each):
+            first = first_bad(pool, name) | first
     state = {"part": part, "counts": dict(counts), "pieces": {name: dict(each) for name, each in pieces.items()}}
+    state["first_bad"] = first
     storage.publish_state(storage.join(part_folder(pool, part), _STATE), state)
 
 
@@ -110,6 +121,7 @@ class PoolSink:
         self._images = Rows(schemas.IMAGES)
         self._places: dict[str, tuple[int, str]] = {}  # sha256 -> offset and `stored` of bodies already in the tar
         self._own: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
         self._stack = ExitStack()
         self._tar: BinaryIO
         self._end = 0
@@ -197,6 +209,10 @@ class PoolSink:
             self._own[REDIRECTS] += 1
         return uid
 
+    def bad(self, reason: str, place: str) -> None:
+        """Says where in the input a bad record stands. Of each reason the first place is remembered (`first_bad`)."""
+        self._first.setdefault(reason, place)
+
     def _store(self, sha256: str, ext: str, body: bytes) -> tuple[int, str]:
         """The offset of what is kept of a body, and what that is where it is not the body itself."""
         if sha256 in self._places:
@@ -241,7 +257,7 @@ class PoolSink:
         tar = storage.join(self._folder, "images.tar")
         files["images.tar"] = {"bytes": storage.size(tar)}  # each image has its own hash
         whole = {**counts, "occurrences": 0, "images_stored": 0, **self._own}
-        state = {"part": self._part, "counts": whole, "sample": sample, **more}
+        state = {"part": self._part, "counts": whole, "sample": sample, "first_bad": self._first, **more}
         storage.publish_state(storage.join(self._folder, _STATE), state, files)
         return whole
 

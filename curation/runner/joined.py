@@ -23,6 +23,7 @@ from curation.pool import runs, store
 from curation.pool.join import join_rows
 from curation.runner import redirects
 from curation.runner.calls import Call, Do
+from curation.runner.redirects import Trail
 from curation.stage import Verdicts
 from curation.table import parquet, uids
 from curation.table.uids import Cut
@@ -76,7 +77,7 @@ def make(job: Job, counts: Mapping[str, Mapping[str, int]], do: Do) -> None:
         calls = [Call(run, (number,), f"parts {group[0]} and on") for number, group in enumerate(groups)]
         for _ in do(calls, "merging parts", "groups"):
             pass
-        redirects.follow(job, counts, do)
+        redirects.follow(job, Trail.of_join(job), groups, counts, do)
         for _ in do([Call(join, (bucket,), f"joining bucket {bucket}") for bucket in todo], "joining", "buckets"):
             pass
     for folder in (job.runs_folder, job.redirects_folder):
@@ -100,7 +101,7 @@ def join(job: Job, bucket: int) -> None:
         return
     every = range(len(runs.groups_of(job.parts)))
     rows = {table: runs.read_bucket(job.runs_folder, every, table, bucket) for table in runs.TABLES}
-    followed = redirects.followed(job, bucket)
+    followed = redirects.followed(job, Trail.of_join(job), bucket)
     where = f"bucket {bucket} of {job.buckets}"
     pairs, verdicts = join_rows(rows[runs.OCCURRENCES], rows[runs.IMAGES], followed, where)
     for name, column in ((_REASON, verdicts.reason), (_DETAIL, verdicts.detail)):

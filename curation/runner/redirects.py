@@ -9,18 +9,23 @@
 
 A slot is some buckets that follow each other: as many as hold SLOT_ROWS redirects, which are few, so that reads are
 few and large, but at most SLOT_BUCKETS, which are looked through one by one. Their number leaves no trace.
+
+A download asks before that which revisits have their bytes in what was crawled, mentioned or not, and does the same in
+a folder of its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.job import Job
 from curation.pool import redirects, runs
 from curation.pool.redirects import ASKED, FOUND, HOPS, REACHED, Followed
-from curation.pool.store import REDIRECTS
+from curation.pool.store import FETCHED, REDIRECTS
 from curation.runner.calls import Call, Do
 from curation.table import packs, parquet, uids
 from pipeline import storage
@@ -35,23 +40,50 @@ _SCHEMAS = {"asked": ASKED, "found": FOUND, "reached": REACHED}
 Unit = tuple[int, int]  # hop, slot
 
 
-def follow(job: Job, counts: Mapping[str, Mapping[str, int]], do: Do) -> None:
-    """Follows the redirects of all parts, whose counts are given, unless that is done."""
-    if storage.read_state(_file(job, _FOLLOWED)) is not None:
+@dataclass(frozen=True)
+class Trail:
+    """folder: of the files of this module; runs_folder, runs: where rows are read, and how many runs there are;
+    of_revisits: every revisit is followed, through what was crawled alone, in place of the mentions."""
+
+    folder: str
+    runs_folder: str
+    runs: int
+    of_revisits: bool = False
+
+    @classmethod
+    def of_join(cls, job: Job) -> "Trail":
+        return cls(job.redirects_folder, job.runs_folder, len(runs.groups_of(job.parts)))
+
+    def file(self, name: str) -> str:
+        return storage.join(self.folder, name)
+
+    def images(self, some: Iterable[int], bucket: int) -> list[pa.Table]:
+        """IMAGES of a bucket. What a download has had by now must not decide what it asks for."""
+        tables = runs.read_bucket(self.runs_folder, some, runs.IMAGES, bucket)
+        if not self.of_revisits:
+            return tables
+        return [t.filter(pc.invert(pc.starts_with(t.column("part").cast(pa.string()), FETCHED))) for t in tables]
+
+
+def follow(
+    job: Job, trail: Trail, groups: Sequence[Sequence[str]], counts: Mapping[str, Mapping[str, int]], do: Do
+) -> None:
+    """Follows the redirects of parts, in `groups` as they were merged into runs, unless that is done. `counts`: of the
+    parts; those of which there are none are not looked through."""
+    if storage.read_state(trail.file(_FOLLOWED)) is not None:
         return
-    rows = sum(each.get(REDIRECTS, 0) for each in counts.values())
-    slots = _slots(rows, job.buckets) if rows else 0
+    moving = [sum(counts.get(part, {}).get(REDIRECTS, 0) for part in group) for group in groups]
+    slots = _slots(sum(moving), job.buckets) if sum(moving) else 0
     files: dict[str, storage.Note] = {}
     if slots:
-        moving = [any(counts[part].get(REDIRECTS) for part in group) for group in runs.groups_of(job.parts)]
-        units = _hop_by_hop(job, slots, [number for number, moves in enumerate(moving) if moves], do)
-        calls = [Call(gather, (at, slots, units), f"redirects, slot {at}") for at in range(slots)]
+        units = _hop_by_hop(job, trail, slots, [number for number, rows in enumerate(moving) if rows], do)
+        calls = [Call(gather, (trail, at, slots, units), f"redirects, slot {at}") for at in range(slots)]
         for _, notes in do(calls, "redirects, all hops", "slots"):
             files |= notes
-    storage.publish_state(_file(job, _FOLLOWED), {"slots": slots}, files)
+    storage.publish_state(trail.file(_FOLLOWED), {"slots": slots}, files)
 
 
-def _hop_by_hop(job: Job, slots: int, redirecting: list[int], do: Do) -> dict[str, list[Unit]]:
+def _hop_by_hop(job: Job, trail: Trail, slots: int, redirecting: list[int], do: Do) -> dict[str, list[Unit]]:
     """Where something was found, and where reached. `redirecting`: the runs that hold redirects at all."""
     asking = list(range(slots))
     units: dict[str, list[Unit]] = {"found": [], "reached": []}
@@ -59,10 +91,10 @@ def _hop_by_hop(job: Job, slots: int, redirecting: list[int], do: Do) -> dict[st
         if not asking:
             break
         calls = [
-            Call(one_slot, (hop, at, slots, asking, redirecting), f"redirects, hop {hop}, slot {at}")
+            Call(one_slot, (trail, hop, at, slots, asking, redirecting), f"redirects, hop {hop}, slot {at}")
             for at in range(slots)
         ]
-        done = {call.args[1]: state for call, state in do(calls, f"redirects, hop {hop}", "slots")}
+        done = {call.args[2]: state for call, state in do(calls, f"redirects, hop {hop}", "slots")}
         asking = [at for at in sorted(done) if done[at]["asked"]]
         for kind in units:
             units[kind] += [(hop, at) for at in sorted(done) if done[at][kind]]
@@ -74,70 +106,74 @@ def _slots(rows: int, buckets: int) -> int:
     return min(buckets, uids.power_of_two(max(-(-rows // SLOT_ROWS), buckets // SLOT_BUCKETS)))
 
 
-def _file(job: Job, name: str) -> str:
-    return storage.join(job.redirects_folder, name)
-
-
 def _unit(hop: int, slot: int) -> str:
     return f"{hop}-{slot:05d}"
 
 
 def one_slot(
-    job: Job, hop: int, slot: int, slots: int, asking: Iterable[int], redirecting: Iterable[int]
+    job: Job, trail: Trail, hop: int, slot: int, slots: int, asking: Iterable[int], redirecting: Iterable[int]
 ) -> dict[str, Any]:
     """One hop for the uids of one slot; returns its counts. `asking`: the slots that asked at the hop before;
     `redirecting`: the runs that hold redirects at all."""
-    state = storage.read_state(_file(job, f"{_unit(hop, slot)}.json"))
+    state = storage.read_state(trail.file(f"{_unit(hop, slot)}.json"))
     if state is not None:
         return state
-    told = list(_asked_first(job, slot, slots, redirecting) if hop == 0 else _asked_on(job, hop, slot, asking))
+    first = hop == 0
+    told = _asked_first(job, trail, slot, slots, redirecting) if first else _asked_on(job, trail, hop, slot, asking)
+    steps = list(told)
     counted, files = {}, {}
     for kind, key in _KEYS.items():
-        table = _together([tables[kind] for tables in told if kind in tables], kind)
+        table = _together([tables[kind] for tables in steps if kind in tables], kind)
         counted[kind] = table.num_rows
         if table.num_rows:
             name = f"{_unit(hop, slot)}.{kind}.pack"
             slot_of = job.cut.bucket_of(table.column(key)) * slots // job.buckets
-            files[name] = packs.publish_cut(_file(job, name), table, slot_of, slots)
-    storage.publish_state(_file(job, f"{_unit(hop, slot)}.json"), counted, files)
+            files[name] = packs.publish_cut(trail.file(name), table, slot_of, slots)
+    storage.publish_state(trail.file(f"{_unit(hop, slot)}.json"), counted, files)
     return counted
 
 
-def _asked_first(job: Job, slot: int, slots: int, redirecting: Iterable[int]) -> Iterator[dict[str, pa.Table]]:
-    """What the mentions of a slot ask for. One bucket at a time is held."""
-    every = range(len(runs.groups_of(job.parts)))
+def _asked_first(
+    job: Job, trail: Trail, slot: int, slots: int, redirecting: Iterable[int]
+) -> Iterator[dict[str, pa.Table]]:
+    """What the mentions of a slot, or its revisits, ask for. One bucket at a time is held."""
+    every = range(trail.runs)
     others = sorted(set(every) - set(redirecting))
     for bucket in range(job.buckets * slot // slots, job.buckets * (slot + 1) // slots):
-        images = runs.read_bucket(job.runs_folder, redirecting, runs.IMAGES, bucket)
-        if len(redirects.moved(images)):
-            images += runs.read_bucket(job.runs_folder, others, runs.IMAGES, bucket)
-            yield {"asked": redirects.ask(runs.read_bucket(job.runs_folder, every, runs.OCCURRENCES, bucket), images)}
+        images = trail.images(redirecting, bucket)
+        if not len(redirects.moved(images)):
+            continue
+        images += trail.images(others, bucket)
+        if trail.of_revisits:
+            yield {"asked": redirects.ask_revisits(images)}
+        else:
+            yield {"asked": redirects.ask(runs.read_bucket(trail.runs_folder, every, runs.OCCURRENCES, bucket), images)}
 
 
-def _asked_on(job: Job, hop: int, slot: int, asking: Iterable[int]) -> Iterator[dict[str, pa.Table]]:
+def _asked_on(job: Job, trail: Trail, hop: int, slot: int, asking: Iterable[int]) -> Iterator[dict[str, pa.Table]]:
     """What one hop more leads to. One bucket at a time is held."""
-    every = range(len(runs.groups_of(job.parts)))
-    urls = [_file(job, f"{_unit(hop - 1, at)}.asked.pack") for at in asking]
+    urls = [trail.file(f"{_unit(hop - 1, at)}.asked.pack") for at in asking]
     asked = packs.concat([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], ASKED)
     lies_in = job.cut.bucket_of(asked.column("at"))
     for bucket in np.unique(lies_in).tolist():
-        images = runs.read_bucket(job.runs_folder, every, runs.IMAGES, bucket)
-        yield redirects.step(images, asked.filter(pa.array(lies_in == bucket)), hop)
+        yield redirects.step(trail.images(range(trail.runs), bucket), asked.filter(pa.array(lies_in == bucket)), hop)
 
 
-def gather(job: Job, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]) -> dict[str, storage.Note]:
+def gather(
+    job: Job, trail: Trail, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]
+) -> dict[str, storage.Note]:
     """What all hops have found for the uids of one slot; returns the notes of its files."""
     name = f"all-{slot:05d}"
-    state = storage.read_state(_file(job, f"{name}.json"))
+    state = storage.read_state(trail.file(f"{name}.json"))
     if state is not None:
         return state["files"]
     files = {}
     for kind, some in units.items():
         # What a slot has reached lies in it; what it has found may have been asked for by any.
-        urls = [_file(job, f"{_unit(hop, at)}.{kind}.pack") for hop, at in some if kind == "found" or at == slot]
+        urls = [trail.file(f"{_unit(hop, at)}.{kind}.pack") for hop, at in some if kind == "found" or at == slot]
         table = _together([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], kind)
-        files[f"{name}.{kind}.parquet"] = parquet.publish_rows(_file(job, f"{name}.{kind}.parquet"), table)
-    storage.publish_state(_file(job, f"{name}.json"), {}, files)
+        files[f"{name}.{kind}.parquet"] = parquet.publish_rows(trail.file(f"{name}.{kind}.parquet"), table)
+    storage.publish_state(trail.file(f"{name}.json"), {}, files)
     return files
 
 
@@ -145,17 +181,17 @@ def _together(tables: list[pa.Table], kind: str) -> pa.Table:
     return packs.concat(tables, _SCHEMAS[kind]).sort_by(_KEYS[kind])
 
 
-def followed(job: Job, bucket: int) -> Followed:
+def followed(job: Job, trail: Trail, bucket: int) -> Followed:
     """What the join of one bucket needs."""
-    state = storage.read_state(_file(job, _FOLLOWED))
+    state = storage.read_state(trail.file(_FOLLOWED))
     if state is None:
-        where, hint = storage.shown(_file(job, _FOLLOWED)), "run the same command again"
+        where, hint = storage.shown(trail.file(_FOLLOWED)), "run the same command again"
         raise DataError(where, "is not there", "what following redirects has published", hint)
     if not state["slots"]:
         return Followed.of([], [])
     (low, high), slot = job.cut.range_of(bucket), bucket * state["slots"] // job.buckets
     found, reached = (
-        parquet.read_range(_file(job, f"all-{slot:05d}.{kind}.parquet"), _KEYS[kind], low, high)
+        parquet.read_range(trail.file(f"all-{slot:05d}.{kind}.parquet"), _KEYS[kind], low, high)
         for kind in ("found", "reached")
     )
     return Followed.of([found], [reached])

@@ -18,8 +18,17 @@ from curation.table.captions import ROW, explode
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
 )
+# Joiners between Latin letters and their marks, or at an edge, join nothing.
+_IDLE_JOINER = re.compile("(?<![^\\s!-\u036f])[\u200c\u200d]+(?![^\\s!-\u036f])")
+# Signs nobody sees, in which text can be hidden: tags (but those of the flags of England, Scotland, Wales), and
+# variation selectors behind one another.
+_TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]{1,8}\U000e007f)|[\U000e0000-\U000e007f]")
+_VARIANTS = re.compile("([\ufe00-\ufe0f\U000e0100-\U000e01ef])[\ufe00-\ufe0f\U000e0100-\U000e01ef]+")
+# Marks over letters of any script that stand on each other: of more than three the first three.
+_MARKS = "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+_STACK = re.compile(f"({_MARKS}{{3}}){_MARKS}+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--[^<>]*-->")
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|<!--[^<>]*-->")
 _SPACE = re.compile(r"\s+")
 _UNDERSCORE = re.compile(r"_+")
 _ENTITY_DEPTH = 4
@@ -39,6 +48,7 @@ class CaptionClean(Rule):
 
     kind: Literal["caption_clean"] = "caption_clean"
     reads: ClassVar[tuple[str, ...]] = ("captions.text",)
+    version: ClassVar[int] = 2
 
     fix: bool = True
     form: Literal["NFC", "NFKC"] | None = "NFC"
@@ -71,11 +81,14 @@ class CaptionClean(Rule):
         """The text as it is kept; "" when nothing of it is left. Idempotent for well-formed texts."""
         if self.fix:
             text = _fixed(text)
+        text = _CONTROL.sub("", _INVISIBLE.sub("", text))
+        if not text.isascii():
+            text = _VARIANTS.sub(r"\1", _TAGS.sub(r"\1", text))
+            text = _STACK.sub(r"\1", _IDLE_JOINER.sub("", text))
         if self.form and not text.isascii():
             text = unicodedata.normalize(self.form, text)
         if self.tags and "<" in text:
-            text = _TAG.sub(" ", text)
-        text = _CONTROL.sub("", _INVISIBLE.sub("", text))
+            text = _MARKUP.sub(" ", text)
         if self.underscores:
             text = _UNDERSCORE.sub(" ", text)
         for pattern in self.remove:

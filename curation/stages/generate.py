@@ -208,27 +208,27 @@ class GenerateText(Generate):
     # What answers say.
 
     def said(self, units: pa.Table, answers: list[list[dict[str, Any]] | None]) -> Said:
-        counts = Counter[str]()
-        unit, texts, scores = [], [], []
+        not_asked = Counter[str]()
+        unit, texts, scores, reasons = [], [], [], []
         targets = frozenset(
             " ".join(words_of(target)) for _, target in (self._template.examples if self._template else ())
         )
         for at, (row, given) in enumerate(zip(units.to_pylist(), answers, strict=True)):
             values, why_not = self._looked_at(row)
-            if why_not or given == []:  # a function that has nothing to say
-                counts[why_not or "nothing"] += 1
-            if not given or not values or why_not:
+            if why_not:
+                not_asked[why_not] += 1
+            if given is None or not values or why_not:
                 continue
             edited = values.get(TEXT) if self.role == "negative" and self._template else None  # functions know best
             asked = Asked(_texts_of(values), self._said_in_prompt, targets, self.language, edited)
-            for answer in given[: self.samples] if self.backend.is_server else given:
+            nothing = [{"failed": "nothing"}]  # of a function that has nothing to say
+            for answer in given[: self.samples] if self.backend.is_server else given or nothing:
                 for text, score, reason in self._plain(Answer(**answer), asked):
-                    counts[reason or told.ANSWERED] += 1
-                    if reason is None:
-                        unit.append(at)
-                        texts.append(text)
-                        scores.append(score)
-        return Said(unit, texts, scores, dict(counts))
+                    unit.append(at)
+                    texts.append(text)
+                    scores.append(score)
+                    reasons.append(reason)
+        return Said(unit, texts, scores, reasons, not_asked)
 
     def _plain(self, answer: Answer, asked: Asked) -> list[tuple[str, float | None, str | None]]:
         items = lines_of(answer.text) if self.lines and not answer.failed else [answer.text]
@@ -246,7 +246,10 @@ class GenerateText(Generate):
         return " ".join(text for _, text in self._template.parts) if self._template else ""
 
     def sections(self, counts: dict[str, Any], state: pa.Table | None) -> list[Section]:
-        return told.sections(self.provenance(), counts)
+        return told.sections(self.provenance(), counts, "captions" if self.unit == "caption" else "pairs")
+
+    def asked(self, units: pa.Table) -> list[str]:
+        return ["\n".join(_words_of(self._values(row) or {})) for row in units.to_pylist()]
 
 
 def _detect() -> Detect:
@@ -256,8 +259,11 @@ def _detect() -> Detect:
 
 def _plain_message(values: Mapping[str, Any]) -> tuple[Message, ...]:
     """Of what a function is given, to be looked at."""
-    text = "\n".join(f"{name}: {value}" for name, value in values.items() if name != IMAGE)
-    return (Message("user", text, (values[IMAGE],) if IMAGE in values else ()),)
+    return (Message("user", "\n".join(_words_of(values)), (values[IMAGE],) if IMAGE in values else ()),)
+
+
+def _words_of(values: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {value}" for name, value in values.items() if name != IMAGE]
 
 
 def _texts_of(values: Mapping[str, Any]) -> list[str]:

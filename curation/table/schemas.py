@@ -67,6 +67,9 @@ PROBLEMS = (
     "noai", "noimageai", "none", "noindex", "noimageindex",
 )  # fmt: skip
 
+BAD = "bad_records:"
+"""How the names of a source's counts begin that are of records that make no pair; a reason follows."""
+
 # One caption inside PAIRS.captions; stages append fields of their own behind these.
 CAPTION_FIELDS = (
     _text("text"),

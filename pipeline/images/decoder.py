@@ -22,6 +22,7 @@ from pipeline.images.costs import decoding_cost, reading_cost, scans
 from pipeline.images.formats import image_format
 from pipeline.images.frames import is_animated
 from pipeline.images.orientation import Box, orientation, upright, upright_box
+from pipeline.images.png_rows import lacks_rows
 from pipeline.images.turbo import decoded
 
 PILLOW_NAMES = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "tiff": "TIFF"}
@@ -129,6 +130,8 @@ class Picture:
             raise Refused("pixel_cap") from None
         except Exception as error:  # decoders raise what they like: OSError, SyntaxError, struct.error, ValueError, ...
             raise Refused(_reason(self._body, self.ext, str(error))) from None
+        if self.ext == "png" and lacks_rows(self._body, self._image):
+            raise Refused("truncated")
 
     def _orientation(self) -> int:
         """EXIF orientation 1 to 8. A TIFF is turned by Pillow itself, its size included."""

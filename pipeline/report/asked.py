@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.curated.gallery import Tile, tile
+from pipeline.report.curated.spent import money_text, spent_text
 from pipeline.report.curated.thumbs import Album
 from pipeline.report.data import dry_run_in
 from pipeline.report.figures import count_text, plain
@@ -31,13 +32,6 @@ class Asked:
     more: int
 
 
-def money_text(money: float | None) -> str:
-    """In the currency of the recipe's prices."""
-    if money is None:
-        return "no prices"
-    return f"{money:,.2f}" if money >= 0.01 or money == 0 else f"{money:.2g}"
-
-
 def asked_table(found: DryRun) -> Table:
     """A row for each stage, and what they come to."""
     table = Table(
@@ -54,13 +48,22 @@ def asked_table(found: DryRun) -> Table:
     return table
 
 
+def spent_lines(found: DryRun) -> list[str]:
+    """Of each stage with which something was spent before, a line."""
+    return [
+        f"{plain(each.stage, 40)}, spent so far: {spent_text(each.spent)}"
+        for each in found.stages
+        if each.spent.attempts
+    ]
+
+
 def told(folder: str, digests: list[str], command: str) -> list[Table | str]:
     """For the terminal: what the last dry run in a folder has found, where it was of stages with these digests; else
     the command that finds it."""
     found = dry_run_in(folder)
     if found is None or [each.digest for each in found.stages] != digests:
         return [f"It asks models. How many requests, how many tokens and how much money: {command}"]
-    return [asked_table(found), ESTIMATED]
+    return [asked_table(found), ESTIMATED, *spent_lines(found)]
 
 
 def prompts_of(found: DryRun, album: Album, limits: Limits) -> list[Asked]:

@@ -8,6 +8,10 @@ from markupsafe import Markup, escape
 from pipeline import storage
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")  # direction marks, too
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\ud800-\udfff\U000e0000-\U000e007f]"
+)
 _RANKED = re.compile(r"(?:^|_)(i2t|t2i)_r(?:ecall)?@?(\d+)$")
 _TOP = re.compile(r"(?:acc|acc@|top|top@)_?(\d+)$")
 
@@ -107,6 +111,14 @@ def plain(text: str | None, limit: int = 240) -> str:
 def said(text: str | None, limit: int = 240) -> Markup:
     """Untrusted words for the page: as `plain`, escaped, and with their writing direction kept to themselves."""
     return Markup("<bdi>{}</bdi>").format(plain(text, limit))
+
+
+def seen(text: str | None, limit: int = 240) -> Markup:
+    """As `said`, for words of which everything must be seen: what turns the direction of writing, joins or has no width
+    stands as its number; lines stay."""
+    words = (text or "").strip()
+    words = words if len(words) <= limit else words[: limit - 1].rstrip() + "…"
+    return Markup("<bdi>{}</bdi>").format(_UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", words))
 
 
 def lines(text: str | None, limit: int = 240) -> Markup:

@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from pipeline import storage
 from pipeline.report import figures
-from pipeline.report.asked import ESTIMATED, money_text, prompts_of
-from pipeline.report.curated import curation, evidence, origin
+from pipeline.report.asked import ESTIMATED, prompts_of
+from pipeline.report.curated import answers, curation, evidence, origin, spent
 from pipeline.report.curated.funnel import Funnel, build_funnel
 from pipeline.report.curated.gallery import build_gallery
 from pipeline.report.curated.thumbs import Album
@@ -85,6 +85,8 @@ def _curation_parts(summary: Summary, funnel: Funnel, album: Album, limits: Limi
         "gallery": build_gallery(summary, funnel, album, limits),
         "told": told,
         "more_told": more_told,
+        "ways": answers.ways(summary, album, limits),
+        "spent": spent.outlays(summary, limits),
         "concepts": concepts,
         "rank_curve": curation.rank_curve(concepts) if concepts else None,
         "concept_histogram": curation.concept_histogram(concepts) if concepts else None,
@@ -158,7 +160,8 @@ def environment() -> jinja2.Environment:
         "plain": figures.plain,
         "place": figures.place,
         "lines": figures.lines,
+        "seen": figures.seen,
     }
     found.globals |= {"share": figures.share, "words_of": figures.words_of}
-    found.globals |= {"money_text": money_text, "estimated": ESTIMATED}
+    found.globals |= {"money_text": spent.money_text, "spent_text": spent.spent_text, "estimated": ESTIMATED}
     return found

@@ -147,6 +147,28 @@ class Changed(Example):
     after: list[ToldCaption] = []
 
 
+class Answer(_Shape):
+    """of: the caption that was asked about, where that is one of several."""
+
+    of: str = ""
+    text: str = ""
+
+
+class Answered(Example):
+    """A pair that a model was asked about; asked: what the prompt was told of it; more: answers that are not told."""
+
+    asked: str = ""
+    answers: list[Answer] = []
+    more: int = 0
+
+
+class AnswerGroup(_Shape):
+    """Answers of one fate: why they are not used, or ""."""
+
+    reason: str = ""
+    examples: list[Answered] = []
+
+
 class Words(_Shape):
     """word, how often a stage saw it, how often the kept pairs have it."""
 
@@ -163,6 +185,8 @@ class Evidence(_Shape):
     groups: list[ShownGroup] = []
     changed: list[Changed] = []
     words: list[Words] = []
+    answers: list[AnswerGroup] = []
+    by: dict[str, str] = {}
 
 
 class Source(_Shape):
@@ -198,10 +222,32 @@ class Prompt(_Shape):
     thumb: str | None = None
 
 
+class Spent(_Shape):
+    """Attempts: answered; failed, by reason, for nothing; unknown, by reason, which may have been billed for the tokens
+    beside them. answers: of the server, whatever became of them; tokens as it counted them, or for `estimated` of the
+    answers as they are estimated. of_budget: shares of what the recipe allows. money: None without prices."""
+
+    attempts: int = 0
+    sent_again: int = 0
+    answers: int = 0
+    answered: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    estimated: int = 0
+    estimated_in: int = 0
+    estimated_out: int = 0
+    failed: dict[str, int] = {}
+    unknown: dict[str, int] = {}
+    unknown_in: int = 0
+    unknown_out: int = 0
+    money: float | None = None
+    of_budget: dict[str, float] = {}
+
+
 class AskedStage(_Shape):
-    """What a stage would ask: requests for `inputs` that have no answer, beside those that are `known`; `about`: as
-    many as go in, if those before neither drop nor add any. tokens_out: at most, None where nothing bounds an answer.
-    money: None without prices."""
+    """What a stage would ask: requests for `inputs` that lack answers, beside those requests that are `known`; `about`:
+    as many as go in, if those before neither drop nor add any. tokens_out: at most, None where nothing bounds an
+    answer. money: None without prices. spent: with this prompt and model in this pool, by then."""
 
     stage: str
     digest: str = ""
@@ -213,7 +259,30 @@ class AskedStage(_Shape):
     tokens_in: int = 0
     tokens_out: int | None = None
     money: float | None = None
+    spent: Spent = Spent()
     prompts: list[Prompt] = []
+
+
+class Used(_Shape):
+    """The distinct answers about what the dataset was made of, with their tokens, whoever asked for them."""
+
+    answers: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class SpentStage(_Shape):
+    """What the answers of a stage have cost. known: of the inputs, those answered before this dataset was begun. run:
+    since then, however often it was started; pool: in all. A model that is no server has neither."""
+
+    stage: str
+    model: str = ""
+    is_server: bool = False
+    inputs: int = 0
+    known: int = 0
+    used: Used = Used()
+    run: Spent = Spent()
+    pool: Spent = Spent()
 
 
 class DryRun(_Shape):
@@ -241,6 +310,7 @@ class Summary(_Shape):
     evidence: list[Evidence] = []
     sources: list[Source] = []
     download: Download | None = None
+    asked: list[SpentStage] = []
     concepts: Concepts | None = None
     languages: dict[str, int] = {}
     caption_sources: dict[str, int] = {}

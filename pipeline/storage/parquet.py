@@ -135,7 +135,10 @@ def unpacked_bytes(array: pa.Array | pa.ChunkedArray) -> int:
         return (pc.sum(lengths).as_py() or 0) + len(array) * _VALUE
     if pa.types.is_struct(array.type):
         return sum(unpacked_bytes(part) for part in array.flatten())
-    if isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):  # a map is a list, too
+    if isinstance(array, pa.MapArray):  # a list, too, but one that nothing flattens
+        first, stop = (array.offsets[at].as_py() for at in (0, len(array)))
+        return unpacked_bytes(array.values.slice(first, stop - first)) + len(array) * _VALUE
+    if isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
         return unpacked_bytes(array.flatten()) + len(array) * _VALUE
     return array.nbytes
 

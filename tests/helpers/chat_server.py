@@ -151,6 +151,8 @@ def main(folder: Path, port: int) -> None:
             "choices": [{"message": {"content": text}, "finish_reason": finish}],
             "usage": {"prompt_tokens": 50, "completion_tokens": 10},
         }  # fmt: skip
+        if says.get("uncounted"):
+            del told["usage"]
         data = json.dumps({} if fault == "no_choices" else told).encode()
         if fault == "bad_json":
             data = data[:-5]

@@ -83,7 +83,7 @@ def metrics(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for_step(output: Path, step: int, limit_s: float = 60.0) -> None:
+def wait_for_step(output: Path, step: int, limit_s: float = 240.0) -> None:
     """Returns once the log has `step`."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

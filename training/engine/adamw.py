@@ -4,17 +4,17 @@ DeepSpeed steps this same class on its flat fp32 partitions, so clamping here re
 copies masters to live parameters right after, the live copy; nothing can wind up behind the limit.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.errors import RecipeError
 
-LOG_SCALE = "log_scale"
-LOG_SCALE_LIMITS = (0.0, math.log(100))  # Radford et al., 2021: the temperature never sharpens past 100
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -52,14 +52,14 @@ class GuardedAdamW(torch.optim.AdamW):
 
 
 def adamw_for(
-    towers: nn.Module, lr: float, betas: tuple[float, float], eps: float, decay: float, lr_scales: dict[str, float]
+    towers: "Towers", lr: float, betas: tuple[float, float], eps: float, decay: float, lr_scales: dict[str, float]
 ) -> GuardedAdamW:
     """The optimizer over the trained parameters; only those of two or more dimensions decay.
 
-    The logit scale has a group of its own, which DeepSpeed keeps in a flat partition of its own: its limits touch
+    A scalar with limits has a group of its own, which DeepSpeed keeps in a flat partition of its own: they touch
     nothing else. RecipeError: a prefix in `lr_scales` names no trained parameter, or nothing is trained.
     """
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, tuple[float, float] | None], list[nn.Parameter]] = {}
     unused = set(lr_scales)
     for name, parameter in towers.named_parameters():
         if not parameter.requires_grad:
@@ -67,7 +67,7 @@ def adamw_for(
         prefixes = [prefix for prefix in lr_scales if name == prefix or name.startswith(prefix.rstrip(".") + ".")]
         unused -= set(prefixes)
         scale = lr_scales[max(prefixes, key=len)] if prefixes else 1.0
-        key = (decay if parameter.ndim > 1 else 0.0, scale, name == LOG_SCALE)
+        key = (decay if parameter.ndim > 1 else 0.0, scale, towers.limits.get(name))
         groups.setdefault(key, []).append(parameter)
     if unused:
         names = sorted({name.split(".")[0] for name, _ in towers.named_parameters()})
@@ -81,8 +81,8 @@ def adamw_for(
             "params": parameters,
             "weight_decay": group_decay,
             "lr_scale": scale,
-            "limits": LOG_SCALE_LIMITS if limited else None,
+            "limits": limits,
         }
-        for (group_decay, scale, limited), parameters in groups.items()
+        for (group_decay, scale, limits), parameters in groups.items()
     ]
     return GuardedAdamW(made, lr=lr, betas=betas, eps=eps)

@@ -10,11 +10,12 @@ from pipeline.settings import Settings
 
 
 class Later(Exception):
-    """Not now: a limit, a server that is down, a connection that broke. `after_s`: when it said to come back."""
+    """Not now: a limit, a server that is down, a connection that broke. `after_s`: when it said to come back.
+    `may_cost`: the request was sent and not refused, so that it may be answered, and billed, without our knowing."""
 
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
+    def __init__(self, reason: str, after_s: float | None = None, *, may_cost: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.after_s = reason, after_s
+        self.reason, self.after_s, self.may_cost = reason, after_s, may_cost
 
 
 class Session(Protocol):

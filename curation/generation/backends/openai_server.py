@@ -22,6 +22,8 @@ from pipeline.errors import RecipeError, Stopped, one_line
 from pipeline.images.formats import image_format
 
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 522, 524, 529})
+_WAITED_FOR = frozenset({504, 524})
+"""A gateway has given up on a model that may be at work."""
 _MOST_BYTES = 4 << 20  # of an answer: one of a million tokens
 _MOST_TOKENS = 2**31 - 1  # that a column holds
 _VERSION = re.compile(r"([-@:.](\d[\d.-]*|latest|i?q\d\w*|bf16|f16|fp8|gguf))*", re.IGNORECASE)
@@ -115,14 +117,16 @@ class _Session:
             async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
                 data = await _read(answer)
                 return self._judged(answer.status, answer.headers, data)
-        except TimeoutError:
-            raise Later("timeout") from None
-        except aiohttp.ClientPayloadError:
-            raise Later("half_an_answer") from None
         except (aiohttp.ClientSSLError, aiohttp.InvalidURL) as error:
             raise RecipeError("generate.backend.url", f"{self._shown}: {one_line(error)}") from None
-        except aiohttp.ClientError:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):  # nothing was sent
             raise Later("no_connection") from None
+        except TimeoutError:
+            raise Later("timeout", may_cost=True) from None
+        except aiohttp.ClientPayloadError:
+            raise Later("half_an_answer", may_cost=True) from None
+        except aiohttp.ClientError:
+            raise Later("connection_lost", may_cost=True) from None
 
     @property
     def _shown(self) -> str:
@@ -134,7 +138,8 @@ class _Session:
             hint = "top up the account and run the same command to go on"
             raise Stopped("generate", found, "what is answered is kept", hint)
         if status in _PASSING:
-            raise Later(f"http_{status}", _after_s(headers.get("Retry-After", "")))
+            after_s = _after_s(headers.get("Retry-After", ""))
+            raise Later(f"http_{status}", after_s, may_cost=status in _WAITED_FOR)
         if status in _HINTS or 300 <= status < 400:
             hint = _HINTS.get(status, "give the address that it leads to").format(key=self._server.api_key_env)
             found = f"{self._shown} answers {status}: {_words(data)}"
@@ -146,7 +151,7 @@ class _Session:
             choice = told["choices"][0]
             text = storable(_text(choice["message"].get("content")))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-            raise Later("bad_json") from None
+            raise Later("bad_json", may_cost=True) from None
         used = told.get("usage") if isinstance(told.get("usage"), dict) else {}
         finish = storable(str(choice.get("finish_reason") or "stop"))[:32]
         tokens_in, tokens_out = (_whole(used.get(name)) for name in ("prompt_tokens", "completion_tokens"))
@@ -163,7 +168,7 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     async for piece in answer.content.iter_any():
         data += piece
         if len(data) > _MOST_BYTES:
-            raise Later("too_long_an_answer")
+            raise Later("too_long_an_answer", may_cost=True)
     return bytes(data)
 
 

@@ -15,12 +15,16 @@ from curation.generation.estimate import tokens_of
 from curation.generation.request import Request
 from curation.job import Job, Segment
 from curation.methods.units import KEY, keys_of, units_of
+from curation.pool import accounts
+from curation.pool.columns import COLUMNS
 from curation.pool.store import PLACE, ImagePlace, ImageReader
 from curation.runner import exchange
 from curation.runner.calls import Call, Do
 from curation.runner.closing import answers
 from curation.runner.closing.closer import number_of
 from curation.runner.closing.measuring import ASKED, RUN_ROWS
+from curation.runner.closing.served.kept import known_of
+from curation.runner.closing.served.told import priced
 from curation.runner.closing.shares import columns_of, known_in
 from curation.runner.exchange import FROM
 from curation.stage import IMAGE, Generate, Stage
@@ -35,10 +39,13 @@ SAMPLE, PROMPTS = 200, 10
 
 
 def now(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> dict[str, Any]:
-    """Of the stage that ends `here`, whose inputs are all known: exact numbers of inputs, answered and not."""
+    """Of the stage that ends `here`, whose inputs are all known: exact numbers of requests, answered and not."""
     name, number = job.names[number_of(here)], sum(asked[bucket].get("inputs", 0) for bucket in range(job.buckets))
     if exchange.is_done(job, here, answers.CLOSED):
-        return told(job, number_of(here), {"new": 0, "known": number, "sample": []})
+        state = storage.read_state(job.closing_file(here, answers.CLOSED)) or {}
+        inputs = state.get("asked", {}).get("inputs", number)
+        known = inputs * _asking(job, number_of(here)).samples
+        return told(job, number_of(here), none() | {"known": known})
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     calls = [
         Call(of_run, (here.index, run, urls), f"stage {name}, looking up")
@@ -55,21 +62,39 @@ def later(job: Job, here: Segment, at: int, do: Do) -> dict[str, Any]:
     return told(job, at, merged(result for _, result in do(calls, f"{name}: count", "buckets"))) | {"about": True}
 
 
+def none() -> dict[str, Any]:
+    """new: inputs that lack answers; requests: to be sent for them; known: those that are answered, of any input."""
+    return {"new": 0, "requests": 0, "known": 0, "sample": []}
+
+
 def of_run(job: Job, index: int, slots: tuple[int, int], urls: list[str]) -> dict[str, Any]:
-    """{"new", "known", "sample"} of a run of slots."""
+    """What `none` has, of a run of slots."""
     here = job.segments[index]
     stage = _asking(job, number_of(here))
     found = exchange.Sources(tuple(urls)).read(*slots)
     if not found:
-        return {"new": 0, "known": 0, "sample": []}
+        return none()
     rows = pa.concat_tables(found).drop_columns([FROM])
     rows = rows.sort_by([(name, "ascending") for name in (KEY, *PLACE) if name in rows.column_names]).combine_chunks()
     keys = whole(rows.column(KEY))
     again = pc.equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0)))
     rows = rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(again)])) if len(keys) else rows
-    known = pc.is_in(whole(rows.column(KEY)), known_in(stage, columns_of(job, here).read(*slots)))
+    columns = columns_of(job, here)
+    known = pc.is_in(whole(rows.column(KEY)), known_in(stage, columns.read(*slots)))
     new = rows.filter(pc.invert(known))
-    return {"new": new.num_rows, "known": rows.num_rows - new.num_rows, "sample": _sample(job, stage, new)}
+    some = {
+        key: set(own) & set(range(stage.samples))
+        for key, own in known_of(stage, columns, whole(new.column(KEY)), slots).items()
+    }
+    answered = sum(map(len, some.values()))
+    is_whole = pa.array([len(some.get(key, ())) == stage.samples for key in new.column(KEY).to_pylist()], pa.bool_())
+    left = new.filter(pc.invert(is_whole))
+    return {
+        "new": left.num_rows,
+        "requests": new.num_rows * stage.samples - answered,
+        "known": (rows.num_rows - new.num_rows) * stage.samples + answered,
+        "sample": _sample(job, stage, left, some),
+    }
 
 
 def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
@@ -92,7 +117,12 @@ def of_bucket(job: Job, index: int, at: int, bucket: int) -> dict[str, Any]:
         .column("row_min")
     )
     rows = rows.take(first).combine_chunks()
-    return {"new": rows.num_rows, "known": 0, "sample": _sample(job, stage, rows)}
+    return {
+        "new": rows.num_rows,
+        "requests": rows.num_rows * stage.samples,
+        "known": 0,
+        "sample": _sample(job, stage, rows, {}),
+    }
 
 
 def _filled(pairs: pa.Table, reads: Sequence[str], before: Sequence[Stage]) -> pa.Table:
@@ -117,8 +147,9 @@ def _asking(job: Job, at: int) -> Any:
     return stage
 
 
-def _sample(job: Job, stage: Any, rows: pa.Table) -> list[dict[str, Any]]:
-    """Of the rows drawn: their place in the order, the tokens of their requests, and the first few requests."""
+def _sample(job: Job, stage: Any, rows: pa.Table, known: Mapping[str, set[int]]) -> list[dict[str, Any]]:
+    """Of the rows drawn: their place in the order, the tokens of their requests that are not `known`, and the first few
+    requests."""
     drawn = heapq.nsmallest(SAMPLE, zip(rows.column(KEY).to_pylist(), range(rows.num_rows), strict=True))
     rows = rows.take(pa.array([row for _, row in drawn], pa.int64()))
     inputs, bodies = (
@@ -130,7 +161,11 @@ def _sample(job: Job, stage: Any, rows: pa.Table) -> list[dict[str, Any]]:
         places = zip(*(rows.column(name).to_pylist() for name in PLACE), strict=True)
         bodies = list(reader.read_all(ImagePlace(*place) for place in places))
         inputs = inputs.add_column(0, IMAGE, pa.array(bodies, pa.large_binary()))
-    asked = stage.requests(inputs, rows.column(KEY).to_pylist())
+    keys = rows.column(KEY).to_pylist()
+    asked = [
+        [each for each in requests if each.sample not in known.get(key, ())]
+        for key, requests in zip(keys, stage.requests(inputs, keys), strict=True)
+    ]
     return [
         {
             "order": order,
@@ -150,10 +185,10 @@ def prompt_of(request: Request, body: bytes | None) -> dict[str, Any]:
 
 def merged(results: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Adds up; the same in any order."""
-    whole_of: dict[str, Any] = {"new": 0, "known": 0, "sample": []}
+    whole_of = none()
     for each in results:
-        whole_of["new"] += each["new"]
-        whole_of["known"] += each["known"]
+        for name in ("new", "requests", "known"):
+            whole_of[name] += each[name]
         whole_of["sample"] = sorted([*whole_of["sample"], *each["sample"]], key=lambda row: row["order"])[:SAMPLE]
     return whole_of
 
@@ -163,7 +198,7 @@ def told(job: Job, at: int, found: dict[str, Any]) -> dict[str, Any]:
     stage = _asking(job, at)
     sample: Sequence[dict[str, Any]] = found["sample"]
     drawn = sum(row["requests"] for row in sample)
-    requests = round(found["new"] * drawn / len(sample)) if sample else 0
+    requests: int = found["requests"]
     tokens_in = round(requests * sum(row["tokens"] for row in sample) / drawn) if drawn else 0
     terms = stage.terms()
     tokens_out = None if terms.max_tokens is None else requests * terms.max_tokens
@@ -181,5 +216,6 @@ def told(job: Job, at: int, found: dict[str, Any]) -> dict[str, Any]:
         "tokens_in": tokens_in,
         "tokens_out": tokens_out,
         "money": money,
+        "spent": priced(stage, accounts.total(storage.join(job.pool, COLUMNS, stage.kept_digest()))),
         "prompts": [row["prompt"] for row in sample if row["prompt"]][:PROMPTS],
     }

@@ -11,7 +11,9 @@ that images lie in, so that a task reads each images.tar front to back; inputs t
 of a lane is what one task measures, in full batches whatever the buckets.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.job import Job, Segment
-from curation.methods.units import KEY, attached, kept_schema, keys_of, units_of
+from curation.methods.units import FIRST, KEY, attached, keys_of, units_of
+from curation.pool.accounts import Tally, tally_of
 from curation.pool.columns import key_slots
 from curation.pool.store import PLACE
 from curation.runner import exchange
 from curation.runner.calls import Call, Do
 from curation.runner.closing import answers, generating, shares
 from curation.runner.closing.closer import closer_of, number_of
+from curation.runner.closing.served import told as spending
+from curation.runner.closing.served.alone import Lease, alone
+from curation.runner.closing.served.fold import fold
+from curation.runner.closing.served.kept import is_served
 from curation.runner.closing.shares import columns_of
 from curation.runner.closing.vectors import origins, resolved
 from curation.runner.exchange import FROM
@@ -75,25 +82,46 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
     """How many inputs were measured for it."""
     if exchange.is_done(job, here, answers.CLOSED):
         return 0
+    stage, name = closer_of(job, here, Measure), job.names[number_of(here)]
+    if not isinstance(stage, Generate):
+        return _closed(job, here, asked, do)
+    with ExitStack() as stack:
+        columns = columns_of(job, here)
+        lease = stack.enter_context(alone(columns, name)) if is_served(stage) else None
+        if lost := fold(stage, columns):
+            log.warning("%s: %d requests were under way when a run was cut off; they are sent again", name, lost)
+        try:
+            return _closed(job, here, asked, do, lease)
+        finally:
+            if is_served(stage) and (run := spending.told(job, here, stage, columns)["run"]) != Tally().plain():
+                log.info("%s: %s", name, generating.said(stage, tally_of(run)))
+
+
+def _closed(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do, lease: Lease | None = None) -> int:
     name, inputs = job.names[number_of(here)], sum(asked[bucket]["inputs"] for bucket in range(job.buckets))
-    stage = closer_of(job, here, Measure)
-    if isinstance(stage, Generate) and (lost := generating.fold(stage, columns_of(job, here))):
-        log.warning("%s: %d requests were under way when a run was cut off; they are sent again", name, lost)
+    stage, columns = closer_of(job, here, Measure), columns_of(job, here)
     urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
     urls = exchange.merged(job, here, "asked", urls, do, name, exchange.gather)
     runs = exchange.runs(job.buckets, inputs, RUN_ROWS, most_rows(closer_of(job, here, Measure)))
     calls = [Call(claim, (here.index, at, run, urls), f"stage {name}, looking up") for at, run in enumerate(runs)]
-    claimed: dict[int, int] = {}
-    for _, lanes in do(calls, f"{name}: look up", "runs"):
+    claimed, known = dict[int, int](), 0
+    for _, (lanes, answered) in do(calls, f"{name}: look up", "runs"):
+        known += answered
         for lane, number in lanes.items():
             claimed[lane] = claimed.get(lane, 0) + number
-    shares.measure_all(job, here, claimed, len(runs), do)
+    if isinstance(stage, Generate):
+        spending.begin(job, here, columns, known + sum(claimed.values()), known)
+    shares.measure_all(job, here, claimed, len(runs), do, lease)
     calls = [Call(answer, (here.index, at, run, urls), f"stage {name}, answering") for at, run in enumerate(runs)]
-    for _ in do(calls, f"{name}: answer", "runs"):
-        pass
+    used = Counter[str]()
+    for _, sums in do(calls, f"{name}: answer", "runs"):
+        used.update(sums)
     made = exchange.urls_of(job, here, answers.NAME, len(runs))
     left = exchange.merged(job, here, answers.NAME, made, do, name, exchange.gather, exchange.READ)
-    told = {"packs": len(left), "merged": left != made}
+    told: dict[str, Any] = {"packs": len(left), "merged": left != made}
+    if isinstance(stage, Generate):
+        fold(stage, columns)
+        told["asked"] = spending.told(job, here, stage, columns) | {"used": used}
     storage.publish_state(job.closing_file(here, answers.CLOSED), told)
     storage.remove(job.closing_file(here, shares.CLAIMS), recursive=True)
     return sum(claimed.values())
@@ -102,12 +130,13 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
 def verdicts(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> Verdicts:
     stage, rows = closer_of(job, here, Measure), answers.read(job, here, bucket)
     at = pc.index_in(_keys(job, here, units_of(stage, pairs)), whole(rows.column(KEY)))
-    return attached(stage, pairs, rows.take(at).combine_chunks())
+    return attached(stage, pairs, answers.once(rows.take(at).combine_chunks()))
 
 
-def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> dict[int, int]:
-    """Publishes what of a run of slots has to be measured, each input once, cut by lane; returns how many of each."""
-    here = job.segments[index]
+def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> tuple[dict[int, int], int]:
+    """Publishes what of a run of slots has to be measured, each input once, cut by lane; returns how many of each, and
+    how many have been measured before."""
+    here, answered = job.segments[index], 0
     rows = _asked(urls, slots)
     if rows is None:
         rows, lane = pa.table({}), np.zeros(0, np.int64)
@@ -117,12 +146,13 @@ def claim(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str
         keys = whole(rows.column(KEY))
         known = shares.known_in(closer_of(job, here, Measure), columns_of(job, here).read(*slots))
         new = pc.not_equal(keys.slice(1), keys.slice(0, len(keys) - 1)).to_numpy(False)
-        is_first = pa.array(np.concatenate([[True], new]))
-        rows = rows.filter(pc.and_(is_first, pc.invert(pc.is_in(keys, known))))
+        rows = rows.filter(pa.array(np.concatenate([[True], new])))
+        is_known = pc.is_in(whole(rows.column(KEY)), known)
+        answered, rows = is_known.true_count, rows.filter(pc.invert(is_known))
         lane = lanes_of(job, rows)
     packs.publish_cut(shares.claims_url(job, here, run), rows, lane, lanes(job))
     found, numbers = np.unique(lane, return_counts=True)
-    return {int(at): int(number) for at, number in zip(found, numbers, strict=True)}
+    return {int(at): int(number) for at, number in zip(found, numbers, strict=True)}, answered
 
 
 def most_rows(stage: Measure) -> int:
@@ -149,14 +179,16 @@ def lanes_of(job: Job, rows: pa.Table) -> np.ndarray:
     return part.astype(np.int64) * lanes(job) // len(job.parts)
 
 
-def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> None:
-    """Publishes the rows of a run of slots for every bucket that asked."""
+def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[str]) -> dict[str, int]:
+    """Publishes the rows of a run of slots for every bucket that asked; returns what a Generate's distinct answers come
+    to."""
     here = job.segments[index]
     name = f"{answers.NAME}-{run:05d}"
     if exchange.is_done(job, here, f"{name}.json"):
-        return
+        return (storage.read_state(job.closing_file(here, f"{name}.json")) or {}).get("sums", {})
+    stage = closer_of(job, here, Measure)
     asked = _asked(urls, slots, [KEY, FROM])
-    at, rows = np.zeros(0, np.int64), kept_schema(closer_of(job, here, Measure)).empty_table()
+    at, rows, sums = np.zeros(0, np.int64), answers.schema_of(stage).empty_table(), dict[str, int]()
     if asked is not None:
         rows, missing = _looked_up(job, here, slots, asked)
         if missing:  # merged into another file in the middle of our reading
@@ -165,8 +197,12 @@ def answer(job: Job, index: int, run: int, slots: tuple[int, int], urls: list[st
             where, hint = storage.shown(columns_of(job, here).folder), "run the same command again"
             raise DataError(where, f"{missing} measured rows are gone", "what this run measured", hint)
         at = asked.column(FROM).to_numpy().astype(np.int64)
+        if isinstance(stage, Generate):
+            first = answers.first_of_each(asked)
+            rows, sums = rows.append_column(FIRST, first), answers.sums_of(rows.filter(first))
     note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), rows, at, job.buckets)
-    storage.publish_state(job.closing_file(here, f"{name}.json"), {}, {f"{name}.pack": note})
+    storage.publish_state(job.closing_file(here, f"{name}.json"), {"sums": sums}, {f"{name}.pack": note})
+    return sums
 
 
 def _looked_up(job: Job, here: Segment, slots: tuple[int, int], asked: pa.Table) -> tuple[pa.Table, int]:

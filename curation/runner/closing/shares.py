@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.generation.limits import ENDLESS, Amount
+from curation.generation.limits import ENDLESS
 from curation.job import Job, Segment, check_files
 from curation.methods.units import KEY, checked, kept_schema
 from curation.pool.columns import Columns
@@ -17,6 +17,9 @@ from curation.pool.store import PLACE, ImageReader
 from curation.runner.calls import Call, Do, Pool, pool_of
 from curation.runner.closing import generating
 from curation.runner.closing.feeding import inputs_of, opened
+from curation.runner.closing.served.alone import Lease
+from curation.runner.closing.served.kept import is_served, is_whole
+from curation.runner.closing.served.share import Part
 from curation.runner.explained import explained
 from curation.stage import Context, Generate, Measure
 from curation.table import packs
@@ -34,19 +37,22 @@ asks a server has one for each process that asks: at the end of a share fewer an
 _KEEP_EVERY_S = 30.0  # a killed task loses at most this much measuring
 
 
-def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int, do: Do) -> None:
-    """Measures `claimed` inputs in each lane; then merges the files of the columns when they are many."""
+def measure_all(
+    job: Job, here: Segment, claimed: Mapping[int, int], claims: int, do: Do, lease: Lease | None = None
+) -> None:
+    """Measures `claimed` inputs in each lane; then merges the files of the columns when they are many. `lease`: of who
+    asks a server."""
     at = here.closer or 0
     stage, name = job.stage(at), job.names[at]
     assert isinstance(stage, Measure)
     asks = job.placement(stage)
     batch = asks.batch or stage.batch
-    is_served = isinstance(stage, Generate) and generating.is_served(stage)
-    among = generating.processes(asks) if is_served else SHARES
+    asks_server = isinstance(stage, Generate) and is_served(stage)
+    among = generating.processes(asks) if asks_server else SHARES
     size = min(max(-(-sum(claimed.values()) // among), batch), MOST_ROWS)
     size = -(-size // batch) * batch
     pool = pool_of(stage.kept_digest(), asks, stage.actors)
-    if is_served:
+    if asks_server:
         pool = Pool(digest_of([stage.kept_digest(), "asking"]), asks.actors.min if asks.actors else 1, among)
     asked = (asks.cpus, asks.gpus, asks.memory, pool)
     calls, sizes = [], []
@@ -58,7 +64,7 @@ def measure_all(job: Job, here: Segment, claimed: Mapping[int, int], claims: int
             sizes.append(rows * (k + 1) // number - rows * k // number)
     columns = columns_of(job, here)
     if isinstance(stage, Generate):
-        generating.ask_all(calls, sizes, stage, name, columns, do)
+        generating.ask_all(calls, sizes, stage, name, columns, lease, do)
     else:
         for _ in do(calls, f"{name}: measure", "shares"):
             pass
@@ -72,7 +78,7 @@ def merge_columns(job: Job, index: int, names: list[str]) -> None:
 
 
 def share(
-    job: Job, index: int, lane: int, k: int, number: int, claims: int, part: Amount = ENDLESS
+    job: Job, index: int, lane: int, k: int, number: int, claims: int, part: Part | None = None
 ) -> dict[str, Any] | None:
     """Measures share `k` of `number` of a lane. `part`: what it may spend; what is told is of a Generate alone."""
     here = job.segments[index]
@@ -86,13 +92,14 @@ def share(
     first, stop = claimed.num_rows * k // number, claimed.num_rows * (k + 1) // number
     todo = claimed.slice(first, stop - first).combine_chunks()
     begun = storage.join(job.closing_file(here, CLAIMS), f"begun-{lane:05d}-{k:05d}of{number:05d}")
-    if storage.exists(begun):  # by a worker that was lost: some of it may be kept
+    again = storage.exists(begun)
+    if again:  # by a worker that was lost: some of it may be kept
         todo = _unknown(stage, todo, columns)
     storage.publish_bytes(begun, b"")
     with explained(f"stage {job.names[at]}"):
         if isinstance(stage, Generate):
-            among = generating.processes(job.placement(stage))
-            return generating.ask(stage, job.context(at), todo, columns, ImageReader(job.pool), part, 1 / among)
+            part = (part or Part(ENDLESS))._replace(of_limits=1 / generating.processes(job.placement(stage)))
+            return generating.ask(stage, job.context(at), todo, columns, ImageReader(job.pool), part, again)
         _measure(stage, job.context(at), todo, columns, ImageReader(job.pool))
     return None
 
@@ -100,7 +107,7 @@ def share(
 def known_in(stage: Measure, rows: pa.Table) -> pa.Array:
     """Keys of rows of its columns that need not be measured again."""
     keys = whole(rows.column(KEY))
-    return keys.filter(generating.is_whole(stage, rows)) if isinstance(stage, Generate) else keys
+    return keys.filter(is_whole(stage, rows)) if isinstance(stage, Generate) else keys
 
 
 def _unknown(stage: Measure, todo: pa.Table, columns: Columns) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from curation.books import frequencies, ledger, summary, tally, thumbnails
 from curation.job import Job
 from curation.runner.calls import Call, Do
+from curation.runner.closing.served import told as spending
 from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs.naming import Parts
 from curation.sources.source import Part
@@ -50,6 +51,7 @@ def summary_of(
     for _, made in do(calls, "thumbnails", "batches"):
         thumbs.update(made)
     _put_beside(job, whole["shown"], do)
+    origin = {**origin, "asked": spending.of_job(job)}
     others = {each.name: each.others for each in stages if each.others}
     return summary.build(job, manifest, whole, tops, thumbs, others, origin), whole["entries"]
 

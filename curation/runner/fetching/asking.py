@@ -5,6 +5,7 @@
                                /urls-<hop>-<bucket>.pack       WANTED: what is to be downloaded, by slot
                                /leads-<hop>-<bucket>.pack      uid and url that known redirects lead to, by bucket
                                /asked-<hop>-<bucket>.json      counts; written last: done
+                               /revisits/                      which revisits have their bytes (runner/redirects.py)
 
 A redirect leads to a url like any other: of another bucket and another host, and maybe known. So each hop is a round:
 urls by bucket, where it is seen what is known of them; then by slot, which is where all urls of a host meet.
@@ -23,6 +24,8 @@ from curation.fetch.settings import FetchSettings
 from curation.job import Job
 from curation.pool import captures, runs
 from curation.pool.store import FETCHED
+from curation.runner import redirects
+from curation.runner.redirects import Trail
 from curation.table import packs, parquet, schemas
 from curation.table.uids import uid_of_url
 from pipeline import storage
@@ -45,6 +48,10 @@ class Plan:
     def file(self, name: str) -> str:
         return storage.join(self.folder, name)
 
+    @property
+    def revisits(self) -> Trail:
+        return Trail(self.file("revisits"), self.folder, self.runs, of_revisits=True)
+
 
 def merge(job: Job, plan: Plan, run: int, parts: Sequence[str]) -> None:
     """Merges some parts into one run."""
@@ -61,7 +68,7 @@ def asked(job: Job, plan: Plan, hop: int, bucket: int, leads: Sequence[str]) -> 
     if state is not None:
         return state
     wanted = _mentioned(plan, bucket) if hop == 0 else _led_to(job, plan, hop, bucket, leads)
-    urls, onward = _unknown(plan, bucket, wanted) if wanted.num_rows else (WANTED.empty_table(), wanted)
+    urls, onward = _unknown(job, plan, bucket, wanted) if wanted.num_rows else (WANTED.empty_table(), wanted)
     files = {f"asked-{name}.parquet": parquet.publish_rows(plan.file(f"asked-{name}.parquet"), wanted.select(["uid"]))}
     if urls.num_rows:
         slot_of = np.array([slot_of_url(url, plan.slots) for url in urls.column("url").to_pylist()])
@@ -112,11 +119,11 @@ def asked_for(plan: Plan, hops: int, bucket: int) -> pa.Array:
     return pa.concat_tables([_UIDS.empty_table(), *tables]).column("uid").combine_chunks()
 
 
-def _unknown(plan: Plan, bucket: int, wanted: pa.Table) -> tuple[pa.Table, pa.Table]:
+def _unknown(job: Job, plan: Plan, bucket: int, wanted: pa.Table) -> tuple[pa.Table, pa.Table]:
     """WANTED of those of which nothing is had, and URLS that known redirects of the others lead to.
 
-    Had are stored bytes, and what a download has told that has not passed by now. What a crawl could not have is asked
-    for again, unless its owner has asked to keep it out.
+    Had are stored bytes, those of the capture that a revisit leads to, and what a download has told that has not passed
+    by now. What a crawl could not have is asked for again, unless its owner has asked to keep it out.
     """
     tables = runs.read_bucket(plan.folder, range(plan.runs), runs.IMAGES, bucket)
     images = captures.coded(
@@ -133,7 +140,10 @@ def _unknown(plan: Plan, bucket: int, wanted: pa.Table) -> tuple[pa.Table, pa.Ta
     passing = is_passing(told, plan.settings)
     before = told.filter(passing).column("uid").combine_chunks()
     told = told.filter(pc.invert(passing))
-    settled = [best.filter(is_stored).column("uid"), leads.column("uid"), told.column("uid"), pa.chunked_array([out])]
+    revisited = redirects.followed(job, plan.revisits, bucket).found
+    revisited = revisited.filter(pc.is_valid(revisited.column("size"))).column("origin")
+    settled = [best.filter(is_stored).column("uid"), leads.column("uid"), told.column("uid"), revisited]
+    settled.append(pa.chunked_array([out]))
     known = pa.chunked_array([chunk for each in settled for chunk in each.chunks], pa.string()).combine_chunks()
     targets = sorted(set(leads.column("location").to_pylist()))
     onward = pa.table([pa.array(map(uid_of_url, targets), pa.string()), pa.array(targets, pa.string())], schema=URLS)

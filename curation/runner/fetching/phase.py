@@ -18,7 +18,7 @@ from curation.job import Job, cut_for, read_from
 from curation.pool import runs
 from curation.pool.redirects import HOPS
 from curation.pool.store import ROWS
-from curation.runner import joined
+from curation.runner import joined, redirects
 from curation.runner.calls import Call, Do
 from curation.runner.fetching import asking, counting, slots
 from curation.runner.fetching.asking import Plan
@@ -153,6 +153,7 @@ class _Fetching:
         plan = Plan(folder, fetching, number, len(groups[0]), len(groups[0]) + len(groups[1]))
         work = cls(job, plan, sorted(known.pieces), do, quiet)
         work.merge([*groups[0], *groups[1]], 0)
+        redirects.follow(job, plan.revisits, [*groups[0], *groups[1]], pool.pieces, do)
         return work
 
     def merge(self, groups: Sequence[Sequence[str]], first: int) -> None:

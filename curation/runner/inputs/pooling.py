@@ -5,17 +5,19 @@ start of a record), and notes where it really ended. When the next one began els
 is joined is what reading from the front gives.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Any
 
 from curation.job import Job
-from curation.pool.store import REDIRECTS, ROWS, part_folder
+from curation.pool.store import REDIRECTS, ROWS, first_bad, part_folder
 from curation.runner.calls import Call, Do
 from curation.runner.inputs import reading
 from curation.runner.inputs.naming import Parts
 from curation.sources.source import Part, Place
+from curation.table.schemas import BAD
 from pipeline import storage
 from pipeline.log import get_logger
 
@@ -63,7 +65,27 @@ def pooled(job: Job, parts: Parts, do: Do) -> Pooled:
                 _read(job, batch, do, done)
                 batch, size = [], 0
     _read(job, batch, do, done)
+    _tell_bad(job, parts, done)
     return done
+
+
+def _tell_bad(job: Job, parts: Parts, done: Pooled) -> None:
+    """A line for each reason for which records make no pair, with the first place of it; counts by file are in the
+    manifest."""
+    totals: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    first: dict[str, Part] = {}
+    for _, part in parts:
+        for name, count in done.parts[part.id].items():
+            if name.startswith(BAD) and count:
+                totals[name] += count
+                files[name] += 1
+                first[name] = min(first.get(name, part), part, key=lambda each: each.path)
+    for name in sorted(totals):
+        reason, path = name.removeprefix(BAD), storage.shown(first[name].path)
+        place = first_bad(job.pool, first[name].id).get(reason, "")
+        where = f"{path}, {place}" if place else path
+        log.warning("%d bad records in %d files: %s; the first: %s", totals[name], files[name], reason, where)
 
 
 def add_sound(job: Job, parts: Sequence[str], do: Do, done: Pooled) -> None:

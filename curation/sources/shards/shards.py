@@ -26,6 +26,7 @@ from curation.sources.shards.sidecar import sidecar_rows
 from curation.sources.shards.unpacked import SUFFIXES, unpacked, without_suffix
 from curation.sources.source import Part, Source
 from curation.table import uids
+from curation.table.schemas import BAD
 from curation.table.urls import resolve
 from pipeline import storage
 from pipeline.contract.manifest import MANIFEST, Manifest
@@ -72,7 +73,7 @@ class ShardsSource(Source):
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def beside(self, files: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
@@ -132,6 +133,14 @@ class ShardsSource(Source):
                 "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json, where the key ends at the first dot of a name"
             )
             raise DataError(", ".join(self.paths), found, expected, "check `paths` of this source, or pack them anew")
+        records, reasons = sum(one.get("records", 0) for one in counts), Counter[str]()
+        for one in counts:
+            reasons.update({name.removeprefix(BAD): n for name, n in one.items() if name.startswith(BAD)})
+        if reasons.total() >= records and not any(one.get("images", 0) for one in counts):
+            words = ", ".join(f"{name} {count}" for name, count in reasons.most_common(4))
+            found = f"none of {records} samples is one to use: {words}"
+            expected = "KEY.jpg (png, webp, ...), one a key, where the key ends at the first dot of a name"
+            raise DataError(", ".join(self.paths), found, expected, "see the log for the first of each, and pack anew")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,7 @@ class _Reading:
         self.counts: Counter[str] = Counter({"records": 0, "images": 0})
         self.pictures = 0  # image members, whatever is in them
         self._rows: dict[str, tuple[dict[str, Any], str]] | None = None
+        self._looked = False
 
     def sample(self, sample: Sample) -> None:
         self.counts["records"] += 1
@@ -187,7 +197,8 @@ class _Reading:
         meta, problem = ({}, sample.problem) if sample.problem else self.meta(sample)
         problem = problem or ("" if place and place.size else "image_missing")
         if problem or place is None:
-            self.counts[f"bad_records:{problem}"] += 1
+            self.counts[f"{BAD}{problem}"] += 1
+            self.sink.bad(problem, f"key {sample.key[:300]!r} at byte {sample.start}")
             return
         url, uid = self.identity(meta)
         image = self.window.exactly(place.start, place.size) if place.size <= self.settings.max_image_bytes else None
@@ -223,18 +234,21 @@ class _Reading:
         """(fields, "") or ({}, reason). Without a .json they come from the parquet beside the tar."""
         place = sample.members.get("json")
         if place is not None:
-            return (
-                parse_meta(self.window.exactly(place.start, place.size)) if place.size <= MAX_META else ({}, "bad_meta")
-            )
+            return _fields(self.window.exactly(place.start, place.size)) if place.size <= MAX_META else ({}, "bad_meta")
+        if not self._looked:
+            self._rows, self._looked = self._beside(), True
         if self._rows is None:
-            self._rows = self._beside()
+            return {}, ""
+        if sample.key not in self._rows:
+            self.counts["no_row_in_table"] += 1
         return self._rows.get(sample.key, ({}, ""))
 
-    def _beside(self) -> dict[str, tuple[dict[str, Any], str]]:
-        """Fields of the samples without a .json, from the table beside the tar: their keys are gathered first."""
+    def _beside(self) -> dict[str, tuple[dict[str, Any], str]] | None:
+        """Fields of the samples without a .json, from the table beside the tar, None where there is none: their keys
+        are gathered first."""
         path = _sidecar(self.path, ".parquet")
         if not storage.exists(path):
-            return {}
+            return None
         tar = SampleTar(self.window, ROLES, tolerant=True)
         return sidecar_rows(path, {sample.key for sample in tar if "json" not in sample.members})
 
@@ -261,7 +275,15 @@ class _Reading:
         if place.size > MAX_META:
             self.counts["bad_texts:text_too_long"] += 1
         else:
-            yield self.window.exactly(place.start, place.size).decode("utf-8", "replace")  # U+FFFD is refused later
+            yield self.window.exactly(place.start, place.size).decode("utf-8-sig", "replace")  # U+FFFD is refused later
+
+
+def _fields(data: bytes) -> tuple[dict[str, Any], str]:
+    """(fields, "") of a .json member, or ({}, reason). One that is a list is that of the captions."""
+    if data.lstrip().startswith(b"["):
+        fields, problem = parse_meta(b'{"captions": %b}' % data)
+        return (fields, problem) if listed(fields.get("captions"), "") else ({}, problem or "bad_meta")
+    return parse_meta(data)
 
 
 def _text(meta: dict[str, Any], name: str) -> str:

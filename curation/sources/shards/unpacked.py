@@ -10,8 +10,10 @@ from pipeline import storage
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}  # told by the first bytes, whatever the name is
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2")
+# Told by the first bytes, whatever the name is.
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_XZ = b"\xfd7zX"
 _MOST_RATIO, _MOST_BYTES = 100, 64 << 20  # images hardly shrink: a shard that unpacks to more than both is none
 
 
@@ -28,6 +30,9 @@ def unpacked(path: str) -> Iterator[tuple[Window, DataError | None]]:
     window = Window(path)
     head = window.glance(0, 4)
     packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
+    if head.startswith(_XZ):
+        hint = "unpack it, or pack it by gzip or zstd"
+        raise DataError(storage.shown(path), "a tar packed by xz", "one packed by gzip, bzip2 or zstd, or not", hint)
     if not packed:
         yield window, None
         return

@@ -7,7 +7,7 @@ a line end inside quotes ends no row.
 import csv
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from pipeline.contract.pairs import MAX_META
@@ -33,6 +33,10 @@ class Text(NamedTuple):
     values: Any
     reason: str = ""
     stray: bool = False
+
+
+IsRow = Callable[[list[str], int], bool]
+"""Whether a line inside quotes is a row by its own fields, of which so many end before its first quote."""
 
 
 class Feed:
@@ -74,9 +78,10 @@ def _marked(start: int, data: bytes) -> bytes:
     return data if start else data.removeprefix(BOM)
 
 
-def delimited(feed: Feed, delimiter: str) -> Iterator[Text]:
+def delimited(feed: Feed, delimiter: str, is_row: IsRow = lambda *_: False) -> Iterator[Text]:
     """Records with fields in quotes where they need them. A quote that is never closed, or has text behind it, is a
-    character like any other: the line is a record as it stands."""
+    character like any other: the line is a record as it stands. So is a quote behind which a further line `is_row` by
+    its own fields: one that was never closed, until some later stray quote, would swallow the rows between."""
     csv.field_size_limit(MAX_ROW)
     while (line := feed.next()) is not None:
         if line.data is None:
@@ -86,7 +91,7 @@ def delimited(feed: Feed, delimiter: str) -> Iterator[Text]:
         if not plain:
             yield Text(line.start, None)
             continue
-        fields = _quoted(feed, line, delimiter) if b'"' in line.data else plain.split(delimiter)
+        fields = _quoted(feed, line, delimiter, is_row) if b'"' in line.data else plain.split(delimiter)
         stray = fields is None
         fields = plain.split(delimiter) if fields is None else fields
         sound = all(map(_is_sound, fields))
@@ -97,7 +102,11 @@ class _Long(Exception):
     pass
 
 
-def _quoted(feed: Feed, first: Line, delimiter: str) -> list[str] | None:
+class _Swallowing(Exception):
+    """A quote was not closed before the next row."""
+
+
+def _quoted(feed: Feed, first: Line, delimiter: str, is_row: IsRow) -> list[str] | None:
     """The fields of the record that begins with this line; None when its quotes are none."""
     taken: list[Line] = []
 
@@ -112,14 +121,30 @@ def _quoted(feed: Feed, first: Line, delimiter: str) -> list[str] | None:
             if more is None:
                 return
             taken.append(more)
+            if more.data is not None and is_row(*_alone(more.data, delimiter)):
+                raise _Swallowing
             line = more
 
     try:
         fields = next(csv.reader(lines(), delimiter=delimiter, strict=True))
         return [field.replace(_RETURN, "\r") for field in fields]
-    except (csv.Error, _Long, StopIteration):
+    except (csv.Error, _Long, _Swallowing, StopIteration):
         feed.back(taken)
         return None
+
+
+def _alone(line: bytes, delimiter: str) -> tuple[list[str], int]:
+    """The fields of a line by itself, and how many of them end before its first quote; none where its quotes are not
+    closed on it."""
+    plain = _decoded(line.removesuffix(b"\n").removesuffix(b"\r"))
+    if '"' not in plain:
+        fields = plain.split(delimiter)
+        return fields, len(fields)
+    try:
+        fields = next(csv.reader([plain.replace("\r", _RETURN)], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        return [], 0
+    return fields, plain.partition('"')[0].count(delimiter)
 
 
 def _without_returns(line: str) -> str:

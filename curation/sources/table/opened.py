@@ -6,9 +6,21 @@ from itertools import islice
 from typing import Any, Protocol
 
 from curation.sources.table import lines, parquet, streams
-from curation.sources.table.layout import Layout, Names, Unknown, has_header, layout_of, layout_of_row, without_header
+from curation.sources.table.fronts import checked
+from curation.sources.table.layout import (
+    Layout,
+    Names,
+    Unknown,
+    has_header,
+    is_url,
+    layout_of,
+    layout_of_row,
+    shown,
+    without_header,
+)
 from curation.sources.table.lines import Feed, Text
 from curation.sources.table.reading import Reading, further
+from pipeline import storage
 
 _LOOKED_AT = 100  # first rows of a table whose columns have no names, or a name in each row
 _LAYOUTS = 1000  # of the rows of one file of objects, known at a time
@@ -33,11 +45,12 @@ class ParquetTable:
             if stop is not None and place >= stop:
                 return place
             if place >= start:
-                for row in self._table.rows(group):
+                for number, row in enumerate(self._table.rows(group)):
+                    where = f"row {number} of row group {group}"
                     if row.reason:
-                        reading.bad(row.reason)
+                        reading.bad(row.reason, where)
                     else:
-                        reading.row(row.values, self._layout, self._further)
+                        reading.row(row.values, self._layout, self._further, where)
         return None
 
 
@@ -51,13 +64,14 @@ class _TextTable:
     def _texts(self, feed: Feed) -> Iterator[Text]:
         raise NotImplementedError
 
-    def _row(self, values: Any, reading: Reading) -> None:
+    def _row(self, values: Any, reading: Reading, place: str) -> None:
         raise NotImplementedError
 
     def _all(self, start: int) -> Iterator[Text]:
         """From a row on, where a packed file is read from its front all the same."""
         start = 0 if self._packed else start
-        return self._texts(Feed(streams.blocks(self._url, self._packed, start), start))
+        blocks = streams.blocks(self._url, self._packed, start)
+        return self._texts(Feed(blocks if start else checked(blocks, storage.shown(self._url)), start))
 
     def _first(self) -> list[Text]:
         """Rows of the front, but blank lines."""
@@ -73,10 +87,11 @@ class _TextTable:
             if text.start < start:
                 continue
             reading.counts.update({"stray_quotes": 1} if text.stray else {})
+            place = f"row at {'unpacked ' if self._packed else ''}byte {text.start}"
             if text.reason:
-                reading.bad(text.reason)
+                reading.bad(text.reason, place)
             elif text.values is not None:
-                self._row(text.values, reading)
+                self._row(text.values, reading, place)
             else:
                 reading.counts["blank_lines"] += 1
         return None
@@ -88,11 +103,11 @@ class DelimitedTable(_TextTable):
     def __init__(self, url: str, packed: str, names: Names, delimiter: str, header: bool | list[str] | None) -> None:
         super().__init__(url, packed)
         self._delimiter = delimiter
+        self._columns, self._layout, self._further = list[str](), Layout("", (), ""), list[str]()
         first = self._first()
         rows = [each.values for each in first if each.values]
         if header is None:
             header = has_header(rows[0], names) if rows and not first[0].reason else not rows
-        self._columns, self._layout, self._further = list[str](), Layout("", (), ""), list[str]()
         if isinstance(header, list):
             self._columns = header
         elif not header:
@@ -100,20 +115,36 @@ class DelimitedTable(_TextTable):
         elif first:
             if first[0].reason:
                 raise Unknown("header", f"a first row that is no row: {first[0].reason}", "names of columns")
-            self._columns = first[0].values
+            self._columns = [name.strip() for name in first[0].values]
+            _check_delimiter(self._columns, delimiter)
             self._front = next((each.start for each in self._all(0) if each.start > first[0].start), sys.maxsize)
         if first:
             self._layout = layout_of(self._columns, names)
             self._further = further(self._columns, self._layout)
 
     def _texts(self, feed: Feed) -> Iterator[Text]:
-        return lines.delimited(feed, self._delimiter)
+        return lines.delimited(feed, self._delimiter, self._is_row)
 
-    def _row(self, values: list[str], reading: Reading) -> None:
+    def _is_row(self, values: list[str], before: int) -> bool:
+        """Whether a line inside quotes, read by itself, is a row: then a quote before it was never closed. An url
+        behind a quote says nothing: that may be the end of a caption of several lines."""
+        if not self._layout.url or len(values) != len(self._columns):
+            return False
+        at = self._columns.index(self._layout.url)
+        return at < before and is_url(values[at])
+
+    def _row(self, values: list[str], reading: Reading, place: str) -> None:
         if len(values) != len(self._columns):
-            reading.bad("few_fields" if len(values) < len(self._columns) else "many_fields")
+            reading.bad("few_fields" if len(values) < len(self._columns) else "many_fields", place)
             return
-        reading.row(dict(zip(self._columns, values, strict=True)), self._layout, self._further)
+        reading.row(dict(zip(self._columns, values, strict=True)), self._layout, self._further, place)
+
+
+def _check_delimiter(columns: list[str], delimiter: str) -> None:
+    """Raises Unknown where the names of several columns seem to be parted by another character."""
+    other = next((mark for mark in "\t;|," if mark != delimiter and mark in columns[0]), "")
+    if len(columns) == 1 and other:
+        raise Unknown("delimiter", f"one column {shown(columns)}", f"columns parted by {delimiter!r}, not by {other!r}")
 
 
 def _tells(columns: tuple[str, ...], names: Names) -> bool:
@@ -133,7 +164,7 @@ class ObjectsTable(_TextTable):
         first = self._first()
         rows = [tuple(each.values) for each in first if each.values]
         if first and not rows:
-            raise Unknown("format", f"no JSON object in the first {len(first)} rows", "one a line")
+            raise Unknown("format", f"no JSON object in the first {len(first)} rows", "one a line, not an array")
         if first and not any(_tells(row, names) for row in rows):
             layout_of(list(dict.fromkeys(name for row in rows for name in row)), names)
 
@@ -151,9 +182,9 @@ class ObjectsTable(_TextTable):
             self._layouts[columns] = found
         return found
 
-    def _row(self, values: dict[str, Any], reading: Reading) -> None:
+    def _row(self, values: dict[str, Any], reading: Reading, place: str) -> None:
         found = self._layout(tuple(values))
         if isinstance(found, str):
-            reading.bad(found)
+            reading.bad(found, place)
         else:
-            reading.row(values, *found)
+            reading.row(values, *found, place)

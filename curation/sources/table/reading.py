@@ -60,17 +60,18 @@ class Reading:
         self.sink, self.max_text_chars, self.untyped = sink, max_text_chars, untyped
         self.counts: Counter[str] = Counter({"records": 0, "mentions": 0})
 
-    def bad(self, reason: str) -> None:
+    def bad(self, reason: str, place: str) -> None:
         self.counts["records"] += 1
         self.counts[f"bad_records:{reason}"] += 1
+        self.sink.bad(reason, place)
 
-    def row(self, row: Mapping[str, Any], layout: Layout, names: list[str]) -> None:
-        """names: of the columns that are passed through."""
+    def row(self, row: Mapping[str, Any], layout: Layout, names: list[str], place: str) -> None:
+        """names: of the columns that are passed through; place: of the row, in words."""
         url, reason = _url(row.get(layout.url))
         uid, wrong = _uid(row.get(layout.uid) if layout.uid else None)
         extra, long = ("", "") if reason or wrong else self.extra(row, names)
         if reason or wrong or long:
-            self.bad(reason or wrong or long)
+            self.bad(reason or wrong or long, place)
             return
         self.counts["records"] += 1
         page_url, language = (_text(row.get(name)) for name in _ABOUT)

@@ -5,6 +5,7 @@ row groups, a plain text table by rows. A table holds no images: a row mentions 
 source, or fetched. Columns clipmill does not know go through in `extra`, with their types.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from curation.sources.table import parquet, streams
 from curation.sources.table.layout import Names, Unknown
 from curation.sources.table.opened import DelimitedTable, ObjectsTable, Opened, ParquetTable
 from curation.sources.table.reading import Reading
+from curation.table.schemas import BAD
 from pipeline import storage
 from pipeline.errors import DataError, RecipeError
 
@@ -53,7 +55,7 @@ class TableSource(Source):
         default=None, ge=1, description="larger files are read in ranges of about so many bytes: changes no result"
     )
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     suffixes: ClassVar[tuple[str, ...]] = (
         ".parquet",
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),
@@ -124,8 +126,17 @@ class TableSource(Source):
         return dict(sorted(reading.counts.items())), (part.bytes if left is None else left,)
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
-        if not any(one.get("records", 0) for one in counts):
+        counts = list(counts)
+        records = sum(one.get("records", 0) for one in counts)
+        if not records:
             raise DataError(", ".join(self.paths), "no row in any table", "urls", "check `paths` of this source")
+        if not any(one.get("mentions", 0) for one in counts):
+            reasons: Counter[str] = Counter()
+            for one in counts:
+                reasons.update({name: count for name, count in one.items() if name.startswith(BAD)})
+            words = ", ".join(f"{name.removeprefix(BAD)} {count}" for name, count in reasons.most_common(4))
+            hint = "check `url` of this source: which column holds the urls, as text"
+            raise DataError(", ".join(self.paths), f"none of {records} rows has an url to use ({words})", "urls", hint)
 
     def _open(self, path: str) -> Opened:
         """Raises Unknown when the columns do not tell, DataError when it is no such table."""

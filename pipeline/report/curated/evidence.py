@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.report.curated.answers import Dropped, dropped
 from pipeline.report.curated.gallery import Tile, tile
 from pipeline.report.curated.thumbs import Album
 from pipeline.report.drawing.binned import counted, edges_of
@@ -45,6 +46,7 @@ class Told:
     groups: tuple[Group, ...] = ()
     changed: tuple[ChangedRow, ...] = ()
     words: tuple[Words, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     more: int = 0
 
 
@@ -71,7 +73,8 @@ def _told(name: str, sections: list[Section], evidence: Evidence, album: Album, 
     more = len(evidence.groups) - len(groups) + len(evidence.changed) - len(changed)
     more += sum(len(each.rows) for each in sections) - sum(len(each.rows) for each in tables)
     more += sum(len(each.rows) for each in evidence.words) - sum(len(each.rows) for each in words)
-    return Told(name, tables, tuple(each for each in scores if each is not None), groups, changed, words, more)
+    charts = tuple(each for each in scores if each is not None)
+    return Told(name, tables, charts, groups, changed, words, dropped(evidence, album, limits), more)
 
 
 def _group(group: ShownGroup, album: Album, limits: Limits) -> Group:

@@ -8,8 +8,9 @@ import pytest
 
 from curation.generation.asking import Asking, Keeper
 from curation.generation.backends.backend import Later
-from curation.generation.limits import ENDLESS, Amount, LimitSettings, Purse
+from curation.generation.limits import ENDLESS, Amount, LimitSettings, Purse, cost_of_tally
 from curation.generation.request import Answer, Message, Request, Terms
+from curation.pool.accounts import CUT_OFF, Lines
 from pipeline.errors import Stopped
 
 
@@ -92,3 +93,62 @@ def test_with_a_budget_the_first_answer_tells_what_the_others_cost():
     server = Server(lambda number, times: None)
     found = ask(server, 100, left=Amount(1e9, 1500.0, 1e9))
     assert 0 < sum(each.tokens_in + each.tokens_out for each in found.values()) <= 1500 and server.most > 1
+
+
+def kept_and_asked(ask_one, many, stopping=lambda: False, **limits) -> tuple[list[dict], Purse]:
+    """The lines that were kept, each before what it is about; `ask_one(request)` stands for the server."""
+
+    async def run() -> tuple[list[dict], Purse]:
+        lines: list[dict] = []
+
+        class Told:
+            async def ask(self, request: Request) -> Answer:
+                mine = [line for line in lines if line.get("sent") == request.key]
+                assert mine and mine[-1]["try"] not in [line.get("failed") for line in lines]  # this attempt is there
+                return await ask_one(request, len(mine))
+
+        async def requests():
+            for number in range(many):
+                yield Request((Message("user", "x"),), str(number))
+
+        asked = LimitSettings(**({"in_flight": 16, "attempts": 3, "patience_s": 60.0} | limits))
+        purse = Purse(Amount(1e9, 1e9, 1e9), Terms("m", 10))
+        asking = Asking(Told(), asked, 1.0, purse, Keeper(lines.extend), lambda r, a: None, stopping)
+        await asyncio.wait_for(asking.run(requests()), 60)
+        return lines, purse
+
+    return asyncio.run(run())
+
+
+def test_every_attempt_is_written_down_before_it_is_sent_and_closed_by_what_came_of_it():
+    async def answer(request: Request, times: int) -> Answer:
+        if times == 1 and int(request.key) % 2:
+            raise Later("timeout", 0.0, may_cost=True)
+        if times == 2 and int(request.key) % 4 == 1:
+            raise Later("http_500", 0.0)
+        return Answer("a text of some words", tokens_in=0 if int(request.key) == 0 else 100, tokens_out=5)
+
+    lines, purse = kept_and_asked(answer, 20)
+    tally = Lines().read(lines).whole()
+    assert (tally.answered, tally.unknown, tally.failed) == (20, {"timeout": 10}, {"http_500": 5})
+    assert tally.finished == 20 and tally.attempts == 35 == sum("sent" in line for line in lines)
+    assert (tally.tokens_in, tally.estimated, tally.estimated_out) == (1900, 1, 5) and tally.estimated_in > 0
+    assert purse.spent == cost_of_tally(tally, Terms("m", 10))
+
+
+def test_a_stop_waits_no_longer_for_answers_than_it_may_and_keeps_those_that_came():
+    began = time.monotonic()
+
+    async def answer(request: Request, times: int) -> Answer:
+        await asyncio.sleep(1.0 if int(request.key) % 2 else 3600)
+        return Answer("late", tokens_in=7, tokens_out=3)
+
+    lines, purse = kept_and_asked(answer, 16, lambda: time.monotonic() - began > 0.5, stop_after_s=4.0, timeout_s=7200)
+    tally = Lines().read(lines).whole()
+    sent = sum("sent" in line for line in lines)  # fewer than 16 where it was slow to begin
+    assert tally.attempts == sent and tally.answered + sum(tally.unknown.values()) == sent
+    assert {line["key"] for line in lines if "answer" in line} == {
+        line["sent"] for line in lines if "sent" in line and int(line["sent"]) % 2
+    }
+    assert set(tally.unknown) <= {CUT_OFF}
+    assert purse.spent == cost_of_tally(tally, Terms("m", 10))

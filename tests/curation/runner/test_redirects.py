@@ -13,8 +13,8 @@ import pytest
 from curation.job import make_job
 from curation.pool.store import PoolSink, part_counts
 from curation.runner import joined, redirects, resume
-from curation.runner.calls import Call
 from curation.runner.driver import curate
+from curation.runner.redirects import Trail
 from curation.settings import CurateSettings
 from pipeline.errors import DataError
 from tests.helpers.small_crawl import picture
@@ -158,13 +158,15 @@ def test_slots_are_as_many_as_hold_the_redirects(rows, buckets, slots):
 
 def test_an_input_without_redirects_is_not_looked_through(tmp_path):
     job = job_of(str(tmp_path), ["p"], 4)
-    redirects.follow(job, {"p": {"images_stored": 3}}, lambda calls, *_: pytest.fail("no work is due"))
-    assert [redirects.followed(job, bucket).found.num_rows for bucket in range(4)] == [0] * 4
+    counts = {"p": {"images_stored": 3}}
+    redirects.follow(job, Trail.of_join(job), [["p"]], counts, lambda calls, *_: pytest.fail("no work is due"))
+    assert [redirects.followed(job, Trail.of_join(job), bucket).found.num_rows for bucket in range(4)] == [0] * 4
 
 
 def test_a_join_before_redirects_are_followed_is_an_error_naming_the_file(tmp_path):
     with pytest.raises(DataError, match=r"followed\.json: is not there"):
-        redirects.followed(job_of(str(tmp_path), ["p"], 4), 0)
+        job = job_of(str(tmp_path), ["p"], 4)
+        redirects.followed(job, Trail.of_join(job), 0)
 
 
 # -- from a crawl to shards
@@ -240,8 +242,8 @@ def test_hops_that_are_done_are_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(redirects.redirects, "ask", lambda *_: asked.append(1))
     monkeypatch.setattr(redirects.redirects, "step", lambda *_: asked.append(1))
     (tmp_path / "_work" / os.path.basename(job.redirects_folder) / "followed.json").unlink()
-    redirects.follow(job, {"0": part_counts(job.pool, "0")}, inline(job))
+    redirects.follow(job, Trail.of_join(job), [["0"]], {"0": part_counts(job.pool, "0")}, inline(job))
     done = [url for url in resume.recheck_segments(job, inline(job)) if job.redirects_folder in url]
     assert asked == [] and len(done) == len(list((tmp_path / "_work").glob("redirects-*/*.json")))
-    assert Call(redirects.one_slot, (0, 0, 1, [0], [0]), "").function(job, 0, 0, 1, [0], [0])["asked"] == 1
-    assert [redirects.followed(job, bucket).found.num_rows for bucket in range(2)].count(1) == 1
+    assert redirects.one_slot(job, Trail.of_join(job), 0, 0, 1, [0], [0])["asked"] == 1
+    assert [redirects.followed(job, Trail.of_join(job), bucket).found.num_rows for bucket in range(2)].count(1) == 1

@@ -2,16 +2,19 @@
 
 import ast
 import io
+import struct
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images.costs import MAX_SCANS
 from pipeline.images.decoder import FORMATS, Picture, Refused, decode
+from tests.helpers.lanes import examples
 from tests.helpers.places import ROOT
 
 
@@ -76,6 +79,51 @@ def test_what_stands_before_and_behind_the_picture_is_not_counted_as_scans():
 )
 def test_what_is_no_picture_has_a_reason(body, reason):
     assert refused(body) == reason
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_whose_data_ends_early_by_its_own_word_is_truncated(mode, interlaced):
+    """Pillow leaves black what it lacks."""
+    rows = png_rows(mode, interlaced)
+    whole = b"".join(rows)
+    assert Picture(png_of(mode, interlaced, whole + bytes(70_000))).rgb().size == (13, 11)
+    zeros = b"".join(bytes(len(row)) for row in rows)
+    assert Picture(png_of(mode, interlaced, zeros)).rgb().size == (13, 11)  # black, or clear, but all there
+    for lacking in (1, 4, len(rows) - 1):
+        assert refused(png_of(mode, interlaced, b"".join(rows[:-lacking]))) == "truncated"
+        assert refused(png_of(mode, interlaced, b"".join(rows[:-lacking]), pieces=5)) == "truncated"
+
+
+COLOURS = {"1": (1, 0, 1), "L": (8, 0, 1), "P": (4, 3, 1), "LA": (8, 4, 2), "RGB": (8, 2, 3), "RGBA": (8, 6, 4)}
+COLOURS |= {"I;16": (16, 0, 1)}  # bits, colour type, samples
+
+
+def png_rows(mode: str, interlaced: bool) -> list[bytes]:
+    """The rows of a 13 x 11 picture, with their filter bytes; interlaced as the standard draws its passes: pixel by
+    pixel, from its table of an 8 x 8 square."""
+    bits, _, samples = COLOURS[mode]
+    square = ["16462646", "77777777", "56565656", "77777777", "36463646", "77777777", "56565656", "77777777"]
+    passes = [[(x, y) for y in range(11) for x in range(13) if not interlaced or square[y % 8][x % 8] == f"{n}"]
+              for n in (range(1, 8) if interlaced else [0])]  # fmt: skip
+    rows = []
+    for drawn in passes:
+        for y in sorted({y for _, y in drawn}):
+            width = sum(1 for _, other in drawn if other == y)
+            rows.append(b"\0" + b"\xa5" * -(-width * bits * samples // 8))
+    return rows
+
+
+def png_of(mode: str, interlaced: bool, data: bytes, pieces: int = 1) -> bytes:
+    bits, colour, _ = COLOURS[mode]
+    packed = zlib.compress(data)
+    step = -(-len(packed) // pieces)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 13, 11, bits, colour, 0, 0, interlaced))]
+    chunks += [(b"PLTE", bytes(range(48)))] if colour == 3 else []
+    chunks += [(b"IDAT", packed[at : at + step]) for at in range(0, len(packed), step)]
+    made = [struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+            for kind, body in [*chunks, (b"IEND", b"")]]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
 def test_caps_are_read_from_the_header():
@@ -175,7 +223,7 @@ def verdict(body: bytes, spare: float) -> object:
         return error.reason
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.sampled_from(KINDS), st.data())
 def test_damage_is_found_by_a_reduced_decoding_where_a_whole_one_finds_it(kind, data):
     mode, options = kind
@@ -205,7 +253,7 @@ def test_a_jpeg_cut_anywhere_is_truncated_however_small_it_is_decoded(kind):
     assert {verdict(body[:at], 8) for at in range(start, len(body) - 64, 7)} == {"truncated"}
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]), st.data())
 def test_any_damage_is_pixels_or_a_reason(kind, data):
     body = bytearray(encoded(photo(30, 20), kind))

@@ -31,11 +31,14 @@ def huge(summary: dict, stages: int, reasons: int, thumb: str) -> None:
     changed = [
         each | {"before": [{"text": LONG, "source": LONG}] * 20, "after": [{"text": LONG}] * 20} for each in some
     ]
+    answered = [each | {"asked": LONG, "answers": [{"of": LONG, "text": "\u202e" * 500}] * 20} for each in some]
     [told] = [each for each in summary["evidence"] if each.get("scores")]
     shown = {
         "groups": [{"title": LONG, "examples": judged}] * 26,
         "changed": changed * 3,
         "scores": told["scores"] * 20,
+        "answers": [{"reason": f"{LONG[:50]}{n}" if n else "", "examples": answered} for n in range(40)],
+        "by": {"source": LONG, "model": LONG},
     }
     counts = {f"{LONG[:9]}{at}": 5 for at in range(300)}
     part = {"part": LONG, "path": LONG, "bytes": 1, "digest": "", "counts": counts}
@@ -47,6 +50,7 @@ def huge(summary: dict, stages: int, reasons: int, thumb: str) -> None:
         "evidence": [{"stage": name, "kind": LONG, **shown} for name in names[:6]],
         "sections": [{"stage": name, **section} for name in names[:20] for _ in range(2)],
         "inputs": [part] * 50,
+        "asked": [{"stage": name, "model": LONG, "is_server": True, "pool": {"failed": counts}} for name in names],
     }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from curation.methods.units import KEY, kept_schema
 from curation.pool import journal
 from curation.pool.columns import Columns
 from curation.runner.closing import generating
+from curation.runner.closing.served import share
+from curation.runner.closing.served.fold import fold
 from curation.stage import IMAGE, Context
 from curation.stages.generate import GenerateText
 from pipeline.errors import RecipeError
@@ -60,9 +62,9 @@ def asked(tmp_path, monkeypatch):
 
     monkeypatch.setattr(OpenAiServer, "session", opened)
     monkeypatch.setattr(journal.Journal, "add", add)
-    monkeypatch.setattr(generating, "_KEPT_ROWS", 1)
-    monkeypatch.setattr(generating, "_LOOK_S", 0)
-    monkeypatch.setattr(generating, "inputs_of", lambda stage, rows, reader: rows.drop_columns([KEY]))
+    monkeypatch.setattr(share, "_KEPT_ROWS", 1)
+    monkeypatch.setattr(share, "_LOOK_S", 0)
+    monkeypatch.setattr(share, "inputs_of", lambda stage, rows, reader: rows.drop_columns([KEY]))
 
     def there() -> set[str]:
         found = set(columns.read(0, 1).column(KEY).to_pylist())
@@ -83,7 +85,7 @@ def asked(tmp_path, monkeypatch):
         session.wrong = wrong
         keys = [f"{number:032x}" for number in range(MANY)]
         todo = pa.table({KEY: keys, IMAGE: pa.array([b"x"] * MANY, pa.large_binary())})
-        return generating.ask(stage, Context(), todo, columns, None, ENDLESS, 1.0)
+        return generating.ask(stage, Context(), todo, columns, None, share.Part(ENDLESS))
 
     return stage, columns, ask, said, there
 
@@ -98,9 +100,9 @@ def test_moving_answers_into_the_columns_loses_none(asked, turn):
 @pytest.mark.parametrize("wrong", [40, 150, 299])
 def test_a_share_that_ends_in_an_error_keeps_what_was_answered(asked, monkeypatch, wrong):
     stage, columns, ask, said, there = asked
-    monkeypatch.setattr(generating, "_KEPT_ROWS", 10**6)  # so that there is something to move at the end
+    monkeypatch.setattr(share, "_KEPT_ROWS", 10**6)  # so that there is something to move at the end
     with pytest.raises(RecipeError):
         ask(wrong)
     assert set(said) <= there()
-    generating.fold(stage, columns)
+    fold(stage, columns)
     assert set(said) == set(columns.read(0, 1).column(KEY).to_pylist())

@@ -142,4 +142,47 @@ def test_tars_without_any_sample_are_an_error_that_says_what_one_is(tmp_path, me
     source = ShardsSource(paths=[str(tmp_path)])
     with pytest.raises(DataError, match=said):
         source.check_total([got.counts])
-    source.check_total([got.counts, {"records": 1}])
+    source.check_total([got.counts, {"records": 1, "images": 1}])
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([("a.jpg", png()), ("a.png", png()), ("a.txt", b"x")], "none of 1 samples is one to use: dup_member 1"),
+        ([("a.1.jpg", png()), ("a.txt", b"x"), ("b.txt", b"y")], "none of 2 samples is one to use: image_missing 2"),
+    ],
+)
+def test_tars_without_a_sample_to_use_are_an_error_that_counts_why(tmp_path, members, said):
+    got = Ingested(tmp_path, tar(*members))
+    with pytest.raises(DataError, match=said):
+        ShardsSource(paths=[str(tmp_path)]).check_total([got.counts])
+    ShardsSource(paths=[str(tmp_path)]).check_total([got.counts, {"records": 1, "images": 1}])
+
+
+@pytest.mark.parametrize("fields", [["one", "two"], [{"text": "one"}, {"text": "two", "source": "alt"}, 7, None]])
+def test_a_json_that_is_a_list_holds_the_captions(tmp_path, fields):
+    got = Ingested(tmp_path, tar(("0.jpg", png()), ("0.json", json.dumps(fields).encode()), ("0.txt", b"one")))
+    assert texts(got) == {"one", "two"} and got.counts == {"records": 1, "images": 1}
+
+
+@pytest.mark.parametrize("data", [b"[1, 2]", b"[]", b"[", b'["a"] x', b'["a"}', b'"a"', b"null"])
+def test_a_json_that_is_neither_fields_nor_captions_costs_its_sample(tmp_path, data):
+    got = Ingested(tmp_path, tar(("0.jpg", png()), ("0.json", data), ("0.txt", b"one"), *sample(1)))
+    assert got.counts == {"records": 2, "images": 1, "bad_records:bad_meta": 1}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path):
+    got = Ingested(tmp_path, tar(("0.jpg", png()), ("0.txt", "\ufeffa café".encode())))
+    assert texts(got) == {"a café"}
+
+
+@pytest.mark.parametrize("keys", [["0", "2", "9"], [0, 1, 2]])
+def test_samples_that_the_table_beside_the_tar_does_not_know_are_counted(tmp_path, keys):
+    """A table of numbers, not of the keys, knows none."""
+    pq.write_table(pa.table({"key": keys, "caption": [f"of {key}" for key in keys]}), tmp_path / "x.parquet")
+    got = Ingested(tmp_path, tar(*((f"{n}.png", png(n)) for n in range(3))), "x.tar")
+    known = [int(key) for key in keys if isinstance(key, str) and key != "9"]
+    assert got.counts == {"records": 3, "images": 3, "no_row_in_table": 3 - len(known)}
+    for number in range(3):
+        uid = uid_of_image(hashlib.sha256(png(number)).hexdigest())
+        assert got.captions[uid] == {("caption", f"of {number}" if number in known else "")}

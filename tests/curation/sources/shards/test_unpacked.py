@@ -1,6 +1,8 @@
 """Packed tars hold what plain ones hold; those that are cut say so, and bombs are refused by name."""
 
+import bz2
 import gzip
+import lzma
 import tempfile
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ PACKS = {
     "00000.tar.gz": gzip.compress,
     "00000.tgz": lambda data: gzip.compress(data[:900]) + gzip.compress(data[900:]),
     "00000.tar.zst": lambda data: framed(data[:900]) + framed(data[900:]),
+    "00000.tar.bz2": bz2.compress,
     "00000.tar": gzip.compress,  # whatever its name says
 }
 
@@ -52,6 +55,11 @@ def test_a_packed_tar_cut_short_keeps_samples_and_counts_the_damage(tmp_path, na
     got = Ingested(tmp_path, data[: len(data) * 2 // 3], name)
     assert got.counts["images"] == 2 and got.counts["bad_records:damaged_shard"] >= 1
     assert name in caplog.text
+
+
+def test_a_packing_that_is_not_read_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"00000\.tar: a tar packed by xz; one packed by gzip"):
+        Ingested(tmp_path, lzma.compress(whole()), "00000.tar")
 
 
 def test_what_unpacks_to_no_tar_or_without_end_is_an_error_naming_the_file(tmp_path, monkeypatch):
