@@ -8,10 +8,10 @@ from curation.methods.rounds import rounds_of
 from curation.runner import exchange
 from curation.runner.closing import grouping, measuring, shares
 from curation.runner.costs import closing, ending
+from curation.runner.costs.closing import Asking
 from curation.runner.costs.cost import Cost, told_by
 from curation.stage import IMAGE, Context, Group, Measure, Reduce, Stage
 from curation.stage_order import added
-from curation.table.uids import power_of_two
 
 ROUNDS = 8
 """Of a repeated step, taken for granted: seven on the clip-art crawl, one more for each tenfold or so."""
@@ -108,8 +108,9 @@ class _Plan:
             rounds = _rounds(stage, self.buckets, self.pairs)
             self.cost += closing.group(self.buckets, rounds)
             self._look(stage, self.buckets * (len(rounds) - 1))
-            self.notes += sum(each for _, _, each in rounds)
-            self.opens["told"] = sum(told_by(len(exchange.runs(slots, n, grouping.ROWS))) for slots, _, n in rounds)
+            self.notes += sum(each.notes for each in rounds)
+            settled = [len(exchange.runs(each.slots, each.notes, grouping.ROWS)) for each in rounds]
+            self.opens["told"] = sum(told_by(number) for number in settled)
         elif isinstance(stage, Reduce):
             taken = rounds_of(stage, self.pairs)
             self.cost += closing.reduce(self.buckets, taken)
@@ -120,11 +121,14 @@ class _Plan:
             self.opens["kept"] = max((each.pieces for each in taken), default=0)
 
 
-def _rounds(stage: Group, buckets: int, pairs: int) -> list[tuple[int, int, int]]:
-    """(slots, buckets asked, notes): of all pairs at first and where each has several notes, else of the related."""
-    found: list[tuple[int, int, int]] = []
+def _rounds(stage: Group, buckets: int, pairs: int) -> list[Asking]:
+    """Of all pairs at first and where each has several notes, else of the related."""
+    found: list[Asking] = []
     for step in stage.steps:
-        each = stage.notes_per_pair(step, Context(0, 2 * pairs))
+        each, repeats = stage.notes_per_pair(step, Context(0, 2 * pairs)), step in stage.repeated
         notes = pairs * each if not found or each > 1 else int(pairs * _RELATED)
-        found += [(buckets * power_of_two(each), buckets, notes)] * (ROUNDS if step in stage.repeated and found else 1)
+        over = grouping.spread_of(buckets, each, not found or repeats)
+        rounds = ROUNDS if repeats and found else over.passes
+        asked = [Asking(over.slots, buckets, notes // over.passes, over.passes > 1 and at > 0) for at in range(rounds)]
+        found += asked
     return found
