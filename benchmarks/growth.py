@@ -39,7 +39,13 @@ def measure(folder: Path, name: str, pairs: int, address: str) -> dict[str, Any]
     start, cpu = time.monotonic(), time.process_time()
     is_alone = address == "inline"  # then what other processes do need not be in the seconds of a step
     clock = time.process_time if is_alone else time.monotonic
-    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins) as steps, Counts() as counts:
+
+    def ends(step: str, spent: float) -> None:  # what a run that is stopped leaves
+        memory = max(watch.driver.get(step, 0), watch.worker.get(step, 0)) >> 20
+        free = shutil.disk_usage(folder).free >> 20
+        print(f"{pairs:,} pairs | {step} | {spent:.1f} s | {memory} MiB | disk free {free} MiB", flush=True)
+
+    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins, ends) as steps, Counts() as counts:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
     shutil.rmtree(folder)

@@ -34,6 +34,7 @@ def reference(tmp_path_factory):
         (exchange, "FAN", 3),
         (reducing, "FAN", 2),
         (grouping, "ROWS", 5),
+        (grouping, "FEW", 1),
         (measuring, "RUN_ROWS", 5),
         (columns, "MOST_FILES", 2),
     ],

@@ -27,7 +27,7 @@ def small(monkeypatch):
     """Everything is brought together in groups, and there are several runs of slots."""
     for room, name, value in (
         (exchange, "FAN", 3), (reducing, "FAN", 2), (exchange, "READ", 3), (grouping, "ROWS", 40),
-        (measuring, "RUN_ROWS", 50),
+        (grouping, "FEW", 4), (measuring, "RUN_ROWS", 50),
     ):  # fmt: skip
         monkeypatch.setattr(room, name, value)
 
