@@ -8,7 +8,6 @@ import numpy as np
 from curation.images.phash import SIDE
 from pipeline.draws import mixed
 
-
 _PATCHES = 5
 """A side. Of 4 x 4 the sketches have so few numbers that strangers are near each other, the more the larger a crawl."""
 

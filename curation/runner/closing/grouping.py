@@ -40,7 +40,7 @@ from pipeline.storage import Note
 
 ROWS = 50_000
 """About so many notes are settled by one task."""
-WIDE, FEW, PASSES = 16, 16, 4
+WIDE, FEW, PASSES = 16, 16, 2
 """A step in which a pair has WIDE notes or more is gone through in PASSES where there are more than FEW buckets: each
 makes the notes of a share of all groups, and they are removed before the next, so that less lies on the disk."""
 ASKED = ".closing.pack"
@@ -66,7 +66,7 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
         to = np.ones(job.buckets, bool)
         while to.any() and (repeats or round_ < spread(job, here, step).passes):
             at = (step, round_)
-            said = storage.read_state(job.closing_file(here, settled_name(*at))) if settled_name(*at) in there else None
+            said = _settled_before(job, here, at, there)
             known = there if said else None
             by = [] if not number and not round_ else np.flatnonzero(to).tolist()  # none: the segment has asked
             said = said or _round(job, here, at, before, by, asked, do)
@@ -76,6 +76,14 @@ def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: D
                 to, before = _bits(said["told"], job.buckets), list(done)
             round_ += 1
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
+
+
+def _settled_before(job: Job, here: Segment, at: tuple[str, int], there: frozenset[str]) -> dict[str, Any] | None:
+    """What came of a round, where that and its results were there when this start began."""
+    name = settled_name(*at)
+    said = storage.read_state(job.closing_file(here, name)) if name in there else None
+    urls = exchange.urls_of(job, here, _told_name(*at), said["packs"], said["merged"]) if said else []
+    return said if all(storage.basename(url) in there for url in urls) else None
 
 
 def _round(
@@ -129,7 +137,7 @@ def _settle_all(
     told = np.zeros(job.buckets, bool)
     for _, bits in do(calls, label, "slots"):
         told |= _bits(bits, job.buckets)
-    name = f"{at[0]}-{at[1]}-told"
+    name = _told_name(*at)
     urls = exchange.urls_of(job, here, name, len(runs))
     left = exchange.merged(job, here, name, urls, do, label, exchange.gather, exchange.READ)
     return len(left), left != urls, told
@@ -183,7 +191,7 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
 def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> str:
     """Settles a run of slots; returns a bit for each bucket, as hex: whether it is told something."""
     here = job.segments[index]
-    name = f"{step}-{number}-told-{run:05d}"
+    name = f"{_told_name(step, number)}-{run:05d}"
     if exchange.is_done(job, here, f"{name}.json"):
         return (storage.read_state(job.closing_file(here, f"{name}.json")) or {})["told"]
     check_files(job, [here.closer])
@@ -271,7 +279,7 @@ def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
 def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
     tables: dict[str, list[pa.Table]] = {}
     for name, number, num_packs, is_merged in rounds:
-        urls = exchange.urls_of(job, here, f"{name}-{number}-told", num_packs, is_merged)
+        urls = exchange.urls_of(job, here, _told_name(name, number), num_packs, is_merged)
         found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
         tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
     return Told(step, tables)
@@ -288,6 +296,10 @@ def _hex(told: np.ndarray) -> str:
 
 def _bits(told: str, buckets: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes.fromhex(told), np.uint8), count=buckets).astype(bool)
+
+
+def _told_name(step: str, number: int) -> str:
+    return f"{step}-{number}-told"
 
 
 def _notes_name(step: str, number: int, bucket: int) -> str:
