@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for
 from curation.methods.rounds import rounds_of
+from curation.pool.runs import PARTS
 from curation.runner import exchange
 from curation.runner.closing import grouping, measuring, shares
 from curation.runner.costs import closing, ending
@@ -46,7 +47,7 @@ class _Plan:
 
     def __init__(self, stages: Sequence[Stage], pairs: int, parts: int) -> None:
         self.stages, self.pairs, self.parts, self.buckets = stages, pairs, parts, buckets_for(2 * pairs)
-        runs = max(-(-parts // exchange.FAN), min(parts, 16))
+        runs = max(-(-parts // PARTS), min(parts, 16))
         packs = 2 * runs * self.buckets
         self.memory = 0  # of the widest answers that one task holds
         self.cost = Cost(parts + runs + self.buckets, 4 * parts + 3 * runs + 2 * self.buckets, packs, 2 * parts)
