@@ -64,13 +64,13 @@ def sketches(grey_NRC: np.ndarray) -> np.ndarray:
 
 def sketch_keys(sketches_NVD: np.ndarray) -> np.ndarray:
     """uint64 [N, K], a view after the other."""
-    shifted = sketches_NVD[:, :, :_KEYED].astype(np.int64) + _CELL // 2
-    cell, within = np.divmod(shifted, _CELL)
+    shifted = sketches_NVD[:, :, :_KEYED].astype(np.int16) + np.int16(_CELL // 2)
+    cell, within = np.divmod(shifted, np.int16(_CELL))
     to_edge = np.minimum(within, _CELL - 1 - within)
-    other = np.where(within < _CELL // 2, -1, 1)
     probed = np.argsort(to_edge, axis=2, kind="stable")[:, :, :_PROBED]
     base = (cell.astype(np.uint64) * _ODD_D).sum(axis=2, dtype=np.uint64)
-    moves = np.take_along_axis(other.astype(np.uint64) * _ODD_D, probed, axis=2)
+    other = np.where(np.take_along_axis(within, probed, axis=2) < _CELL // 2, -1, 1)
+    moves = other.astype(np.uint64) * _ODD_D[probed]
     keys = base[:, :, None] + (moves[:, :, None] * _TRIED).sum(axis=3, dtype=np.uint64)
     return mixed(keys.reshape(-1)).reshape(len(sketches_NVD), NUM_KEYS)
 

@@ -1,8 +1,9 @@
 """A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
 
-There are as many slots as buckets, more in a step in which a pair has many notes; a group's slot is a hash of its
-number, because a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about
-ROWS notes. When a round is settled its notes are removed, but for those of the first step, which go with the segment.
+There are as many slots as buckets or fewer, more in a step in which a pair has many notes; a group's slot is a hash of
+its number, because a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of
+about ROWS notes. When a round is settled its notes are removed, but for those of the first step, which go with the
+segment.
 
     <segment folder>/bucket-00000.closing.pack                  notes of the first step
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
@@ -248,10 +249,11 @@ class Spread(NamedTuple):
 
 
 def spread_of(buckets: int, each: int, is_first: bool) -> Spread:
-    """Of a step in which a pair has about `each` notes: no more slots than there are runs when buckets are full, as a
-    slot costs 300 bytes in the pack of every bucket."""
+    """Of a step in which a pair has about `each` notes: slots are no more than there are runs where buckets are half
+    full, as each costs 300 bytes in the pack of every bucket, and the time to take it up again."""
     most = buckets * power_of_two(each)
-    slots = max(buckets, len(exchange.runs(most, most * ROWS, ROWS)))
+    runs = len(exchange.runs(most, buckets * each * ROWS // 2, ROWS))
+    slots = max(runs, power_of_two(min(buckets, exchange.RUNS)))
     passes = PASSES if each >= WIDE and buckets > FEW and not is_first else 1
     return Spread(slots // passes, passes)
 
