@@ -246,7 +246,7 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     for index, (first, middle, last) in enumerate(cuts):
         is_last = index == len(cuts) - 1
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
-        leaves = _left_out(stages, first, middle, last)
+        leaves = left_out(stages, max([i for i in (first, *middle) if i is not None], default=-1) + 1)
         digest = digest_of([closing, named, settings.emit if is_last else None, *([leaves] if leaves else [])])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
         opens = [first] if first is not None and _judges_apart(settings, stages[first]) else []
@@ -259,19 +259,19 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _left_out(stages: Sequence[Stage], opener: int | None, rows: Sequence[int], closer: int | None) -> tuple[str, ...]:
-    """Columns of a kilobyte, squares of grey, that a segment need not write: those that were added and that neither its
-    closer nor a stage behind that reads. Light ones go along: the books, the report and the shards show them."""
-    done = max([at for at in (opener, *rows) if at is not None], default=-1)
+def left_out(stages: Sequence[Stage], done: int) -> tuple[str, ...]:
+    """Columns of a kilobyte, squares of grey, that a segment need not write behind the first `done` stages: those that
+    were added and that neither its closer nor a stage behind that reads. Light ones go along: the books, the report and
+    the shards show them."""
     wide = [
         field.name
-        for stage in stages[: done + 1]
+        for stage in stages[:done]
         for field in stage.adds
         if pa.types.is_fixed_size_binary(field.type)
         and field.type.byte_width >= _WIDE
         and field.name not in stage.exports
     ]
-    read = {name for stage in stages[done + 1 :] for name in stage.reads}
+    read = {name for stage in stages[done:] for name in stage.reads}
     return tuple(sorted(set(wide) - read))
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for
+import pyarrow as pa
+
+from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for, left_out
 from curation.methods.rounds import rounds_of
 from curation.pool.runs import PARTS
 from curation.runner import exchange
@@ -51,18 +53,20 @@ class _Plan:
         packs = 2 * runs * self.buckets
         self.memory = 0  # of the widest answers that one task holds
         self.cost = Cost(parts + runs + self.buckets, 4 * parts + 3 * runs + 2 * self.buckets, packs, 2 * parts)
+        self.squares = {field.name: field.type.byte_width for stage in stages for field in squares_of(stage)}
+        self.written = 0  # bytes of a pair in the tables of all segments
         self.segments, self.notes, self.opens = 0, 0, {"told": 0, "states": 0, "kept": 0}
         self.vectors: dict[str, int] = {}  # column -> bytes of a row
         self.answers: dict[str, int] = {}  # the same column -> packs that a bucket reads
 
     def whole(self) -> Plan:
-        for stage in self.stages:
+        for at, stage in enumerate(self.stages):
             self._look(stage, self.buckets * (2 if isinstance(stage, (Reduce, Group)) else 1))  # it asks, and judges
             if asks_around(stage):
-                self._segment(is_closed=True)
+                self._segment(at, is_closed=True)
                 self.opens = {"told": 0, "states": 0, "kept": 0}
                 self._settle(stage)
-        self._segment(is_closed=False)
+        self._segment(len(self.stages), is_closed=False)
         reduces = sum(isinstance(stage, Reduce) for stage in self.stages)
         kept = int(self.pairs * _KEPT)
         self.cost += ending.shards(self.buckets, -(-kept // _IN_A_SHARD), kept)
@@ -72,8 +76,8 @@ class _Plan:
             self.buckets, self.segments, self.pairs, shown=_SHOWN, against=against, reduces=reduces
         )
         vectors = sum(self.vectors.values())
-        squares = sum(measuring.row_bytes(stage) for stage in self.stages) - vectors
-        written = (_PAIR_BYTES + squares) * (self.segments + 2) + 2 * vectors
+        squares = sum(self.squares.values())
+        written = self.written + 2 * (_PAIR_BYTES + squares + vectors)  # in the pool, and as answers
         in_a_bucket = min(2 * self.pairs // self.buckets, ROWS_PER_BUCKET)
         return Plan(
             self.pairs,
@@ -85,7 +89,11 @@ class _Plan:
             core_s=self.pairs * _SEGMENT_S * (self.segments + 2) + self.notes * _NOTE_S,
         )
 
-    def _segment(self, is_closed: bool) -> None:
+    def _segment(self, done: int, is_closed: bool) -> None:
+        """Behind the first `done` stages."""
+        there = [field.name for stage in self.stages[:done] for field in squares_of(stage)]
+        gone = left_out(self.stages, done)
+        self.written += _PAIR_BYTES + sum(self.squares[name] for name in there if name not in gone)
         self.cost += closing.segment(self.buckets, is_first=not self.segments, is_closed=is_closed, **self.opens)
         self.cost += closing.freed(self.buckets) if self.segments else Cost()
         self.segments += 1
@@ -120,6 +128,11 @@ class _Plan:
             self.notes += self.pairs * again
             self.opens["states"] = 1
             self.opens["kept"] = max((each.pieces for each in taken), default=0)
+
+
+def squares_of(stage: Stage) -> list[pa.Field]:
+    """What it adds to the tables that is wide: bytes of a fixed width."""
+    return [each for each in stage.adds if pa.types.is_fixed_size_binary(each.type)]
 
 
 def _rounds(stage: Group, buckets: int, pairs: int) -> list[Asking]:
