@@ -37,6 +37,9 @@ FORMAT = 4  # raise it when the files below change their meaning
 ROWS_PER_BUCKET = 100_000  # at most, so that a task holds a few hundred MB however large the crawl
 EMIT = "emit"
 """The name under which the gate before the shards is reported, the last of every recipe."""
+_NOTES = (
+    2  # how notes of a Group are cut into slots and runs: what another version left half done is not mixed with ours
+)
 _WIDE = 64  # bytes of a column that is left out where nobody reads it any more
 _LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 16_000, 16, 65_536
 
@@ -246,6 +249,7 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     for index, (first, middle, last) in enumerate(cuts):
         is_last = index == len(cuts) - 1
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
+        named += [_NOTES] if last is not None and isinstance(stages[last], Group) else []
         leaves = left_out(stages, max([i for i in (first, *middle) if i is not None], default=-1) + 1)
         digest = digest_of([closing, named, settings.emit if is_last else None, *([leaves] if leaves else [])])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
