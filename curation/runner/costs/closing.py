@@ -5,18 +5,18 @@
       the first             + 0     + B
       that a stage ends     + 0     + B
       freed afterwards      B / 256
-    packs of B > 256        G       2 G            B a run of slots                                    G = B / 256
+    packs of B > 512        G       2 G            B a run of slots                                    G = B / 512
     Measure: look up, R     R       R              G R + files F of the columns
              measure, N     N       N + columns N  N R                     and one read an image
              answer         R       2 R            G R + (F + N) R         at most 256 files of columns, else merged
     Group:   a round, T     T       2 T            G T
              settled        A / 256 1                                                           freed
              asked again    A       2 A            A x packs told so far   A
-    packs told, R or T > 16 G       2 G            R or T a run of slots               G = R / 256 or T / 256
+    packs told, R or T > 16 G       2 G            R or T a run of slots               G = R / 512 or T / 512
     Reduce:  a round        tree    2 tree         all leaves and nodes but the last; FAN = 64
              asked again    B       2 B                                    2 B and a state
              in pieces, P   P + 1   3 P + 2        G P                     2 P and a state
-               asked by B   B + G   2 (B + G)      B where they are more than 256
+               asked by B   B + G   2 (B + G)      B where they are more than 512
     closed                          1
     vectors read                                   answers of that Measure, by every bucket each time a stage looks
 
