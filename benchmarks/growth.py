@@ -33,13 +33,20 @@ from curation.stage import Stage
 from curation.stages.image_decode import ImageDecode
 
 
-def measure(folder: Path, name: str, pairs: int, address: str) -> dict[str, Any]:
-    shutil.rmtree(folder, ignore_errors=True)
+def measure(folder: Path, name: str, pairs: int, address: str, is_resumed: bool) -> dict[str, Any]:
+    if not is_resumed:
+        shutil.rmtree(folder, ignore_errors=True)
     settings = settings_of(name, folder, pairs, address)
     start, cpu = time.monotonic(), time.process_time()
     is_alone = address == "inline"  # then what other processes do need not be in the seconds of a step
     clock = time.process_time if is_alone else time.monotonic
-    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins) as steps, Counts() as counts:
+
+    def ends(step: str, spent: float) -> None:  # what a run that is stopped leaves
+        memory = max(watch.driver.get(step, 0), watch.worker.get(step, 0)) >> 20
+        free = shutil.disk_usage(folder).free >> 20
+        print(f"{pairs:,} pairs | {step} | {spent:.1f} s | {memory} MiB | disk free {free} MiB", flush=True)
+
+    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins, ends) as steps, Counts() as counts:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
     shutil.rmtree(folder)
@@ -64,6 +71,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("growth"))
     parser.add_argument("--plan", action="store_true", help="only what the formulae say of 1e8 to 1e10 pairs")
     parser.add_argument("--address", default="local", help="as curate.ray.address")
+    parser.add_argument("--resume", action="store_true", help="go on with what a killed run left in the folder")
     args = parser.parse_args()
     if args.plan:
         show_plans(args.folder)
@@ -72,7 +80,7 @@ def main() -> None:
     runs = []
     for pairs in args.pairs:
         with context.Pool(1) as alone:
-            runs.append(alone.apply(measure, (args.folder, args.stages, int(pairs), args.address)))
+            runs.append(alone.apply(measure, (args.folder, args.stages, int(pairs), args.address, args.resume)))
         show(runs)
 
 

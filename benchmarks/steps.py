@@ -9,11 +9,16 @@ from curation.runner import driver
 
 class Steps:
     """`spent`: by the name of each step of the runs that go through it, what `clock` has gone on by (seconds, say);
-    `begins` is told the name as a step begins."""
+    `begins` is told the name as a step begins, `ends` also what it took, all times together."""
 
-    def __init__(self, clock: Callable[[], float], begins: Callable[[str], None] = lambda step: None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        begins: Callable[[str], None] = lambda step: None,
+        ends: Callable[[str, float], None] = lambda step, spent: None,
+    ) -> None:
         self.spent: dict[str, float] = {}
-        self._clock, self._begins = clock, begins
+        self._clock, self._begins, self._ends = clock, begins, ends
         self._real = driver.Driver._do
 
     def __enter__(self) -> "Steps":
@@ -22,6 +27,7 @@ class Steps:
             self._begins(step)
             yield from self._real(work, calls, label, unit, done)
             self.spent[step] = self.spent.get(step, 0.0) + self._clock() - start
+            self._ends(step, self.spent[step])
 
         driver.Driver._do = do  # type: ignore[method-assign]
         return self

@@ -37,6 +37,9 @@ FORMAT = 4  # raise it when the files below change their meaning
 ROWS_PER_BUCKET = 100_000  # at most, so that a task holds a few hundred MB however large the crawl
 EMIT = "emit"
 """The name under which the gate before the shards is reported, the last of every recipe."""
+_NOTES = (
+    2  # how notes of a Group are cut into slots and runs: what another version left half done is not mixed with ours
+)
 _WIDE = 64  # bytes of a column that is left out where nobody reads it any more
 _LEAST_ROWS, _ENOUGH_BUCKETS, _MOST_BUCKETS = 16_000, 16, 65_536
 
@@ -246,7 +249,8 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     for index, (first, middle, last) in enumerate(cuts):
         is_last = index == len(cuts) - 1
         named = [stages[i].digest() for i in middle] + ([stages[last].first_digest()] if last is not None else [])
-        leaves = _left_out(stages, first, middle, last)
+        named += [_NOTES] if last is not None and isinstance(stages[last], Group) else []
+        leaves = left_out(stages, max([i for i in (first, *middle) if i is not None], default=-1) + 1)
         digest = digest_of([closing, named, settings.emit if is_last else None, *([leaves] if leaves else [])])
         closing = digest if last is None else digest_of([digest, stages[last].digest()])
         opens = [first] if first is not None and _judges_apart(settings, stages[first]) else []
@@ -259,19 +263,19 @@ def _segments(settings: CurateSettings, start: str) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _left_out(stages: Sequence[Stage], opener: int | None, rows: Sequence[int], closer: int | None) -> tuple[str, ...]:
-    """Columns of a kilobyte, squares of grey, that a segment need not write: those that were added and that neither its
-    closer nor a stage behind that reads. Light ones go along: the books, the report and the shards show them."""
-    done = max([at for at in (opener, *rows) if at is not None], default=-1)
+def left_out(stages: Sequence[Stage], done: int) -> tuple[str, ...]:
+    """Columns of a kilobyte, squares of grey, that a segment need not write behind the first `done` stages: those that
+    were added and that neither its closer nor a stage behind that reads. Light ones go along: the books, the report and
+    the shards show them."""
     wide = [
         field.name
-        for stage in stages[: done + 1]
+        for stage in stages[:done]
         for field in stage.adds
         if pa.types.is_fixed_size_binary(field.type)
         and field.type.byte_width >= _WIDE
         and field.name not in stage.exports
     ]
-    read = {name for stage in stages[done + 1 :] for name in stage.reads}
+    read = {name for stage in stages[done:] for name in stage.reads}
     return tuple(sorted(set(wide) - read))
 
 

@@ -13,6 +13,8 @@ from curation.job import Job, Segment
 from pipeline import storage
 
 CLOSED = "closed.json"
+SETTLED = "-settled.json"
+"""How the state of a settled round of a Group ends."""
 
 
 def state_name(number: int) -> str:

@@ -47,7 +47,7 @@ class MadeUp(Source):
 
 def numbered(folder: Path, parts: int) -> Path:
     """The files that MadeUp takes for parts."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number in range(parts):
         (folder / f"{number}.made-up").write_text(f"{number} of {parts}")
     return folder

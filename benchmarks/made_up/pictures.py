@@ -8,12 +8,16 @@ import numpy as np
 from curation.images.phash import SIDE
 from pipeline.draws import mixed
 
+_PATCHES = 5
+"""A side. Of 4 x 4 the sketches have so few numbers that strangers are near each other, the more the larger a crawl."""
+
 
 def squares(numbers: np.ndarray) -> np.ndarray:
-    """Grey squares, uint8 [number, pixel]: 4 x 4 patches, of levels that each number has for itself."""
-    patches = np.stack([mixed(numbers + np.uint64(at)) % np.uint64(256) for at in range(16)], axis=1)
-    side = SIDE // 4
-    return patches.astype(np.uint8).reshape(-1, 4, 4).repeat(side, 1).repeat(side, 2).reshape(-1, SIDE**2)
+    """Grey squares, uint8 [number, pixel]: patches, of levels that each number has for itself."""
+    levels = np.stack([mixed(numbers + np.uint64(at)) % np.uint64(256) for at in range(_PATCHES**2)], axis=1)
+    place = np.arange(SIDE) * _PATCHES // SIDE
+    patches = levels.astype(np.uint8).reshape(-1, _PATCHES, _PATCHES)
+    return patches[:, place[:, None], place[None]].reshape(-1, SIDE**2)
 
 
 def png(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Captions of made-up words, the first of which are the most frequent (Zipf's law)."""
+"""Captions of made-up words, the first of which are the most frequent (the laws of Zipf and Mandelbrot)."""
 
 from collections.abc import Iterator
 
@@ -21,11 +21,16 @@ def word(number: int) -> str:
 
 
 def captions(seed: int, number: int, words: int = 6, families: int = 0) -> Iterator[str]:
-    """With `families` one in ten is a variant of one of so many texts, which other seeds have, too: the share of those
-    alike does not rise with the number, where texts are so long that no others are."""
+    """With `families` one in ten is a variant of one of so many texts, which other seeds have, too, and no word is as
+    frequent as one in fifty: the share of those alike does not rise with the number, where texts are so long that no
+    others are."""
     told = [word(at) for at in range(WORDS + 1)]
     rng = np.random.default_rng(seed)
-    rows = np.minimum(rng.zipf(1.3, (number, words)), WORDS)
+    if families:
+        ends = np.cumsum(1.0 / (np.arange(1, WORDS + 1) + 10.0) ** 1.1)
+        rows = np.searchsorted(ends, rng.random((number, words)) * ends[-1], side="right") + 1
+    else:
+        rows = np.minimum(rng.zipf(1.3, (number, words)), WORDS)
     of = rng.integers(0, max(families, 1), number)
     for at in range(0, number if families else 0, 10):
         rows[at, 1:] = np.random.default_rng([1, of[at]]).integers(0, WORDS, words - 1)

@@ -1,8 +1,14 @@
 """One unit of work, as the driver asks for it. Where it runs is cluster.py's business."""
 
+import ctypes
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
 
 from curation.settings import ActorSettings
 from pipeline.errors import ClipmillError, StorageError
@@ -82,10 +88,42 @@ Do = Callable[[list[Call], str, str], Iterator[tuple[Call, Any]]]
 """Runs calls under a label, counting units; gives results as they come."""
 
 
+class Held:
+    """Memory of this process: `bytes` resident when it was last given back."""
+
+    SLACK: ClassVar[int] = 64 << 20
+    bytes: ClassVar[int] = 0
+
+
+def done(function: Callable[..., Any], job: Any, *args: Any) -> Any:
+    """What the task returns. What it has freed goes back to the system where that is much: it lies between what is
+    kept, and a process would seem to grow with the number of its tasks."""
+    try:
+        return function(job, *args)
+    finally:
+        if _resident() > Held.bytes + Held.SLACK:
+            pa.default_memory_pool().release_unused()
+            _trim()(0)
+            Held.bytes = _resident()
+
+
+def _resident() -> int:
+    """Bytes; 0 where the system does not say."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    return 0
+
+
+@cache
+def _trim() -> Callable[[int], Any]:
+    """glibc's; with another C library nothing is done."""
+    return getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
+
+
 def guarded(function: Callable[..., Any], job: Any, *args: Any) -> tuple[Any, Exception | None]:
     """Errors are values: ours arrive as they left, without Ray's wrapping."""
     try:
-        return function(job, *args), None
+        return done(function, job, *args), None
     except ClipmillError as error:
         error.__cause__ = error.__context__ = None  # may hold what cannot be pickled
         return None, error

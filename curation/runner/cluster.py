@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from curation.runner.calls import Call, Node
+from curation.runner.calls import Call, Node, done
 from curation.runner.on_ray.place import OnRay
 from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray
 from curation.runner.on_ray.starting import Starting, starting
@@ -34,7 +34,7 @@ class Inline:
     def run(self, calls: Iterable[Call], label: str = "") -> Iterator[tuple[Call, Any]]:
         for call in calls:
             self._signals.check("curate")
-            yield call, call.function(self._job, *call.args)
+            yield call, done(call.function, self._job, *call.args)
 
     def ready(self, look: Callable[["Inline"], None]) -> None:
         """Has `look` called with the place before it is given its first task."""

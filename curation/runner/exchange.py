@@ -15,8 +15,10 @@ from curation.runner.calls import Call, Do
 from curation.table import packs
 from pipeline import storage
 
-FAN = 256
+FAN = 512
 """Sources read one by one; more are merged, so many at a time."""
+RUNS = 256
+"""A run of slots has more rows than its least rather than that there be more runs."""
 READ = 16
 """Packs of answers that every bucket reads one by one; more are merged."""
 MOST = 16
@@ -108,8 +110,8 @@ def is_done(job: Job, here: Segment, name: str) -> bool:
 
 def runs(slots: int, rows: int, least: int, most: int | None = None) -> list[tuple[int, int]]:
     """Equal runs of slots, (first, stop): of at least about `least` of `rows` rows each, of more where there would be
-    more runs than FAN, up to MOST times as many, or `most`."""
-    each = max(least, min(least * MOST, rows // FAN, rows if most is None else most))
+    more runs than RUNS, up to MOST times as many, or `most`."""
+    each = max(least, min(least * MOST, rows // RUNS, rows if most is None else most))
     number = min(slots, max(1, 1 << max(-(-rows // each) - 1, 0).bit_length()))
     size = slots // number
     return [(at, at + size) for at in range(0, slots, size)]

@@ -32,6 +32,7 @@ from pipeline import storage
 QUANTILES = 2048  # of all uids, by which they are cut
 _GROUP_QUANTILES = 4096  # of the uids of one group of parts, at most
 _MOST_QUANTILES = 1 << 21  # that the driver holds
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio
 _REASON, _DETAIL = "reason", "detail"
 _USED, _SHARED, _KEPT = "used.json", "shared.json", 2
 _FOLDER = re.compile(r"[0-9a-f]{16}")
@@ -57,7 +58,12 @@ def cut_of(job: Job, rows: int, do: Do) -> Cut:
 
 def sample(job: Job, group: int, parts: Iterable[str], most: int) -> tuple[np.ndarray, int]:
     """At most `most` quantiles of the uids of some parts (S32), and how many rows they stand for."""
-    tables = [table for part in parts for table in store.part_sample(job.pool, part) if table[0]]
+    tables = []
+    for at, part in enumerate(parts):
+        phase = at * _GOLDEN % 2**64  # as evenly as can be, however many parts there are
+        for some, rows in store.part_sample(job.pool, part):
+            is_all = rows <= max(len(some), 1)
+            tables += [(some if is_all else uids.between(some, phase), rows)] if some else []
     weights = [np.full(len(some), max(1, rows // len(some))) for some, rows in tables]
     values = [np.array(some, uids.TEXT) for some, _ in tables]
     none = np.array([], uids.TEXT)

@@ -9,6 +9,7 @@ from curation.job import Job, Segment
 from curation.runner import tasks
 from curation.runner.calls import Call, Do
 from curation.stage import Reduce
+from curation.states import CLOSED, SETTLED
 from pipeline import storage
 from pipeline.log import get_logger
 
@@ -41,9 +42,11 @@ def recheck_segments(job: Job, do: Do) -> States:
             open_again.update({call.args[0]} & set(closings))
         else:
             known[storage.join(*call.args[:2])] = state
-    for folder in open_again:  # it is closed when all of it is there
-        storage.remove(storage.join(folder, "closed.json"))
-        known.pop(storage.join(folder, "closed.json"), None)
+    for folder in open_again:  # it is closed, and a round settled, when all of it is there
+        for name in storage.list_names(folder):
+            if name == CLOSED or name.endswith(SETTLED):
+                storage.remove(storage.join(folder, name))
+                known.pop(storage.join(folder, name), None)
     return known
 
 

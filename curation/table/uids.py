@@ -92,6 +92,15 @@ def quantiles(uids: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
     return uids[order][np.minimum(np.searchsorted(reach, levels), len(reach) - 1)]
 
 
+def between(uids: Sequence[str], phase: int) -> list[str]:
+    """In place of uids at equal distances of a table's rows, ascending, those that lie at one `phase` (of 2^64) between
+    each and the next. Samples of many tables of hashes are otherwise nearly the same rows of each, and lie in heaps
+    with nothing between."""
+    numbers = [int(uid, 16) for uid in uids]
+    steps = zip(numbers[:-1], numbers[1:], strict=True)
+    return [f"{low + ((high - low) * phase >> 64):0{DIGITS}x}" for low, high in steps]
+
+
 def evenly(rows: int, most: int) -> np.ndarray:
     """Numbers of at most `most` of `rows` rows, as far apart as can be, the first and the last among them."""
     return np.unique(np.linspace(0, max(rows - 1, 0), min(rows, most)).round().astype(np.int64))

@@ -35,7 +35,20 @@ def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
     row, view = np.nonzero(first)[0], order[first] * found.shape[1] // NUM_KEYS
     numbers = found[row, view].tobytes()
     sketch = pa.Array.from_buffers(pa.binary(NUMBERS), len(row), [None, pa.py_buffer(numbers)])
-    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row)), "sketch": sketch})
+    return pa.table({GROUP: key[first], "rank": packed(ranks).take(pa.array(row)), "sketch": sketch})
+
+
+def packed(ranks: pa.Array) -> pa.Array:
+    """Hex digits, of one length, as bytes of the same order: half as long where there are many."""
+    width = pc.max(pc.binary_length(ranks)).as_py() if len(ranks) else 0
+    digits = bytes.fromhex("".join(ranks.to_pylist()))
+    return pa.Array.from_buffers(pa.binary(width // 2), len(ranks), [None, pa.py_buffer(digits)])
+
+
+def unpacked(ranks: pa.Array) -> pa.Array:
+    width, digits = 2 * ranks.type.byte_width, bytes_in(ranks).tobytes().hex().encode()
+    found = pa.Array.from_buffers(pa.binary(width), len(ranks), [None, pa.py_buffer(digits)])
+    return found.cast(pa.binary()).cast(pa.string())
 
 
 def near_ones(notes: pa.Table, most: int) -> pa.Table:
@@ -58,7 +71,7 @@ def near_ones(notes: pa.Table, most: int) -> pa.Table:
         np.concatenate([leads, led]),
         most,
     )
-    ranks = names.dictionary.take(order)
+    ranks = unpacked(names.dictionary.take(order))
     uids = pc.utf8_slice_codeunits(ranks, -DIGITS)
     return pa.table([uids.take(pa.array(own)), ranks.take(pa.array(near)), distance, how], schema=NEAR)
 
@@ -105,7 +118,10 @@ def looks_of(table: pa.Table) -> Looks:
 
 def bytes_of(table: pa.Table, name: str) -> np.ndarray:
     """A column of texts of one length, uint8 [row, byte]."""
-    rows = whole(table.column(name))
+    return bytes_in(whole(table.column(name)))
+
+
+def bytes_in(rows: pa.Array) -> np.ndarray:
     width = rows.type.byte_width
     data = np.frombuffer(rows.buffers()[1], np.uint8) if len(rows) else np.zeros(0, np.uint8)
     return data[rows.offset * width : (rows.offset + len(rows)) * width].reshape(len(rows), width)

@@ -48,9 +48,14 @@ _TRIED = np.array(list(itertools.product((0, 1), repeat=_PROBED)), np.uint64)
 def sketches(grey_NRC: np.ndarray) -> np.ndarray:
     """int8 [N, V, D], 127 being all the energy of a picture."""
     found = [np.zeros((0, len(CROPS), NUMBERS), np.int8)]
-    for at in range(0, len(grey_NRC), 4096):
-        grey = grey_NRC[at : at + 4096, None].astype(np.float64)
-        low = (_COSINES_VHC @ grey @ _COSINES_VHC.transpose(0, 2, 1)).reshape(-1, len(CROPS), LOW * LOW)
+    views = len(CROPS)
+    for at in range(0, len(grey_NRC), 1024):
+        grey = grey_NRC[at : at + 1024].astype(np.float64)
+        num = len(grey)
+        # Two large products in place of two small ones a view and picture. All sums are whole numbers below 2^53.
+        right = (grey.reshape(num * SIDE, SIDE) @ _COSINES_VHC.reshape(-1, SIDE).T).reshape(num, SIDE, views, LOW)
+        low = _COSINES_VHC @ right.transpose(2, 1, 0, 3).reshape(views, SIDE, num * LOW)
+        low = low.reshape(views, LOW, num, LOW).transpose(2, 0, 1, 3).reshape(num, views, LOW * LOW)
         numbers = np.round(low[:, :, _LOWEST_FIRST] / 2**_SHRUNK).astype(np.int64)
         energy = np.sqrt((numbers * numbers).sum(axis=2, keepdims=True).astype(np.float64))
         found.append(np.round(numbers[:, :, :NUMBERS] * _UNIT / np.maximum(energy, 1)).astype(np.int8))
@@ -59,13 +64,13 @@ def sketches(grey_NRC: np.ndarray) -> np.ndarray:
 
 def sketch_keys(sketches_NVD: np.ndarray) -> np.ndarray:
     """uint64 [N, K], a view after the other."""
-    shifted = sketches_NVD[:, :, :_KEYED].astype(np.int64) + _CELL // 2
-    cell, within = np.divmod(shifted, _CELL)
+    shifted = sketches_NVD[:, :, :_KEYED].astype(np.int16) + np.int16(_CELL // 2)
+    cell, within = np.divmod(shifted, np.int16(_CELL))
     to_edge = np.minimum(within, _CELL - 1 - within)
-    other = np.where(within < _CELL // 2, -1, 1)
     probed = np.argsort(to_edge, axis=2, kind="stable")[:, :, :_PROBED]
     base = (cell.astype(np.uint64) * _ODD_D).sum(axis=2, dtype=np.uint64)
-    moves = np.take_along_axis(other.astype(np.uint64) * _ODD_D, probed, axis=2)
+    other = np.where(np.take_along_axis(within, probed, axis=2) < _CELL // 2, -1, 1)
+    moves = other.astype(np.uint64) * _ODD_D[probed]
     keys = base[:, :, None] + (moves[:, :, None] * _TRIED).sum(axis=3, dtype=np.uint64)
     return mixed(keys.reshape(-1)).reshape(len(sketches_NVD), NUM_KEYS)
 

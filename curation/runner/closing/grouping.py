@@ -1,19 +1,21 @@
 """A Group: notes of every bucket meet by group, results go back to the buckets; step by step.
 
-There are as many slots as buckets, more in a step in which a pair has many notes; a group's slot is a hash of its
-number, because a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of about
-ROWS notes.
+There are as many slots as buckets or fewer, more in a step in which a pair has many notes; a group's slot is a hash of
+its number, because a stage's groups may be anything (a count, a hash, a cluster). One task settles a run of slots, of
+about ROWS notes. When a round is settled its notes are removed, but for those of the first step, which go with the
+segment.
 
     <segment folder>/bucket-00000.closing.pack                  notes of the first step
     <closing folder>/<step>-<round>-notes-<bucket>.pack, .json  of further ones
                     /<step>-<round>-notes-merged-<n>.pack, .json  when there are many buckets (runner/exchange.py)
                     /<step>-<round>-told-<n>.pack, .json        results, cut by bucket
                     /<step>-<round>-told-merged-<n>.pack, .json   when there are many of those
+                    /<step>-<round>-settled.json                what came of it: notes, packs of results, who was told
                     /closed.json                                [[step, round, packs told, whether merged], ...]
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,12 +24,15 @@ import pyarrow.compute as pc
 from curation.job import Job, Segment, check_files
 from curation.runner import exchange
 from curation.runner.calls import Do
+from curation.runner.closing import pieces
 from curation.runner.closing.closer import call_for, closer_of, number_of
 from curation.runner.closing.vectors import pairs_of, resolved
 from curation.runner.exchange import FROM
 from curation.runner.explained import explained
 from curation.stage import GROUP, Group, Told, Verdicts
+from curation.states import SETTLED
 from curation.table import arrow, packs
+from curation.table.arrow import whole
 from curation.table.uids import power_of_two
 from pipeline import storage
 from pipeline.draws import mixed
@@ -36,6 +41,9 @@ from pipeline.storage import Note
 
 ROWS = 50_000
 """About so many notes are settled by one task."""
+WIDE, FEW, PASSES = 16, 16, 2
+"""A step in which a pair has WIDE notes or more is gone through in PASSES where there are more than FEW buckets: each
+makes the notes of a share of all groups, and they are removed before the next, so that less lies on the disk."""
 ASKED = ".closing.pack"
 _CLOSED = "closed.json"
 _IS_NOTE = "_is_note"  # of a merged pack: false where a row only says that its bucket had a note in the group
@@ -45,35 +53,78 @@ Round = tuple[str, int, int, bool]  # step, round of it, packs of results, wheth
 def ask(job: Job, here: Segment, bucket: int, pairs: pa.Table) -> tuple[dict[str, Note], dict[str, int]]:
     stage = closer_of(job, here, Group)
     notes = _notes(job, here, bucket, resolved(job, stage, pairs, bucket), Told(stage.steps[0]))
-    note = _publish_notes(job.file(here, bucket, ASKED), notes, _slots(job, here, stage.steps[0]))
+    note = _publish_notes(job.file(here, bucket, ASKED), notes, spread(job, here, stage.steps[0]).slots)
     return {ASKED: note}, {"notes": notes.num_rows}
 
 
 def close(job: Job, here: Segment, asked: Mapping[int, Mapping[str, Any]], do: Do) -> None:
     if exchange.is_done(job, here, _CLOSED):
         return
-    stage = closer_of(job, here, Group)
-    done: list[Round] = []
+    stage, done = closer_of(job, here, Group), list[Round]()
+    there = frozenset(storage.list_names(storage.join(job.work, here.closing_folder)))
     for number, step in enumerate(stage.steps):
-        told: np.ndarray | None = np.ones(job.buckets, bool)
-        round_ = 0
-        while told is not None and told.any():
-            again = f", round {round_ + 1}" if step in stage.repeated else ""
-            label = f"{job.names[number_of(here)]}: {step}{again}"
-            if number or round_:  # who was told nothing in the last round has nothing new to say
-                args = [(step, round_, bucket, done) for bucket in np.flatnonzero(told).tolist()]
-                calls = [call_for(job, here, survey, each, f"{label}, ask") for each in args]
-                rows = sum(found for _, found in do(calls, f"{label}, ask", "buckets"))
-                urls = [job.closing_file(here, f"{_notes_name(*each[:3])}.pack") for each in args]
-            else:
-                urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
-                rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
-            told = None
-            if rows:
-                num_packs, is_merged, told = _settle_all(job, here, (step, round_), rows, urls, do, label)
-                done.append((step, round_, num_packs, is_merged))
-            told, round_ = told if step in stage.repeated else None, round_ + 1
+        repeats, round_, before = step in stage.repeated, 0, list(done)
+        to = np.ones(job.buckets, bool)
+        while to.any() and (repeats or round_ < spread(job, here, step).passes):
+            at = (step, round_)
+            said = _settled_before(job, here, at, there)
+            known = there if said else None
+            by = [] if not number and not round_ else np.flatnonzero(to).tolist()  # none: the segment has asked
+            said = said or _round(job, here, at, before, by, asked, do)
+            _free(job, here, at, by, known, do)
+            done += [(*at, said["packs"], said["merged"])] if said["packs"] else []
+            if repeats:  # who was told nothing in the last round has nothing new to say
+                to, before = _bits(said["told"], job.buckets), list(done)
+            round_ += 1
     storage.publish_state(job.closing_file(here, _CLOSED), {"rounds": done})
+
+
+def _settled_before(job: Job, here: Segment, at: tuple[str, int], there: frozenset[str]) -> dict[str, Any] | None:
+    """What came of a round, where that and its results were there when this start began."""
+    name = settled_name(*at)
+    said = storage.read_state(job.closing_file(here, name)) if name in there else None
+    urls = exchange.urls_of(job, here, _told_name(*at), said["packs"], said["merged"]) if said else []
+    return said if all(storage.basename(url) in there for url in urls) else None
+
+
+def _round(
+    job: Job,
+    here: Segment,
+    at: tuple[str, int],
+    before: list[Round],
+    by: list[int],
+    asked: Mapping[int, Mapping[str, Any]],
+    do: Do,
+) -> dict[str, Any]:
+    """Asks, settles, and publishes what came of it, which it returns."""
+    step, number = at
+    again = f", round {number + 1}" if step in closer_of(job, here, Group).repeated else ""
+    label = f"{job.names[number_of(here)]}: {step}{again}"
+    if by:
+        args = [(step, number, bucket, before) for bucket in by]
+        calls = [call_for(job, here, survey, each, f"{label}, ask") for each in args]
+        rows = sum(found for _, found in do(calls, f"{label}, ask", "buckets"))
+        urls = [job.closing_file(here, f"{_notes_name(*each[:3])}.pack") for each in args]
+    else:
+        urls = [job.file(here, bucket, ASKED) for bucket in range(job.buckets)]
+        rows = sum(asked[bucket]["notes"] for bucket in range(job.buckets))
+    num_packs, is_merged, told = 0, False, np.zeros(job.buckets, bool)
+    if rows:
+        num_packs, is_merged, told = _settle_all(job, here, at, rows, urls, do, label)
+    said = {"notes": rows, "asked": len(urls), "packs": num_packs, "merged": is_merged, "told": _hex(told)}
+    storage.publish_state(job.closing_file(here, settled_name(*at)), said, {})
+    return said
+
+
+def _free(job: Job, here: Segment, at: tuple[str, int], by: list[int], there: frozenset[str] | None, do: Do) -> None:
+    """Removes the notes of a round that is settled; of one that was when this start began, those that are still
+    there."""
+    names = [_notes_name(*at, bucket) for bucket in by]
+    groups = len(exchange.groups_of(len(by) or job.buckets))
+    names += [f"{at[0]}-{at[1]}-notes-merged-{group:05d}" for group in range(groups)]
+    if there is not None:
+        names = [name for name in names if f"{name}.json" in there or f"{name}.pack" in there]
+    pieces.discard(here, names, do)
 
 
 def _settle_all(
@@ -82,12 +133,12 @@ def _settle_all(
     """Settles one round; returns how many packs of results there are, whether these are merged ones, and whether each
     bucket was told something."""
     urls = exchange.merged(job, here, f"{at[0]}-{at[1]}-notes", urls, do, label, merge)
-    runs = exchange.runs(_slots(job, here, at[0]), rows, ROWS)
+    runs = exchange.runs(spread(job, here, at[0]).slots, rows, ROWS)
     calls = [call_for(job, here, settle, (*at, n, run, urls), label) for n, run in enumerate(runs)]
     told = np.zeros(job.buckets, bool)
     for _, bits in do(calls, label, "slots"):
-        told |= np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8), count=job.buckets).astype(bool)
-    name = f"{at[0]}-{at[1]}-told"
+        told |= _bits(bits, job.buckets)
+    name = _told_name(*at)
     urls = exchange.urls_of(job, here, name, len(runs))
     left = exchange.merged(job, here, name, urls, do, label, exchange.gather, exchange.READ)
     return len(left), left != urls, told
@@ -113,8 +164,8 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
     with explained(f"stage {job.names[number_of(here)]}, {step}, bucket {bucket}"):
         told = _told(job, here, bucket, step, done)
         pairs = pairs_of(job, here, closer_of(job, here, Group), bucket)
-        notes = _notes(job, here, bucket, pairs, told)
-    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, _slots(job, here, step))
+        notes = _of_pass(_notes(job, here, bucket, pairs, told), spread(job, here, step), number)
+    note = _publish_notes(job.closing_file(here, f"{name}.pack"), notes, spread(job, here, step).slots)
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"notes": notes.num_rows}, {f"{name}.pack": note})
     return notes.num_rows
 
@@ -126,20 +177,22 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
     check_files(job, [here.closer])
 
     def combine(notes: pa.Table) -> pa.Table:
+        fewer = closer_of(job, here, Group).combine(notes.drop_columns([FROM]), step)
+        if fewer.num_rows == notes.num_rows:
+            return notes  # each is still of one bucket
         askers = notes.select([GROUP, FROM]).group_by([GROUP, FROM]).aggregate([])
-        notes = closer_of(job, here, Group).combine(notes.drop_columns([FROM]), step)
-        notes = notes.append_column(_IS_NOTE, pa.array(np.ones(notes.num_rows, bool)))
+        fewer = fewer.append_column(_IS_NOTE, pa.array(np.ones(fewer.num_rows, bool)))
         askers = askers.append_column(_IS_NOTE, pa.array(np.zeros(askers.num_rows, bool)))
-        return pa.concat_tables([notes, askers], promote_options="permissive")
+        return pa.concat_tables([fewer, askers], promote_options="permissive")
 
     with explained(f"stage {job.names[number_of(here)]}, {step}, bringing together"):
-        exchange.merge(job, index, name, at, urls, _slots(job, here, step), combine)
+        exchange.merge(job, index, name, at, urls, spread(job, here, step).slots, combine)
 
 
 def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> str:
     """Settles a run of slots; returns a bit for each bucket, as hex: whether it is told something."""
     here = job.segments[index]
-    name = f"{step}-{number}-told-{run:05d}"
+    name = f"{_told_name(step, number)}-{run:05d}"
     if exchange.is_done(job, here, f"{name}.json"):
         return (storage.read_state(job.closing_file(here, f"{name}.json")) or {})["told"]
     check_files(job, [here.closer])
@@ -148,7 +201,7 @@ def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[
         results = _settled(job, here, step, found)
     at = results.column(FROM).to_numpy() if results.num_rows else np.zeros(0, np.int64)
     note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), results, at, job.buckets)
-    told = np.packbits(np.bincount(at, minlength=job.buckets) > 0).tobytes().hex()
+    told = _hex(np.bincount(at, minlength=job.buckets) > 0)
     storage.publish_state(job.closing_file(here, f"{name}.json"), {"told": told}, {f"{name}.pack": note})
     return told
 
@@ -160,12 +213,13 @@ def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Ta
     rows = pa.concat_tables(found, promote_options="permissive").combine_chunks()
     askers = rows.select([GROUP, FROM])
     if _IS_NOTE in rows.column_names:
-        is_note = rows.column(_IS_NOTE)
-        rows, askers = rows.filter(is_note).drop_columns([_IS_NOTE]), askers.filter(pc.invert(is_note))
+        rows = rows.filter(pc.fill_null(rows.column(_IS_NOTE), True)).drop_columns([_IS_NOTE])
+        askers = askers.filter(pc.is_valid(askers.column(FROM)))
     notes = arrow.sorted_plainly(rows.drop_columns([FROM]), (GROUP, "uid"))
     results = closer_of(job, here, Group).settle(notes, step, job.context(number_of(here)))
     if "uid" in results.column_names:
         return results.append_column(FROM, pa.array(job.cut.bucket_of(results.column("uid"))))
+    askers = askers.filter(pc.is_in(askers.column(GROUP), whole(results.column(GROUP))))
     askers = askers.group_by([GROUP, FROM]).aggregate([])
     number = pa.array(np.arange(results.num_rows))
     both = pa.table({GROUP: results.column(GROUP), "_row": number}).join(askers, GROUP, join_type="inner")
@@ -187,23 +241,67 @@ def _publish_notes(url: str, notes: pa.Table, slots: int) -> Note:
     return packs.publish_cut(url, notes, slots_of(notes.column(GROUP), slots), slots)
 
 
-def _slots(job: Job, here: Segment, step: str) -> int:
-    return job.buckets * power_of_two(closer_of(job, here, Group).notes_per_pair(step, job.context(number_of(here))))
+class Spread(NamedTuple):
+    """How the notes of a step are spread: over so many slots, in each of so many passes."""
+
+    slots: int
+    passes: int
+
+
+def spread_of(buckets: int, each: int, is_first: bool) -> Spread:
+    """Of a step in which a pair has about `each` notes: slots are no more than there are runs where buckets are half
+    full, as each costs 300 bytes in the pack of every bucket, and the time to take it up again."""
+    most = buckets * power_of_two(each)
+    runs = len(exchange.runs(most, buckets * each * ROWS // 2, ROWS))
+    slots = max(runs, power_of_two(min(buckets, exchange.RUNS)))
+    passes = PASSES if each >= WIDE and buckets > FEW and not is_first else 1
+    return Spread(slots // passes, passes)
+
+
+def spread(job: Job, here: Segment, step: str) -> Spread:
+    stage = closer_of(job, here, Group)
+    each = stage.notes_per_pair(step, job.context(number_of(here)))
+    return spread_of(job.buckets, each, step == stage.steps[0] or step in stage.repeated)
+
+
+def _of_pass(notes: pa.Table, over: Spread, number: int) -> pa.Table:
+    """The notes that are made in one pass."""
+    if over.passes == 1:
+        return notes
+    passes = slots_of(notes.column(GROUP), over.slots * over.passes) // over.slots
+    return notes.filter(pa.array(passes == number))
 
 
 def slots_of(groups: pa.ChunkedArray | pa.Array, slots: int) -> np.ndarray:
     """The slot of each uint64 group: scattered first, so that near numbers part."""
-    scattered = mixed(arrow.whole(groups).to_numpy(zero_copy_only=False))
+    scattered = mixed(whole(groups).to_numpy(zero_copy_only=False))
     return (scattered % np.uint64(slots)).astype(np.int64)
 
 
 def _told(job: Job, here: Segment, bucket: int, step: str, rounds: Sequence[Round]) -> Told:
     tables: dict[str, list[pa.Table]] = {}
     for name, number, num_packs, is_merged in rounds:
-        urls = exchange.urls_of(job, here, f"{name}-{number}-told", num_packs, is_merged)
+        urls = exchange.urls_of(job, here, _told_name(name, number), num_packs, is_merged)
         found = [table for url in urls for table in packs.read_pack(url, bucket, bucket + 1)]
         tables.setdefault(name, []).append(pa.concat_tables(found) if found else pa.table({}))
     return Told(step, tables)
+
+
+def settled_name(step: str, number: int) -> str:
+    return f"{step}-{number}{SETTLED}"
+
+
+def _hex(told: np.ndarray) -> str:
+    """A bit for each bucket."""
+    return np.packbits(told).tobytes().hex()
+
+
+def _bits(told: str, buckets: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bytes.fromhex(told), np.uint8), count=buckets).astype(bool)
+
+
+def _told_name(step: str, number: int) -> str:
+    return f"{step}-{number}-told"
 
 
 def _notes_name(step: str, number: int, bucket: int) -> str:

@@ -105,6 +105,11 @@ def free(job: Job, here: Segment, last: Round, do: Do) -> None:
     groups = len(exchange.groups_of(job.buckets)) if last.asks else 0
     names += [f"{_merged_name(number, last)}-merged-{at:05d}" for at in range(groups)]
     names += [kept_name(last.kept, piece) for piece in range(last.of)] if last.kept is not None else []
+    discard(here, names, do)
+
+
+def discard(here: Segment, names: list[str], do: Do) -> None:
+    """Removes units of a closing, by their names without an ending."""
     runs = [names[at : at + _FREED] for at in range(0, len(names), _FREED)]
     for _ in do([Call(remove, (here.index, some), "freeing") for some in runs], "", "files"):
         pass

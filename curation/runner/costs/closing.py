@@ -5,17 +5,18 @@
       the first             + 0     + B
       that a stage ends     + 0     + B
       freed afterwards      B / 256
-    packs of B > 256        G       2 G            B a run of slots                                    G = B / 256
+    packs of B > 512        G       2 G            B a run of slots                                    G = B / 512
     Measure: look up, R     R       R              G R + files F of the columns
              measure, N     N       N + columns N  N R                     and one read an image
              answer         R       2 R            G R + (F + N) R         at most 256 files of columns, else merged
     Group:   a round, T     T       2 T            G T
+             settled        A / 256 1                                                           freed
              asked again    A       2 A            A x packs told so far   A
-    packs told, R or T > 16 G       2 G            R or T a run of slots               G = R / 256 or T / 256
+    packs told, R or T > 16 G       2 G            R or T a run of slots               G = R / 512 or T / 512
     Reduce:  a round        tree    2 tree         all leaves and nodes but the last; FAN = 64
              asked again    B       2 B                                    2 B and a state
              in pieces, P   P + 1   3 P + 2        G P                     2 P and a state
-               asked by B   B + G   2 (B + G)      B where they are more than 256
+               asked by B   B + G   2 (B + G)      B where they are more than 512
     closed                          1
     vectors read                                   answers of that Measure, by every bucket each time a stage looks
 
@@ -27,6 +28,7 @@ its own, or all of them in a round that asks no bucket. Evaluation and reference
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from curation.methods.rounds import Round
 from curation.pool import columns
@@ -80,16 +82,27 @@ def measure(
     return merged(buckets) + look_up + measured + kept + answer + merged(runs, exchange.READ) + Cost(files=1)
 
 
-def group(buckets: int, rounds: Sequence[tuple[int, int, int]]) -> Cost:
-    """`rounds`: (slots, buckets asked, notes) of each, in order; the first are asked by the segment."""
-    whole, told = Cost(files=1), 0
-    for number, (slots, asked, notes) in enumerate(rounds):
+class Asking(NamedTuple):
+    """A round of a Group. is_same: a further pass, which is told what the first was."""
+
+    slots: int
+    asked: int
+    notes: int
+    is_same: bool = False
+
+
+def group(buckets: int, rounds: Sequence[Asking]) -> Cost:
+    """In order; the first are asked by the segment."""
+    whole, told, before = Cost(files=1), 0, 0
+    for number, each in enumerate(rounds):
+        by, before = each.asked if number else buckets, before if each.is_same else told
         if number:
-            whole += Cost(asked, 2 * asked, asked * told, asked)
-        if notes:
-            runs, by = len(exchange.runs(slots, notes, grouping.ROWS)), asked if number else buckets
+            whole += Cost(by, 2 * by, by * before, by)
+        if each.notes:
+            runs = len(exchange.runs(each.slots, each.notes, grouping.ROWS))
             whole += merged(by) + Cost(runs, 2 * runs, sources(by) * runs) + merged(runs, exchange.READ)
             told += told_by(runs)
+        whole += Cost(files=1) + freed((by if number else 0) + len(exchange.groups_of(by)))
     return whole
 
 

@@ -3,23 +3,21 @@
 Held against what was counted while it ran by tests/curation/runner/costs/ and by benchmarks/growth.py.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from curation.books import evidence
 from curation.job import Job, Segment
 from curation.methods.rounds import Round
+from curation.runner.closing import grouping
 from curation.runner.closing.closer import number_of
 from curation.runner.closing.vectors import origin_of
 from curation.runner.costs import closing
 from curation.runner.costs.cost import Cost
 from curation.stage import IMAGE, Group, Measure, Reduce, Stage
-from curation.states import CLOSED, state_name
-from curation.table.uids import power_of_two
+from curation.states import CLOSED, SETTLED, state_name
 from pipeline import storage
 
-_NOTES = re.compile(r"(\w+)-(\d+)-notes-\d+\.json")
 Told = Mapping[int, Mapping[int, Mapping[str, Any]]]
 """Segment -> bucket -> what its task told (pairs, and inputs or notes)."""
 
@@ -47,8 +45,8 @@ def segments(job: Job, told: Told, made: Mapping[int, tuple[int, int]], measured
             whole += closing.measure(job.buckets, runs, new, shares, 0, of_images=IMAGE in stage.reads, made=files)
             opens["told"] = said["packs"]
         elif isinstance(stage, Group):
-            rounds = _rounds(job, here, stage, told[here.index])
-            whole += closing.group(job.buckets, rounds) + vectors.times(sum(asked for _, asked, _ in rounds[1:]))
+            rounds = _rounds(job, here, stage)
+            whole += closing.group(job.buckets, rounds) + vectors.times(sum(each.asked for each in rounds[1:]))
             opens["told"] = sum(number for _, _, number, _ in said["rounds"])
         elif isinstance(stage, Reduce):
             taken = _taken(job, here, said["rounds"])
@@ -72,18 +70,17 @@ def _packs(job: Job, stage: Stage, at: int) -> int:
     return sum((storage.read_state(job.closing_file(each, CLOSED)) or {})["packs"] for each in found)
 
 
-def _rounds(job: Job, here: Segment, stage: Group, told: Mapping[int, Mapping[str, Any]]) -> list[tuple[int, int, int]]:
-    """(slots, buckets asked, notes) of every round, those that had no notes too."""
-    found: dict[tuple[int, int], list[int]] = {}
+def _rounds(job: Job, here: Segment, stage: Group) -> list[closing.Asking]:
+    """Every round, those that had no notes too."""
+    found: list[tuple[int, int, closing.Asking]] = []
     for name in storage.list_names(storage.join(job.work, here.closing_folder)):
-        notes = _NOTES.fullmatch(name)
-        if notes is not None:
-            state = storage.read_state(job.closing_file(here, name)) or {}
-            found.setdefault((stage.steps.index(notes[1]), int(notes[2])), []).append(state["notes"])
-    asked = {(0, 0): [each["notes"] for each in told.values()], **found}
-    ctx = job.context(number_of(here))
-    each = {at: power_of_two(stage.notes_per_pair(step, ctx)) for at, step in enumerate(stage.steps)}
-    return [(job.buckets * each[step], len(asked[step, n]), sum(asked[step, n])) for step, n in sorted(asked)]
+        if name.endswith(SETTLED):
+            step, number = name.removesuffix(SETTLED).rsplit("-", 1)
+            said = storage.read_state(job.closing_file(here, name)) or {}
+            over = grouping.spread(job, here, step)
+            asking = closing.Asking(over.slots, said["asked"], said["notes"], over.passes > 1 and int(number) > 0)
+            found.append((stage.steps.index(step), int(number), asking))
+    return [asking for *_, asking in sorted(found)]
 
 
 def _taken(job: Job, here: Segment, number: int) -> list[Round]:

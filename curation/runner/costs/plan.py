@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for
+import pyarrow as pa
+
+from curation.job import ROWS_PER_BUCKET, asks_around, buckets_for, left_out
 from curation.methods.rounds import rounds_of
+from curation.pool.runs import PARTS
 from curation.runner import exchange
 from curation.runner.closing import grouping, measuring, shares
 from curation.runner.costs import closing, ending
+from curation.runner.costs.closing import Asking
 from curation.runner.costs.cost import Cost, told_by
 from curation.stage import IMAGE, Context, Group, Measure, Reduce, Stage
 from curation.stage_order import added
-from curation.table.uids import power_of_two
 
 ROUNDS = 8
 """Of a repeated step, taken for granted: seven on the clip-art crawl, one more for each tenfold or so."""
@@ -46,22 +49,24 @@ class _Plan:
 
     def __init__(self, stages: Sequence[Stage], pairs: int, parts: int) -> None:
         self.stages, self.pairs, self.parts, self.buckets = stages, pairs, parts, buckets_for(2 * pairs)
-        runs = max(-(-parts // exchange.FAN), min(parts, 16))
+        runs = max(-(-parts // PARTS), min(parts, 16))
         packs = 2 * runs * self.buckets
         self.memory = 0  # of the widest answers that one task holds
         self.cost = Cost(parts + runs + self.buckets, 4 * parts + 3 * runs + 2 * self.buckets, packs, 2 * parts)
+        self.squares = {field.name: field.type.byte_width for stage in stages for field in squares_of(stage)}
+        self.written = 0  # bytes of a pair in the tables of all segments
         self.segments, self.notes, self.opens = 0, 0, {"told": 0, "states": 0, "kept": 0}
         self.vectors: dict[str, int] = {}  # column -> bytes of a row
         self.answers: dict[str, int] = {}  # the same column -> packs that a bucket reads
 
     def whole(self) -> Plan:
-        for stage in self.stages:
+        for at, stage in enumerate(self.stages):
             self._look(stage, self.buckets * (2 if isinstance(stage, (Reduce, Group)) else 1))  # it asks, and judges
             if asks_around(stage):
-                self._segment(is_closed=True)
+                self._segment(at, is_closed=True)
                 self.opens = {"told": 0, "states": 0, "kept": 0}
                 self._settle(stage)
-        self._segment(is_closed=False)
+        self._segment(len(self.stages), is_closed=False)
         reduces = sum(isinstance(stage, Reduce) for stage in self.stages)
         kept = int(self.pairs * _KEPT)
         self.cost += ending.shards(self.buckets, -(-kept // _IN_A_SHARD), kept)
@@ -71,8 +76,8 @@ class _Plan:
             self.buckets, self.segments, self.pairs, shown=_SHOWN, against=against, reduces=reduces
         )
         vectors = sum(self.vectors.values())
-        squares = sum(measuring.row_bytes(stage) for stage in self.stages) - vectors
-        written = (_PAIR_BYTES + squares) * (self.segments + 2) + 2 * vectors
+        squares = sum(self.squares.values())
+        written = self.written + 2 * (_PAIR_BYTES + squares + vectors)  # in the pool, and as answers
         in_a_bucket = min(2 * self.pairs // self.buckets, ROWS_PER_BUCKET)
         return Plan(
             self.pairs,
@@ -84,7 +89,11 @@ class _Plan:
             core_s=self.pairs * _SEGMENT_S * (self.segments + 2) + self.notes * _NOTE_S,
         )
 
-    def _segment(self, is_closed: bool) -> None:
+    def _segment(self, done: int, is_closed: bool) -> None:
+        """Behind the first `done` stages."""
+        there = [field.name for stage in self.stages[:done] for field in squares_of(stage)]
+        gone = left_out(self.stages, done)
+        self.written += _PAIR_BYTES + sum(self.squares[name] for name in there if name not in gone)
         self.cost += closing.segment(self.buckets, is_first=not self.segments, is_closed=is_closed, **self.opens)
         self.cost += closing.freed(self.buckets) if self.segments else Cost()
         self.segments += 1
@@ -108,8 +117,9 @@ class _Plan:
             rounds = _rounds(stage, self.buckets, self.pairs)
             self.cost += closing.group(self.buckets, rounds)
             self._look(stage, self.buckets * (len(rounds) - 1))
-            self.notes += sum(each for _, _, each in rounds)
-            self.opens["told"] = sum(told_by(len(exchange.runs(slots, n, grouping.ROWS))) for slots, _, n in rounds)
+            self.notes += sum(each.notes for each in rounds)
+            settled = [len(exchange.runs(each.slots, each.notes, grouping.ROWS)) for each in rounds]
+            self.opens["told"] = sum(told_by(number) for number in settled)
         elif isinstance(stage, Reduce):
             taken = rounds_of(stage, self.pairs)
             self.cost += closing.reduce(self.buckets, taken)
@@ -120,11 +130,19 @@ class _Plan:
             self.opens["kept"] = max((each.pieces for each in taken), default=0)
 
 
-def _rounds(stage: Group, buckets: int, pairs: int) -> list[tuple[int, int, int]]:
-    """(slots, buckets asked, notes): of all pairs at first and where each has several notes, else of the related."""
-    found: list[tuple[int, int, int]] = []
+def squares_of(stage: Stage) -> list[pa.Field]:
+    """What it adds to the tables that is wide: bytes of a fixed width."""
+    return [each for each in stage.adds if pa.types.is_fixed_size_binary(each.type)]
+
+
+def _rounds(stage: Group, buckets: int, pairs: int) -> list[Asking]:
+    """Of all pairs at first and where each has several notes, else of the related."""
+    found: list[Asking] = []
     for step in stage.steps:
-        each = stage.notes_per_pair(step, Context(0, 2 * pairs))
+        each, repeats = stage.notes_per_pair(step, Context(0, 2 * pairs)), step in stage.repeated
         notes = pairs * each if not found or each > 1 else int(pairs * _RELATED)
-        found += [(buckets * power_of_two(each), buckets, notes)] * (ROUNDS if step in stage.repeated and found else 1)
+        over = grouping.spread_of(buckets, each, not found or repeats)
+        rounds = ROUNDS if repeats and found else over.passes
+        asked = [Asking(over.slots, buckets, notes // over.passes, over.passes > 1 and at > 0) for at in range(rounds)]
+        found += asked
     return found

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from curation.runner.calls import Call
+from curation.runner.calls import Call, done
 from curation.runner.on_ray.place import OnRay
 from curation.runner.on_ray.session import OwnRay, own_ray, usable_cpus
 from curation.settings import RaySettings
@@ -70,7 +70,7 @@ class Starting:
         while rest and not self._there.is_set() and rest[0].its_pool is None:
             self._signals.check("curate")
             call = rest.pop(0)
-            yield call, call.function(self._job, *call.args)
+            yield call, done(call.function, self._job, *call.args)
         if rest:
             yield from self.there().run(rest, label)
 

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -223,3 +224,21 @@ def test_parts_that_were_read_before_there_were_samples_are_cut_evenly(tmp_path,
     monkeypatch.setattr(joined.store, "part_sample", lambda *_: [])
     job = job_of(tmp_path / "pool", tmp_path / "out", buckets=8)
     assert joined.cut_of(job, 99, inline(job)) == Cut.even(8)
+
+
+def test_buckets_are_as_even_where_they_are_more_than_the_uids_that_a_part_tells(monkeypatch):
+    """All parts tell the same rows of theirs, nearly the same uids."""
+    rows, told, buckets = 4_000, 32, 256
+    rng = np.random.default_rng(5)
+    parts = {f"{at:04d}": np.sort(rng.integers(0, 2**62, rows)) for at in range(128)}
+    every = np.linspace(0, rows - 1, told).round().astype(int)
+    samples = {part: [([f"{value << 66:032x}" for value in own[every].tolist()], rows)] for part, own in parts.items()}
+    monkeypatch.setattr(joined.store, "part_sample", lambda _, part: samples[part])
+    cut = Cut.at_quantiles([each.decode() for each in joined.sample(Pool(), 0, parts, 2048)[0]], buckets)
+    edges = np.array([int(edge, 16) >> 66 for edge in cut.edges])
+    sizes = np.bincount(np.searchsorted(edges, np.concatenate(list(parts.values())), "right"), minlength=buckets)
+    assert sizes.max() < 2 * sizes.mean() and sizes.min() > sizes.mean() / 3
+
+
+class Pool:
+    pool = ""

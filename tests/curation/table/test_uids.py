@@ -93,3 +93,13 @@ def test_quantiles_weigh_every_uid_by_the_rows_it_stands_for(some, most, rng):
     levels = [len(rows) * n / (count - 1) for n in range(count)] if count > 1 else [0]
     expected = [rows[max(0, math.ceil(level - 1e-9) - 1)] for level in levels]
     assert [uid.decode() for uid in made] == expected
+
+
+@given(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=9), st.integers(0, 2**64 - 1))
+def test_what_is_told_in_place_of_uids_lies_between_each_and_the_next(numbers, phase):
+    names = sorted(f"{number:032x}" for number in numbers)
+    made = uids.between(names, phase)
+    assert len(made) == len(names) - 1
+    for low, one, high in zip(names[:-1], made, names[1:], strict=True):
+        assert len(one) == 32 and low <= one <= high
+    assert uids.between(names, 0) == names[:-1]

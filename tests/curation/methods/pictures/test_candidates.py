@@ -16,7 +16,7 @@ from curation.table.uids import DIGITS
 
 def rank(number: int) -> str:
     """Ranks whose order is not that of the uids they end in."""
-    return f"{number:04d}-" + f"{number * 7919 % 10007:0{DIGITS}x}"
+    return f"{number:04x}" + f"{number * 7919 % 10007:0{DIGITS}x}"
 
 
 Told = dict[tuple[str, str], tuple[int, bool, bool]]
@@ -70,7 +70,7 @@ def test_of_all_that_share_a_group_each_has_its_nearest(notes, data, most):
     table = pa.table(
         {
             GROUP: pa.array([group for group, _ in notes], pa.uint64()),
-            "rank": pa.array([rank(number) for _, number in notes], pa.string()),
+            "rank": pa.array([bytes.fromhex(rank(number)) for _, number in notes], pa.binary(len(rank(0)) // 2)),
             "sketch": pa.array([each.tobytes() for each in sketches], pa.binary(24)),
         }
     )

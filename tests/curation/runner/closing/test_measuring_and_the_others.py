@@ -17,7 +17,7 @@ def run(folder: Path, output: str = "out", files: int = 3, **more):
     paths = small_crawl.write(folder / "in", small_crawl.records(36), files)
     plain = small_crawl.recipe(paths, folder / output, folder / "e.json", **more)
     at = [stage["kind"] for stage in plain["stages"]].index("caption_frequency")
-    plain["stages"].insert(at, {"kind": "site_boilerplate"})
+    plain["stages"][at:at] = [{"kind": "site_boilerplate"}, {"kind": "perceptual_duplicates"}]
     manifest = curate(CurateSettings.model_validate(json.loads(json.dumps(plain))), name="t", seed=3, quiet=True)
     return manifest.digest(), small_crawl.outcome(folder / output)
 
@@ -34,6 +34,7 @@ def reference(tmp_path_factory):
         (exchange, "FAN", 3),
         (reducing, "FAN", 2),
         (grouping, "ROWS", 5),
+        (grouping, "FEW", 1),
         (measuring, "RUN_ROWS", 5),
         (columns, "MOST_FILES", 2),
     ],

@@ -26,8 +26,8 @@ def run(plain):
 def small(monkeypatch):
     """Everything is brought together in groups, and there are several runs of slots."""
     for room, name, value in (
-        (exchange, "FAN", 3), (reducing, "FAN", 2), (exchange, "READ", 3), (grouping, "ROWS", 40),
-        (measuring, "RUN_ROWS", 50),
+        (exchange, "FAN", 3), (exchange, "RUNS", 3), (exchange, "READ", 3), (reducing, "FAN", 2),
+        (grouping, "ROWS", 40), (grouping, "FEW", 4), (measuring, "RUN_ROWS", 50),
     ):  # fmt: skip
         monkeypatch.setattr(room, name, value)
 

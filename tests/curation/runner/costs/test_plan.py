@@ -40,3 +40,13 @@ def test_a_task_that_answers_holds_half_a_gibibyte_of_columns(stages, pairs):
         if width:
             runs = exchange.runs(65_536, pairs, measuring.RUN_ROWS, measuring.most_rows(stage))
             assert pairs / len(runs) * width < 600 << 20, stage.kind
+
+
+def test_a_square_is_counted_in_the_segments_that_write_it():
+    """Behind its last reader it costs nothing more; the stages themselves are the same."""
+    decoded = STAGES["image_decode"]()
+    near, capped = STAGES["perceptual_duplicates"](), [STAGES["caption_frequency"](max_pairs=n) for n in (1, 2, 3)]
+    late, soon = plan([decoded, *capped, near], 10**8, 1600), plan([decoded, near, *capped], 10**8, 1600)
+    width = sum(field.type.byte_width for field in decoded.adds if field.name in ("grey", "tiny_rgb"))
+    assert late.cost.tasks == soon.cost.tasks
+    assert late.bytes - soon.bytes == 10**8 * 3 * width
