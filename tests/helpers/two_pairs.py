@@ -1,4 +1,4 @@
-"""Two images and their texts at right angles: scores 1 for a pair and 0 for others, so losses are worked out by hand."""
+"""Two images and their texts at right angles: a pair scores 1 and others 0, so that losses are worked out by hand."""
 
 import math
 from typing import Any
