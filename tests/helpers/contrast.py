@@ -215,6 +215,7 @@ def check(
 
 
 def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:
+    wanted = wanted.detach()
     assert got.shape == wanted.shape
     if wanted.numel():
         most = (got.double() - wanted).abs().max()
