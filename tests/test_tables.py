@@ -11,11 +11,13 @@ from tests.helpers.places import ROOT
 from training.evals import EVALS
 from training.reader.captions import CAPTION_POLICIES
 from training.terms import TERMS
+from training.terms.targets import TARGETS
 
 TABLES = {
     "curation/stages": STAGES,
     "curation/sources": SOURCES,
     "training/terms": TERMS,
+    "training/terms/targets": TARGETS,
     "training/evals": EVALS,
     "training/reader/captions": CAPTION_POLICIES,
 }

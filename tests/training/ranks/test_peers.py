@@ -23,7 +23,15 @@ def _exercise(peers: Peers, counts: list[int]) -> dict:
     rows, every = peers.gather_rows(_rows(peers.rank, counts[peers.rank]))
     mine = peers.scatter_sum_rows(rows * (peers.rank + 1), every)
     peers.barrier()
+    known, _ = peers.gather_rows(_rows(peers.rank, counts[peers.rank]), counts)
+    before = peers.moved
+    giver = counts[peers.rank - 1]
+    first = peers.shift([_rows(peers.rank, counts[peers.rank]), torch.full((counts[peers.rank],), peers.rank)], giver)
+    second = peers.shift([_rows(peers.rank, counts[peers.rank]) + 0.5], giver)
     return {
+        "known": known,
+        "shifted": [*first(), *second()],
+        "moved": peers.moved - before,
         "gathered": rows,
         "counts": every,
         "scattered": mine,
@@ -42,7 +50,12 @@ def test_every_collective_over_gloo(counts: list[int]) -> None:
     want = torch.cat([_rows(rank, count) for rank, count in enumerate(counts)])
     wrapped = (world * 2**62 + 2**63) % 2**64 - 2**63  # four ranks overflow int64: digests add modulo 2**64
     for rank, out in enumerate(run_ranks(_exercise, world, counts)):
-        assert torch.equal(out["gathered"], want)
+        assert torch.equal(out["gathered"], want) and torch.equal(out["known"], want)
+        giver = (rank - 1) % world
+        rows, numbers, halves = out["shifted"]
+        assert torch.equal(rows, _rows(giver, counts[giver])) and torch.equal(halves, rows + 0.5)
+        assert numbers.tolist() == [giver] * counts[giver]
+        assert out["moved"] == (0 if world == 1 else counts[giver] * (8 + 8 + 8))
         assert out["counts"] == counts
         total = want * sum(range(1, world + 1))
         assert torch.equal(out["scattered"], total.split(counts)[rank])

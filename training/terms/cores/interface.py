@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """This rank's share of one step. Ranks may hold different N, M and E, or none.
+    """This rank's share of one step. Ranks may hold different N, M and E, or none; all give the same optional parts.
 
     `text_MD` begins with the texts of the rows in order. What follows are extra texts, and `owner_M` says whose: the
     row they are one more text of, or -1 where they are nobody's (hard negatives, a queue); its first N entries are not

@@ -79,6 +79,8 @@ def of_rows(
     """Image to text. `first`: its first text is the answer and its others do not count. `all`: each of its K texts has
     1/K of the target. `each`: the mean over its texts of what each would have alone among the rivals."""
     N = len(rival_lse_N)
+    if not N:
+        return Side(rival_lse_N, rival_lse_N, torch.zeros_like(own_M), rival_lse_N > 0, rival_lse_N)
     if positives == "first" or len(own_M) == N:
         side = of_columns(rival_lse_N, rival_top_N, own_M[first], margin)
         if len(own_M) == N:

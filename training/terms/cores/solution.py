@@ -35,7 +35,7 @@ class Solution(Step):
 
     def values(self, rows: Side, columns: Side) -> tuple[Tensor, dict[str, Tensor]]:
         i2t, t2i, i2t_hits, t2i_hits = self.weights.means(rows, columns).unbind()
-        pairs = torch.tensor(self.layout.pairs, dtype=torch.float64, device=i2t.device)
+        pairs = torch.full_like(i2t, self.layout.pairs)
         metrics = {"loss_i2t": i2t, "loss_t2i": t2i, "acc_i2t": i2t_hits, "acc_t2i": t2i_hits, "pairs": pairs}
         return ((i2t + t2i) / 2).to(self.images.dtype), metrics
 

@@ -32,12 +32,12 @@ class Similarity(TargetSettings):
         from training.terms.targets.soft import soft
 
         if self.of == "image":
-            if bool((step.ends.own_columns(step.ends.owner_M) < 0).any()):
+            if step.layout.owner_G is not None and bool((step.layout.owner_G < 0).any()):
                 raise DataError("target similarity", "texts that are nobody's", "of: text, or no such texts")
             row_RF = step.row_RD if self.field is None else row_field(step, self.field, "similarity", queued=True)
             text_MF = row_RF[step.owner_M]
         else:
-            if len(step.row_RD) > len(step.images):
+            if step.layout.rows > step.layout.pairs:
                 raise DataError("target similarity", "a queue of images without texts", "of: image, or no queue")
             text_MF = step.texts if self.field is None else text_field(step, self.field, "similarity")
             row_RF = text_MF[: len(step.images)]

@@ -1,5 +1,6 @@
 """Targets from the scores of other features, as a softmax of them (or, in the sigmoid core, a sigmoid)."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +23,7 @@ def soft(step: Step, row_RF: Tensor, text_MF: Tensor, scale: float, bias: float,
         image_ND=row_RF[:N],
         queue_ED=row_RF[N:],
         text_MD=text_MF,
-        log_scale=torch.tensor(scale, dtype=dtype, device=row_RF.device).log(),
+        log_scale=row_RF.new_full((), math.log(scale)),
     )
     other = Step(problem, step.way, step.how, "target/")
     read = {other.text_name: other.texts}
