@@ -26,7 +26,8 @@ import open_clip
 import torch
 
 from training.engine.build import build_engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.losses.softmax import SoftmaxLoss
 from training.ranks.peers import init_peers
 from training.reader.batch import Batch
@@ -136,9 +137,7 @@ def _plain(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Ca
 
 
 def _cached(towers: Towers, settings: dict[str, Any]) -> Callable[[Batch], float]:
-    engine = build_engine(
-        towers, EngineSettings(zero_stage=0, precision=settings["precision"]), OptimizerSettings(), init_peers()
-    )
+    engine = build_engine(towers, EngineSettings(zero_stage=0, precision=settings["precision"]), AdamW(), init_peers())
     return lambda batch: cached_step(engine, batch, SoftmaxLoss(), settings["chunk"], lr=1e-4).loss
 
 

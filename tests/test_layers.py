@@ -53,7 +53,10 @@ DOORWAYS = {
     "fsspec": ("pipeline/storage/files.py",),
 }
 # No kind of a literal table imports another one.
-TABLES = ("curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions")
+TABLES = (
+    "curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions",
+    "training/engine/optimizers", "training/step/schedules",
+)  # fmt: skip
 
 # What the outputs consist of, each name said once: there, and elsewhere by the constant.
 NAMES = {INDEX, MANIFEST, *(name for key, name in vars(outputs).items() if key.isupper())}

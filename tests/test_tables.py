@@ -8,14 +8,18 @@ from curation.sources import SOURCES
 from curation.stage_order import added
 from curation.stages import STAGES
 from tests.helpers.places import ROOT
+from training.engine.optimizers import OPTIMIZERS
 from training.evals import EVALS
 from training.losses import LOSSES
 from training.reader.captions import CAPTION_POLICIES
+from training.step.schedules import SCHEDULES
 
 TABLES = {
     "curation/stages": STAGES,
     "curation/sources": SOURCES,
     "training/losses": LOSSES,
+    "training/engine/optimizers": OPTIMIZERS,
+    "training/step/schedules": SCHEDULES,
     "training/evals": EVALS,
     "training/reader/captions": CAPTION_POLICIES,
 }

@@ -9,13 +9,14 @@ from pipeline.errors import RecipeError
 from pipeline.outputs import CHECKPOINTS
 from pipeline.settings import PathText, Settings, digest_of, one_of
 from training.checkpoint.clock import CheckpointSettings
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers import OPTIMIZERS
+from training.engine.settings import EngineSettings
 from training.evals import EVALS
 from training.losses import LOSSES
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
-from training.step.schedule import ScheduleSettings
+from training.step.schedules import SCHEDULES
 from training.towers.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class TrainSettings(Settings):
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
     loss: one_of(LOSSES) = LOSSES["softmax"]()  # type: ignore[valid-type]
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    optimizer: one_of(OPTIMIZERS, "adamw") = OPTIMIZERS["adamw"]()  # type: ignore[valid-type]
+    schedule: one_of(SCHEDULES, "cosine") = SCHEDULES["cosine"]()  # type: ignore[valid-type]
     captions: one_of(CAPTION_POLICIES) = CAPTION_POLICIES["uniform"]()  # type: ignore[valid-type]
     reader: ReaderSettings = ReaderSettings()
     engine: EngineSettings = EngineSettings()

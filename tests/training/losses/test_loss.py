@@ -14,7 +14,8 @@ from tests.helpers.simulated import run_simulated
 from tests.helpers.textbook import VALUES
 from tests.helpers.tiny_towers import TinyTowers, tiny_batch
 from training.engine.build import build_engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.losses import LOSSES
 from training.losses.loss import Loss, LossOutput
 from training.ranks.peers import Peers
@@ -82,7 +83,7 @@ def test_the_cached_step_gives_every_parameter_the_gradient_of_the_whole_batch(k
         made.bias = None if bias is None else torch.nn.Parameter(bias)
         return made
 
-    optimizer = OptimizerSettings()
+    optimizer = AdamW()
     engine = build_engine(towers(), EngineSettings(zero_stage=0, check_cache=True), optimizer, Peers.alone())
     batch = tiny_batch(12, every_valid=False)
     result = cached_step(engine, batch, loss_of(kind), chunk, lr=1e-3)
