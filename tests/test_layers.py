@@ -26,7 +26,7 @@ FLOORS = [
     ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
     ["pipeline.report"],
     ["curation.table", "curation.images", "curation.showing", "training.ranks", "training.towers"],
-    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
+    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output", "training.surgery"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],

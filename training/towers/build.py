@@ -30,10 +30,13 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
         torch.manual_seed(seed)
         try:
             model = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+            if not (settings.name and settings.pretrained and not os.path.isfile(settings.pretrained)):
+                _set_size(model, config["vision_cfg"]["image_size"])
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
     tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
+    _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
     towers = Towers(model, config, tokenize, mean, std, bias=init_bias is not None)
@@ -44,6 +47,18 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
         elif settings.grad_checkpointing:
             tower.set_grad_checkpointing(True)
     return towers
+
+
+def _set_size(model: Any, size: int) -> None:
+    """timm makes its towers for their own picture size, and open_clip leaves them so: their positions are resized here.
+
+    Before a file is loaded, which has the positions of `size`; after a tag's weights, which have those of the tower."""
+    trunk: Any = getattr(model.visual, "trunk", None)
+    if not hasattr(trunk, "set_input_size"):
+        return
+    native = trunk.default_cfg.get("input_size", (3, size, size))[1:]
+    if tuple(getattr(getattr(trunk, "patch_embed", None), "img_size", None) or native) != (size, size):
+        model.visual.set_input_size(size)
 
 
 def _load_pretrained(model: nn.Module, settings: ModelSettings, wanted: str) -> dict[str, Any]:
