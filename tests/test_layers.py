@@ -25,8 +25,9 @@ FLOORS = [
     ["pipeline.storage", "pipeline.progress"],
     ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
     ["pipeline.report"],
-    ["curation.table", "curation.images", "curation.showing", "training.ranks", "training.towers"],
-    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output", "training.surgery"],
+    ["curation.table", "curation.images", "curation.showing"],
+    ["training.ranks", "training.towers", "training.surgery", "training.plan"],
+    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
@@ -55,7 +56,7 @@ DOORWAYS = {
 # No kind of a literal table imports another one.
 TABLES = (
     "curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions",
-    "training/engine/optimizers", "training/step/schedules",
+    "training/engine/optimizers", "training/step/schedules", "training/plan/presets",
 )  # fmt: skip
 
 # What the outputs consist of, each name said once: there, and elsewhere by the constant.

@@ -11,6 +11,7 @@ from tests.helpers.places import ROOT
 from training.engine.optimizers import OPTIMIZERS
 from training.evals import EVALS
 from training.losses import LOSSES
+from training.plan.presets import PRESETS
 from training.reader.captions import CAPTION_POLICIES
 from training.step.schedules import SCHEDULES
 
@@ -20,6 +21,7 @@ TABLES = {
     "training/losses": LOSSES,
     "training/engine/optimizers": OPTIMIZERS,
     "training/step/schedules": SCHEDULES,
+    "training/plan/presets": PRESETS,
     "training/evals": EVALS,
     "training/reader/captions": CAPTION_POLICIES,
 }

@@ -44,7 +44,7 @@ def export(source: str, out: str, kind: Kind | None = None) -> str:
     kind = kind or ("open_clip" if out.endswith(".pt") else "safetensors")
     found = checkpoint_at(Path(source), Peers.alone())
     recipe = recipes.load(str(_recipe_beside(found)))
-    settings = recipe.section("train", TrainSettings)
+    settings = recipe.section("train", TrainSettings).plan.of_checkpoint(found.state.step)
     towers = settings.towers(recipe.seed)
     load_weights(towers, found)
     towers.eval()

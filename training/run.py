@@ -14,10 +14,11 @@ from pipeline.errors import DataError
 from pipeline.log import get_logger
 from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
 from pipeline.recipe import Recipe
+from pipeline.settings import digest_of
 from pipeline.storage.files import publish_json
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
-from training.checkpoint.save import Found, find, restore, save
+from training.checkpoint.save import Found, find, restore, restore_fitted, save
 from training.checkpoint.train_state import Goodput, TrainState
 from training.engine.build import build_engine
 from training.engine.interface import Engine
@@ -26,6 +27,7 @@ from training.evals.model import Model
 from training.finished import require_same
 from training.output.folder import note_saved, require_checkpoints, save_recipe, set_aside
 from training.output.metrics import JsonLines, peak_memory_mb
+from training.plan.plan import Plan
 from training.ranks.agreement import on_first_rank
 from training.ranks.environment import job_of
 from training.ranks.peers import Peers
@@ -36,20 +38,26 @@ from training.reader.reader import Reader
 from training.reader.state import check_state
 from training.settings import TrainSettings
 from training.step.grad_cache import StepResult
+from training.surgery.fit import can_fit
 
 log = get_logger("train")
 
 
 @dataclass
 class Run:
-    """What the loop needs from step to step. `start` is the first step of this process."""
+    """What the loop needs from step to step. `start` is the first step of this process, `until` where its stage ends.
 
+    `settings` are those of the stage.
+    """
+
+    plan: Plan
     settings: TrainSettings
     engine: Engine
     reader: Reader
     sets: list[Evaluation]
     recipe_digest: str
     start: int
+    until: int
     clock: SaveClock
     rejected: tuple[str, ...]
     goodput: dict[str, float]
@@ -64,7 +72,7 @@ class Run:
         return self.engine.peers
 
     def samples(self, steps: int) -> int:
-        return steps * self.settings.batch.global_pairs
+        return self.plan.pairs_before(steps)
 
     def __enter__(self) -> "Run":
         if self.peers.rank == 0:
@@ -177,9 +185,10 @@ class Run:
             reader=self.reader.state(done),
             optimizer_steps=self.engine.optimizer_steps,
             nonfinite_steps=self.nonfinite,
-            model=self.settings.model_digest,
+            model=self.plan.base.model_digest,
             recipe_digest=self.recipe_digest,
-            schedule=self.settings.in_words(),
+            schedule=self.plan.base.in_words(),
+            lr=self.last.get("lr"),
             engine=self.settings.engine.model_dump(),
             world=self.peers.world,
             save_cost_s=self.clock.cost_s,
@@ -189,11 +198,19 @@ class Run:
 
 
 def open_run(
-    settings: TrainSettings, *, seed: int, recipe: Recipe, peers: Peers, sets: Sequence[Evaluation]
+    settings: TrainSettings,
+    *,
+    seed: int,
+    recipe: Recipe,
+    peers: Peers,
+    sets: Sequence[Evaluation],
+    goes_on: bool = False,
 ) -> Run | None:
-    """A run ready for its next step; None when all steps are done already. Collective."""
+    """A run ready for its next step; None when all steps are done already. Collective.
+
+    `goes_on`: this process has just ended a stage of it."""
     began = time.perf_counter()
-    found = _found(settings, peers)
+    found = _found(settings, peers, settings.fresh and not goes_on)
     if found and found.state.step >= settings.steps:
         on_first_rank(peers, lambda: require_same(settings, seed, found))
         if peers.rank == 0:
@@ -207,20 +224,26 @@ def open_run(
             f"train.model is {settings.model_digest} now",
             hint,
         )
-    reader, engine = _reader_and_engine(settings, seed, peers, found)
+    if not goes_on and len(settings.plan.stages) > 1:
+        on_first_rank(peers, lambda: _check_sizes(settings.plan))
+    start = found.state.step if found else 0
+    plan, now = settings.plan, settings.plan.resolved(start)
+    reader, engine = _reader_and_engine(plan, seed, peers, found)
     on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
-    goodput["restarts"] += 1
+    goodput["restarts"] += not goes_on
     goodput["start_s"] += time.perf_counter() - began
     if peers.rank == 0 and found:
-        log.info("resumed at step %d from %s, on %d ranks", found.state.step, found.complete.folder, peers.world)
+        _say(plan, found, peers.world)
     return Run(
-        settings=settings,
+        plan=plan,
+        settings=now,
         engine=engine,
         reader=reader,
         sets=list(settings.eval.sets or sets),
         recipe_digest=recipes.digest(recipe),
-        start=found.state.step if found else 0,
+        start=start,
+        until=plan.stage_at(start).until,
         clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
         rejected=found.rejected if found else (),
         goodput=goodput,
@@ -228,10 +251,38 @@ def open_run(
     )
 
 
-def _found(settings: TrainSettings, peers: Peers) -> Found | None:
-    """The checkpoint to go on from. With `fresh`, only one that this very scheduler job wrote."""
+def _check_sizes(plan: Plan) -> None:
+    """RecipeError before any work when the towers of one stage cannot be made of those of the stage before."""
+    models = {digest_of(one.model): one for one in plan.every}
+    shapes = {}
+    for digest, one in models.items():
+        bare = one.model_copy(update={"model": one.model.model_copy(update={"pretrained": None})})
+        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+            towers = bare.towers(0)
+        shapes[digest] = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
+    order = [digest_of(one.model) for one in plan.every]
+    for before, after in zip(order, order[1:], strict=False):
+        can_fit(shapes[before], shapes[after])
+
+
+def _say(plan: Plan, found: Found, world: int) -> None:
+    """Where the run goes on, and how far its learning rate jumps there if other settings make it."""
+    step, before = found.state.step, found.state.lr
+    if plan.begins_at(step):
+        log.info("stage %d of %d begins at step %d", plan.number_at(step) + 1, len(plan.stages), step)
+    log.info("resumed at step %d from %s, on %d ranks", step, found.complete.folder, world)
+    if before is not None and not math.isclose(before, plan.lr_at(step - 1), rel_tol=1e-6):
+        peak = plan.resolved(step).optimizer.lr or 1.0
+        now, shares = plan.lr_at(step), (before / peak, plan.lr_at(step) / peak)
+        words = "train.steps, train.schedule or train.optimizer.lr are others than before: the learning rate goes from "
+        words += f"{before:.3g} at step {step - 1} to {now:.3g} at step {step} ({shares[0]:.0%} and {shares[1]:.0%} of "
+        log.warning("%sits peak); schedules made for going on are constant and wsd", words)
+
+
+def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
+    """The checkpoint to go on from. When `fresh`, only one that this very scheduler job wrote."""
     root = settings.output_path / CHECKPOINTS
-    if not settings.fresh:
+    if not fresh:
         found = find(root, peers, clean=True)
         if found is None:
             on_first_rank(peers, lambda: require_checkpoints(settings.output_path))
@@ -247,13 +298,11 @@ def _found(settings: TrainSettings, peers: Peers) -> Found | None:
     return None
 
 
-def _reader_and_engine(
-    settings: TrainSettings,
-    seed: int,
-    peers: Peers,
-    found: Found | None,
-) -> tuple[Reader, Engine]:
-    """Built from the recipe, then set to the checkpoint. DataError when that is of other data or another model."""
+def _reader_and_engine(plan: Plan, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
+    """Built for the stage that comes next, then set to the checkpoint. DataError when that is of other data or another
+    model, RecipeError when no surgery makes one stage's towers of another's."""
+    step = found.state.step if found else 0
+    settings, new_stage = plan.resolved(step), plan.begins_at(step)
     towers = settings.towers(seed)
     pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     reader = Reader(
@@ -270,10 +319,16 @@ def _reader_and_engine(
         quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
         steps=settings.steps,
         negatives=getattr(settings.loss, "negatives", 0),
+        lanes=plan.lanes,
+        origin=plan.origin(step),
     )
     if found:
-        check_state(found.state.reader, reader.state(found.state.step))
+        check_state(found.state.reader, reader.state(step), new_stage)
+    shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
     engine = build_engine(towers, settings.engine, settings.optimizer, peers)
-    if found:
+    if found and new_stage:
+        stage = plan.stage_at(step)
+        restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh")
+    elif found:
         restore(engine, found)
     return reader, engine

@@ -34,6 +34,8 @@ from training.engine.full_state import checked, load_buffers
 from training.engine.interface import Engine
 from training.ranks.agreement import on_every_rank, on_first_rank
 from training.ranks.peers import Peers
+from training.surgery.fit import Shapes, fitted, moment_of
+from training.surgery.positions import Stretch
 
 log = get_logger("checkpoint")
 
@@ -173,6 +175,30 @@ def restore(engine: Engine, found: Found) -> None:
     check_names(reader, engine.towers, str(found.complete.folder))
     check_moments(reader, engine, str(found.complete.folder))
     engine.load_full_state(lambda name: tensors_of(reader, name), found.state.optimizer_steps)
+
+
+def restore_fitted(engine: Engine, shapes: Shapes, found: Found, stretch: Stretch, fresh: bool) -> None:
+    """As `restore`, for towers of another picture size or text length (`shapes` of all their tensors), at the start of
+    a stage. Parameters that are resized begin with no momentum and their mean second moment; `fresh`: all begin anew.
+
+    RecipeError: a difference that no surgery reaches. Collective.
+    """
+    reader = TensorReader(found.complete.tensor_files)
+    check_names(reader, engine.towers, str(found.complete.folder))
+    if not fresh:
+        check_moments(reader, engine, str(found.complete.folder))
+    saved = {name: part for part in ("param", "buffer") for name in reader.of_part(part) if name in shapes}
+    whole = {name: reader.get(f"{part}/{name}") for name, part in saved.items()}
+    resized = fitted(whole, {name: shapes[name] for name in whole}, stretch)
+
+    def tensors(name: str) -> dict[str, torch.Tensor]:
+        parts = {saved[name]: resized[name]}
+        for moment in () if fresh else engine.moments.get(name, ()):
+            kept = reader.get(f"{moment}/{name}")
+            parts[moment] = kept if kept.shape == resized[name].shape else moment_of(moment, kept, resized[name].shape)
+        return parts
+
+    engine.load_full_state(tensors, 0 if fresh else found.state.optimizer_steps)
 
 
 def load_weights(towers: torch.nn.Module, found: Found) -> None:

@@ -104,6 +104,10 @@ class TensorReader:
         """What stands before the first slash of the names: the sorts of tensor."""
         return sorted({name.partition("/")[0] for name in self._files})
 
+    def of_part(self, part: str) -> list[str]:
+        """The names behind `<part>/`."""
+        return [name.removeprefix(f"{part}/") for name in self.names() if name.startswith(f"{part}/")]
+
     def __contains__(self, name: str) -> bool:
         return name in self._files
 

@@ -36,6 +36,14 @@ def can_fit(shapes: Shapes, wanted: Shapes) -> None:
     fitted({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, wanted)
 
 
+def moment_of(kind: str, moment: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What an optimizer keeps of a resized parameter: squares at their mean over the positions, which keeps the step's
+    size (interpolated ones may be negative, zeros would make the first steps huge); all else zero."""
+    if not kind.endswith("_sq"):
+        return moment.new_zeros(shape)
+    return moment.flatten(end_dim=-2).mean(0).expand(shape).clone()
+
+
 def _fitted(name: str, state: State, shape: tuple[int, ...], mode: Stretch) -> Tensor:
     tensor = state[name]
     if tuple(tensor.shape) == shape:

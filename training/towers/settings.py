@@ -19,7 +19,8 @@ _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "l
 class ModelSettings(Settings):
     """Exactly one of `name` (any open_clip contrastive model) and `config` (open_clip's model_cfg, inline).
 
-    `pretrained`: one of the model's open_clip tags, or a local checkpoint file. `image_size`: default is the config's.
+    `pretrained`: one of the model's open_clip tags, or a local checkpoint file. `image_size`, `context_length` (tokens
+    of a text): default is the config's.
     `mean`, `std`: of pixels in [0, 1]; default is the pretrained tag's, else OpenAI's.
     `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022).
     """
@@ -28,6 +29,7 @@ class ModelSettings(Settings):
     config: dict[str, Any] | None = None
     pretrained: PathText | None = None
     image_size: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    context_length: Annotated[int, Field(ge=2, le=MOST)] | None = None
     mean: Triple | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
