@@ -14,7 +14,6 @@ from pipeline.errors import DataError
 from pipeline.log import get_logger
 from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
 from pipeline.recipe import Recipe
-from pipeline.settings import digest_of
 from pipeline.storage.files import publish_json
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
@@ -33,12 +32,12 @@ from training.ranks.environment import job_of
 from training.ranks.peers import Peers
 from training.reader.batch import Batch
 from training.reader.digest import digest_part, step_digest
-from training.reader.pairs import open_pairs
+from training.reader.pairs import Pairs, open_pairs
 from training.reader.reader import Reader
 from training.reader.state import check_state
 from training.settings import TrainSettings
+from training.stages import check_stages
 from training.step.grad_cache import StepResult
-from training.surgery.fit import can_fit
 
 log = get_logger("train")
 
@@ -224,11 +223,12 @@ def open_run(
             f"train.model is {settings.model_digest} now",
             hint,
         )
-    if not goes_on and len(settings.plan.stages) > 1:
-        on_first_rank(peers, lambda: _check_sizes(settings.plan))
     start = found.state.step if found else 0
     plan, now = settings.plan, settings.plan.resolved(start)
-    reader, engine = _reader_and_engine(plan, seed, peers, found)
+    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
+    if not goes_on and len(plan.stages) > 1:
+        on_first_rank(peers, lambda: check_stages(plan, pairs, seed))
+    reader, engine = _reader_and_engine(plan, pairs, seed, peers, found)
     on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
     goodput["restarts"] += not goes_on
@@ -251,32 +251,15 @@ def open_run(
     )
 
 
-def _check_sizes(plan: Plan) -> None:
-    """RecipeError before any work when the towers of one stage cannot be made of those of the stage before."""
-    models = {digest_of(one.model): one for one in plan.every}
-    shapes = {}
-    for digest, one in models.items():
-        bare = one.model_copy(update={"model": one.model.model_copy(update={"pretrained": None})})
-        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
-            towers = bare.towers(0)
-        shapes[digest] = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
-    order = [digest_of(one.model) for one in plan.every]
-    for before, after in zip(order, order[1:], strict=False):
-        can_fit(shapes[before], shapes[after])
-
-
 def _say(plan: Plan, found: Found, world: int) -> None:
     """Where the run goes on, and how far its learning rate jumps there if other settings make it."""
-    step, before = found.state.step, found.state.lr
+    step = found.state.step
     if plan.begins_at(step):
         log.info("stage %d of %d begins at step %d", plan.number_at(step) + 1, len(plan.stages), step)
     log.info("resumed at step %d from %s, on %d ranks", step, found.complete.folder, world)
-    if before is not None and not math.isclose(before, plan.lr_at(step - 1), rel_tol=1e-6):
-        peak = plan.resolved(step).optimizer.lr or 1.0
-        now, shares = plan.lr_at(step), (before / peak, plan.lr_at(step) / peak)
-        words = "train.steps, train.schedule or train.optimizer.lr are others than before: the learning rate goes from "
-        words += f"{before:.3g} at step {step - 1} to {now:.3g} at step {step} ({shares[0]:.0%} and {shares[1]:.0%} of "
-        log.warning("%sits peak); schedules made for going on are constant and wsd", words)
+    jump = plan.jump_at(step, found.state.lr)
+    if jump:
+        log.warning("%s", jump)
 
 
 def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
@@ -298,13 +281,12 @@ def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
     return None
 
 
-def _reader_and_engine(plan: Plan, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
+def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
     """Built for the stage that comes next, then set to the checkpoint. DataError when that is of other data or another
     model, RecipeError when no surgery makes one stage's towers of another's."""
     step = found.state.step if found else 0
     settings, new_stage = plan.resolved(step), plan.begins_at(step)
     towers = settings.towers(seed)
-    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     reader = Reader(
         pairs,
         settings.reader,

@@ -21,7 +21,7 @@ from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
 from training.step.schedules import SCHEDULES
-from training.towers.settings import ModelSettings
+from training.towers.settings import YOUNGER, ModelSettings
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -95,8 +95,7 @@ class TrainSettings(Settings):
     def model_digest(self) -> str:
         """Names what shapes the weights and what they are fed; a checkpoint refuses another."""
         model = self.model.model_dump(mode="json")
-        if model["context_length"] is None:  # younger than the first checkpoints
-            del model["context_length"]
+        model = {key: value for key, value in model.items() if value is not None or key not in YOUNGER}
         return digest_of({"model": model, "resize": self.image.resize})
 
     @property

@@ -56,10 +56,10 @@ def test_pairs_rates_and_sizes_are_those_of_each_stage(whole: Path) -> None:
     assert "momentum_buffer/image.transformer.resblocks.0.mlp.c_fc.weight" in _tensors(whole / "whole", 8)
 
 
-@pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 2)])
+@pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 3)])
 def test_resuming_inside_and_between_stages_gives_the_undisturbed_run(whole: Path, world: int, stage: int) -> None:
     wanted = metrics(whole / "whole")
-    for step in (2, 4, 5, 7, 9) if world == 1 else (2, 4, 8):
+    for step in (2, 4, 8) if world == 1 else (4, 6):
         output = whole / f"from-{step}-on-{world}"
         shutil.copytree(whole / "whole", output)
         for later in range(step + 1, 11):
@@ -81,13 +81,7 @@ def test_checkpoints_of_every_stage_are_exported_in_their_size(whole: Path) -> N
         assert f'"image_size": {side}' in (whole / f"model-{step}" / "open_clip_config.json").read_text()
 
 
-def test_a_finished_run_in_stages_says_so_and_a_size_out_of_reach_is_refused_before_any_work(whole: Path) -> None:
+def test_a_finished_run_in_stages_says_so(whole: Path) -> None:
+    before = (whole / "whole" / "metrics.jsonl").read_bytes()
     assert train_here(whole / "recipe.yaml", 1) == [""]
-    vision = {"timm_model_name": "swin_tiny_patch4_window7_224", "image_size": 224, "timm_pool": "avg"}
-    config = {"embed_dim": 16, "vision_cfg": vision,
-              "text_cfg": {"context_length": 8, "width": 16, "heads": 2, "layers": 1}}  # fmt: skip
-    stages = [{"until": 4, "model": {"image_size": 96}}, {"until": 10}]
-    again = write_recipe(whole / "far", steps=10, model={"config": config}, stages=stages)
-    (said,) = train_here(again, 1)
-    assert said.startswith("RecipeError: model surgery: image.trunk."), said
-    assert not (whole / "far" / "train" / "metrics.jsonl").exists()
+    assert (whole / "whole" / "metrics.jsonl").read_bytes() == before

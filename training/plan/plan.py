@@ -100,6 +100,18 @@ class Plan:
             return settings.schedule.lr_at(step - start, settings.optimizer.lr, stage.until - start)
         return settings.schedule.lr_at(step, settings.optimizer.lr, self.base.steps)
 
+    def jump_at(self, step: int, before: float | None) -> str | None:
+        """In words, when `before`, the learning rate that step - 1 had, is not this plan's: other settings made it."""
+        if not step or before is None or math.isclose(before, self.lr_at(step - 1), rel_tol=1e-6, abs_tol=1e-15):
+            return None
+        now, peak = self.lr_at(step), self.resolved(step).optimizer.lr or 1.0
+        shares = f"({before / peak:.0%} and {now / peak:.0%} of its peak)"
+        return (
+            f"the learning rate goes from {before:.3g} in step {step - 1} to {now:.3g} in step {step} {shares}:"
+            " train.steps, train.schedule or train.optimizer.lr are others than before; schedules made for going on are"
+            " constant and wsd"
+        )
+
     def pairs_before(self, step: int) -> int:
         """Pairs drawn by the steps before `step`, repeats included."""
         total = 0

@@ -2,13 +2,16 @@
 
 import copy
 import os
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
 from torch import nn
 
 from pipeline.errors import RecipeError, one_line
+from training.surgery.fit import fitted
+from training.surgery.mix import from_open_clip, swapped
 from training.towers.config import WHERE, model_config
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
@@ -40,6 +43,10 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
     towers = Towers(model, config, tokenize, mean, std, bias=init_bias is not None)
+    if settings.image_pretrained:
+        _load_tower(towers, "image", settings.image_pretrained)
+    if settings.text_pretrained:
+        _load_tower(towers, "text", settings.text_pretrained)
     tower: Any  # open_clip's towers have methods that nn.Module lacks
     for tower, locked in ((towers.image, settings.lock_image), (towers.text, settings.lock_text)):
         if locked:
@@ -47,6 +54,24 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
         elif settings.grad_checkpointing:
             tower.set_grad_checkpointing(True)
     return towers
+
+
+def _load_tower(towers: Towers, name: Literal["image", "text"], path: str) -> None:
+    """One tower's weights from a file of another model, with its positions made to fit."""
+    where = f"{WHERE}.{name}_pretrained"
+    if not os.path.isfile(path):
+        raise RecipeError(where, f"{path!r} is no file", "a file of weights that open_clip loads")
+    try:
+        other = from_open_clip(load_state_dict(path))
+    except Exception as error:  # anything that is no checkpoint
+        raise RecipeError(where, f"{path} cannot be read: {one_line(error)}", "weights that open_clip loads") from None
+    state = towers.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items() if key.startswith(f"{name}.")}
+    own = {key: tensor for key, tensor in other.items() if key.startswith(f"{name}.")}
+    try:
+        towers.load_state_dict(swapped(state, fitted(own, shapes), name))
+    except RecipeError as error:
+        raise RecipeError(where, f"{path}: {error.found}", error.expected, error.hint) from None
 
 
 def _set_size(model: Any, size: int) -> None:

@@ -98,3 +98,18 @@ def test_locking_more_needs_nothing_fresh() -> None:
     planned({"until": 9}, {"until": 30, "model": {"lock_text": True}})
     with pytest.raises(RecipeError, match="one of `stages` and `preset`"):
         planned({"until": 30}, preset={"kind": "lit"})
+
+
+def test_a_rate_that_jumps_because_of_other_settings_is_told_with_both_figures() -> None:
+    cosine = {"kind": "cosine", "warmup_steps": 10}
+    before = planned(schedule=cosine, steps=20, optimizer={"lr": 1.0}).plan
+    longer = planned(schedule=cosine, steps=40, optimizer={"lr": 1.0}).plan
+    last = before.lr_at(19)
+    assert "from 0.0245 in step 19 to 0.75 in step 20 (2% and 75% of its peak)" in longer.jump_at(20, last)
+    assert before.jump_at(20, last) is None and longer.jump_at(20, None) is None and longer.jump_at(0, None) is None
+    for kind in ("constant", "wsd"):
+        going = [planned(schedule={"kind": kind, "warmup_steps": 10}, steps=steps).plan for steps in (20, 40)]
+        assert going[1].jump_at(16, going[0].lr_at(15)) is None
+    assert (
+        planned({"until": 5}, {"until": 30, "optimizer": {"lr": 9.0}}).plan.jump_at(5, planned().plan.lr_at(4)) is None
+    )

@@ -34,18 +34,19 @@ def groups_of(
     """Groups of the trained parameters of `towers`: params, names, weight_decay, decays, lr_scale, limits, matrix.
 
     `limits` of single parameters by name; default: those of the logit scale. RecipeError: a prefix in `lr_scales`
-    names no trained parameter, a tower of `layer_decay` has no blocks, or nothing is trained.
+    names no parameter, a tower of `layer_decay` has no blocks, or nothing is trained.
     """
     limits = {LOG_SCALE: LOG_SCALE_LIMITS} if limits is None else limits
     rates = _Rates(towers, settings)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in towers.named_parameters():
+        rate = rates.of(name)
         if not parameter.requires_grad:
             continue
         decays = parameter.ndim > 1 and not _embeds(name, settings.no_decay)
         hidden = block_of(name) is not None and not _embeds(name, _EMBEDDINGS)
         matrix = hidden and settings.is_matrix(tuple(parameter.shape))
-        key = (decays, rates.of(name), limits.get(name), matrix)
+        key = (decays, rate, limits.get(name), matrix)
         made = {"params": [], "names": [], "weight_decay": settings.weight_decay if decays else 0.0, "decays": decays}
         made |= {"lr_scale": key[1], "limits": key[2], "matrix": matrix}
         group = groups.setdefault(key, made)
@@ -87,6 +88,4 @@ class _Rates:
     def all_used(self) -> None:
         if self._unused:
             names = sorted({name.split(".")[0] for name, _ in self._towers.named_parameters()})
-            raise RecipeError(
-                f"{WHERE}.lr_scales", f"no trained parameter under {sorted(self._unused)}", f"one of {names}"
-            )
+            raise RecipeError(f"{WHERE}.lr_scales", f"no parameter under {sorted(self._unused)}", f"one of {names}")
