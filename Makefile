@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-# A test file stays on one process, so that what its tests share is made once. The exhaustive ones take both cores each.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# A test file stays on one process, so that what its tests share is made once; tests/conftest.py has the long ones first.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick exhaustive lint setup clean
 
@@ -20,7 +20,8 @@ quick: $(READY)
 	$(PYTEST) -m "not slow and not exhaustive"
 
 exhaustive: $(READY)
-	$(BIN)/python -m pytest -m exhaustive
+	$(PYTEST) -m "hypothesis and not exhaustive" --hypothesis-profile exhaustive
+	$(BIN)/python -m pytest -m exhaustive --hypothesis-profile exhaustive  # most take both cores each
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "error: not formatted; hint: $(BIN)/ruff format ."; exit 1; }

@@ -107,8 +107,8 @@ def query_hits(recipe: recipes.Recipe) -> dict[str, list[bool]]:
     towers.eval()
 
     @torch.no_grad()
-    def features(images: torch.Tensor | None, tokens: torch.Tensor | None) -> tuple:
-        return towers(images, tokens)
+    def features(rows: dict[str, torch.Tensor], want: frozenset[str]) -> dict[str, torch.Tensor]:
+        return towers(rows, want)
 
     model = Model(features, towers, train.image, peers, 256)
     one = next(s for s in recipe.section("eval", EvalSettings).sets if isinstance(s, Retrieval))

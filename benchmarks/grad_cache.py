@@ -25,13 +25,15 @@ from typing import Any
 import open_clip
 import torch
 
+from training.engine.body import on_device
 from training.engine.build import build_engine
 from training.engine.optimizers.adamw import AdamW
 from training.engine.settings import EngineSettings
-from training.losses.softmax import SoftmaxLoss
 from training.ranks.peers import init_peers
 from training.reader.batch import Batch
 from training.step.grad_cache import cached_step
+from training.step.objective import build_objective
+from training.terms.softmax import Softmax
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 from training.towers.towers import Towers
@@ -110,9 +112,11 @@ def _batch(towers: Towers, rows: int) -> Batch:
     size = (rows, 3, towers.image_size, towers.image_size)
     return Batch(
         step=0,
-        images_NCHW=torch.randint(0, 256, size, dtype=torch.uint8),
-        tokens_NL=towers.tokenize([f"picture number {row}" for row in range(rows)]),
-        valid_N=torch.ones(rows, dtype=torch.bool),
+        rows={
+            "image": torch.randint(0, 256, size, dtype=torch.uint8),
+            "tokens": towers.tokenize([f"picture number {row}" for row in range(rows)]),
+            "valid": torch.ones(rows, dtype=torch.bool),
+        },
         uids=[f"{row:032x}" for row in range(rows)],
         captions=[""] * rows,
         epochs=[0] * rows,
@@ -126,8 +130,8 @@ def _plain(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Ca
 
     def step(batch: Batch) -> float:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
-            image_ND, text_ND = towers(batch.images_NCHW.to(device), batch.tokens_NL.to(device))
-        loss = loss_of(image_ND, text_ND, towers.log_scale.exp())
+            found = towers(on_device(batch.rows, device))
+        loss = loss_of(found["image"], found["text"], towers.scalars()["log_scale"].exp())
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -138,7 +142,8 @@ def _plain(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Ca
 
 def _cached(towers: Towers, settings: dict[str, Any]) -> Callable[[Batch], float]:
     engine = build_engine(towers, EngineSettings(zero_stage=0, precision=settings["precision"]), AdamW(), init_peers())
-    return lambda batch: cached_step(engine, batch, SoftmaxLoss(), settings["chunk"], lr=1e-4).loss
+    objective = build_objective([Softmax()])
+    return lambda batch: cached_step(engine, batch, objective, settings["chunk"], lr=1e-4).loss
 
 
 def _memory_mb(device: torch.device, peak: bool) -> float:

@@ -23,11 +23,18 @@ FLOORS = [
     ["pipeline.errors"],
     ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],
     ["pipeline.storage", "pipeline.progress"],
-    ["pipeline.contract", "pipeline.images", "pipeline.recipe"],
+    [
+        "pipeline.contract",
+        "pipeline.images",
+        "pipeline.recipe",
+        "training.rows",
+        "training.scheduled",
+        "training.wanted",
+    ],
     ["pipeline.report"],
     ["curation.table", "curation.images", "curation.showing", "training.surgery", "training.plan"],
     ["training.ranks", "training.towers"],
-    ["curation.stage", "training.reader", "training.losses", "training.engine", "training.output"],
+    ["curation.stage", "training.reader", "training.terms", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
@@ -55,7 +62,7 @@ DOORWAYS = {
 }
 # No kind of a literal table imports another one.
 TABLES = (
-    "curation/stages", "curation/sources", "training/losses", "training/evals", "training/reader/captions",
+    "curation/stages", "curation/sources", "training/terms", "training/evals", "training/reader/captions",
     "training/engine/optimizers", "training/step/schedules", "training/plan/presets",
 )  # fmt: skip
 

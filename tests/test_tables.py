@@ -10,15 +10,15 @@ from curation.stages import STAGES
 from tests.helpers.places import ROOT
 from training.engine.optimizers import OPTIMIZERS
 from training.evals import EVALS
-from training.losses import LOSSES
 from training.plan.presets import PRESETS
 from training.reader.captions import CAPTION_POLICIES
 from training.step.schedules import SCHEDULES
+from training.terms import TERMS
 
 TABLES = {
     "curation/stages": STAGES,
     "curation/sources": SOURCES,
-    "training/losses": LOSSES,
+    "training/terms": TERMS,
     "training/engine/optimizers": OPTIMIZERS,
     "training/step/schedules": SCHEDULES,
     "training/plan/presets": PRESETS,
@@ -80,7 +80,7 @@ def test_duplicates_and_opt_outs_say_so_themselves():
 
 def test_a_section_of_the_documents_says_how_to_add_each_sort_of_thing():
     curation, training = ((ROOT / half / "README.md").read_text(encoding="utf-8") for half in ("curation", "training"))
-    for heading, text in (("a stage", curation), ("a source", curation), ("a loss", training), ("an eval", training),
+    for heading, text in (("a stage", curation), ("a source", curation), ("a term", training), ("an eval", training),
                           ("a caption policy", training)):  # fmt: skip
         assert f"\n## Adding {heading}\n" in text
 

@@ -124,7 +124,7 @@ def _reloaded(folder: Path, names: list[str], settings: TrainSettings) -> Towers
         config = json.loads((folder / CONFIG).read_text())
         pixels = config["preprocess_cfg"]
         model = ModelSettings(config=config["model_cfg"], pretrained=weights, mean=pixels["mean"], std=pixels["std"])
-    return build_towers(model, 0, init_bias=getattr(settings.loss, "init_bias", None)).eval()
+    return build_towers(model, 0, settings.scalars).eval()
 
 
 @torch.no_grad()
@@ -143,8 +143,8 @@ def check_logits(ours: Towers, theirs: Towers, where: str) -> None:
 
 
 def _logits(towers: Towers, images_NCHW: torch.Tensor, texts: list[str]) -> torch.Tensor:
-    image_ND, text_ND = towers(images_NCHW, towers.tokenize(texts))
-    return towers.log_scale.exp() * image_ND @ text_ND.T + (0 if towers.bias is None else towers.bias)
+    found, scalars = towers({"image": images_NCHW, "tokens": towers.tokenize(texts)}), towers.scalars()
+    return scalars["log_scale"].exp() * found["image"] @ found["text"].T + scalars.get("bias", 0)
 
 
 def _publish(temp: Path, names: list[str], target: Path, kind: Kind) -> None:

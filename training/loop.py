@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from pipeline.errors import Stopped
 from pipeline.log import get_logger
-from pipeline.progress import progress
+from pipeline.progress import progress as meter_of
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
 from training.evals.evaluation import Evaluation
@@ -17,8 +17,10 @@ from training.output.folder import claimed
 from training.ranks.peers import Peers
 from training.reader.batch import Batch
 from training.run import Run, open_run
+from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step
+from training.step.objective import build_objective
 
 log = get_logger("train")
 
@@ -53,11 +55,11 @@ def train(
 
 
 def _train_stage(run: Run, stop: StopSignals) -> None:
-    settings, peers = run.settings, run.peers
-    with run, progress(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
+    settings, peers, objective = run.settings, run.peers, build_objective(run.settings.loss)
+    with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
         for step, batch, fetch_s in _timed(run.reader.batches(run.start, run.until)):
-            lr = run.plan.lr_at(step)
-            result = cached_step(run.engine, batch.to(peers.device), settings.loss, settings.batch.chunk, lr)
+            lr, progress = run.plan.lr_at(step), progress_of(step, settings.steps)
+            result = cached_step(run.engine, batch.to(peers.device), objective, settings.batch.chunk, lr, progress)
             run.record(step, batch, result, lr, fetch_s)
             meter.advance()
             meter.note(run.in_words())

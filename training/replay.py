@@ -13,10 +13,11 @@ from pipeline.draws import hashed_u64
 from pipeline.errors import DataError, UsageError
 from pipeline.outputs import CACHE, METRICS
 from pipeline.progress import progress
-from training.reader.captions.policy import draw_caption, progress_of
+from training.reader.captions.policy import draw_caption
 from training.reader.digest import step_digest
 from training.reader.order import Order
 from training.reader.pairs import Pairs, open_pairs
+from training.scheduled import progress_of
 
 if TYPE_CHECKING:
     from training.settings import TrainSettings

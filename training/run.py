@@ -89,17 +89,19 @@ class Run:
 
     def record(self, step: int, batch: Batch, result: StepResult, lr: float, fetch_s: float) -> None:
         """One line in metrics.jsonl; a non-finite step's pairs in a file of their own. DataError: too many of those."""
-        part = torch.tensor([digest_part(batch.uids), batch.rows], dtype=torch.int64, device=self.peers.device)
+        part = torch.tensor([digest_part(batch.uids), batch.size], dtype=torch.int64, device=self.peers.device)
         digest, rows = self.peers.all_sum(part).tolist()
         now = time.perf_counter()
         seconds, self._step_ended = now - self._step_ended, now
         self.goodput["train_s"] += seconds
+        scalars = self.engine.scalars()
         self.last = {
             "step": step,
             "samples": self.samples(step + 1),
             "loss": result.loss,
             "digest": step_digest(digest, rows),
-            "logit_scale": math.exp(self.engine.log_scale),
+            "logit_scale": math.exp(scalars.pop("log_scale")),
+            **scalars,
             "lr": lr,
             "samples_per_s": rows / seconds,
             "grad_norm": result.grad_norm,
@@ -300,7 +302,7 @@ def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found:
         world=peers.world,
         quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
         steps=settings.steps,
-        negatives=getattr(settings.loss, "negatives", 0),
+        wanted=settings.wanted,
         lanes=plan.lanes,
         origin=plan.origin(step),
     )

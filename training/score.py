@@ -43,8 +43,8 @@ def _scores(
     import torch
 
     @torch.no_grad()
-    def features(images: Any, tokens: Any) -> tuple[Any, Any]:
-        return towers(images, tokens)
+    def features(rows: Any, want: frozenset[str]) -> Any:
+        return towers(rows, want)
 
     towers.eval().to(peers.device)
     model = Model(features, towers, train.image, peers, settings.batch)

@@ -1,10 +1,11 @@
 """The `train` and `eval` sections of a recipe, put together from the settings of their owners."""
 
-from functools import cached_property
+import functools
+import operator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.outputs import CHECKPOINTS
@@ -13,7 +14,6 @@ from training.checkpoint.clock import CheckpointSettings
 from training.engine.optimizers import OPTIMIZERS
 from training.engine.settings import EngineSettings
 from training.evals import EVALS
-from training.losses import LOSSES
 from training.plan.plan import Plan
 from training.plan.presets import PRESETS
 from training.plan.stage import Stage
@@ -21,7 +21,10 @@ from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
 from training.step.schedules import SCHEDULES
+from training.terms import TERMS
+from training.terms.term import TermSettings
 from training.towers.settings import YOUNGER, ModelSettings
+from training.wanted import Scalar, Wanted, scalars_of
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -41,6 +44,19 @@ if TYPE_CHECKING:
     from training.evals.evaluation import Evaluation as EvalSet
 else:
     EvalSet = one_of(EVALS)
+
+
+if TYPE_CHECKING:
+    Terms = tuple[TermSettings, ...]
+else:
+    Term = one_of(TERMS)
+    Terms = Annotated[
+        tuple[Term, ...],
+        Field(min_length=1),
+        BeforeValidator(
+            lambda given: [given] if isinstance(given, dict) else given, json_schema_input_type=Term | list[Term]
+        ),
+    ]
 
 
 class InLoopSettings(Settings):
@@ -63,7 +79,7 @@ class TrainSettings(Settings):
     model: ModelSettings
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
-    loss: one_of(LOSSES) = LOSSES["softmax"]()  # type: ignore[valid-type]
+    loss: Terms = (TERMS["softmax"](),)
     optimizer: one_of(OPTIMIZERS, "adamw") = OPTIMIZERS["adamw"]()  # type: ignore[valid-type]
     schedule: one_of(SCHEDULES, "cosine") = SCHEDULES["cosine"]()  # type: ignore[valid-type]
     stages: list[Stage] = []
@@ -85,7 +101,7 @@ class TrainSettings(Settings):
             _ = self.plan
         return self
 
-    @cached_property
+    @functools.cached_property
     def plan(self) -> Plan:
         """The run as stages; without `stages` it is one."""
         made = self.preset.made(self.steps, self.optimizer.lr) if self.preset else self.stages
@@ -102,11 +118,21 @@ class TrainSettings(Settings):
     def output_path(self) -> Path:
         return Path(self.output)
 
+    @property
+    def scalars(self) -> tuple[Scalar, ...]:
+        """The trained numbers beside the towers, as the terms of the loss ask for them."""
+        return scalars_of(scalar for term in self.loss for scalar in term.scalars())
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the terms of the loss ask of the reader."""
+        return functools.reduce(operator.or_, (term.wanted() for term in self.loss), Wanted())
+
     def towers(self, seed: int) -> "Towers":
-        """The untrained towers; with a bias if the loss wants one. The same on every rank and machine."""
+        """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, init_bias=getattr(self.loss, "init_bias", None))
+        return build_towers(self.model, seed, self.scalars)
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""

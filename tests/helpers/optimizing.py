@@ -12,9 +12,10 @@ from tests.helpers.tiny_towers import LENGTH, SIDE, WIDTH, WORDS, TinyTowers, cu
 from training.engine.build import build_engine
 from training.engine.optimizers.optimizer import Optimizer
 from training.engine.settings import EngineSettings
-from training.losses.softmax import SoftmaxLoss
 from training.ranks.peers import Peers
 from training.step.grad_cache import cached_step
+from training.step.objective import build_objective
+from training.terms.softmax import Softmax
 
 State = dict[str, dict[str, Tensor]]
 ROWS = {1: [12], 2: [5, 7], 3: [0, 9, 3]}
@@ -72,7 +73,7 @@ def _walk(engine: Any, settings: Optimizer, steps: range) -> None:
     rows, rank = ROWS[engine.peers.world], engine.peers.rank
     for step in steps:
         batch = cut(tiny_batch(12, seed=step), rows, rank)
-        cached_step(engine, batch, SoftmaxLoss(tile=8), 4, lr=lr_of(step, settings.lr))
+        cached_step(engine, batch, build_objective([Softmax(tile=8)]), 4, lr=lr_of(step, settings.lr))
 
 
 def walked(peers: Peers, settings: Optimizer, stages: list[int]) -> dict[int, tuple[State, bool, dict[str, list[str]]]]:

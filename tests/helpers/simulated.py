@@ -1,7 +1,7 @@
 """Ranks as threads of one process: for properties that need many small worlds, where gloo would be slow."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,12 +45,19 @@ class SimulatedPeers(Peers):
     def all_max(self, tensor: Tensor) -> Tensor:
         return torch.stack(self.gather_object(tensor.detach().clone())).amax(0)
 
-    def gather_rows(self, rows_ND: Tensor) -> tuple[Tensor, list[int]]:
+    def gather_rows(self, rows_ND: Tensor, counts: list[int] | None = None) -> tuple[Tensor, list[int]]:
         every = self.gather_object(rows_ND.detach().clone())
-        return torch.cat(every), [len(rows) for rows in every]
+        given = [len(rows) for rows in every]
+        assert counts in (None, given), "ranks must know the true counts"
+        return torch.cat(every), given
 
     def scatter_sum_rows(self, rows_GD: Tensor, counts: list[int]) -> Tensor:
         return self.all_sum(rows_GD).split(counts)[self.rank]
+
+    def shift(self, tensors: Sequence[Tensor], rows: int) -> Callable[[], list[Tensor]]:
+        had = self.gather_object([tensor.detach().clone() for tensor in tensors])[self.rank - 1]
+        assert all(len(tensor) == rows for tensor in had), "a rank must know what the one before it gives"
+        return lambda: had
 
     def barrier(self) -> None:
         self.gather_object(None)

@@ -37,7 +37,8 @@ def softmax_gradients(
 def step_gradients(towers: nn.Module, batch: Batch) -> tuple[float, dict[str, Tensor]]:
     """Loss and every trained parameter's gradient for a whole batch in one process, float64."""
     towers = copy.deepcopy(towers).double()
-    image_BD, text_BD = towers(batch.images_NCHW[batch.valid_N], batch.tokens_NL[batch.valid_N])
-    loss = softmax_loss(image_BD.double(), text_BD.double(), towers.log_scale)
+    valid_N = batch.rows["valid"]
+    found = towers({name: batch.rows[name][valid_N] for name in ("image", "tokens")})
+    loss = softmax_loss(found["image"].double(), found["text"].double(), towers.log_scale)
     trained = {name: parameter for name, parameter in towers.named_parameters() if parameter.requires_grad}
     return loss.item(), dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))

@@ -1,14 +1,19 @@
 """Two towers of a few hundred parameters with the interface of `training.towers`, for tests of engines."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.reader.batch import Batch
+from training.rows import Rows, base_of, group_of, named, owners_of, spans
+from training.rows import cut as cut_rows
+from training.wanted import LOG_SCALE, Scalar
 
 SIDE, LENGTH, WORDS, WIDTH = 4, 5, 17, 6
+GIVEN = {"image": "image", "tokens": "text"}
 
 
 class TinyTowers(nn.Module):
@@ -17,7 +22,13 @@ class TinyTowers(nn.Module):
     The middle layer's 7 units are divided by no number of ranks: partitions of it end in padding.
     """
 
-    def __init__(self, seed: int = 0, dropout: float = 0.0, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        dropout: float = 0.0,
+        dtype: torch.dtype = torch.float32,
+        scalars: Sequence[Scalar] = (LOG_SCALE,),
+    ) -> None:
         super().__init__()
         with torch.random.fork_rng([]):
             torch.manual_seed(seed)
@@ -26,43 +37,71 @@ class TinyTowers(nn.Module):
                 nn.Linear(7, WIDTH, bias=False),
             )  # fmt: skip
             self.text = nn.Sequential(nn.EmbeddingBag(WORDS, 7), nn.LayerNorm(7), nn.Linear(7, WIDTH))
-        self.log_scale = nn.Parameter(torch.tensor([math.log(1 / 0.07)]))
-        self.bias = None
+        self.names = tuple(sorted({"log_scale", *(scalar.name for scalar in scalars)}))
+        starts = {LOG_SCALE.name: LOG_SCALE} | {scalar.name: scalar for scalar in scalars}
+        for name in self.names:
+            self.register_parameter(name, nn.Parameter(torch.tensor([starts[name].init])))
+        self.limits = {
+            n: (one.low, one.high) for n, one in starts.items() if one.low > -math.inf or one.high < math.inf
+        }
         self.register_buffer("seen", torch.zeros(1))
         self.to(dtype)
 
-    def forward(self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None):
-        image_ND = text_ND = None
-        if images_NCHW is not None:
-            pixels = (images_NCHW.to(self.log_scale.dtype) - 128) / 64
-            image_ND = F.normalize(self._wide(self.image(pixels)), dim=-1)
-        if tokens_NL is not None:
-            text_ND = F.normalize(self._wide(self.text(tokens_NL)), dim=-1)
-        return image_ND, text_ND
+    def scalars(self) -> dict[str, nn.Parameter]:
+        return {name: self.get_parameter(name) for name in self.names}
+
+    def forward(self, rows: Rows, want: frozenset[str] | None = None) -> Rows:
+        if want is None:
+            want = frozenset(GIVEN[name] for name in rows if name in GIVEN)
+        found = {}
+        for name in sorted(want):
+            group, base = group_of(name), base_of(name)
+            if base == "image":
+                pixels = (rows[named(group, "image")].to(self.log_scale.dtype) - 128) / 64
+                found[name] = F.normalize(self._wide(self.image(pixels)), dim=-1)
+            else:
+                found[name] = F.normalize(self._wide(self.text(rows[named(group, "tokens")])), dim=-1)
+        return found
 
     def _wide(self, features_ND: Tensor) -> Tensor:
         return features_ND.to(self.log_scale.dtype)
 
 
-def tiny_batch(rows: int, seed: int = 0, every_valid: bool = True) -> Batch:
-    """`rows` random pairs; with `every_valid` false, each fourth is masked."""
+def tiny_batch(rows: int, seed: int = 0, every_valid: bool = True, groups: dict[str, int] | None = None) -> Batch:
+    """`rows` random pairs; with `every_valid` false, each fourth is masked.
+
+    `groups`: most entries of a row in flat groups; `views` have as many in every row, others from none up to that many.
+    """
     made = torch.Generator().manual_seed(seed)
-    return Batch(
+    batch = Batch(
         step=0,
-        images_NCHW=torch.randint(0, 256, (rows, 3, SIDE, SIDE), generator=made, dtype=torch.uint8),
-        tokens_NL=torch.randint(0, WORDS, (rows, LENGTH), generator=made),
-        valid_N=torch.ones(rows, dtype=torch.bool) if every_valid else torch.arange(rows) % 4 != 1,
+        rows={
+            "image": torch.randint(0, 256, (rows, 3, SIDE, SIDE), generator=made, dtype=torch.uint8),
+            "tokens": torch.randint(0, WORDS, (rows, LENGTH), generator=made),
+            "valid": torch.ones(rows, dtype=torch.bool) if every_valid else torch.arange(rows) % 4 != 1,
+            "id": torch.arange(rows),
+            "key": torch.arange(rows),
+        },
         uids=[f"{row:032x}" for row in range(rows)],
         captions=[""] * rows,
         epochs=[0] * rows,
     )
+    for group, most in (groups or {}).items():
+        batch.rows |= _flat(group, most, rows, made)
+    return batch
+
+
+def _flat(group: str, most: int, rows: int, made: torch.Generator) -> Rows:
+    many_N = torch.full((rows,), most) if group == "views" else torch.randint(0, most + 1, (rows,), generator=made)
+    owner_M = torch.arange(rows).repeat_interleave(many_N)
+    shape = (len(owner_M), 3, SIDE, SIDE) if group == "views" else (len(owner_M), LENGTH)
+    drawn = torch.randint(0, WORDS, shape, generator=made)
+    column = {"views/image": (drawn * 15).to(torch.uint8)} if group == "views" else {f"{group}/tokens": drawn}
+    return column | {f"{group}/owner": owner_M}
 
 
 def cut(batch: Batch, counts: list[int], rank: int) -> Batch:
     """Rank `rank`'s rows of `batch`, when ranks hold `counts` rows."""
     own = slice(sum(counts[:rank]), sum(counts[: rank + 1]))
-    lists = {
-        name: getattr(batch, name)[own]
-        for name in ("images_NCHW", "tokens_NL", "valid_N", "uids", "captions", "epochs")
-    }
-    return Batch(step=batch.step, **lists)
+    lists = {name: getattr(batch, name)[own] for name in ("uids", "captions", "epochs")}
+    return Batch(step=batch.step, rows=cut_rows(batch.rows, spans(owners_of(batch.rows), own.start, own.stop)), **lists)

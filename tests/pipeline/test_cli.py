@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers import fake_run
 from tests.helpers.datasets import make_dataset
+from tests.helpers.lanes import sampled
 
 CLIPMILL = str(Path(sys.executable).with_name("clipmill"))
 RECIPE = """
@@ -38,16 +39,21 @@ def clipmill(folder: Path, *words: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     ("words", "path", "hint"),
-    [
-        (["r.yaml", "curate.stages.1.min_sid=3"], "curate.stages.1.min_sid", "did you mean `min_side`?"),
-        (["r.yaml", "curate.fetch.timeout=3"], "curate.fetch.timeout: unknown key", "did you mean `timeout_s`?"),
-        (["r.yaml", "curate.stages.1.min_side=small"], "curate.stages.1.min_side", "found 'small'"),
-        (["r.yaml", "curate.stages.1.kind=image_sise"], "curate.stages.1.kind", "did you mean `image_size`?"),
-        (["r.yaml", "curate.sources.0.kind=warcs"], "curate.sources.0.kind", "did you mean `warc`?"),
-        (["r.yaml", "curate.sources.0.paths=[gone.warc.gz]"], "curate.sources.0.paths.0", "gone.warc.gz"),
-        (["nothing.yaml"], "nothing.yaml", "clipmill recipes"),
-        (["clipart"], "curate.sources.0.paths.0", "export CLIPART="),
-    ],
+    sampled(
+        [
+            (["r.yaml", "curate.stages.1.min_sid=3"], "curate.stages.1.min_sid", "did you mean `min_side`?"),
+            (["r.yaml", "curate.fetch.timeout=3"], "curate.fetch.timeout: unknown key", "did you mean `timeout_s`?"),
+            (["r.yaml", "curate.stages.1.min_side=small"], "curate.stages.1.min_side", "found 'small'"),
+            (["r.yaml", "curate.stages.1.kind=image_sise"], "curate.stages.1.kind", "did you mean `image_size`?"),
+            (["r.yaml", "curate.sources.0.kind=warcs"], "curate.sources.0.kind", "did you mean `warc`?"),
+            (["r.yaml", "curate.sources.0.paths=[gone.warc.gz]"], "curate.sources.0.paths.0", "gone.warc.gz"),
+            (["nothing.yaml"], "nothing.yaml", "clipmill recipes"),
+            (["clipart"], "curate.sources.0.paths.0", "export CLIPART="),
+        ],
+        0,
+        5,
+        7,
+    ),
 )
 def test_a_fault_of_the_recipe_is_one_error_before_any_work(folder, words, path, hint):
     done = clipmill(folder, "curate", *words)
@@ -121,13 +127,17 @@ def test_a_report_is_made_again_of_a_folder_and_two_are_compared(tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
-    [
-        (["nowhere", "--against", "nowhere"], 2, "clipmill recipes"),
-        (["empty"], 78, "nothing that a run has left"),
-        (["one", "--against", "empty"], 78, "nothing that a run has left"),
-        (["one", "curate.output=x"], 2, "takes no overrides"),
-        (["demo", "--against", "one"], 78, "nothing has run yet"),
-    ],
+    sampled(
+        [
+            (["nowhere", "--against", "nowhere"], 2, "clipmill recipes"),
+            (["empty"], 78, "nothing that a run has left"),
+            (["one", "--against", "empty"], 78, "nothing that a run has left"),
+            (["one", "curate.output=x"], 2, "takes no overrides"),
+            (["demo", "--against", "one"], 78, "nothing has run yet"),
+        ],
+        0,
+        2,
+    ),
 )
 def test_what_cannot_be_reported_is_one_error(tmp_path, words, code, told):
     fake_run.write_run(tmp_path / "one")

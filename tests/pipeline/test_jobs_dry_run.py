@@ -1,6 +1,7 @@
 """`clipmill curate --dry-run` and `clipmill check`: what models would be asked, before and after it is known."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -57,4 +58,4 @@ def test_the_run_that_asks_takes_the_dry_run_away_and_the_next_has_nothing_to_as
 def test_what_a_dry_run_left_has_a_report_of_its_own(recipe):
     jobs.dry_run(load(str(recipe), []))
     written = jobs.report_at(str(recipe.parent / "out"), [], None, str(recipe.parent / "page.html"))
-    assert 'id="asked"' in open(written).read()
+    assert 'id="asked"' in Path(written).read_text()

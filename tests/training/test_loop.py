@@ -1,5 +1,6 @@
 """The loop: what a run logs, scores, refuses and leaves behind."""
 
+import dataclasses
 import json
 import math
 import re
@@ -15,10 +16,10 @@ from tests.helpers.places import ROOT
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_run import metrics, train_here, write_eval_set, write_recipe
 from training.launch.settings import LaunchSettings
-from training.losses import LOSSES
 from training.output.metrics import JsonLines
 from training.ranks.peers import Peers
 from training.settings import TrainSettings, check_training
+from training.terms.softmax import Softmax
 
 README = (ROOT / "training/README.md").read_text(encoding="utf-8")
 FIELDS = {
@@ -55,10 +56,10 @@ def test_every_step_has_one_line_with_every_field_of_the_readme(finished: Path) 
         assert 0 < parts <= 16 / row["samples_per_s"] * 1.01
 
 
-@pytest.mark.parametrize("kind", LOSSES)
-def test_what_a_loss_logs_is_in_the_readme(kind: str) -> None:
+def test_what_the_clip_loss_logs_is_in_the_readme() -> None:
     rows_ND = torch.nn.functional.normalize(torch.eye(4) + 0.1, dim=1)
-    output = LOSSES[kind]()(rows_ND, rows_ND, torch.ones(1), torch.ones(1), None, Peers.alone())
+    features, valid_N = {"image": rows_ND, "text": rows_ND}, torch.ones(4, dtype=torch.bool)
+    output = Softmax().build()(features, {"log_scale": torch.ones(1)}, {"valid": valid_N}, Peers.alone())
     assert output.metrics.keys() < FIELDS
 
 
@@ -130,13 +131,16 @@ def _with_nan(peers: Any, recipe: str, overrides: list[str], bad_steps: list[int
 
     honest = loop.cached_step
 
-    def broken(engine: Any, batch: Any, loss: Any, chunk: int, lr: float, **more: Any) -> Any:
-        def spoilt(image_ND: torch.Tensor, *rest: Any) -> Any:
-            if batch.step in bad_steps and peers.rank == peers.world - 1:
-                image_ND = image_ND * torch.nan
-            return loss(image_ND, *rest)
+    def broken(engine: Any, batch: Any, objective: Any, *rest: Any) -> Any:
+        term = objective.step_terms["softmax"]
 
-        return honest(engine, batch, spoilt, chunk, lr, **more)
+        def spoilt(features: Any, *given: Any) -> Any:
+            if batch.step in bad_steps and peers.rank == peers.world - 1:
+                features = features | {"image": features["image"] * torch.nan}
+            return term(features, *given)
+
+        spoilt.needs = term.needs
+        return honest(engine, batch, dataclasses.replace(objective, step_terms={"softmax": spoilt}), *rest)
 
     loop.cached_step = broken
     return _train_as(peers, recipe, overrides, {})

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.lanes import sampled
 from tests.helpers.tiny_run import finish, kill, metrics, ranks_of, start, train_here, wait_for_step, write_recipe
 
+pytestmark = pytest.mark.slow
 LOSS_TOLERANCE = 5e-6
 
 
@@ -70,9 +72,14 @@ CONSTANT = ("train.schedule.kind=constant",)
 """With it a run of few steps is the first part of a longer one."""
 
 
-def test_each_part_of_a_run_may_have_its_own_world_size_and_zero_stage(home: Path) -> None:
+@pytest.mark.parametrize(
+    "parts", sampled([[(2, 1, 4), (1, 0, 7), (3, 3, 12)], [(2, 1, 4), (1, 0, 7), (3, 3, 9), (2, 2, 12)]], 0)
+)
+def test_each_part_of_a_run_may_have_its_own_world_size_and_zero_stage(home: Path, parts) -> None:
+    shutil.rmtree(home / "parts", ignore_errors=True)
+    shutil.rmtree(home / "constant", ignore_errors=True)
     recipe = write_recipe(home, output=str(home / "parts"))
-    for world, stage, steps in ((2, 1, 4), (1, 0, 7), (3, 3, 9), (2, 2, 12)):
+    for world, stage, steps in parts:
         said = train_here(recipe, world, f"train.engine.zero_stage={stage}", f"train.steps={steps}", *CONSTANT)
         assert said == [""] * world, said
     assert train_here(recipe, 1, f"train.output={home / 'constant'}", *CONSTANT) == [""]

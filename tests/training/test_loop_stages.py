@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.recipe import load
+from tests.helpers.lanes import sampled
 from tests.helpers.tiny_run import metrics, train_here, write_recipe
 from training.checkpoint.layout import step_name
 from training.checkpoint.save import open_checkpoint
@@ -56,7 +57,7 @@ def test_pairs_rates_and_sizes_are_those_of_each_stage(whole: Path) -> None:
     assert "momentum_buffer/image.transformer.resblocks.0.mlp.c_fc.weight" in _tensors(whole / "whole", 8)
 
 
-@pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("world", "stage"), sampled([(1, 0), (2, 3)], 1))
 def test_resuming_inside_and_between_stages_gives_the_undisturbed_run(whole: Path, world: int, stage: int) -> None:
     wanted = metrics(whole / "whole")
     for step in (2, 4, 8) if world == 1 else (4, 6):

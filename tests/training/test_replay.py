@@ -42,7 +42,7 @@ def _log(settings: TrainSettings, steps: int) -> Path:
     path = Path(settings.output) / "metrics.jsonl"
     path.parent.mkdir(exist_ok=True)
     rows = [
-        {"step": step, "digest": step_digest(digest_part(batch.uids), batch.rows)}
+        {"step": step, "digest": step_digest(digest_part(batch.uids), batch.size)}
         for step, batch in _reader(settings).batches(0, steps)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

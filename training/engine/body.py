@@ -1,14 +1,17 @@
-"""What both engines share: the towers under a precision, and the scalar whose gradient is the given one."""
+"""The towers under a precision: the module that every engine trains."""
 
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from training.engine.interface import Features
+from training.engine.interface import Outputs
+from training.rows import Rows
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
+
+_SCALAR = "scalar "  # before the names of scalars among the outputs
 
 
 class Body(nn.Module):
@@ -19,28 +22,19 @@ class Body(nn.Module):
         self.towers = towers
         self._half = precision == "bf16"
 
-    def forward(
-        self, images_NCHW: Tensor | None, tokens_NL: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
-        device = self.towers.log_scale.device
+    def forward(self, rows: Rows, want: frozenset[str]) -> dict[str, Tensor]:
+        """One dictionary, because DeepSpeed hangs its hooks on the tensors of a flat output."""
+        device = next(iter(rows.values())).device
         with torch.autocast(device.type, torch.bfloat16, enabled=self._half):
-            image_ND, text_ND = self.towers(images_NCHW, tokens_NL)
-        bias = self.towers.bias
-        return image_ND, text_ND, self.towers.log_scale * 1.0, None if bias is None else bias * 1.0
+            features = self.towers(rows, want)
+        # After the towers: it is their forward that makes ZeRO-3 gather their own parameters.
+        return features | {_SCALAR + name: parameter * 1.0 for name, parameter in self.towers.scalars().items()}
 
 
-def surrogate(
-    features: Features,
-    d_image_ND: Tensor,
-    d_text_ND: Tensor,
-    d_scale: Tensor | None,
-    d_bias: Tensor | None,
-    share: float,
-) -> Tensor:
-    """A scalar whose gradient is the given ones; `share` weighs what every rank gives alike."""
-    total = (features.image_ND * d_image_ND).sum() + (features.text_ND * d_text_ND).sum()
-    if d_scale is not None:
-        total = total + share * (features.log_scale * d_scale).sum()
-    if d_bias is not None and features.bias is not None:
-        total = total + share * (features.bias * d_bias).sum()
-    return total
+def outputs_of(found: dict[str, Tensor]) -> Outputs:
+    features = {name: column for name, column in found.items() if not name.startswith(_SCALAR)}
+    return Outputs(features, {n.removeprefix(_SCALAR): column for n, column in found.items() if n.startswith(_SCALAR)})
+
+
+def on_device(rows: Rows, device: torch.device) -> Rows:
+    return {name: column.to(device, non_blocking=True) for name, column in rows.items()}

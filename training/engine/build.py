@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from pipeline.errors import RecipeError
 from training.engine.interface import Engine
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 def build_engine(towers: "Towers", engine: EngineSettings, optimizer: Optimizer, peers: Peers) -> Engine:
     """The engine of `engine.zero_stage`, with the towers moved to `peers.device` and rank 0's weights on every rank.
 
-    `towers` has `log_scale` (and, for some losses, `bias`) of shape [1]; `towers(images, tokens)` returns normalised
-    fp32 features. Raises RecipeError on a combination that cannot work, before any work.
+    `towers` as `training.towers.towers.Towers`. Raises RecipeError on a combination that cannot work, before any work.
     """
     _check(towers, engine)
     towers.to(peers.device)
@@ -36,13 +34,11 @@ def build_engine(towers: "Towers", engine: EngineSettings, optimizer: Optimizer,
     return DeepSpeedEngine(towers, engine, made, peers)
 
 
-def _check(towers: nn.Module, engine: EngineSettings) -> None:
-    log_scale = getattr(towers, "log_scale", None)
-    if not isinstance(log_scale, nn.Parameter) or tuple(log_scale.shape) != (1,):
-        found = "no parameter log_scale" if log_scale is None else f"log_scale of shape {tuple(log_scale.shape)}"
-        raise RecipeError(
-            "train.model", found, "a parameter log_scale of shape [1]: 0-dim ones break DeepSpeed on gloo"
-        )
+def _check(towers: "Towers", engine: EngineSettings) -> None:
+    for name, scalar in towers.scalars().items():
+        if tuple(scalar.shape) != (1,):
+            found, expected = f"{name} of shape {tuple(scalar.shape)}", "shape [1]: 0-dim ones break DeepSpeed on gloo"
+            raise RecipeError("train.model", found, expected)
     dtypes = {parameter.dtype for parameter in towers.parameters()}
     allowed = (
         {torch.float32, torch.float64} if engine.zero_stage == 0 and engine.precision == "fp32" else {torch.float32}

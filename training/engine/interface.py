@@ -1,7 +1,5 @@
 """What trains the towers: one interface, without ZeRO (`plain`, the oracle) or with it (`zero`).
 
-Letters: N rows of a chunk, D features.
-
 Gradients are SUMMED over ranks: a loss hands each rank the gradient of the global mean loss with respect to its own
 rows, so the sum is the gradient of the whole batch. Parameters are fp32 in every engine and stage; `precision: bf16`
 is autocast inside the forward, so the logit scale, the optimizer and the reductions stay fp32.
@@ -17,18 +15,17 @@ from torch import Tensor
 
 from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
+from training.rows import Rows
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
 
 
-class Features(NamedTuple):
-    """What one forward gives: normalised fp32 features, and the loss's own parameters as part of the same graph."""
+class Outputs(NamedTuple):
+    """What one forward gives: the outputs asked for, and the towers' trained numbers as part of the same graph."""
 
-    image_ND: Tensor
-    text_ND: Tensor
-    log_scale: Tensor  # [1]
-    bias: Tensor | None  # [1]
+    features: Rows
+    scalars: Rows  # each of shape [1]
 
 
 @dataclass(frozen=True)
@@ -49,37 +46,24 @@ class Engine(Protocol):
     optimizer_steps: int  # steps taken; skipped ones do not count
     moments: dict[str, tuple[str, ...]]  # of each trained parameter: what the optimizer keeps for every element
 
-    @property
-    def log_scale(self) -> float:
-        """The log of the logit scale, now."""
+    def forward(self, rows: Rows, want: frozenset[str]) -> Outputs:
+        """Train-mode outputs; keeps a graph unless under torch.no_grad(). Rows may live on any device."""
         ...
 
-    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor) -> Features:
-        """Train-mode features; keeps a graph unless under torch.no_grad(). Inputs may live on any device."""
+    def evaluate(self, rows: Rows, want: frozenset[str]) -> Rows:
+        """Eval-mode outputs without a graph; `want` is the same on every rank."""
         ...
 
-    def evaluate(
-        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Eval-mode (image_ND, text_ND) without a graph; either input may be None, the same one on every rank."""
+    def scalars(self) -> dict[str, float]:
+        """The towers' trained numbers, now."""
         ...
 
     def accumulate(self) -> AbstractContextManager[None]:
         """Backwards inside add up; gradients are summed over ranks once, on leaving. One `step` follows."""
         ...
 
-    def backward(
-        self,
-        features: Features,
-        d_image_ND: Tensor,
-        d_text_ND: Tensor,
-        d_scale: Tensor | None = None,
-        d_bias: Tensor | None = None,
-    ) -> None:
-        """Sends the features' gradients through the towers; only inside `accumulate`.
-
-        `d_scale` and `d_bias` are already global: every rank gives them, in one of the step's chunks only.
-        """
+    def backward(self, total: Tensor) -> None:
+        """The gradient of `total` (0-dim), this rank's share of the whole batch's; only inside `accumulate`."""
         ...
 
     def step(self, lr: float) -> StepInfo:

@@ -1,7 +1,4 @@
-"""The engine without DeepSpeed: every rank holds everything. The oracle the others are tested against.
-
-Letters: N rows of a chunk, D features.
-"""
+"""The engine without DeepSpeed: every rank holds everything. The oracle the others are tested against."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,12 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from training.engine.body import Body, surrogate
+from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
-from training.engine.interface import Features, StepInfo
+from training.engine.interface import Outputs, StepInfo
 from training.engine.settings import EngineSettings
 from training.engine.update.guarded import Guard
 from training.ranks.peers import Peers
+from training.rows import Rows
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -36,22 +34,18 @@ class PlainEngine:
         self._trained = [parameter for parameter in towers.parameters() if parameter.requires_grad]
         optimizer.make_state(self._trained)
 
-    @property
-    def log_scale(self) -> float:
-        return self.towers.log_scale.item()
+    def scalars(self) -> dict[str, float]:
+        return {name: parameter.item() for name, parameter in self.towers.scalars().items()}
 
-    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor) -> Features:
-        return Features(*self._body(images_NCHW.to(self.device), tokens_NL.to(self.device)))
+    def forward(self, rows: Rows, want: frozenset[str]) -> Outputs:
+        return outputs_of(self._body(on_device(rows, self.device), want))
 
     @torch.no_grad()
-    def evaluate(
-        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def evaluate(self, rows: Rows, want: frozenset[str]) -> Rows:
         self._body.eval()
-        inputs = [None if given is None else given.to(self.device) for given in (images_NCHW, tokens_NL)]
-        image_ND, text_ND, *_ = self._body(*inputs)
+        found = self.forward(rows, want).features
         self._body.train()
-        return image_ND, text_ND
+        return found
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -69,15 +63,8 @@ class PlainEngine:
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in self._trained if parameter.grad is not None]
 
-    def backward(
-        self,
-        features: Features,
-        d_image_ND: Tensor,
-        d_text_ND: Tensor,
-        d_scale: Tensor | None = None,
-        d_bias: Tensor | None = None,
-    ) -> None:
-        surrogate(features, d_image_ND, d_text_ND, d_scale, d_bias, share=1 / self.peers.world).backward()
+    def backward(self, total: Tensor) -> None:
+        total.backward()
 
     def step(self, lr: float) -> StepInfo:
         grads = self._grads()

@@ -1,7 +1,5 @@
 """The engine over DeepSpeed's ZeRO stages 1 to 3 (Rajbhandari et al., 2020). The only file that imports deepspeed.
 
-Letters: N rows of a chunk, D features.
-
 Stage 1 spreads the optimizer's state over ranks, stage 2 the reduced gradients too, stage 3 the parameters too.
 Parameters are fp32 in all of them, so DeepSpeed's own half-precision paths, and their traps, are never entered.
 `_fragment` is where this file reaches into DeepSpeed: it finds the part of a parameter's master and moments that this
@@ -18,13 +16,14 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RecipeError
-from training.engine.body import Body, surrogate
+from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
-from training.engine.interface import Features, StepInfo
+from training.engine.interface import Outputs, StepInfo
 from training.engine.settings import EngineSettings
 from training.engine.update.guarded import Guard
 from training.engine.update.spans import Span
 from training.ranks.peers import Peers, ensure_group
+from training.rows import Rows
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -55,39 +54,26 @@ class DeepSpeedEngine:
         optimizer.may_step, optimizer.layout, optimizer.all_sum = self._norm_is_finite, self._layout, peers.all_sum
         optimizer.make_state(self._masters(), lambda master: self._layout(master)[0].name)
 
-    @property
-    def log_scale(self) -> float:
+    def scalars(self) -> dict[str, float]:
         # Below the persistence threshold stage 3 never puts a parameter away, not even in a skipped step.
-        return self.towers.log_scale.item()
+        return {name: parameter.item() for name, parameter in self.towers.scalars().items()}
 
-    def forward(self, images_NCHW: Tensor, tokens_NL: Tensor) -> Features:
-        return Features(*self._engine(images_NCHW.to(self.device), tokens_NL.to(self.device)))
+    def forward(self, rows: Rows, want: frozenset[str]) -> Outputs:
+        return outputs_of(self._engine(on_device(rows, self.device), want))
 
     @torch.no_grad()
-    def evaluate(
-        self, images_NCHW: Tensor | None = None, tokens_NL: Tensor | None = None
-    ) -> tuple[Tensor | None, Tensor | None]:
+    def evaluate(self, rows: Rows, want: frozenset[str]) -> Rows:
         self._engine.eval()
-        inputs = [None if given is None else given.to(self.device) for given in (images_NCHW, tokens_NL)]
-        image_ND, text_ND, *_ = self._engine(*inputs)
+        found = self.forward(rows, want).features
         self._engine.train()
-        return image_ND, text_ND
+        return found
 
     def accumulate(self) -> AbstractContextManager[None]:
         return self._engine.coalesce_grad_reduction()
 
-    def backward(
-        self,
-        features: Features,
-        d_image_ND: Tensor,
-        d_text_ND: Tensor,
-        d_scale: Tensor | None = None,
-        d_bias: Tensor | None = None,
-    ) -> None:
+    def backward(self, total: Tensor) -> None:
         # DeepSpeed averages gradients over ranks; ours are to be summed, so each is multiplied by the world.
-        world = self.peers.world
-        total = surrogate(features, d_image_ND, d_text_ND, d_scale, d_bias, share=1 / world)
-        self._engine.backward(total * world, scale_wrt_gas=False)
+        self._engine.backward(total * self.peers.world, scale_wrt_gas=False)
 
     def step(self, lr: float) -> StepInfo:
         self._optimizer.set_lr(lr)

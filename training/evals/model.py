@@ -15,15 +15,16 @@ from torch import Tensor
 from pipeline.errors import DataError
 from training.ranks.peers import Peers
 from training.reader.images import ImageSettings
+from training.rows import Rows
 from training.towers.towers import Towers
 
-Evaluate = Callable[[Tensor | None, Tensor | None], tuple[Tensor | None, Tensor | None]]
+Evaluate = Callable[[Rows, frozenset[str]], Rows]
 
 
 @dataclass(frozen=True)
 class Model:
-    """Towers ready to be scored. `evaluate(images, None)` and `evaluate(None, tokens)` give normalised features and are
-    collective (ZeRO-3 gathers parameters in them): every rank calls them equally often."""
+    """Towers ready to be scored. `evaluate(rows, want)` gives normalised features and is collective (ZeRO-3 gathers
+    parameters in it): every rank calls it equally often."""
 
     evaluate: Evaluate
     towers: Towers
@@ -32,16 +33,14 @@ class Model:
     batch: int
 
     def images(self, images_NCHW: Tensor) -> Tensor:
-        features, _ = self.evaluate(images_NCHW.to(self.peers.device), None)
-        return _finite(features)
+        return _finite(self.evaluate({"image": images_NCHW.to(self.peers.device)}, frozenset({"image"}))["image"])
 
     def texts(self, texts: list[str]) -> Tensor:
-        _, features = self.evaluate(None, self.towers.tokenize(texts).to(self.peers.device))
-        return _finite(features)
+        tokens_NL = self.towers.tokenize(texts).to(self.peers.device)
+        return _finite(self.evaluate({"tokens": tokens_NL}, frozenset({"text"}))["text"])
 
 
-def _finite(features_ND: Tensor | None) -> Tensor:
-    assert features_ND is not None  # of an input that was given
+def _finite(features_ND: Tensor) -> Tensor:
     if not bool(torch.isfinite(features_ND).all()):
         # A NaN compares false with everything, so it would rank first and score as perfect.
         raise DataError(

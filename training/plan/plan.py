@@ -50,7 +50,7 @@ class Plan:
                 found.append(type(self.base).model_validate(merged(plain, changes)))
             except ValidationError as error:
                 fault = error.errors(include_url=False)[0]
-                tags = {change.get("kind", kinds.get(section)) for section, change in changes.items()}
+                tags = {*kinds.values(), *(one["kind"] for one in changes.values() if "kind" in one)}
                 path = ".".join([_where(number), *(str(word) for word in fault["loc"] if word not in tags)])
                 words = fault["msg"].removeprefix("Value error, ")
                 raise RecipeError(path, f"found {fault['input']!r}", words[:1].lower() + words[1:]) from None

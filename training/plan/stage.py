@@ -17,7 +17,8 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
 
 class Stage(Settings):
     """The run's steps up to `until` (exclusive, counted from the run's start). Every other key is a section of `train`,
-    of which only what differs is said: `{until: 900, model: {image_size: 112}, batch: {global: 4096}}`.
+    of which only what differs is said: `{until: 900, model: {image_size: 112}, batch: {global: 4096}}`
+    (a `loss` is said whole).
 
     `clock`: the schedule runs over the whole run, or anew over the steps of this stage. `moments`: the optimizer keeps
     what it knows, or starts anew; a stage that trains a tower which was locked, or with another kind of optimizer, has
@@ -31,7 +32,7 @@ class Stage(Settings):
     model: dict[str, Any] = {}
     image: dict[str, Any] = {}
     batch: dict[str, Any] = {}
-    loss: dict[str, Any] = {}
+    loss: dict[str, Any] | list[dict[str, Any]] = {}
     captions: dict[str, Any] = {}
     optimizer: dict[str, Any] = {}
     schedule: dict[str, Any] = {}
@@ -41,10 +42,10 @@ class Stage(Settings):
         """What differs, by section. RecipeError for a key that may not change within a run; `where` is the stage."""
         found = {section: getattr(self, section) for section in SECTIONS if getattr(self, section)}
         for section, changed in found.items():
-            allowed = SECTIONS[section] or tuple(changed)
-            strange = sorted(set(changed) - set(allowed))
+            allowed = SECTIONS[section]
+            strange = sorted(set(changed) - set(allowed)) if allowed else []
             if strange:
-                path, expected = f"{where}.{section}.{strange[0]}", f"expected one of {', '.join(allowed)}"
+                path, expected = f"{where}.{section}.{strange[0]}", f"expected one of {', '.join(allowed or ())}"
                 raise RecipeError(path, "may not change within a run", expected, f"say it in train.{section}")
         return found
 

@@ -7,7 +7,7 @@ Every method is collective: all ranks call it in the same order, with tensors of
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ class Peers:
         self.rank = rank
         self.world = world
         self.device = torch.device(device)
+        self.moved = 0  # bytes that tensor collectives have brought to this rank, in rings (see `GroupPeers`)
         self._owns_group = False  # a group that somebody else started is left alone by close()
 
     @staticmethod
@@ -39,13 +40,23 @@ class Peers:
         """The elementwise maximum over ranks, as a new tensor of the same shape."""
         return tensor.detach().clone()
 
-    def gather_rows(self, rows_ND: Tensor) -> tuple[Tensor, list[int]]:
-        """All ranks' rows in rank order (G, D), and how many each rank gave; ranks may give different N, or none."""
+    def gather_rows(self, rows_ND: Tensor, counts: list[int] | None = None) -> tuple[Tensor, list[int]]:
+        """All ranks' rows in rank order (G, D), and how many each rank gave; ranks may give different N, or none.
+
+        Who knows the counts already saves their exchange, and on a GPU a wait for it.
+        """
         return rows_ND.detach(), [rows_ND.shape[0]]
 
     def scatter_sum_rows(self, rows_GD: Tensor, counts: list[int]) -> Tensor:
         """The sum over ranks of `rows_GD`, this rank's own rows of it (N, D). `counts` as from `gather_rows`."""
         return rows_GD.detach()
+
+    def shift(self, tensors: Sequence[Tensor], rows: int) -> Callable[[], list[Tensor]]:
+        """Hands `tensors` to the next rank of the ring; what is given back waits for those of the rank before, of
+        `rows` rows each. Until then neither `tensors` may be written to nor another collective begin, shifts apart.
+        """
+        had = [tensor.detach() for tensor in tensors]
+        return lambda: had
 
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
         """`tensor` overwritten in place by rank `source`'s, and returned."""
@@ -75,7 +86,12 @@ class Peers:
 
 
 class GroupPeers(Peers):
-    """Peers over torch.distributed's default process group (gloo or nccl)."""
+    """Peers over torch.distributed's default process group (gloo or nccl).
+
+    `moved` counts what each rank of a ring receives, whatever the backend then does: a gather of blocks of n bytes
+    (W - 1) n, a scatter of sums (W - 1) n, an all-reduce of n bytes 2 n (W - 1) / W, a broadcast n, a shift n.
+    Blocks are as large as the largest rank's.
+    """
 
     def __init__(self, device: torch.device, owned: bool, timeout_s: float | None = None) -> None:
         super().__init__(dist.get_rank(), dist.get_world_size(), device)
@@ -92,22 +108,27 @@ class GroupPeers(Peers):
 
     def all_sum(self, tensor: Tensor) -> Tensor:
         total = tensor.detach().clone()
+        self.moved += 2 * total.nbytes * (self.world - 1) // self.world
         dist.all_reduce(total, dist.ReduceOp.SUM)
         return total
 
     def all_max(self, tensor: Tensor) -> Tensor:
         top = tensor.detach().clone()
+        self.moved += 2 * top.nbytes * (self.world - 1) // self.world
         dist.all_reduce(top, dist.ReduceOp.MAX)
         return top
 
-    def gather_rows(self, rows_ND: Tensor) -> tuple[Tensor, list[int]]:
+    def gather_rows(self, rows_ND: Tensor, counts: list[int] | None = None) -> tuple[Tensor, list[int]]:
         rows_ND = rows_ND.detach().contiguous()
-        count = torch.tensor([rows_ND.shape[0]], dtype=torch.int64, device=rows_ND.device)
-        every = torch.empty(self.world, dtype=torch.int64, device=rows_ND.device)
-        _all_gather()(every, count)
-        counts = every.tolist()
+        if counts is None:
+            count = torch.tensor([rows_ND.shape[0]], dtype=torch.int64, device=rows_ND.device)
+            every = torch.empty(self.world, dtype=torch.int64, device=rows_ND.device)
+            self.moved += (self.world - 1) * count.nbytes
+            _all_gather()(every, count)
+            counts = every.tolist()
         most = max(counts)
         blocks = rows_ND.new_empty((self.world * most, *rows_ND.shape[1:]))
+        self.moved += blocks.nbytes * (self.world - 1) // self.world
         if most:
             _all_gather()(blocks, _padded(rows_ND, most))
         if min(counts) == most:
@@ -123,10 +144,30 @@ class GroupPeers(Peers):
             return own_ND
         if min(counts) < most:
             rows_GD = torch.cat([_padded(block, most) for block in rows_GD.split(counts)])
+        self.moved += rows_GD.nbytes * (self.world - 1) // self.world
         _reduce_scatter()(own_ND, rows_GD, dist.ReduceOp.SUM)
         return own_ND[: counts[self.rank]]
 
+    def shift(self, tensors: Sequence[Tensor], rows: int) -> Callable[[], list[Tensor]]:
+        if self.world == 1:
+            return super().shift(tensors, rows)
+        given = [tensor.detach().contiguous() for tensor in tensors]
+        had = [tensor.new_empty((rows, *tensor.shape[1:])) for tensor in given]
+        after, before = (self.rank + 1) % self.world, (self.rank - 1) % self.world
+        moves = [dist.P2POp(dist.isend, tensor, after) for tensor in given if tensor.numel()]
+        moves += [dist.P2POp(dist.irecv, tensor, before) for tensor in had if tensor.numel()]
+        self.moved += sum(tensor.nbytes for tensor in had)
+        under_way = dist.batch_isend_irecv(moves) if moves else []
+
+        def wait() -> list[Tensor]:
+            for move in under_way:
+                move.wait()
+            return had
+
+        return wait
+
     def broadcast(self, tensor: Tensor, source: int = 0) -> Tensor:
+        self.moved += tensor.nbytes if self.rank != source else 0
         dist.broadcast(tensor.detach(), source)
         return tensor
 

@@ -53,14 +53,16 @@ def eval_image(data: bytes, settings: ImageSettings, size: int) -> np.ndarray:
     return _pixels(_fitted(image, (0.0, 0.0, *image.size), settings, size))
 
 
-def train_image(data: bytes, settings: ImageSettings, size: int, seed: int, epoch: int, uid: str) -> np.ndarray:
-    """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid). Refused as `eval_image`.
+def train_image(
+    data: bytes, settings: ImageSettings, size: int, seed: int, epoch: int, uid: str, view: int = 0
+) -> np.ndarray:
+    """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid, view). Refused as `eval_image`.
 
     Large images are first reduced by whole factors (JPEGs while they are decoded) to no less than twice their size.
     """
 
     def draw(name: str) -> float:
-        return keyed_uniform(seed, name, epoch, uid)
+        return keyed_uniform(seed, name, epoch, uid, *([view] if view else []))
 
     picture = Picture(data, EXTS, settings.max_pixels)
     width, height = picture.size

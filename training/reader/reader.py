@@ -7,30 +7,27 @@ function of its number, so workers need no state and nothing is lost or repeated
 import json
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.contract.dataset import RawPair
 from pipeline.errors import ClipmillError, DataError
-from pipeline.images.decoder import Refused
 from pipeline.log import get_logger
 from training.reader.batch import BadPair, Batch, concatenated
-from training.reader.captions.policy import CaptionPolicy, draw_caption, progress_of
-from training.reader.images import ImageSettings, train_image
-from training.reader.negatives import draw_negatives
+from training.reader.captions.policy import CaptionPolicy
+from training.reader.columns import Columns, Tokenize
+from training.reader.images import ImageSettings
 from training.reader.order import Order
 from training.reader.pairs import Map, Pairs
 from training.reader.settings import ReaderSettings
 from training.reader.state import ReaderState
+from training.wanted import Wanted
 
-Tokenize = Callable[[list[str]], torch.Tensor]
 _SMALLEST_PIECE = 32  # rows; below it the hand-over between processes costs more than it shares out
 _GRACE = 1000  # rows at the start over which the budget of bad images is spread
 _MEMORY_HINT = "lower train.reader.prefetch or train.reader.piece; in a container, give /dev/shm more room"
@@ -42,12 +39,12 @@ class Reader:
     def __init__(
         self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings,
         image_size: int, captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1,
-        quarantine: Path | None = None, steps: int = 0, negatives: int = 0, lanes: int | None = None,
+        quarantine: Path | None = None, steps: int = 0, wanted: Wanted | None = None, lanes: int | None = None,
         origin: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank). `steps`: of the whole
-        run, for policies that change over it. `negatives`: most hard negatives of a pair that a batch carries. `lanes`:
-        default are those of the settings. `origin`: see `Order`.
+        run, for policies that change over it. `wanted`: what terms want beside. `lanes`: default are those of the
+        settings. `origin`: see `Order`.
 
         DataError with fewer pairs than one batch; RecipeError when the lanes fit neither the batch nor the ranks.
         """
@@ -66,8 +63,8 @@ class Reader:
         # Pieces go round the workers in turn, so a worker sees the same share of the lanes in every step.
         busy = min(settings.workers, len(pieces)) or 1
         pairs.keep_open(sum(map(len, pieces[::busy])), settings.window)
-        texts = _Texts(captions, tokenize, self.order.seed, steps, negatives)
-        self._work = _Pieces(pairs, self.order, pieces, image, image_size, texts, settings.threads)
+        columns = Columns(image, image_size, captions, tokenize, self.order.seed, steps, wanted or Wanted())
+        self._work = _Pieces(pairs, self.order, pieces, columns, settings.threads)
         self._seen = self._bad = 0
         self._listed: set[str] = set()
 
@@ -123,7 +120,7 @@ class Reader:
 
     def _account(self, batch: Batch) -> None:
         """Counts masked rows against the budget and lists each bad pair once."""
-        self._seen += batch.rows
+        self._seen += batch.size
         self._bad += len(batch.bad)
         new = [bad for bad in batch.bad if bad.uid not in self._listed]
         self._listed.update(bad.uid for bad in new)
@@ -146,33 +143,6 @@ class Reader:
 _log = get_logger("reader")
 
 
-@dataclass(frozen=True)
-class _Texts:
-    """What a step reads of the texts of pairs: a pure function of the step, the epoch and the pair."""
-
-    policy: CaptionPolicy
-    tokenize: Tokenize
-    seed: int
-    steps: int
-    most_negatives: int
-
-    def of(self, step: int, raw: list[RawPair], epochs: list[int]) -> dict[str, Any]:
-        """The fields of a Batch that hold texts."""
-        done, seed = progress_of(step, self.steps), self.seed
-        rows = list(zip(raw, epochs, strict=True))
-        texts = [draw_caption(self.policy, p.meta["captions"], seed, epoch, p.uid, done) for p, epoch in rows]
-        told: dict[str, Any] = {"captions": texts, "tokens_NL": self.tokenize(texts)}
-        if not self.most_negatives:
-            return told
-        found = [
-            (at, negative)
-            for at, ((pair, epoch), text) in enumerate(zip(rows, texts, strict=True))
-            for negative in draw_negatives(pair.meta, text, self.most_negatives, seed, epoch, pair.uid)
-        ]
-        tokens = self.tokenize([text for _, text in found]) if found else told["tokens_NL"][:0]
-        return told | {"negatives_KL": tokens, "negative_of_K": torch.tensor([at for at, _ in found], dtype=torch.long)}
-
-
 @dataclass
 class _Failed:
     """An error of ours on its way out of a worker: DataLoader would rebuild it from its text alone, and fail."""
@@ -183,13 +153,8 @@ class _Failed:
 class _Pieces(Dataset):
     """Item i is piece i % P of step i // P, as a Batch; a pure function of i, whichever process asks."""
 
-    def __init__(
-        self, pairs: Pairs, order: Order, pieces: list[range], image: ImageSettings, image_size: int, texts: "_Texts",
-        threads: int,
-    ) -> None:  # fmt: skip
-        self.pairs, self.order, self.pieces = pairs, order, pieces
-        self.image, self.image_size, self.texts = image, image_size, texts
-        self.threads = threads
+    def __init__(self, pairs: Pairs, order: Order, pieces: list[range], columns: Columns, threads: int) -> None:
+        self.pairs, self.order, self.pieces, self.columns, self.threads = pairs, order, pieces, columns, threads
 
     def __len__(self) -> int:
         return 1 << 62
@@ -209,29 +174,16 @@ class _Pieces(Dataset):
         drawn = self.order.draw(step, lanes)
         epochs = drawn.epoch.tolist()
         raw = self.pairs.read(drawn.shard, drawn.row, each)
-        images_NCHW = np.zeros((len(raw), 3, self.image_size, self.image_size), dtype=np.uint8)
-
-        def decode(row: int) -> str:
-            try:
-                images_NCHW[row] = self._decoded(raw[row], epochs[row])
-            except Refused as refused:
-                return refused.reason
-            return ""
-
-        reasons = list(each(decode, range(len(raw))))
+        rows, captions, reasons = self.columns.of(step, raw, epochs, each)
         return Batch(
-            step=step, images_NCHW=torch.from_numpy(images_NCHW),
-            valid_N=torch.tensor([not reason for reason in reasons], dtype=torch.bool),
-            uids=[pair.uid for pair in raw], epochs=epochs, **self.texts.of(step, raw, epochs),
+            step=step, rows=rows, uids=[pair.uid for pair in raw], captions=captions, epochs=epochs,
+            seed=self.order.seed,
             bad=[
                 BadPair(pair.uid, self.pairs.shard_url(int(shard)), pair.key, reason)
                 for pair, shard, reason in zip(raw, drawn.shard, reasons, strict=True) if reason
             ],
             read_s=time.perf_counter() - started,
         )  # fmt: skip
-
-    def _decoded(self, pair: RawPair, epoch: int) -> np.ndarray:
-        return train_image(pair.image, self.image, self.image_size, self.order.seed, epoch, pair.uid)
 
 
 def _pieces(lanes: int, rows: int, settings: ReaderSettings) -> list[int]:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import open_clip
@@ -16,17 +17,21 @@ from training.towers.config import WHERE, model_config
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
 from training.towers.towers import Towers
+from training.wanted import LOG_SCALE, Scalar
+
+_STARTS = {"log_scale": "init_logit_scale", "bias": "init_logit_bias"}  # the config's words for them
 
 
-def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | None = None) -> Towers:
+def build_towers(settings: ModelSettings, seed: int = 0, scalars: Sequence[Scalar] = (LOG_SCALE,)) -> Towers:
     """Towers with weights drawn from `seed`, the same on every rank, or pretrained.
 
-    `init_bias`: the loss wants a bias, which starts at the config's init_logit_bias or else here; None: no bias.
+    `scalars`: the trained numbers beside the towers; logit scale and bias start where the config says, if it does.
     RecipeError: unknown model, wrong config, weights or tokenizer that cannot be had (this machine may be offline).
     """
     config = model_config(settings)
-    if init_bias is not None:
-        config.setdefault("init_logit_bias", init_bias)
+    for scalar in scalars:
+        if scalar.name in _STARTS:
+            config.setdefault(_STARTS[scalar.name], scalar.init)
     tokenize = Tokenizer(settings)
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     with torch.random.fork_rng(devices=[]):
@@ -42,7 +47,7 @@ def build_towers(settings: ModelSettings, seed: int = 0, *, init_bias: float | N
     _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
-    towers = Towers(model, config, tokenize, mean, std, bias=init_bias is not None)
+    towers = Towers(model, config, tokenize, mean, std, scalars)
     if settings.image_pretrained:
         _load_tower(towers, "image", settings.image_pretrained)
     if settings.text_pretrained:

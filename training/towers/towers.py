@@ -8,39 +8,59 @@ Shape letters: N rows, C channels, H and W pixels, L tokens, D embedding width.
 """
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import open_clip
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from training.rows import Rows, base_of, group_of, named
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
+from training.wanted import LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.
 _ROOT_TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+_NATIVE_SCALARS = {"log_scale": "logit_scale", "bias": "logit_bias"}
 _RESIZE = {"shortest": "shortest", "squash": "squash", "pad": "longest"}
 
 
-class Towers(nn.Module):
-    """Features of images and texts. Parameters: `image.*`, `text.*`, `log_scale` [1] and, for some losses, `bias` [1].
+Encode = Callable[[Tensor, set[str]], Rows]
+IMAGE, TOKENS = "image", "tokens"  # the columns that the towers eat
+OUTPUTS = {IMAGE: ("image",), TOKENS: ("text",)}  # and what they give of each
 
-    Call it as a module, `towers(images, tokens)`, never a method of a part. `log_scale` is the logarithm of the logit
-    scale; it and `bias` have shape [1] because a 0-dim parameter breaks DeepSpeed's start-up broadcast over gloo.
+
+class Towers(nn.Module):
+    """Features of images and texts. Parameters: `image.*`, `text.*` and scalars of shape [1], `log_scale` among them.
+
+    Call it as a module, never a method of a part. `log_scale` is the logarithm of the logit scale. A 0-dim
+    parameter would break DeepSpeed's start-up broadcast over gloo.
     """
 
     def __init__(
-        self, model: Any, config: dict[str, Any], tokenize: Tokenizer, mean: Triple, std: Triple, bias: bool
+        self,
+        model: Any,
+        config: dict[str, Any],
+        tokenize: Tokenizer,
+        mean: Triple,
+        std: Triple,
+        scalars: Sequence[Scalar] = (LOG_SCALE,),
     ) -> None:
         """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
-        self.log_scale = nn.Parameter(model.logit_scale.detach().reshape(1).float())
-        self.bias = nn.Parameter(model.logit_bias.detach().reshape(1).float()) if bias else None
+        self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
+        self._scalars = tuple(scalar.name for scalar in scalars)
+        given = {"log_scale": model.logit_scale, "bias": getattr(model, "logit_bias", None)}
+        for scalar in scalars:
+            start = given.get(scalar.name)
+            value = torch.tensor([scalar.init]) if start is None else start.detach().reshape(1).float()
+            self.register_parameter(scalar.name, nn.Parameter(value))
         self.image_size: int = config["vision_cfg"]["image_size"]
         self.embed_dim: int = config["embed_dim"]
         # Not buffers: an engine that casts the module to bf16 would round them.
@@ -51,28 +71,50 @@ class Towers(nn.Module):
     def context_length(self) -> int:
         return self.tokenize.context_length
 
-    def forward(
-        self, images_NCHW: torch.Tensor | None = None, tokens_NL: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """(image_ND, text_ND): fp32, L2-normalised in fp32 whatever the towers compute in.
+    def scalars(self) -> dict[str, nn.Parameter]:
+        """The trained numbers, by name."""
+        return {name: self.get_parameter(name) for name in self._scalars}
 
-        `images_NCHW` uint8 (normalised here), `tokens_NL` int64; a None input gives a None output.
+    def forward(self, rows: Rows, want: frozenset[str] | None = None) -> Rows:
+        """The outputs that `want` names (None: the features of what is there), fp32 whatever the towers compute in.
+
+        Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
+        [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
+        has to do is done in one call.
         """
-        image_ND = text_ND = None
-        if images_NCHW is not None:
-            image_ND = _unit(self.image(self._pixels(images_NCHW)))
-        if tokens_NL is not None:
-            text_ND = _unit(self.text(tokens_NL))
-        return image_ND, text_ND
+        if want is None:
+            want = frozenset(named(group_of(n), OUTPUTS[base_of(n)][0]) for n in rows if base_of(n) in OUTPUTS)
+        return self._side(rows, want, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
 
-    def _pixels(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+    def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode) -> Rows:
+        """One tower's outputs, of the rows and of all groups at once."""
+        mine = {name for name in want if base_of(name) in OUTPUTS[column]}
+        if not mine:
+            return {}
+        groups = sorted({group_of(name) for name in mine})
+        parts = [rows[named(group, column)] for group in groups]
+        together = torch.cat(parts) if len(parts) > 1 else parts[0]
+        idle = len(together) == 0  # a tower is called all the same: ZeRO-3 gathers its parameters on every rank
+        found = encode(together.new_zeros((1, *together.shape[1:])) if idle else together, {base_of(n) for n in mine})
+        pieces = {base: whole[:0] if idle else whole for base, whole in found.items()}
+        split = {base: whole.split([len(part) for part in parts]) for base, whole in pieces.items()}
+        at = {group: number for number, group in enumerate(groups)}
+        return {name: split[base_of(name)][at[group_of(name)]] for name in sorted(mine)}
+
+    def _images(self, images_NCHW: Tensor, bases: set[str]) -> Rows:
+        return {"image": _unit(self.image(self._pixels(images_NCHW)))}
+
+    def _texts(self, tokens_NL: Tensor, bases: set[str]) -> Rows:
+        return {"text": _unit(self.text(tokens_NL))}
+
+    def _pixels(self, images_NCHW: Tensor) -> Tensor:
         """Normalised in fp32, in the dtype that the image tower's parameters have."""
         if self._mean_C11.device != images_NCHW.device:
             self._mean_C11, self._std_C11 = self._mean_C11.to(images_NCHW.device), self._std_C11.to(images_NCHW.device)
         dtype = next(self.image.parameters()).dtype
         return ((images_NCHW.float() - self._mean_C11) / self._std_C11).to(dtype)
 
-    def native_state_dict(self, state: Mapping[str, torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    def native_state_dict(self, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """`state` (default: own) under open_clip's native names; logit_scale and logit_bias are 0-dim as there."""
         native = {}
         for name, tensor in (self.state_dict() if state is None else state).items():
@@ -83,15 +125,13 @@ class Towers(nn.Module):
                 if tensor.numel() == 1
                 else tensor
             )
-            if name == "log_scale":
-                native["logit_scale"] = scalar
-            elif name == "bias":
-                native["logit_bias"] = scalar
-            else:
+            if name in _NATIVE_SCALARS:
+                native[_NATIVE_SCALARS[name]] = scalar
+            elif name not in self._scalars:  # other scalars are of the training, not of the model
                 native[native_name(name, _custom_text(self.config))] = tensor
         return native
 
-    def open_clip_model(self, state: Mapping[str, torch.Tensor] | None = None) -> nn.Module:
+    def open_clip_model(self, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A fresh open_clip model of the native class, in eval mode, holding a copy of these weights on the CPU."""
         arguments = {key: value for key, value in self._native_config().items() if key != "custom_text"}
         model = (open_clip.CustomTextCLIP if _custom_text(self.config) else open_clip.CLIP)(**arguments)
@@ -118,7 +158,7 @@ class Towers(nn.Module):
     def _native_config(self) -> dict[str, Any]:
         config = copy.deepcopy(self.config)
         config.pop("init_logit_bias", None)
-        if self.bias is not None:
+        if "bias" in self._scalars:
             config["init_logit_bias"] = self.config["init_logit_bias"]
         return config
 
@@ -130,7 +170,7 @@ def native_name(name: str, custom_text: bool) -> str:
         return f"visual.{rest}"
     if tower == "text":
         return f"text.{rest}" if custom_text or not rest.startswith(_ROOT_TEXT) else rest
-    return {"log_scale": "logit_scale", "bias": "logit_bias"}[name]
+    return _NATIVE_SCALARS[name]
 
 
 def _custom_text(config: dict[str, Any]) -> bool:
@@ -138,6 +178,6 @@ def _custom_text(config: dict[str, Any]) -> bool:
     return bool(config.get("custom_text")) or "hf_model_name" in config["text_cfg"]
 
 
-def _unit(features_ND: torch.Tensor) -> torch.Tensor:
+def _unit(features_ND: Tensor) -> Tensor:
     with torch.autocast(features_ND.device.type, enabled=False):
         return F.normalize(features_ND.float(), dim=-1)

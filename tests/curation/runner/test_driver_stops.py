@@ -14,6 +14,7 @@ import pytest
 
 from tests.helpers import small_crawl
 from tests.helpers.forks import Forks
+from tests.helpers.lanes import sampled
 from tests.helpers.places import ROOT
 
 
@@ -64,7 +65,8 @@ def check_same(reference, folder: Path, said: str) -> None:
     assert not list((folder / "out").rglob(".tmp-*"))
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=[pytest.mark.exhaustive, pytest.mark.timeout(1500)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", sampled([5, 30, 200], 0, timeout_s=1500))
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
     server, rng = Forks(), random.Random(time.time())
     began = time.monotonic()

@@ -16,6 +16,7 @@ from curation.runner.inputs import reading
 from curation.settings import CurateSettings
 from pipeline.errors import ClipmillError
 from tests.helpers import small_crawl
+from tests.helpers.lanes import sampled
 
 # Where a run is cut off, and before which call of that function.
 CUTS = [
@@ -75,7 +76,8 @@ def damaged(path: Path, rng: random.Random) -> str:
     return f"{path.name} {how} at {at}"
 
 
-@pytest.mark.parametrize("most", [2, pytest.param(9, marks=pytest.mark.exhaustive)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", sampled([1, 9], 0))
 @pytest.mark.parametrize("cut", CUTS, ids=lambda cut: f"{cut[1]}-{cut[2]}")
 def test_damage_between_a_kill_and_the_resume_is_never_published(reference, tmp_path, monkeypatch, cut, most):
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
@@ -97,7 +99,7 @@ def test_damage_between_a_kill_and_the_resume_is_never_published(reference, tmp_
         assert small_crawl.outcome(tmp_path / "out") == reference, said
 
 
-@pytest.mark.parametrize("calls", [1, 3, 6])
+@pytest.mark.parametrize("calls", sampled([1, 3, 6], 1))
 def test_pairs_that_are_gone_from_a_segment_half_done_are_made_again(reference, tmp_path, monkeypatch, calls):
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)
     cut_off(tmp_path, monkeypatch, tasks, "segment", calls)
@@ -107,7 +109,7 @@ def test_pairs_that_are_gone_from_a_segment_half_done_are_made_again(reference, 
     assert small_crawl.outcome(tmp_path / "out") == reference
 
 
-@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+@pytest.mark.parametrize("junk", sampled(JUNK, 0, 3, 5), ids=range(len(JUNK)))
 def test_a_damaged_state_file_of_any_kind_is_one_line_and_made_again(reference, tmp_path, monkeypatch, caplog, junk):
     caplog.set_level(logging.WARNING, "clipmill")
     small_crawl.write(tmp_path / "in", small_crawl.records(36), 2)

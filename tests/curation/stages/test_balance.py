@@ -1,12 +1,13 @@
 """Balancing keeps what the formula says, nested in t and in target size, whatever the cut and the order."""
 
+import itertools
 import math
 from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from curation.table import captions
 from pipeline.draws import keyed_uniform
 from tests.helpers.concepts import Said, counted, mentioning, with_concepts
 from tests.helpers.cuts import reduced
+from tests.helpers.lanes import examples, sampled
 from tests.helpers.pairs import by_url, run_global, same_verdicts, texts_of
 
 UNITS = ("text", "one_text", "pair")
@@ -71,9 +73,11 @@ def outcome(pairs: pa.Table, verdicts) -> list[tuple[str | None, list[str]]]:
     return list(zip(verdicts.reason.to_pylist(), texts, strict=True))
 
 
-@pytest.mark.parametrize("t", [1, 5, 20.5, 100, 10_000])
-@pytest.mark.parametrize("unmatched", ["drop", "keep"])
-@pytest.mark.parametrize("unit", UNITS)
+AIMS = list(itertools.product([1, 5, 20.5, 100, 10_000], ["drop", "keep"], UNITS))
+FEW = [at + 6 * (at % 5) for at in range(6)]  # each t, and each unit with each way of the unmatched
+
+
+@pytest.mark.parametrize(("t", "unmatched", "unit"), sampled(AIMS, *FEW))
 def test_the_kept_are_those_of_the_formula(t, unmatched, unit):
     pairs = skewed(1500)
     verdicts = run_global(Balance(t=t, unmatched=unmatched, unit=unit), pairs, 0, 4, 3)
@@ -84,7 +88,7 @@ crawls = st.lists(st.lists(st.tuples(st.sampled_from("abcd"), st.just(None)), ma
 
 
 @given(crawls, st.data(), st.sampled_from(UNITS), st.booleans(), st.floats(0.3, 6), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_small_crawls_with_repeated_texts_are_kept_by_the_formula_in_any_cut_and_order(
     crawl, data, unit, keeps, t, seed
 ):
@@ -106,7 +110,7 @@ def test_small_crawls_with_repeated_texts_are_kept_by_the_formula_in_any_cut_and
 
 
 @given(crawls, st.data(), st.sampled_from(UNITS), st.booleans(), st.integers(1, 12), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_a_target_is_met_in_small_crawls_in_any_cut(crawl, data, unit, keeps, target, seed):
     of = {text: data.draw(st.lists(st.integers(0, 3), unique=True, max_size=3).map(sorted)) for text in "abcd"}
     pairs = mentioning([[(text, of[text]) for text, _ in item] for item in crawl])

@@ -1,12 +1,13 @@
 """Captions come out as a person would have typed them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.stages.caption_clean import CaptionClean
 from tests.helpers.ends import ends
+from tests.helpers.lanes import examples
 from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, texts_of
 
 CLEANED = [
@@ -45,7 +46,7 @@ def test_every_repair_can_be_switched_off():
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_cleaning_leaves_no_stray_space_or_invisible_character(text):
     cleaned = CaptionClean().clean(text)
     assert cleaned == " ".join(cleaned.split())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_each_caption_gets_its_own_list(entries):
 
 def test_counts_are_written_for_the_whole_list_in_its_order(entries):
     _, pairs = matched(entries, "word")
-    written = entry_counts(json.loads(open(entries).read()), *entry_totals(mentions(pairs)))
+    written = entry_counts(json.loads(Path(entries).read_text()), *entry_totals(mentions(pairs)))
     assert list(written.items()) == [("dog", 2), ("St. Louis", 0), ("red", 1), ("ice cream", 1), ("zebra", 0)]
 
 
@@ -50,7 +51,7 @@ def test_entries_that_can_never_match_are_told(entries, caplog, monkeypatch):
 
 def test_the_digest_follows_content_and_mode_not_the_path(tmp_path, entries):
     copy = tmp_path / "copy.json"
-    copy.write_text(open(entries).read())
+    copy.write_text(Path(entries).read_text())
     assert ConceptMatch(entries=entries).digest() == ConceptMatch(entries=str(copy)).digest()
     assert ConceptMatch(entries=entries).digest() != ConceptMatch(entries=entries, mode="metaclip").digest()
     copy.write_text('["dog"]')

@@ -13,6 +13,7 @@ from curation.methods.pictures.registration import Looks, apart
 from curation.methods.pictures.sketches import sketches
 from curation.stages.perceptual_duplicates import PerceptualDuplicates
 from tests.helpers import edits
+from tests.helpers.lanes import sampled
 from tests.helpers.pairs import by_url, pair, pairs_of, picture, run_global, same_verdicts, texts_of
 
 COLUMNS = {
@@ -47,8 +48,11 @@ FOUND = {name: NUM for name in edits.EDITS} | {  # of 16 photographs and of 16 d
 LEFT = ("mirrored", "turned by one degree", "a stamp in a corner")
 
 
-@pytest.mark.parametrize("make", [edits.photo, edits.drawing], ids=["photo", "drawing"])
-@pytest.mark.parametrize("name", [name for name in edits.EDITS if name not in LEFT])
+MAKES = (edits.photo, edits.drawing)
+CASES = [(name, make) for name in edits.EDITS if name not in LEFT for make in MAKES]
+
+
+@pytest.mark.parametrize(("name", "make"), sampled(CASES, *[2 * at + at % 2 for at in range(len(CASES) // 2)]))
 def test_an_edited_picture_is_a_copy_of_its_original_and_of_no_other(make, name):
     originals = [make(seed) for seed in range(NUM)]
     pairs = seen(*originals, *[edits.EDITS[name](image) for image in originals])
@@ -109,8 +113,7 @@ def coded_anew(image: Image.Image, num: int) -> list[Image.Image]:
     return made
 
 
-@pytest.mark.parametrize("make", [edits.photo, edits.drawing], ids=["photo", "drawing"])
-@pytest.mark.parametrize("num", [40, 100, 1000])
+@pytest.mark.parametrize(("num", "make"), sampled([(num, make) for num in (40, 100, 1000) for make in MAKES], 0, 3))
 def test_of_a_picture_that_was_copied_often_one_or_two_stay_though_not_all_are_compared(make, num):
     others = [make(seed) for seed in range(20, 40)]
     pairs = seen(*coded_anew(make(2), num), *others, *[edits.EDITS["5% off each side"](image) for image in others])
@@ -184,8 +187,10 @@ def test_survivors_are_those_of_holding_all_against_all():
     assert len(wanted.items() ^ found.items()) <= 3  # two near sketches share a key with a chance of 97 in 100 or more
 
 
-@pytest.mark.parametrize("grouping", ["components", "near_survivor"])
-@pytest.mark.parametrize(("merge", "most"), [(True, 32), (False, 2)])
+WAYS = [(grouping, *way) for way in ((True, 32), (False, 2)) for grouping in ("components", "near_survivor")]
+
+
+@pytest.mark.parametrize(("grouping", "merge", "most"), sampled(WAYS, 0, 3))
 def test_the_cut_into_buckets_and_slots_changes_nothing(grouping, merge, most):
     pairs = seen(*rich())
     stage = PerceptualDuplicates(grouping=grouping, merge_captions=merge, most_compared=most)

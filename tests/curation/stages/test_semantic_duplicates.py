@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -18,6 +18,7 @@ from curation.stages.kmeans import Kmeans
 from curation.stages.semantic_duplicates import SemanticDuplicates
 from pipeline.errors import RecipeError
 from tests.helpers import cuts
+from tests.helpers.lanes import examples
 from tests.helpers.pairs import by_url, pair, pairs_of, run_global, texts_of
 
 ONE = 2**24
@@ -85,7 +86,7 @@ def oracle(pairs: pa.Table, stage: SemanticDuplicates) -> list[str | None]:
     slots=st.integers(1, 5), block=st.sampled_from([1, 3, 16_384]),
     survivor=st.sampled_from([("far_from_centre",), ("near_to_centre",), ()]),
 )  # fmt: skip
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_who_goes_and_for_whom_is_what_the_plain_rule_says(
     num, seed, mode, eps, probe, buckets, slots, block, survivor
 ):
@@ -172,7 +173,7 @@ def test_more_clusters_than_kmeans_tells_are_refused_before_any_work():
             SemanticDuplicates(probe=3).check("curate.stages.1", [Kmeans(k=3, near=near)])
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(1, 60), st.integers(0, 999), st.sampled_from([1, 7, 512]), st.sampled_from([0.0, 1e-4, 0.3]))
 def test_the_first_kept_is_that_of_a_loop_over_whole_numbers(num, seed, rows, spread):
     """Bounds that are the very cosines, so that the last bit decides."""

@@ -5,12 +5,13 @@ from fractions import Fraction
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.stages.top_fraction import TopFraction
 from curation.table import captions, schemas
+from tests.helpers.lanes import examples
 from tests.helpers.pairs import pair, pairs_of, run_global, same_verdicts
 
 VALUES = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 0.25, 0.5, float("nan")]), st.floats(width=32))
@@ -41,7 +42,7 @@ def oracle(pairs: pa.Table, keep: int | None, fraction: float | None, per: str) 
     return [item[1:] for item in sorted(items)[:num]]
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     st.lists(st.lists(VALUES, max_size=3), min_size=1, max_size=40),
     st.sampled_from(["pair", "caption"]),

@@ -4,12 +4,13 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.contract.samples import SampleTar, split_name
 from pipeline.errors import DataError
 from pipeline.storage.window import Window
+from tests.helpers.lanes import examples
 from tests.helpers.places import shared_params
 from tests.helpers.tars import header, packed, special, summed, tar_bytes
 
@@ -41,7 +42,7 @@ samples_of_any_make = st.lists(st.dictionaries(st.sampled_from(["jpg", "txt", "j
 styles = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(samples=samples_of_any_make, style=styles, prefix=st.sampled_from(["", "./", "a/b/", "long-" * 30 + "/"]))
 def test_a_sound_tar_of_any_writer_is_cut_as_tarfile_would(tmp_path_factory, samples, style, prefix):
     if style == tarfile.USTAR_FORMAT and len(prefix) > 90:

@@ -3,6 +3,7 @@
 import io
 import random
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_a_hostile_member_is_refused_naming_file_and_offset(tmp_path, words):
     "size", [b"-0000000001\0", b"\xff" * 12, b"\x80" + b"\0" * 10 + b"\1", b"77777777777\0", b"0x1"]
 )
 def test_a_crafted_size_is_refused_at_once(tmp_path, size):
-    whole = bytearray(open(make_tar(tmp_path / "bad.tar", GOOD), "rb").read())
+    whole = bytearray(Path(make_tar(tmp_path / "bad.tar", GOOD)).read_bytes())
     whole[124 : 124 + len(size)] = size
     whole[148:156] = b" " * 8
     whole[148:156] = b"%06o\0 " % sum(whole[:512])
@@ -192,7 +193,7 @@ def test_what_is_no_tar_is_refused(tmp_path, data):
 
 
 def test_two_tars_in_one_file_are_refused(tmp_path):
-    one = open(make_tar(tmp_path / "a.tar", GOOD), "rb").read()
+    one = Path(make_tar(tmp_path / "a.tar", GOOD)).read_bytes()
     (tmp_path / "a.tar").write_bytes(one + one)
     with pytest.raises(DataError, match="after the end"):
         scan_tar(str(tmp_path / "a.tar"))

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images.costs import MAX_SCANS
 from pipeline.images.decoder import FORMATS, Picture, Refused, decode
+from tests.helpers.lanes import examples
 from tests.helpers.places import ROOT
 
 
@@ -175,7 +176,7 @@ def verdict(body: bytes, spare: float) -> object:
         return error.reason
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.sampled_from(KINDS), st.data())
 def test_damage_is_found_by_a_reduced_decoding_where_a_whole_one_finds_it(kind, data):
     mode, options = kind
@@ -205,7 +206,7 @@ def test_a_jpeg_cut_anywhere_is_truncated_however_small_it_is_decoded(kind):
     assert {verdict(body[:at], 8) for at in range(start, len(body) - 64, 7)} == {"truncated"}
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"]), st.data())
 def test_any_damage_is_pixels_or_a_reason(kind, data):
     body = bytearray(encoded(photo(30, 20), kind))

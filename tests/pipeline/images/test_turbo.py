@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.images import turbo
 from pipeline.images.decoder import Picture, Refused
 from tests.helpers import edits, pairs
+from tests.helpers.lanes import examples
 
 simplejpeg = pytest.importorskip("simplejpeg")
 SIZES = [(203, 101), (64, 48), (17, 9), (9, 8), (8, 8), (3, 3), (2, 1), (33, 200)]
@@ -107,7 +108,7 @@ def test_what_is_slow_to_decode_is_not_decoded_twice():
         assert turbo.decoded(header, body, 41) is None
 
 
-@settings(max_examples=600, deadline=None)
+@examples(600)
 @given(st.sampled_from(PLAIN + ODD), st.sampled_from(SIZES), st.sampled_from([1, 2, 4, 8]), st.data())
 def test_a_damaged_file_has_the_outcome_that_it_has_without_the_package(kind, size, spare, data):
     """Bytes changed, lost, doubled or put in, anywhere or in the header: reason, or pixels, size and box."""

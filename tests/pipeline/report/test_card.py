@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -12,6 +12,7 @@ from pipeline.report import write_data_card
 from pipeline.report.card import card, said
 from pipeline.report.data import Curated
 from pipeline.report.schemas import InputPart, ManifestCounts, ShardCounts, StageCounts, Summary
+from tests.helpers.lanes import examples
 
 HOSTILE = [
     "![x](http://evil.test/a.png)", "[x](javascript:alert(1))", "<script>alert(1)</script>", "<img src=x onerror=a()>",
@@ -86,7 +87,7 @@ def test_hostile_words_are_shown_as_they_are(words):
     check(words)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text(st.sampled_from("\\`*_{}[]()#+|<>~&:@$^!-=.a1 \n\t/&;ltx"), max_size=100))
 def test_no_text_is_markdown(words):
     check(words)

@@ -34,13 +34,14 @@ class FakeTowers:
     def tokenize(self, texts: list[str]) -> Tensor:
         return torch.tensor([list(text.encode()[:16].ljust(16)) for text in texts])
 
-    def __call__(self, images: Tensor | None, tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-        image = text = None
-        if images is not None:
-            image = F.normalize((images.float().mean((2, 3)) / 255 - 0.4) @ self.pixels_CD, dim=-1)
-        if tokens is not None:
-            text = F.normalize((tokens.float() / 128 - 0.6) @ self.words_LD, dim=-1)
-        return image, text
+    def __call__(self, rows: dict[str, Tensor], want: frozenset[str] = frozenset()) -> dict[str, Tensor]:
+        found = {}
+        if "image" in rows:
+            means_NC = rows["image"].float().mean((2, 3)) / 255
+            found["image"] = F.normalize((means_NC - 0.4) @ self.pixels_CD, dim=-1)
+        if "tokens" in rows:
+            found["text"] = F.normalize((rows["tokens"].float() / 128 - 0.6) @ self.words_LD, dim=-1)
+        return found
 
 
 def model_of(peers: Peers, batch: int = 16) -> Model:
@@ -89,10 +90,10 @@ def test_every_rank_calls_the_towers_equally_often(tmp_path: Path) -> None:
         count = 0
         model = model_of(peers, batch=4)
 
-        def counted(images: Tensor | None, tokens: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        def counted(rows: dict[str, Tensor], want: frozenset[str]) -> dict[str, Tensor]:
             nonlocal count
             count += 1
-            return model.towers(images, tokens)
+            return model.towers(rows, want)
 
         Retrieval(name="s", path=str(path)).run(Model(counted, model.towers, model.image, peers, 4))
         return count

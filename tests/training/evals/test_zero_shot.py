@@ -20,10 +20,10 @@ def test_zero_shot_is_prompt_ensembling_by_the_book(tmp_path: Path) -> None:
     towers = model.towers
     weights = []
     for k in range(7):
-        _, prompts_TD = towers(None, towers.tokenize([f"a picture of colour {k}.", f"colour {k}"]))
+        prompts_TD = towers({"tokens": towers.tokenize([f"a picture of colour {k}.", f"colour {k}"])})["text"]
         weights.append(F.normalize(prompts_TD.mean(0), dim=0))
     rows = open_rows(Peers.alone(), str(path), "test", "cls")
-    image_ND, _ = towers(load_images(rows, model.image, 8), None)
+    image_ND = towers({"image": load_images(rows, model.image, 8)})["image"]
     scores_NK = 100 * image_ND @ torch.stack(weights).T
     labels_N = torch.arange(30) % 7
     top_N5 = scores_NK.topk(5, dim=1).indices

@@ -71,6 +71,7 @@ def test_a_wrong_recipe_is_said_in_one_line_with_exit_code_2(tmp_path: Path) -> 
     assert words.count("train.stepps") == 1 and "Traceback" not in words
 
 
+@pytest.mark.slow
 def test_damaged_data_is_said_by_the_rank_that_met_it_with_exit_code_78(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     shard = tmp_path / "data" / "shard-000001.tar"
@@ -156,7 +157,7 @@ def test_an_error_nobody_foresaw_comes_with_its_traceback(tmp_path: Path) -> Non
     assert all_gone(ranks)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_torchrun_ranks_are_joined(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=3)
     code = "import sys\nfrom pipeline.recipe import load\nfrom training.launch.launcher import start\n"

@@ -16,6 +16,7 @@ from training.reader.negatives import draw_negatives
 from training.reader.pairs import open_pairs
 from training.reader.reader import Reader
 from training.reader.settings import ReaderSettings
+from training.wanted import Wanted
 
 texts = st.sampled_from(["one cat", "two cats", "three cats", "a dog", "red"])
 negatives = st.lists(
@@ -63,7 +64,7 @@ def reader(data, policy, *, rank=0, world=1, negatives=0, piece=512, workers=0):
     chosen = ReaderSettings(workers=workers, lanes=8, window=4, threads=1, piece=piece)
     return Reader(
         open_pairs(data), chosen, seed=5, global_batch=16, image=ImageSettings(), image_size=8, captions=policy,
-        tokenize=tokenize, rank=rank, world=world, steps=8, negatives=negatives,
+        tokenize=tokenize, rank=rank, world=world, steps=8, wanted=Wanted(negatives=negatives),
     )  # fmt: skip
 
 
@@ -74,8 +75,8 @@ def all_batches(found, start=0, stop=8):
 def told(batch):
     rows = (
         []
-        if batch.negatives_KL is None
-        else list(zip(batch.negative_of_K.tolist(), batch.negatives_KL.tolist(), strict=True))
+        if "negatives/tokens" not in batch.rows
+        else list(zip(batch.rows["negatives/owner"].tolist(), batch.rows["negatives/tokens"].tolist(), strict=True))
     )
     return [
         (uid, text, [t for row, t in rows if row == at])
@@ -92,7 +93,7 @@ def test_no_policy_draws_a_negative(data, kind):
 
 def test_a_batch_carries_what_contradicts_its_captions_and_nothing_where_nobody_asks(data):
     policy = CAPTION_POLICIES["uniform"]()
-    assert all(batch.negatives_KL is None for batch in all_batches(reader(data, policy)))
+    assert all(batch.rows.get("negatives/tokens") is None for batch in all_batches(reader(data, policy)))
     for batch in all_batches(reader(data, policy, negatives=3)):
         for _, text, rows in told(batch):
             number = int(text.split()[1])

@@ -56,7 +56,7 @@ def _batches(reader: Reader, start: int = 0, stop: int = 6) -> list[Batch]:
 
 
 def _same(one: Batch, two: Batch) -> bool:
-    tensors = all(torch.equal(getattr(one, n), getattr(two, n)) for n in ("images_NCHW", "tokens_NL", "valid_N"))
+    tensors = all(torch.equal(one.rows[n], two.rows[n]) for n in ("image", "tokens", "valid", "id", "key"))
     return tensors and all(getattr(one, n) == getattr(two, n) for n in ("step", "uids", "captions", "epochs"))
 
 
@@ -67,11 +67,11 @@ def expected(data: list[str]) -> list[Batch]:
 
 def test_a_batch_holds_the_drawn_pairs(expected: list[Batch]) -> None:
     batch = expected[0]
-    assert batch.images_NCHW.shape == (BATCH, 3, 8, 8) and batch.images_NCHW.dtype == torch.uint8
-    assert batch.tokens_NL.shape == (BATCH, 4) and batch.valid_N.all() and batch.rows == BATCH
-    assert torch.equal(batch.tokens_NL, tokenize(batch.captions))
+    assert batch.rows["image"].shape == (BATCH, 3, 8, 8) and batch.rows["image"].dtype == torch.uint8
+    assert batch.rows["tokens"].shape == (BATCH, 4) and batch.rows["valid"].all() and batch.size == BATCH
+    assert torch.equal(batch.rows["tokens"], tokenize(batch.captions))
     by_uid = {pair.uid: pair for pair in map(make_pair, [*range(24), *range(100, 116)])}
-    for uid, caption, image in zip(batch.uids, batch.captions, batch.images_NCHW, strict=True):
+    for uid, caption, image in zip(batch.uids, batch.captions, batch.rows["image"], strict=True):
         assert caption in [c["text"] for c in by_uid[uid].meta["captions"]]
         number = int(by_uid[uid].text.split()[1])
         colour = np.array([number * 37 % 256, number * 91 % 256, number * 53 % 256])
@@ -104,8 +104,8 @@ def test_ranks_share_out_the_same_global_batch(data: list[str], expected: list[B
     for step, whole in enumerate(expected):
         mine = [part[step] for part in parts]
         assert [uid for part in mine for uid in part.uids] == whole.uids
-        assert torch.equal(torch.cat([part.images_NCHW for part in mine]), whole.images_NCHW)
-        assert torch.equal(torch.cat([part.tokens_NL for part in mine]), whole.tokens_NL)
+        assert torch.equal(torch.cat([part.rows["image"] for part in mine]), whole.rows["image"])
+        assert torch.equal(torch.cat([part.rows["tokens"] for part in mine]), whole.rows["tokens"])
         total = torch.tensor([digest_part(part.uids) for part in mine]).sum().item()  # wraps as an all-reduce does
         assert step_digest(total, BATCH) == step_digest(digest_part(whole.uids), BATCH)
 
@@ -118,7 +118,7 @@ def test_pixels_are_keyed_by_seed_epoch_and_uid(tmp_path: Path) -> None:
     Manifest(name="x", num_pairs=BATCH, shards=[shard]).save(str(tmp_path))
     image = ImageSettings(resize="squash", crop_scale=(0.5, 1.0), flip=True)
     for batch in _batches(_reader([str(tmp_path)]), stop=3):
-        for uid, epoch, pixels in zip(batch.uids, batch.epochs, batch.images_NCHW, strict=True):
+        for uid, epoch, pixels in zip(batch.uids, batch.epochs, batch.rows["image"], strict=True):
             assert epoch == batch.step  # one step is one epoch here
             assert np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch, uid))
             assert not np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch + 1, uid))
@@ -180,10 +180,10 @@ def test_an_undecodable_image_is_masked_and_listed_once(spoilt: str, tmp_path: P
         listed = tmp_path / f"{workers}.jsonl"
         batches = _batches(_reader([spoilt], quarantine=listed, workers=workers), stop=6)
         for batch in batches:
-            assert [uid for uid, ok in zip(batch.uids, batch.valid_N, strict=True) if not ok] == [
+            assert [uid for uid, ok in zip(batch.uids, batch.rows["valid"], strict=True) if not ok] == [
                 uid for uid in batch.uids if uid == bad
             ]
-            assert not batch.images_NCHW[~batch.valid_N].any()
+            assert not batch.rows["image"][~batch.rows["valid"]].any()
         assert sum(len(batch.bad) for batch in batches) == 3  # three epochs
         rows = [json.loads(line) for line in listed.read_text().splitlines()]
         assert [(row["uid"], row["key"], row["reason"]) for row in rows] == [(bad, "000000-000009", "not_decodable")]

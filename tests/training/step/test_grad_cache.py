@@ -21,16 +21,18 @@ from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.engine.optimizers.adamw import AdamW
 from training.engine.settings import EngineSettings
-from training.losses.softmax import SoftmaxLoss
 from training.ranks.peers import GroupPeers, Peers
 from training.reader.batch import Batch
 from training.step.grad_cache import StepResult, cached_step
+from training.step.objective import Objective, build_objective
+from training.terms.softmax import Softmax
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 
 TOLERANCE = 1e-5  # of the largest gradient of all parameters; float32 towers against float64
 OPTIMIZER = AdamW(lr=1e-3, weight_decay=0.1)
 EQUAL, RAGGED = [10, 10, 10, 10], [5, 0, 13, 1]
+CLIP = build_objective([Softmax()])
 CUTS = [1, 2, 5]  # chunks on the fullest rank
 
 
@@ -58,7 +60,7 @@ def _every_cut(peers: Peers, stage: int) -> list[tuple[list[int], bool, int, Ste
         batch = cut(tiny_batch(sum(counts), every_valid=not masked), counts, peers.rank)
         chunk = math.ceil(max(counts) / cuts)
         engine.load_full_state(start.__getitem__, 0)
-        result = cached_step(engine, batch, SoftmaxLoss(tile=8), chunk, lr=1e-3)
+        result = cached_step(engine, batch, build_objective([Softmax(tile=8)]), chunk, lr=1e-3)
         done.append((counts, masked, chunk, result, gradients_of(engine)))
     return done
 
@@ -77,7 +79,7 @@ def test_any_cut_gives_the_textbook_loss_and_gradients(world: int, stage: int) -
         norm = math.sqrt(sum(gradient.square().sum().item() for gradient in want.values()))
         assert result.grad_norm == pytest.approx(norm, rel=1e-5), where
         assert result.metrics == pytest.approx(cases[-1][3].metrics), "every rank reports the same"
-        assert not result.skipped and result.pairs == int(tiny_batch(sum(counts), 0, not masked).valid_N.sum())
+        assert not result.skipped and result.pairs == int(tiny_batch(sum(counts), 0, not masked).rows["valid"].sum())
 
 
 class _MeanPeers(GroupPeers):
@@ -92,7 +94,7 @@ def _averaging(peers: Peers) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     found = []
     for one in (peers, _MeanPeers(peers.device, owned=False)):
         engine = build_engine(TinyTowers(), EngineSettings(zero_stage=0), OPTIMIZER, one)
-        cached_step(engine, cut(tiny_batch(12), [6, 6], peers.rank), SoftmaxLoss(), 3, lr=1e-3)
+        cached_step(engine, cut(tiny_batch(12), [6, 6], peers.rank), CLIP, 3, lr=1e-3)
         found.append(gradients_of(engine))
     return tuple(found)
 
@@ -115,34 +117,34 @@ class _CountingTowers(TinyTowers):
 @pytest.mark.parametrize(("chunk", "forwards"), [(20, 1), (12, 1), (6, 3), (5, 5), (1, 23)])
 def test_k_chunks_cost_2k_minus_1_forwards_and_one_chunk_is_a_plain_step(chunk: int, forwards: int) -> None:
     engine = build_engine(_CountingTowers(), EngineSettings(zero_stage=0), OPTIMIZER, Peers.alone())
-    result = cached_step(engine, tiny_batch(12), SoftmaxLoss(), chunk, lr=1e-3)
+    result = cached_step(engine, tiny_batch(12), CLIP, chunk, lr=1e-3)
     assert engine.towers.forwards == forwards
     assert list(result.timings) == ["pass1", "loss", "pass2", "optimizer"]
 
 
 def _alone(towers: TinyTowers, chunk: int) -> dict[str, Tensor]:
     engine = build_engine(towers, EngineSettings(zero_stage=0, check_cache=True), OPTIMIZER, Peers.alone())
-    cached_step(engine, tiny_batch(12), SoftmaxLoss(), chunk, lr=1e-3)
+    cached_step(engine, tiny_batch(12), CLIP, chunk, lr=1e-3)
     return gradients_of(engine)
 
 
-def test_dropout_is_the_same_in_both_passes_and_leaves_the_generator_where_one_pass_does() -> None:
+def test_dropout_is_keyed_the_same_in_both_passes_and_after_a_restart_and_leaves_the_generator_alone() -> None:
     torch.manual_seed(5)
-    _alone(TinyTowers(dropout=0.5), 3)
-    after_cached = torch.rand(1)
+    one = _alone(TinyTowers(dropout=0.5), 3)  # the check of both passes is on
+    after = torch.rand(1)
     torch.manual_seed(5)
-    towers = TinyTowers(dropout=0.5).train()
-    for piece in torch.arange(12).split(3):
-        towers(tiny_batch(12).images_NCHW[piece], None)
-    assert torch.equal(torch.rand(1), after_cached)
+    assert torch.equal(torch.rand(1), after), "the step drew from the generator of the process"
+    torch.manual_seed(6)
+    other = _alone(TinyTowers(dropout=0.5), 3)
+    assert all(torch.equal(one[name], other[name]) for name in one), "masks depend on the state of the process"
 
 
 class _FickleTowers(TinyTowers):
     """Draws from a generator nobody replays."""
 
-    def forward(self, images_NCHW=None, tokens_NL=None):
-        image_ND, text_ND = super().forward(images_NCHW, tokens_NL)
-        return image_ND.roll(random.randrange(1, 6), 1), text_ND
+    def forward(self, rows, want=None):
+        found = super().forward(rows, want)
+        return found | {"image": found["image"].roll(random.randrange(1, 6), 1)}
 
 
 def test_the_debug_check_names_features_that_differ_between_passes() -> None:
@@ -151,17 +153,18 @@ def test_the_debug_check_names_features_that_differ_between_passes() -> None:
 
 
 class _Spoilt:
-    """A loss whose value or gradient on rank 0 stops being finite in the steps named."""
+    """A term whose value or gradient on rank 0 stops being finite in the steps named."""
 
     def __init__(self, what: str) -> None:
         self.what = what
+        self.needs = Softmax().build().needs
 
     def __call__(self, *given):
-        output = SoftmaxLoss()(*given)
+        output = Softmax().build()(*given)
         if self.what == "loss":
-            return dataclasses.replace(output, loss=output.loss * torch.nan)
+            return dataclasses.replace(output, value=output.value * torch.nan)
         if self.what == "gradient" and given[-1].rank == 0:
-            return dataclasses.replace(output, d_image_ND=output.d_image_ND * torch.inf)
+            return dataclasses.replace(output, grads=output.grads | {"image": output.grads["image"] * torch.inf})
         return output
 
 
@@ -170,15 +173,15 @@ def _spoil(peers: Peers, stage: int) -> tuple[list[StepResult], bool, bool]:
     states, results, kept = [], [], True
     for plan in (["", "", ""], ["loss", "", "gradient", "", "loss", "gradient", ""]):
         engine = build_engine(TinyTowers(), EngineSettings(zero_stage=stage), OPTIMIZER, peers)
-        assert engine.log_scale == _state_of(engine, "log_scale")
+        assert engine.scalars()["log_scale"] == _state_of(engine, "log_scale")
         good = 0
         for what in plan:
             batch = cut(tiny_batch(12, seed=good), [5, 7] if peers.world == 2 else [12], peers.rank)
             before = dict(engine.full_state())
-            result = cached_step(engine, batch, _Spoilt(what), 3, lr=1e-2)
+            result = cached_step(engine, batch, Objective({"softmax": 1.0}, {"softmax": _Spoilt(what)}, {}), 3, lr=1e-2)
             results.append(result)
             assert result.skipped == bool(what)
-            assert engine.log_scale == _state_of(engine, "log_scale")
+            assert engine.scalars()["log_scale"] == _state_of(engine, "log_scale")
             if what:
                 kept &= _same(before, dict(engine.full_state()))
             good += not what
@@ -216,8 +219,8 @@ def _open_clip() -> tuple[torch.nn.Module, Batch]:
     towers = build_towers(ModelSettings(config=OPEN_CLIP), seed=1)
     made = torch.Generator().manual_seed(0)
     batch = tiny_batch(sum(OPEN_CLIP_COUNTS), every_valid=False)
-    batch.images_NCHW = torch.randint(0, 256, (len(batch.uids), 3, 32, 32), generator=made, dtype=torch.uint8)
-    batch.tokens_NL = towers.tokenize([f"a drawing of number {uid[-1]}" for uid in batch.uids])
+    batch.rows["image"] = torch.randint(0, 256, (len(batch.uids), 3, 32, 32), generator=made, dtype=torch.uint8)
+    batch.rows["tokens"] = towers.tokenize([f"a drawing of number {uid[-1]}" for uid in batch.uids])
     return towers, batch
 
 
@@ -226,7 +229,7 @@ def _open_clip_step(peers: Peers) -> list[dict[str, Tensor]]:
     for stage in (0, 1, 2, 3):
         towers, batch = _open_clip()
         engine = build_engine(towers, EngineSettings(zero_stage=stage, check_cache=True), OPTIMIZER, peers)
-        cached_step(engine, cut(batch, OPEN_CLIP_COUNTS, peers.rank), SoftmaxLoss(), 2, lr=1e-3)
+        cached_step(engine, cut(batch, OPEN_CLIP_COUNTS, peers.rank), CLIP, 2, lr=1e-3)
         found.append(gradients_of(engine))
     return found
 

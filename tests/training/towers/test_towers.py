@@ -13,6 +13,7 @@ from training.reader.images import ImageSettings, eval_image
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 from training.towers.towers import Towers, native_name
+from training.wanted import LOG_SCALE, Scalar
 
 CONFIG = {
     "embed_dim": 32,
@@ -20,6 +21,11 @@ CONFIG = {
     "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 2, "layers": 2},
 }
 TEXTS = ["a red square", "word " * 60]
+
+
+def _features(towers: Towers, images_NCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    found = towers({"image": images_NCHW, "tokens": towers.tokenize(TEXTS)})
+    return found["image"], found["text"]
 
 
 def _towers(**changes) -> Towers:
@@ -32,13 +38,15 @@ def _images(n: int = 2, size: int = 32) -> torch.Tensor:
 
 def test_features_are_unit_vectors_in_fp32_and_none_gives_none() -> None:
     towers = _towers()
-    image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+    image_ND, text_ND = _features(towers, _images())
     for features in (image_ND, text_ND):
         assert features.shape == (2, 32) and features.dtype == torch.float32
         assert torch.allclose(features.norm(dim=1), torch.ones(2))
-    assert towers(None, towers.tokenize(TEXTS))[0] is None and towers(_images())[1] is None
+    assert set(towers({"tokens": towers.tokenize(TEXTS)})) == {"text"} and set(towers({"image": _images()})) == {
+        "image"
+    }
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = towers(_images())[0]
+        low = towers({"image": _images()})["image"]
     assert low.dtype == torch.float32 and torch.allclose(low.norm(dim=1), torch.ones(2), atol=1e-6)
     assert towers.bfloat16()(_images())[0].dtype == torch.float32
 
@@ -56,9 +64,8 @@ def test_the_seed_alone_decides_the_weights() -> None:
 
 @pytest.mark.parametrize("changes", [{}, {"custom_text": True}, {"init_logit_bias": -7.0, "init_logit_scale": 1.5}])
 def test_a_plain_open_clip_user_gets_the_same_features_from_the_export(changes: dict, tmp_path: Path) -> None:
-    towers = build_towers(
-        ModelSettings(config={**CONFIG, **changes}), seed=3, init_bias=-10.0 if "init_logit_bias" in changes else None
-    ).eval()
+    scalars = [LOG_SCALE, *([Scalar("bias", -10.0)] if "init_logit_bias" in changes else [])]
+    towers = build_towers(ModelSettings(config={**CONFIG, **changes}), 3, scalars).eval()
     save_file(
         {k: v.contiguous() for k, v in towers.native_state_dict().items()}, tmp_path / "open_clip_model.safetensors"
     )
@@ -69,10 +76,10 @@ def test_a_plain_open_clip_user_gets_the_same_features_from_the_export(changes: 
     picture.save(tmp_path / "a.png")
     pixels = torch.from_numpy(eval_image((tmp_path / "a.png").read_bytes(), ImageSettings(resize="squash"), 32))[None]
     with torch.no_grad():
-        image_ND, text_ND = towers(pixels, towers.tokenize(TEXTS))
+        image_ND, text_ND = _features(towers, pixels)
         logits, _ = model.eval().get_logits(preprocess(picture)[None], tokenize(TEXTS))
     ours = towers.log_scale.exp() * image_ND @ text_ND.T
-    if towers.bias is not None:
+    if "bias" in towers.scalars():
         assert towers.bias.item() == -7.0 and towers.log_scale.item() == 1.5
         ours = ours + towers.bias
     assert torch.allclose(ours, logits, atol=1e-4)
@@ -97,13 +104,13 @@ def test_a_checkpoint_of_open_clip_is_loaded(tmp_path: Path) -> None:
     torch.save({"state_dict": {f"module.{k}": v for k, v in theirs.state_dict().items()}}, tmp_path / "epoch_1.pt")
     towers = build_towers(ModelSettings(config=CONFIG, pretrained=str(tmp_path / "epoch_1.pt"))).eval()
     tokens = towers.tokenize(TEXTS)
-    assert torch.allclose(towers(None, tokens)[1], theirs.encode_text(tokens, normalize=True), atol=1e-6)
+    assert torch.allclose(towers({"tokens": tokens})["text"], theirs.encode_text(tokens, normalize=True), atol=1e-6)
     assert towers.log_scale.shape == (1,)
 
 
 def test_locked_towers_get_no_gradient() -> None:
     towers = build_towers(ModelSettings(config=CONFIG, lock_image=True))
-    image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+    image_ND, text_ND = _features(towers, _images())
     assert not image_ND.requires_grad and text_ND.requires_grad
 
 
@@ -111,7 +118,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
     grads = []
     for checkpointing in (False, True):
         towers = build_towers(ModelSettings(config=CONFIG, grad_checkpointing=checkpointing), seed=3)
-        image_ND, text_ND = towers(_images(), towers.tokenize(TEXTS))
+        image_ND, text_ND = _features(towers, _images())
         (image_ND * text_ND).sum().backward()
         grads.append(towers.image.conv1.weight.grad)
     assert torch.allclose(*grads, atol=1e-7)
@@ -128,7 +135,7 @@ def test_the_tokenizer_keeps_the_context_length_and_survives_pickling() -> None:
 def test_another_image_size_is_taken_over() -> None:
     towers = build_towers(ModelSettings(config=CONFIG, image_size=64))
     assert towers.image_size == 64
-    assert towers(_images(size=64))[0].shape == (2, 32)
+    assert towers({"image": _images(size=64)})["image"].shape == (2, 32)
 
 
 @pytest.mark.parametrize(

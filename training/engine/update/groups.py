@@ -3,18 +3,16 @@
 Under ZeRO each group is flattened and cut on its own, so a group with limits holds nothing that they must not touch.
 """
 
-import math
 from collections.abc import Iterable
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RecipeError
 from training.engine.optimizers.optimizer import Optimizer
 from training.engine.update.depth import block_of, depths
 
-LOG_SCALE = "log_scale"
-LOG_SCALE_LIMITS = (0.0, math.log(100))  # Radford et al., 2021: the temperature never sharpens past 100
+if TYPE_CHECKING:
+    from training.towers.towers import Towers
+
 WHERE = "train.optimizer"
 
 # By the parts of names in open_clip, timm and transformers.
@@ -28,15 +26,12 @@ _EMBEDDINGS = {
 }  # fmt: skip
 
 
-def groups_of(
-    towers: nn.Module, settings: Optimizer, limits: dict[str, tuple[float, float]] | None = None
-) -> list[dict[str, Any]]:
+def groups_of(towers: "Towers", settings: Optimizer) -> list[dict[str, Any]]:
     """Groups of the trained parameters of `towers`: params, names, weight_decay, decays, lr_scale, limits, matrix.
 
-    `limits` of single parameters by name; default: those of the logit scale. RecipeError: a prefix in `lr_scales`
-    names no parameter, a tower of `layer_decay` has no blocks, or nothing is trained.
+    `limits` are the towers' own, of scalars. RecipeError: a prefix in `lr_scales` names no parameter, a tower of
+    `layer_decay` has no blocks, or nothing is trained.
     """
-    limits = {LOG_SCALE: LOG_SCALE_LIMITS} if limits is None else limits
     rates = _Rates(towers, settings)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, parameter in towers.named_parameters():
@@ -46,7 +41,7 @@ def groups_of(
         decays = parameter.ndim > 1 and not _embeds(name, settings.no_decay)
         hidden = block_of(name) is not None and not _embeds(name, _EMBEDDINGS)
         matrix = hidden and settings.is_matrix(tuple(parameter.shape))
-        key = (decays, rate, limits.get(name), matrix)
+        key = (decays, rate, towers.limits.get(name), matrix)
         made = {"params": [], "names": [], "weight_decay": settings.weight_decay if decays else 0.0, "decays": decays}
         made |= {"lr_scale": key[1], "limits": key[2], "matrix": matrix}
         group = groups.setdefault(key, made)
@@ -66,7 +61,7 @@ def _embeds(name: str, kinds: Iterable[str]) -> bool:
 class _Rates:
     """The factor on each parameter's learning rate."""
 
-    def __init__(self, towers: nn.Module, settings: Optimizer) -> None:
+    def __init__(self, towers: "Towers", settings: Optimizer) -> None:
         self._scales, self._towers = settings.lr_scales, towers
         self._unused = set(settings.lr_scales)
         self._layers: dict[str, float] = {}

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator
 
 from pipeline.contract.pairs import is_synthetic
-from training.reader.captions.policy import CaptionPolicy, Scheduled, drawn, value_at
+from training.reader.captions.policy import CaptionPolicy, drawn
+from training.scheduled import Scheduled, value_at
 
 
 def _shares(scheduled: Scheduled) -> Scheduled:

@@ -3,7 +3,8 @@
 from collections import Counter
 from typing import Any, Literal
 
-from training.reader.captions.policy import CaptionPolicy, Scheduled, drawn, names_of, value_at
+from training.reader.captions.policy import CaptionPolicy, drawn, names_of
+from training.scheduled import Scheduled, value_at
 
 
 class Weighted(CaptionPolicy):

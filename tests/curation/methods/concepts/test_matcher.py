@@ -6,11 +6,12 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from curation.methods.concepts.matcher import ConceptMatcher, can_match, entries_digest, read_entries, word_form
 from pipeline.errors import RecipeError
+from tests.helpers.lanes import examples
 
 # text, entry, does it match by the published rule, does it match by words
 GOLDEN = [
@@ -142,7 +143,7 @@ entry_lists = st.lists(st.lists(st.sampled_from(PIECES), min_size=1, max_size=4)
 
 
 @given(entry_lists, texts)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @example(["a , b", ". .", ".  .", "a  ."], "a,b .. a .")
 def test_the_published_rule_holds_on_any_text(entries, text):
     unique = list(dict.fromkeys(entries))
@@ -150,13 +151,13 @@ def test_the_published_rule_holds_on_any_text(entries, text):
 
 
 @given(entry_lists, texts)
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_the_word_rule_holds_on_any_text(entries, text):
     assert ConceptMatcher(entries, "word").match(text) == naive_word(entries, text)
 
 
 @given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @example(". .")
 @example(".  .")
 @example("a . b")
@@ -184,7 +185,7 @@ def test_many_texts_give_one_list_array():
 
 
 @given(entry_lists, st.lists(texts, max_size=6), st.sampled_from(["metaclip", "word"]), st.sampled_from(["", "\0"]))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @example(["cat", "dog", "cat dog"], ["a cat", "dog", "", "\u0301x"], "metaclip", "")
 @example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "metaclip", "")
 @example(["cat dog", "a\0b"], ["cat", "dog", "a\0b"], "word", "")

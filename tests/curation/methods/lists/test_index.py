@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.methods.lists.forms import form_of, forms_of
@@ -14,6 +14,7 @@ from curation.methods.lists.index import index_list, opened
 from curation.stage_order import check_stages
 from curation.stages.block_list import BlockList
 from pipeline.errors import RecipeError
+from tests.helpers.lanes import examples
 from tests.helpers.pairs import by_url, pair, pairs_of, run_rule, same_verdicts
 
 URLS = [f"https://host{i % 50}.test/images/{i}.jpg" for i in range(3000)]
@@ -92,7 +93,7 @@ def test_what_is_no_whole_index_of_the_kind_is_refused(tmp_path):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.from_regex(r"https?://[a-z0-9.\-_]{1,12}\.[a-z]{2,4}/[A-Za-z0-9\-._~!$&()*+,;=:/%?#@'|^ ]{0,20}", fullmatch=True)
 )

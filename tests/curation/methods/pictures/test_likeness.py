@@ -4,7 +4,7 @@ import random
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.methods.pictures.likeness import (
@@ -16,6 +16,7 @@ from curation.methods.pictures.likeness import (
     introductions,
     near_survivors,
 )
+from tests.helpers.lanes import examples
 
 
 def names(number: int, seed: int) -> list[str]:
@@ -89,7 +90,7 @@ def graphs(draw):
 
 
 @given(graphs())
-@settings(max_examples=120, deadline=None)
+@examples(120)
 def test_near_survivors_are_those_of_going_from_the_best_down(graph):
     ranks, edges, buckets = graph
     found, _ = simulated(ranks, edges, buckets, decisions, near_survivors)
@@ -97,7 +98,7 @@ def test_near_survivors_are_those_of_going_from_the_best_down(graph):
 
 
 @given(graphs())
-@settings(max_examples=120, deadline=None)
+@examples(120)
 def test_component_heads_are_the_best_of_all_that_hang_together(graph):
     ranks, edges, buckets = graph
     found, _ = simulated(ranks, edges, buckets, introductions, component_heads)

@@ -42,11 +42,17 @@ def clear() -> bytes:
     return out.getvalue()
 
 
+SQUASH = ({"image": {"resize": "squash"}}, 1)
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        ({"image": {"resize": "squash"}}, 1),
-        ({"image": {"resize": "pad", "background": "black"}, "loss": {"kind": "softmax"}}, 2),
+        SQUASH,
+        pytest.param(
+            ({"image": {"resize": "pad", "background": "black"}, "loss": {"kind": "softmax"}}, 2),
+            marks=pytest.mark.exhaustive,
+        ),
         ({"image": {"resize": "shortest"}, "model": {"mean": [0.2, 0.3, 0.4], "std": [0.5, 0.6, 0.7]}}, 1),
     ],
     ids=["squash", "pad on black, two ranks", "shortest, own mean"],
@@ -71,8 +77,8 @@ def of_towers(source: Path) -> tuple[np.ndarray, np.ndarray]:
     towers.eval()
     pixels = np.stack([eval_image(body, settings.image, towers.image_size) for body in [*BODIES, clear()]])
     with torch.no_grad():
-        image_ND, text_ND = towers(torch.from_numpy(pixels), towers.tokenize(TEXTS))
-    return image_ND.numpy(), text_ND.numpy()
+        found = towers({"image": torch.from_numpy(pixels), "tokens": towers.tokenize(TEXTS)})
+    return found["image"].numpy(), found["text"].numpy()
 
 
 def of_stages(**model: str) -> tuple[np.ndarray, np.ndarray]:
@@ -179,6 +185,7 @@ KINDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("run", [SQUASH], ids=["squash"], indirect=True)  # what is wrong is so of any run
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_wrong_model_is_one_error_with_a_hint_before_any_work(kind: str, run: Path, tmp_path: Path):
     settings = plant(kind, run, tmp_path)

@@ -25,6 +25,7 @@ from curation.stages.generate import GenerateText
 from pipeline.contract.manifest import Manifest
 from pipeline.errors import RecipeError, Stopped
 from tests.helpers import chat_server, small_crawl
+from tests.helpers.lanes import sampled
 from tests.helpers.places import ROOT
 
 MANY = 96
@@ -33,7 +34,7 @@ MANY = 96
 def recipe(folder: Path, url: str, name: str = "out", *, records: int = MANY, **stage) -> CurateSettings:
     paths = small_crawl.write(folder / "crawl", small_crawl.records(records))
     backend = {"kind": "openai", "url": url, "model": "tiny-vlm", "max_tokens": 40} | stage.pop("backend", {})
-    limits = {"timeout_s": 1.5, "in_flight": 16, "attempts": 12} | stage.pop("limits", {})
+    limits = {"timeout_s": 60, "in_flight": 16, "attempts": 12} | stage.pop("limits", {})
     asked = {"kind": "generate", "name": "recap", "prompt": "builtin:caption", "backend": backend, "limits": limits}
     return CurateSettings.model_validate({
         "sources": [{"kind": "warc", "paths": paths}], "stages": [asked | stage],
@@ -61,7 +62,8 @@ def counts(output: str) -> dict[str, int]:
 
 def test_every_fault_that_passes_is_asked_again_until_it_is_answered_and_the_bytes_are_those_of_a_good_server(tmp_path):
     with chat_server.running(tmp_path / "bad", faults=chat_server.FAULTS, share=0.12) as bad:
-        first = made(tmp_path, recipe(tmp_path, bad.url, "one"))
+        # Long enough for a busy machine to take an answer that is there, as one given up on is asked for again.
+        first = made(tmp_path, recipe(tmp_path, bad.url, "one", limits={"timeout_s": 4}))
         assert set(bad.answered().values()) == {1} and len(bad.answered()) > 40
         assert set(bad.asked()) == set(bad.answered()) and sum(bad.asked().values()) > len(bad.answered())
     with chat_server.running(tmp_path / "good") as good:
@@ -197,8 +199,9 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int = 0, *, server_too: b
         assert made(tmp_path, whole).digest() == Manifest.load(settings.output).digest()
 
 
+@pytest.mark.slow
 def test_killed_at_random_nothing_that_was_answered_is_asked_again(tmp_path):
-    killed_at_random(tmp_path, 6)
+    killed_at_random(tmp_path, 3)
 
 
 @pytest.mark.exhaustive
@@ -207,6 +210,7 @@ def test_killed_more_than_fifty_times(tmp_path, trial):
     killed_at_random(tmp_path, 8, seed=trial + 1, server_too=True)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     with chat_server.running(tmp_path / "s", delay=0.1) as server:
         port = server.port
@@ -222,7 +226,8 @@ def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
 
 
-@pytest.mark.parametrize("actors", [1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", sampled([1, 2], 1))
 def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_same(tmp_path, actors):
     with chat_server.running(tmp_path / "s", faults=["429_after", "http_500"], share=0.2, delay=0.02) as server:
         alone = made(tmp_path, recipe(tmp_path, server.url, "alone"))
@@ -245,6 +250,7 @@ def _asking(folder: Path) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_again(tmp_path):
     kills = 0
     with chat_server.running(tmp_path / "s", delay=0.2) as server:
@@ -268,6 +274,7 @@ def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_a
         assert made(tmp_path, whole).digest() == Manifest.load(plain["output"]).digest()
 
 
+@pytest.mark.slow
 def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
     bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed"), "share": 0.05,
            "for_good": ("http_400", "wrong_model", "length", "refusal"), "delay": 0.03}  # fmt: skip

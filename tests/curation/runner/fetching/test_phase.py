@@ -14,6 +14,7 @@ from curation.settings import CurateSettings
 from pipeline.contract.dataset import verify
 from pipeline.errors import DataError, RecipeError, Stopped
 from tests.helpers import downloads, small_crawl
+from tests.helpers.lanes import sampled
 from tests.helpers.small_crawl import picture
 from tests.helpers.web import Says, web
 
@@ -78,7 +79,8 @@ def test_every_url_is_asked_for_once_and_has_one_outcome(site, reference):
 
 
 @pytest.mark.parametrize(
-    ("files", "buckets", "commit_urls", "rows_a_slot"), [(3, 4, 10_000, 5_000), (1, 16, 7, 3), (2, 1, 1, 20)]
+    ("files", "buckets", "commit_urls", "rows_a_slot"),
+    sampled([(3, 4, 10_000, 5_000), (1, 16, 7, 3), (2, 1, 1, 20)], 1),
 )
 def test_the_cut_the_buckets_and_the_batches_leave_no_trace(
     site, reference, tmp_path, monkeypatch, files, buckets, commit_urls, rows_a_slot
@@ -309,6 +311,7 @@ def test_a_turn_that_is_over_goes_on_in_the_next(tmp_path, monkeypatch):
         assert len(list((out / "_pool" / "parts").glob("fetched-*"))) > 2
 
 
+@pytest.mark.slow
 def test_on_ray_with_two_workers_it_is_the_same(site, reference, tmp_path, monkeypatch):
     ray = {"address": "local", "num_cpus": 2, "temp_dir": "/tmp"}
     manifest, out = made(tmp_path, downloads.pages(site), files=2, ray=ray)

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.job import make_job
@@ -26,6 +26,7 @@ from pipeline.errors import DataError
 from pipeline.storage import Listed
 from tests.helpers import small_crawl
 from tests.helpers.hostile_warcs import NESTED, hostile_files
+from tests.helpers.lanes import examples
 from tests.helpers.places import shared_files
 from tests.helpers.reads import counted_reads, cut, job_digest, made, settings_of
 from tests.helpers.warcs import http, record
@@ -54,7 +55,7 @@ def plain_crawl(folder: Path, count: int = 30) -> str:
     return str(path)
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 2**32), st.sampled_from([0, 20, 60, 100]))
 def test_whatever_the_guesses_the_ranges_end_up_in_a_row(sizes, seed, wrong):
     """The oracle goes from the front; a reading is a made-up function of where it began. wrong: per cent of guesses."""
@@ -122,7 +123,7 @@ def test_ranges_leave_no_trace_in_what_is_made(tmp_path, calls):
         assert made(recipe) == other and not calls
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(data=hostile_files(), sizes=st.tuples(st.integers(64, 3000), st.integers(64, 3000)))
 def test_the_pool_has_the_same_rows_and_counts_however_a_hostile_file_is_cut(data, sizes):
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

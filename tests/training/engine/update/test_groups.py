@@ -1,5 +1,7 @@
 """Which parameter moves at which rate and which decays: hand-made tables of names."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from tests.helpers.optimizing import DeepTowers
 from tests.helpers.tiny_towers import TinyTowers
 from training.engine.optimizers.adamw import AdamW
 from training.engine.optimizers.muon import Muon
-from training.engine.update.groups import LOG_SCALE_LIMITS, groups_of
+from training.engine.update.groups import groups_of
 
 
 def found(towers: nn.Module, settings) -> dict[str, dict]:
@@ -32,7 +34,7 @@ def test_only_matrices_decay_and_rates_follow_the_longest_prefix() -> None:
     assert rates["image.1.bias"] == (0.0, 0.2) and rates["image.3.weight"] == (0.0, 0.2)
     assert rates["text.0.weight"] == (0.2, 2.0) and rates["log_scale"] == (0.0, 2.0)
     assert len(rates) == len(dict(towers.named_parameters()))
-    assert by_name["log_scale"]["limits"] == LOG_SCALE_LIMITS and len(by_name["log_scale"]["names"]) == 1
+    assert by_name["log_scale"]["limits"] == towers.limits["log_scale"] and len(by_name["log_scale"]["names"]) == 1
     assert all(group["limits"] is None for name, group in by_name.items() if name != "log_scale")
 
 
@@ -49,6 +51,8 @@ def test_layers_decay_from_the_top_of_each_tower_and_scales_multiply() -> None:
 
 
 class _Named(nn.Module):
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}
+
     def __init__(self, names: list[str]) -> None:
         super().__init__()
         for name in names:

@@ -10,9 +10,10 @@ from training.reader.captions import CAPTION_POLICIES
 from training.reader.captions.first import First
 from training.reader.captions.first_then import FirstThen
 from training.reader.captions.one_synthetic import OneSynthetic
-from training.reader.captions.policy import draw_caption, progress_of, value_at
+from training.reader.captions.policy import draw_caption
 from training.reader.captions.uniform import Uniform
 from training.reader.captions.weighted import Weighted
+from training.scheduled import progress_of, value_at
 
 CAPTIONS = [
     {"text": "a", "source": "alt"},

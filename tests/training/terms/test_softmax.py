@@ -1,0 +1,82 @@
+"""CLIP's loss through cache and engine: the textbook's on the whole batch, further captions and negatives too."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.helpers import terms
+from training.terms.softmax import Softmax
+
+
+def scores_of(features, scalars, rows, groups=()):
+    """(scores of valid images and all texts, whose each text is): the row, or -1; texts of masked rows are left out."""
+    valid, row = rows["valid"], torch.cumsum(rows["valid"], 0) - 1
+    texts, owners = [features["text"][valid]], [row[valid]]
+    for group in groups:
+        owner = rows[f"{group}/owner"]
+        kept = valid[owner]
+        texts.append(features[f"{group}/text"][kept])
+        owners.append(row[owner[kept]] if group == "positives" else torch.full_like(owner[kept], -1))
+    images, texts, owners = features["image"][valid], torch.cat(texts), torch.cat(owners)
+    return scalars["log_scale"].exp() * images @ texts.T, owners
+
+
+def plain(features, scalars, rows, smoothing=0.0, groups=()):
+    """Only the first text of a row answers for it."""
+    scores, owners = scores_of(features, scalars, rows, groups)
+    n = len(scores)
+    i2t = F.cross_entropy(scores, torch.arange(n), label_smoothing=smoothing)
+    t2i = F.cross_entropy(scores.T[:n], torch.arange(n), label_smoothing=smoothing)
+    return (i2t + t2i) / 2
+
+
+def smoothed(features, scalars, rows):
+    return plain(features, scalars, rows, 0.1)
+
+
+def negatives(features, scalars, rows):
+    """NegCLIP (Yuksekgonul et al., 2023): wrong texts are candidates of all images, and ask for no image."""
+    return plain(features, scalars, rows, groups=("negatives",))
+
+
+def captions(features, scalars, rows):
+    """K texts of an image share its target alike; each text asks for its one image."""
+    scores, owners = scores_of(features, scalars, rows, ("positives", "negatives"))
+    own = owners[None] == torch.arange(len(scores))[:, None]
+    logs = scores.log_softmax(1).masked_fill(~own, 0).sum(1) / own.sum(1)
+    asks = owners >= 0
+    return (-logs.mean() + F.cross_entropy(scores.T[asks], owners[asks])) / 2
+
+
+GROUPS = (("positives", 2), ("negatives", 3))
+CASES = {
+    "clip": terms.Case(Softmax(tile=3), plain),
+    "smoothed": terms.Case(Softmax(tile=64, target={"kind": "one_hot", "smoothing": 0.1}), smoothed),
+    "two gathers": terms.Case(Softmax(tile=2, exchange="gather2"), plain),
+    "ring": terms.Case(Softmax(tile=4, exchange="ring"), plain),
+    "negatives": terms.Case(Softmax(tile=3, negatives=3), negatives, GROUPS),
+    "captions": terms.Case(Softmax(tile=3, positives=2, negatives=3, target={"kind": "captions"}), captions, GROUPS),
+}
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("counts", terms.SHARES)
+@pytest.mark.parametrize("case", CASES)
+def test_any_world_gives_the_gradients_of_the_whole_batch(case, counts, masked):
+    terms.check_features(CASES[case], counts, masked)
+
+
+@pytest.mark.parametrize(
+    ("case", "world", "stage", "counts", "chunks"),
+    [
+        ("clip", 1, 0, [9], 3),
+        ("smoothed", 2, 2, [7, 3], 2),
+        ("ring", 3, 1, [4, 0, 5], 2),
+        ("negatives", 2, 3, [2, 6], 3),
+        ("captions", 2, 3, [6, 3], 2),
+        pytest.param("captions", 3, 0, [0, 5, 4], 3, marks=pytest.mark.exhaustive),
+        pytest.param("two gathers", 4, 3, [2, 0, 5, 3], 2, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_five_steps_walk_the_path_of_plain_torch(case, world, stage, counts, chunks):
+    terms.check_steps(CASES[case], world, stage, counts, chunks, steps=5)

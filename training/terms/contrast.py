@@ -1,0 +1,132 @@
+"""What CLIP's and SigLIP's terms have in common: the texts and images of a step told from each other by a core.
+
+Letters: N rows on this rank, M texts of this rank, D features.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.settings import one_of
+from training.terms.targets import TARGETS
+from training.terms.targets.settings import TargetSettings
+from training.terms.term import TermOutput, TermSettings
+from training.wanted import Wanted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.ranks.peers import Peers
+    from training.rows import Rows
+
+    Target = TargetSettings
+else:
+    Target = one_of(TARGETS)
+FURTHER = ("positives", "negatives")
+
+
+class Contrast(TermSettings):
+    """`positives`: further captions of a pair in a step, with a target that has a use for them; `negatives`: hard ones.
+
+    exchange  gather: texts are gathered, their gradients summed where they came from
+              gather2: both sides are gathered, no gradient is; bit-equal for any number of ranks, a quarter more work
+              ring: texts travel; memory does not grow with the number of ranks
+    """
+
+    exchange: Literal["gather", "gather2", "ring"] = "gather"
+    tile: int = Field(512, ge=1, description="side of the largest block of scores ever held, in pairs")
+    wire: Literal["fp32", "bf16"] = Field("fp32", description="what features travel in")
+    target: Target = TARGETS["one_hot"]()
+    positives: int = Field(0, ge=0, le=64, description="most further captions of a pair in a step")
+    negatives: int = Field(0, ge=0, le=64, description="most hard negatives of a pair in a step")
+    pair_weight: str | None = Field(None, description="a number in KEY.json that weighs the pair; none: 1")
+
+    @model_validator(mode="after")
+    def _positives_are_used(self) -> "Contrast":
+        if isinstance(self.target, TARGETS["captions"]) and not self.positives:
+            raise ValueError("target captions needs further captions; expected `positives` of 1 or more")
+        return self
+
+    def wanted(self) -> Wanted:
+        fields = {name for side, name in self.target.names if side == "rows" and "/" not in name}
+        return Wanted(
+            self.positives,
+            self.negatives,
+            fields=frozenset(fields | ({self.pair_weight} if self.pair_weight else set())),
+        )
+
+
+@dataclass(frozen=True)
+class ContrastTerm:
+    """Metrics: loss and top-1 accuracy of each direction among the step's valid pairs, and their number."""
+
+    settings: Contrast
+    core: Literal["softmax", "sigmoid"]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        groups = {"positives": self.settings.positives, "negatives": self.settings.negatives}
+        return frozenset({"image", "text"} | {f"{group}/text" for group, most in groups.items() if most})
+
+    def __call__(self, features: "Rows", scalars: "Rows", rows: "Rows", peers: "Peers") -> TermOutput:
+        from training.terms.cores import CORES, Problem
+
+        chosen, kept = self.settings, self._kept(features, rows)
+        owner_M = _joined([owner_M for _, owner_M in kept.values()])
+        problem = Problem(
+            image_ND=features["image"],
+            text_MD=_joined([features[name][where] for name, (where, _) in kept.items()]),
+            log_scale=scalars["log_scale"],
+            bias=scalars["bias"] if self.core == "sigmoid" else None,
+            owner_M=owner_M if len(kept) > 1 else None,
+            valid_N=rows["valid"],
+            ids_N=rows.get("id"),
+            **self._weights(rows, owner_M),
+            row_fields={name: rows[name] for side, name in chosen.target.names if side == "rows"},
+            text_fields={name: rows[name] for side, name in chosen.target.names if side == "texts"},
+        )
+        plain = chosen.target == TARGETS["one_hot"]()
+        found = CORES[self.core](
+            problem,
+            None if plain else chosen.target,  # type: ignore[arg-type]  # a setting is read-only
+            peers,
+            exchange=chosen.exchange,
+            tile=chosen.tile,
+            wire=chosen.wire,
+        )
+        grads = {"image": found.d_image_ND}
+        sizes = [len(features[name][where]) for name, (where, _) in kept.items()]
+        for (name, (where, _)), part in zip(kept.items(), found.d_text_MD.split(sizes), strict=True):
+            grads[name] = part if name == "text" else part.new_zeros(features[name].shape).index_copy_(0, where, part)
+        d_scalars = {"log_scale": found.d_log_scale} | ({} if found.d_bias is None else {"bias": found.d_bias})
+        return TermOutput(found.value, grads, d_scalars, found.metrics)
+
+    def _kept(self, features: "Rows", rows: "Rows") -> "dict[str, tuple[slice | Tensor, Tensor]]":
+        """Of each output that holds texts, those of the rows first: which of them take part, and whose they are (-1:
+        nobody's, a hard negative). What a row that is not valid brought takes no part."""
+        import torch
+
+        valid_N = rows["valid"]
+        kept: dict[str, tuple[slice | Tensor, Tensor]] = {
+            "text": (slice(None), torch.arange(len(valid_N), device=valid_N.device))
+        }
+        for group in FURTHER:
+            if f"{group}/text" in self.needs:
+                where = valid_N[rows[f"{group}/owner"]].nonzero()[:, 0]
+                owner = rows[f"{group}/owner"][where]
+                kept[f"{group}/text"] = where, owner if group == "positives" else torch.full_like(owner, -1)
+        return kept
+
+    def _weights(self, rows: "Rows", owner_M: "Tensor") -> "Rows":
+        """Of rows and of texts, from a field of the pair; a pair without one weighs 1."""
+        if self.settings.pair_weight is None:
+            return {}
+        weight_N = rows[self.settings.pair_weight].nan_to_num(nan=1.0).clamp(min=0).float()
+        return {"image_weight_N": weight_N, "text_weight_M": weight_N[owner_M.clamp(min=0)] * (owner_M >= 0)}
+
+
+def _joined(parts: "list[Tensor]") -> "Tensor":
+    import torch
+
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

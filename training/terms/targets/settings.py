@@ -1,0 +1,29 @@
+"""What every target can be given besides its kind: it composes with all of them."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from training.terms.cores.step import Step
+    from training.terms.cores.targets import Spread
+
+
+class TargetSettings(Settings):
+    """A target of `training.terms.cores.targets`; a kind says how it spreads."""
+
+    smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="share of the target spread over all candidates alike")
+    positive_margin: float = Field(0.0, description="taken off the scores of pairs (scale included)")
+    negative_margin: float = Field(0.0, description="added to the scores of rivals (scale included)")
+
+    names: ClassVar[tuple[tuple[str, str], ...]] = ()  # (rows or texts, name) of the fields that are asked for
+
+    @property
+    def positives(self) -> Literal["first", "all", "each"]:
+        """Which of a row's own texts are its answers: `training.terms.cores.positives.of_rows`."""
+        return "all"
+
+    def spread(self, step: "Step") -> "Spread | None":
+        return None

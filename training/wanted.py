@@ -1,0 +1,57 @@
+"""What the terms of an objective ask of others. Imports no torch: settings are read without it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A trained number that a term asks of the towers; terms that name the same one share it.
+
+    `init` counts unless the model's config says otherwise; the optimizer keeps the number from `low` to `high`.
+    """
+
+    name: str
+    init: float
+    low: float = -math.inf
+    high: float = math.inf
+
+
+# Radford et al., 2021: starts at 1 / 0.07, and never sharpens past 100. Every model has one: exports need it.
+LOG_SCALE = Scalar("log_scale", math.log(1 / 0.07), 0.0, math.log(100))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch."""
+
+    positives: int = 0  # most further captions of a pair: positives/tokens
+    negatives: int = 0  # most hard negatives of a pair: negatives/tokens
+    views: int = 0  # further views of the picture, each augmented by draws of its own: views/image
+    fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
+
+    def __or__(self, other: "Wanted") -> "Wanted":
+        """What satisfies both."""
+        return Wanted(
+            max(self.positives, other.positives),
+            max(self.negatives, other.negatives),
+            max(self.views, other.views),
+            self.fields | other.fields,
+        )
+
+
+def scalars_of(asked: Iterable[Scalar]) -> tuple[Scalar, ...]:
+    """Each scalar once, by name; the log of the logit scale is always among them.
+
+    RecipeError when two terms ask for one name with different numbers.
+    """
+    found: dict[str, Scalar] = {}
+    for scalar in asked:
+        if found.setdefault(scalar.name, scalar) != scalar:
+            words = f"two terms share `{scalar.name}` but not how it starts or what bounds it"
+            raise RecipeError("train.loss", f"{words}: {found[scalar.name]} and {scalar}", "the same of both")
+    found.setdefault(LOG_SCALE.name, LOG_SCALE)
+    return tuple(found[name] for name in sorted(found))
