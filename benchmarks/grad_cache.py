@@ -27,7 +27,8 @@ import torch
 
 from training.engine.body import on_device
 from training.engine.build import build_engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.ranks.peers import init_peers
 from training.reader.batch import Batch
 from training.step.grad_cache import cached_step
@@ -140,9 +141,7 @@ def _plain(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Ca
 
 
 def _cached(towers: Towers, settings: dict[str, Any]) -> Callable[[Batch], float]:
-    engine = build_engine(
-        towers, EngineSettings(zero_stage=0, precision=settings["precision"]), OptimizerSettings(), init_peers()
-    )
+    engine = build_engine(towers, EngineSettings(zero_stage=0, precision=settings["precision"]), AdamW(), init_peers())
     objective = build_objective([Softmax()])
     return lambda batch: cached_step(engine, batch, objective, settings["chunk"], lr=1e-4).loss
 

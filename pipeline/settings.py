@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _LONGEST = 4096  # characters of a path
 
@@ -30,10 +30,17 @@ def _path_text(text: str) -> str:
 PathText = Annotated[str, AfterValidator(_path_text)]
 
 
-def one_of(table: Mapping[str, type]) -> Any:
-    """The type of a setting whose `kind` picks from a literal table."""
+def one_of(table: Mapping[str, type], default: str | None = None) -> Any:
+    """The type of a setting whose `kind` picks from a literal table; `default`: what settings without a kind are of."""
     kinds = tuple(table.values())
-    return kinds[0] if len(kinds) == 1 else Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007
+    if len(kinds) == 1:
+        return kinds[0]
+    union: Any = Annotated[Union[kinds], Field(discriminator="kind")]  # noqa: UP007
+    return union if default is None else Annotated[union, BeforeValidator(lambda given: _with_kind(given, default))]
+
+
+def _with_kind(given: Any, default: str) -> Any:
+    return {"kind": default, **given} if isinstance(given, dict) else given
 
 
 def plain(value: Any) -> Any:

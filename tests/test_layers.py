@@ -32,14 +32,15 @@ FLOORS = [
         "training.wanted",
     ],
     ["pipeline.report"],
-    ["curation.table", "curation.images", "curation.showing", "training.ranks", "training.towers"],
+    ["curation.table", "curation.images", "curation.showing", "training.surgery", "training.plan"],
+    ["training.ranks", "training.towers"],
     ["curation.stage", "training.reader", "training.terms", "training.engine", "training.output"],
     ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
-    ["curation.job", "curation.head", "curation.metadata", "training.finished"],
+    ["curation.job", "curation.head", "curation.metadata", "training.finished", "training.stages"],
     ["training.run", "training.score", "training.replay"],
     ["curation.states"],
     ["curation.books", "training.loop", "training.export"],
@@ -61,13 +62,9 @@ DOORWAYS = {
 }
 # No kind of a literal table imports another one.
 TABLES = (
-    "curation/stages",
-    "curation/sources",
-    "training/terms",
-    "training/terms/targets",
-    "training/evals",
-    "training/reader/captions",
-)
+    "curation/stages", "curation/sources", "training/terms", "training/terms/targets", "training/evals",
+    "training/reader/captions", "training/engine/optimizers", "training/step/schedules", "training/plan/presets",
+)  # fmt: skip
 
 # What the outputs consist of, each name said once: there, and elsewhere by the constant.
 NAMES = {INDEX, MANIFEST, *(name for key, name in vars(outputs).items() if key.isupper())}

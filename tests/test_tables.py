@@ -8,8 +8,11 @@ from curation.sources import SOURCES
 from curation.stage_order import added
 from curation.stages import STAGES
 from tests.helpers.places import ROOT
+from training.engine.optimizers import OPTIMIZERS
 from training.evals import EVALS
+from training.plan.presets import PRESETS
 from training.reader.captions import CAPTION_POLICIES
+from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.targets import TARGETS
 
@@ -18,6 +21,9 @@ TABLES = {
     "curation/sources": SOURCES,
     "training/terms": TERMS,
     "training/terms/targets": TARGETS,
+    "training/engine/optimizers": OPTIMIZERS,
+    "training/step/schedules": SCHEDULES,
+    "training/plan/presets": PRESETS,
     "training/evals": EVALS,
     "training/reader/captions": CAPTION_POLICIES,
 }

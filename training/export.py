@@ -21,10 +21,12 @@ from pipeline.outputs import EXPORT_CONFIG as CONFIG
 from pipeline.outputs import EXPORT_WEIGHTS as WEIGHTS
 from pipeline.outputs import RECIPE
 from pipeline.storage.refusals import storage_errors
-from training.checkpoint.save import Found, load_weights
+from training.checkpoint.layout import step_folders, step_of
+from training.checkpoint.save import Found, load_weights, open_checkpoint
 from training.ranks.peers import Peers
 from training.score import checkpoint_at
 from training.settings import TrainSettings
+from training.surgery.mix import averaged, ema_weights
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 from training.towers.towers import Towers
@@ -35,18 +37,21 @@ TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest logit: the same weights on the same machine give far less."""
 
 
-def export(source: str, out: str, kind: Kind | None = None) -> str:
+def export(source: str, out: str, kind: Kind | None = None, average: int = 1, ema: float | None = None) -> str:
     """The path written. `source`: a run's output folder (newest checkpoint that verifies) or one step's folder.
 
-    `kind` defaults to open_clip for a name ending in .pt and safetensors else. Raises ClipmillError, leaving nothing,
-    when the logits differ.
+    `kind` defaults to open_clip for a name ending in .pt and safetensors else. `average`: the mean of so many
+    checkpoints up to that one, each alike or, with `ema`, as a moving average of that decay would weigh them. Raises
+    ClipmillError, leaving nothing, when the logits differ.
     """
     kind = kind or ("open_clip" if out.endswith(".pt") else "safetensors")
     found = checkpoint_at(Path(source), Peers.alone())
     recipe = recipes.load(str(_recipe_beside(found)))
-    settings = recipe.section("train", TrainSettings)
+    settings = recipe.section("train", TrainSettings).plan.of_checkpoint(found.state.step)
     towers = settings.towers(recipe.seed)
     load_weights(towers, found)
+    if average > 1:
+        _average(towers, found, average, ema)
     towers.eval()
     target = Path(out)
     temp = target.with_name(f".tmp-{target.name}")
@@ -63,6 +68,20 @@ def export(source: str, out: str, kind: Kind | None = None) -> str:
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return str(target)
+
+
+def _average(towers: Towers, found: Found, count: int, ema: float | None) -> None:
+    """Gives the towers the mean of the newest `count` checkpoints up to `found`, of which they hold the weights."""
+    newest = step_of(found.complete.folder)
+    folders = [one for one in step_folders(found.complete.folder.parent) if step_of(one) <= newest][:count]
+    if len(folders) < count:
+        kept = f"{len(folders)} checkpoints up to step {newest}"
+        raise RecipeError(str(found.complete.folder.parent), f"holds {kept}", f"{count} to average", "--average less")
+    states = []
+    for folder in reversed(folders):
+        load_weights(towers, open_checkpoint(folder, Peers.alone()))
+        states.append({name: tensor.clone() for name, tensor in towers.state_dict().items()})
+    towers.load_state_dict(averaged(states, None if ema is None else ema_weights(count, ema)))
 
 
 def _recipe_beside(found: Found) -> Path:

@@ -35,7 +35,7 @@ def _of_the_order(settings: TrainSettings, seed: int, found: Found) -> list[str]
     pairs = (
         ("train.data", f"dataset {before.reader.data}", f"dataset {data}"),
         ("seed", before.reader.seed, seed),
-        ("train.batch.global", before.reader.global_batch, settings.batch.global_pairs),
+        ("train.batch.global", before.reader.global_batch, settings.plan.of_checkpoint(before.step).batch.global_pairs),
         ("train.steps", before.step, settings.steps),
     )
     return [f"{path}: {old} -> {now}" for path, old, now in pairs if old != now]

@@ -3,6 +3,7 @@
 `train` is called once on every rank; see `training/README.md` for what it leaves in `train.output`.
 """
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 
@@ -20,7 +21,6 @@ from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step
 from training.step.objective import build_objective
-from training.step.schedule import lr_at
 
 log = get_logger("train")
 
@@ -40,21 +40,30 @@ def train(
     checkpoints, or too many non-finite steps.
     """
     with claimed(settings.output_path, peers):
-        objective = build_objective(settings.loss)
-        run = open_run(settings, seed=seed, recipe=recipe, peers=peers, sets=sets)
-        if run is None:
-            return
-        with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
-            for step, batch, fetch_s in _timed(run.reader.batches(run.start, settings.steps)):
-                progress = progress_of(step, settings.steps)
-                lr = lr_at(step, settings.schedule, settings.optimizer.lr, settings.steps)
-                result = cached_step(run.engine, batch.to(peers.device), objective, settings.batch.chunk, lr, progress)
-                run.record(step, batch, result, lr, fetch_s)
-                meter.advance()
-                meter.note(run.in_words())
-                _between_steps(run, step + 1, stop)
+        for number in range(len(settings.plan.stages)):
+            run = open_run(settings, seed=seed, recipe=recipe, peers=peers, sets=sets, goes_on=number > 0)
+            if run is None:
+                return
+            _train_stage(run, stop)
+            if run.until == settings.steps:
+                break
+            del run  # its engine, before that of the next stage is built
+            gc.collect()
     if peers.rank == 0:
-        log.info("finished: %d steps, %d pairs, in %s", settings.steps, run.samples(settings.steps), settings.output)
+        samples = settings.plan.pairs_before(settings.steps)
+        log.info("finished: %d steps, %d pairs, in %s", settings.steps, samples, settings.output)
+
+
+def _train_stage(run: Run, stop: StopSignals) -> None:
+    settings, peers, objective = run.settings, run.peers, build_objective(run.settings.loss)
+    with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
+        for step, batch, fetch_s in _timed(run.reader.batches(run.start, run.until)):
+            lr, progress = run.plan.lr_at(step), progress_of(step, settings.steps)
+            result = cached_step(run.engine, batch.to(peers.device), objective, settings.batch.chunk, lr, progress)
+            run.record(step, batch, result, lr, fetch_s)
+            meter.advance()
+            meter.note(run.in_words())
+            _between_steps(run, step + 1, stop)
 
 
 def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
@@ -63,7 +72,7 @@ def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
     signal_number, save_due = run.agreed(stop.received, run.clock.due(done))
     if run.eval_due(done) and not signal_number:
         run.evaluate(done)
-    if save_due or signal_number or finished:
+    if save_due or signal_number or done == run.until:
         run.save(done)
     if signal_number and not finished:
         raise Stopped(

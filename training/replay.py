@@ -1,5 +1,7 @@
 """Looking at the order, and proving it: which pairs a step uses, and whether a finished run used those."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,15 +50,15 @@ def show(settings: "TrainSettings", seed: int, step: int) -> list[ShownPair]:
     """
     if not 0 <= step < settings.steps:
         raise UsageError(f"step {step}", "the run has no such step", f"expected 0 to {settings.steps - 1}", "--step 0")
-    pairs, order = _opened(settings, seed)
-    drawn = order.draw(step)
+    pairs, orders = _opened(settings, seed)
+    drawn = orders(step).draw(step)
     raw = pairs.read(drawn.shard, drawn.row)
     done = progress_of(step, settings.steps)
     rows = zip(drawn.lane.tolist(), drawn.epoch.tolist(), drawn.shard.tolist(), raw, strict=True)
     return [
         ShownPair(
             lane, epoch, pair.uid, pairs.shard_name(shard), pair.key,
-            draw_caption(settings.captions, pair.meta["captions"], seed, epoch, pair.uid, done),
+            draw_caption(settings.plan.resolved(step).captions, pair.meta["captions"], seed, epoch, pair.uid, done),
         )
         for lane, epoch, shard, pair in rows
     ]  # fmt: skip
@@ -69,21 +71,29 @@ def verify(settings: "TrainSettings", seed: int) -> Verified:
     """
     log = Path(settings.output) / METRICS
     logged = _digests(log)
-    pairs, order = _opened(settings, seed)
+    pairs, orders = _opened(settings, seed)
     words: dict[int, np.ndarray] = {}
     wrong = []
     with progress(len(logged), "verify", "steps") as meter:
         for step, digest in logged:
-            if _expected(pairs, order, step, words) != digest:
+            if _expected(pairs, orders(step), step, words) != digest:
                 wrong.append(step)
             meter.advance()
     return Verified(len({step for step, _ in logged}), wrong)
 
 
-def _opened(settings: "TrainSettings", seed: int) -> tuple[Pairs, Order]:
-    pairs = open_pairs(settings.data, str(Path(settings.output) / CACHE))
-    batch, lanes, window = settings.batch.global_pairs, settings.reader.lanes, settings.reader.window
-    return pairs, Order(pairs.shard_pairs, seed=seed, global_batch=batch, lanes=lanes, window=window)
+def _opened(settings: "TrainSettings", seed: int) -> tuple[Pairs, Callable[[int], Order]]:
+    """The pairs, and the order of a step: another one in each stage of the run."""
+    pairs, plan = open_pairs(settings.data, str(Path(settings.output) / CACHE)), settings.plan
+
+    @functools.cache
+    def of_stage(number: int) -> Order:
+        start = plan.start_of(number)
+        batch, origin = plan.every[number].batch.global_pairs, plan.origin(start)
+        options = {"global_batch": batch, "lanes": plan.lanes, "window": settings.reader.window, "origin": origin}
+        return Order(pairs.shard_pairs, seed=seed, **options)
+
+    return pairs, lambda step: of_stage(plan.number_at(step))
 
 
 def _expected(pairs: Pairs, order: Order, step: int, words: dict[int, np.ndarray]) -> str:

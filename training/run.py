@@ -17,7 +17,7 @@ from pipeline.recipe import Recipe
 from pipeline.storage.files import publish_json
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
-from training.checkpoint.save import Found, find, restore, save
+from training.checkpoint.save import Found, find, restore, restore_fitted, save
 from training.checkpoint.train_state import Goodput, TrainState
 from training.engine.build import build_engine
 from training.engine.interface import Engine
@@ -26,15 +26,17 @@ from training.evals.model import Model
 from training.finished import require_same
 from training.output.folder import note_saved, require_checkpoints, save_recipe, set_aside
 from training.output.metrics import JsonLines, peak_memory_mb
+from training.plan.plan import Plan
 from training.ranks.agreement import on_first_rank
 from training.ranks.environment import job_of
 from training.ranks.peers import Peers
 from training.reader.batch import Batch
 from training.reader.digest import digest_part, step_digest
-from training.reader.pairs import open_pairs
+from training.reader.pairs import Pairs, open_pairs
 from training.reader.reader import Reader
 from training.reader.state import check_state
 from training.settings import TrainSettings
+from training.stages import check_stages
 from training.step.grad_cache import StepResult
 
 log = get_logger("train")
@@ -42,14 +44,19 @@ log = get_logger("train")
 
 @dataclass
 class Run:
-    """What the loop needs from step to step. `start` is the first step of this process."""
+    """What the loop needs from step to step. `start` is the first step of this process, `until` where its stage ends.
 
+    `settings` are those of the stage.
+    """
+
+    plan: Plan
     settings: TrainSettings
     engine: Engine
     reader: Reader
     sets: list[Evaluation]
     recipe_digest: str
     start: int
+    until: int
     clock: SaveClock
     rejected: tuple[str, ...]
     goodput: dict[str, float]
@@ -64,7 +71,7 @@ class Run:
         return self.engine.peers
 
     def samples(self, steps: int) -> int:
-        return steps * self.settings.batch.global_pairs
+        return self.plan.pairs_before(steps)
 
     def __enter__(self) -> "Run":
         if self.peers.rank == 0:
@@ -179,9 +186,10 @@ class Run:
             reader=self.reader.state(done),
             optimizer_steps=self.engine.optimizer_steps,
             nonfinite_steps=self.nonfinite,
-            model=self.settings.model_digest,
+            model=self.plan.base.model_digest,
             recipe_digest=self.recipe_digest,
-            schedule=self.settings.in_words(),
+            schedule=self.plan.base.in_words(),
+            lr=self.last.get("lr"),
             engine=self.settings.engine.model_dump(),
             world=self.peers.world,
             save_cost_s=self.clock.cost_s,
@@ -191,11 +199,19 @@ class Run:
 
 
 def open_run(
-    settings: TrainSettings, *, seed: int, recipe: Recipe, peers: Peers, sets: Sequence[Evaluation]
+    settings: TrainSettings,
+    *,
+    seed: int,
+    recipe: Recipe,
+    peers: Peers,
+    sets: Sequence[Evaluation],
+    goes_on: bool = False,
 ) -> Run | None:
-    """A run ready for its next step; None when all steps are done already. Collective."""
+    """A run ready for its next step; None when all steps are done already. Collective.
+
+    `goes_on`: this process has just ended a stage of it."""
     began = time.perf_counter()
-    found = _found(settings, peers)
+    found = _found(settings, peers, settings.fresh and not goes_on)
     if found and found.state.step >= settings.steps:
         on_first_rank(peers, lambda: require_same(settings, seed, found))
         if peers.rank == 0:
@@ -209,20 +225,27 @@ def open_run(
             f"train.model is {settings.model_digest} now",
             hint,
         )
-    reader, engine = _reader_and_engine(settings, seed, peers, found)
+    start = found.state.step if found else 0
+    plan, now = settings.plan, settings.plan.resolved(start)
+    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
+    if not goes_on and len(plan.stages) > 1:
+        on_first_rank(peers, lambda: check_stages(plan, pairs, seed))
+    reader, engine = _reader_and_engine(plan, pairs, seed, peers, found)
     on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
-    goodput["restarts"] += 1
+    goodput["restarts"] += not goes_on
     goodput["start_s"] += time.perf_counter() - began
     if peers.rank == 0 and found:
-        log.info("resumed at step %d from %s, on %d ranks", found.state.step, found.complete.folder, peers.world)
+        _say(plan, found, peers.world)
     return Run(
-        settings=settings,
+        plan=plan,
+        settings=now,
         engine=engine,
         reader=reader,
         sets=list(settings.eval.sets or sets),
         recipe_digest=recipes.digest(recipe),
-        start=found.state.step if found else 0,
+        start=start,
+        until=plan.stage_at(start).until,
         clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
         rejected=found.rejected if found else (),
         goodput=goodput,
@@ -230,10 +253,21 @@ def open_run(
     )
 
 
-def _found(settings: TrainSettings, peers: Peers) -> Found | None:
-    """The checkpoint to go on from. With `fresh`, only one that this very scheduler job wrote."""
+def _say(plan: Plan, found: Found, world: int) -> None:
+    """Where the run goes on, and how far its learning rate jumps there if other settings make it."""
+    step = found.state.step
+    if plan.begins_at(step):
+        log.info("stage %d of %d begins at step %d", plan.number_at(step) + 1, len(plan.stages), step)
+    log.info("resumed at step %d from %s, on %d ranks", step, found.complete.folder, world)
+    jump = plan.jump_at(step, found.state.lr)
+    if jump:
+        log.warning("%s", jump)
+
+
+def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
+    """The checkpoint to go on from. When `fresh`, only one that this very scheduler job wrote."""
     root = settings.output_path / CHECKPOINTS
-    if not settings.fresh:
+    if not fresh:
         found = find(root, peers, clean=True)
         if found is None:
             on_first_rank(peers, lambda: require_checkpoints(settings.output_path))
@@ -249,15 +283,12 @@ def _found(settings: TrainSettings, peers: Peers) -> Found | None:
     return None
 
 
-def _reader_and_engine(
-    settings: TrainSettings,
-    seed: int,
-    peers: Peers,
-    found: Found | None,
-) -> tuple[Reader, Engine]:
-    """Built from the recipe, then set to the checkpoint. DataError when that is of other data or another model."""
+def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
+    """Built for the stage that comes next, then set to the checkpoint. DataError when that is of other data or another
+    model, RecipeError when no surgery makes one stage's towers of another's."""
+    step = found.state.step if found else 0
+    settings, new_stage = plan.resolved(step), plan.begins_at(step)
     towers = settings.towers(seed)
-    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     reader = Reader(
         pairs,
         settings.reader,
@@ -272,10 +303,16 @@ def _reader_and_engine(
         quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
         steps=settings.steps,
         wanted=settings.wanted,
+        lanes=plan.lanes,
+        origin=plan.origin(step),
     )
     if found:
-        check_state(found.state.reader, reader.state(found.state.step))
+        check_state(found.state.reader, reader.state(step), new_stage)
+    shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
     engine = build_engine(towers, settings.engine, settings.optimizer, peers)
-    if found:
+    if found and new_stage:
+        stage = plan.stage_at(step)
+        restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh")
+    elif found:
         restore(engine, found)
     return reader, engine

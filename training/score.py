@@ -80,10 +80,11 @@ def _trained(settings: EvalSettings, train: TrainSettings, seed: int, peers: Pee
     """(towers, steps trained if known, what was scored)."""
     path = Path(settings.checkpoint)
     if path.suffix in WEIGHTS:
-        model = train.model.model_copy(update={"pretrained": str(path)})
-        return train.model_copy(update={"model": model}).towers(seed), None, str(path)
+        last = train.plan.every[-1]
+        model = last.model.model_copy(update={"pretrained": str(path)})
+        return last.model_copy(update={"model": model}).towers(seed), None, str(path)
     found = checkpoint_at(train.output_path if settings.checkpoint == LATEST else path, peers)
-    towers = train.towers(seed)
+    towers = train.plan.of_checkpoint(found.state.step).towers(seed)
     load_weights(towers, found)
     return towers, found.state.step, str(found.complete.folder)
 

@@ -11,15 +11,19 @@ from pipeline.errors import RecipeError
 from pipeline.outputs import CHECKPOINTS
 from pipeline.settings import PathText, Settings, digest_of, one_of
 from training.checkpoint.clock import CheckpointSettings
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers import OPTIMIZERS
+from training.engine.settings import EngineSettings
 from training.evals import EVALS
+from training.plan.plan import Plan
+from training.plan.presets import PRESETS
+from training.plan.stage import Stage
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
-from training.step.schedule import ScheduleSettings
+from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
-from training.towers.settings import ModelSettings
+from training.towers.settings import YOUNGER, ModelSettings
 from training.wanted import Scalar, Wanted, scalars_of
 
 if TYPE_CHECKING:
@@ -64,7 +68,10 @@ class InLoopSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """A training run. `output`, `checkpoint` and the ZeRO stage never change what is learnt."""
+    """A training run. `output`, `checkpoint` and the ZeRO stage never change what is learnt.
+
+    `stages`: parts of the run that differ in some settings; `preset`: such a list by its name. See `training/plan`.
+    """
 
     data: list[PathText] = Field(min_length=1)
     output: PathText
@@ -73,8 +80,10 @@ class TrainSettings(Settings):
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
     loss: Terms = (TERMS["softmax"](),)
-    optimizer: OptimizerSettings = OptimizerSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
+    optimizer: one_of(OPTIMIZERS, "adamw") = OPTIMIZERS["adamw"]()  # type: ignore[valid-type]
+    schedule: one_of(SCHEDULES, "cosine") = SCHEDULES["cosine"]()  # type: ignore[valid-type]
+    stages: list[Stage] = []
+    preset: one_of(PRESETS) | None = None  # type: ignore[valid-type]
     captions: one_of(CAPTION_POLICIES) = CAPTION_POLICIES["uniform"]()  # type: ignore[valid-type]
     reader: ReaderSettings = ReaderSettings()
     engine: EngineSettings = EngineSettings()
@@ -84,10 +93,26 @@ class TrainSettings(Settings):
     max_nonfinite: int = Field(10, ge=1, description="so many non-finite steps in a row stop the run even with `skip`")
     fresh: bool = Field(False, description="set earlier checkpoints of this output aside and start from step 0")
 
+    @model_validator(mode="after")
+    def _plan_holds(self) -> "TrainSettings":
+        if self.stages and self.preset:
+            raise RecipeError("train.preset", "there are stages too", "one of `stages` and `preset`", "leave one out")
+        if self.stages or self.preset:
+            _ = self.plan
+        return self
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The run as stages; without `stages` it is one."""
+        made = self.preset.made(self.steps, self.optimizer.lr) if self.preset else self.stages
+        return Plan(self, tuple(made) or (Stage(until=self.steps),))
+
     @property
     def model_digest(self) -> str:
         """Names what shapes the weights and what they are fed; a checkpoint refuses another."""
-        return digest_of({"model": self.model, "resize": self.image.resize})
+        model = self.model.model_dump(mode="json")
+        model = {key: value for key, value in model.items() if value is not None or key not in YOUNGER}
+        return digest_of({"model": model, "resize": self.image.resize})
 
     @property
     def output_path(self) -> Path:
@@ -111,7 +136,9 @@ class TrainSettings(Settings):
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""
-        return {"schedule": self.schedule.model_dump(), "lr": self.optimizer.lr, "steps": self.steps}
+        words = {"schedule": self.schedule.model_dump(), "lr": self.optimizer.lr, "steps": self.steps}
+        stages = [stage.model_dump(mode="json", exclude_defaults=True) for stage in self.plan.stages]
+        return words | ({"stages": stages} if len(stages) > 1 else {})
 
 
 class EvalSettings(Settings):
@@ -136,7 +163,7 @@ def check_training(settings: TrainSettings, processes: int | None) -> None:
     if "://" in settings.output:
         expected = "a folder that all nodes share: a checkpoint appears by one rename"
         raise RecipeError("train.output", f"found {settings.output!r}", expected, "train.output=runs/my-run/train")
-    pairs = settings.batch.global_pairs
+    pairs = min(stage.batch.global_pairs for stage in settings.plan.every)
     if processes and pairs < processes:
         expected = f"at least one pair for each of {processes} processes"
         raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")

@@ -19,7 +19,8 @@ from tests.helpers.ranks import run_ranks
 from tests.helpers.simulated import run_simulated
 from tests.helpers.tiny_towers import WIDTH, TinyTowers, cut, tiny_batch
 from training.engine.build import build_engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
 from training.rows import Rows, base_of, group_of, named, owners_of, spans
 from training.rows import cut as cut_rows
@@ -31,7 +32,7 @@ Textbook = Callable[[Rows, Rows, Rows], Tensor]
 """(features, scalars, rows), all of the whole batch and float64, to the value. Rows that are not valid are in there."""
 
 SHARES = ((7,), (4, 3), (5, 0, 4), (2, 3, 1, 4))
-OPTIMIZER = OptimizerSettings(lr=1e-2, weight_decay=0.1)
+OPTIMIZER = AdamW(lr=1e-2, weight_decay=0.1)
 
 
 @dataclass(frozen=True)

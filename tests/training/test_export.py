@@ -99,3 +99,16 @@ def test_a_damaged_checkpoint_and_an_empty_folder_are_refused(run_folder: Path, 
     for source in (step, tmp_path / "run"):
         with pytest.raises(DataError, match="COMPLETE.json|none of 1"):
             export(str(source), str(tmp_path / "x.pt"))
+
+
+@pytest.mark.parametrize(("ema", "shares"), [(None, (0.5, 0.5)), (0.75, (0.75, 0.25))])
+def test_the_mean_of_the_last_checkpoints_is_exported(run_folder, tmp_path, ema, shares) -> None:
+    from safetensors.torch import load_file
+
+    path = export(str(run_folder), str(tmp_path / "mean.pt"), average=2, ema=ema)
+    mean = torch.load(path, weights_only=True)["state_dict"]["visual.conv1.weight"]
+    files = [run_folder / "checkpoints" / f"step-0000000{step}" / "rank-000.safetensors" for step in (2, 4)]
+    old, new = (load_file(file)["param/image.conv1.weight"].double() for file in files)
+    assert torch.equal(mean, (shares[0] * old + shares[1] * new).float())
+    with pytest.raises(RecipeError, match="holds 2 checkpoints up to step 4"):
+        export(str(run_folder), str(tmp_path / "more.pt"), average=3)

@@ -1,6 +1,7 @@
 """Saving and restoring with all ranks together. Topology-free: any world size and ZeRO stage reads what any wrote.
 
-param/<name>, exp_avg/<name>, exp_avg_sq/<name>, buffer/<name>      the tensors of `Engine.full_state`, fp32
+param/<name>, buffer/<name>, <moment>/<name>      the tensors of `Engine.full_state`, fp32; the moments are named by the
+                                                  optimizer (AdamW: exp_avg, exp_avg_sq)
 """
 
 import shutil
@@ -33,9 +34,10 @@ from training.engine.full_state import checked, load_buffers
 from training.engine.interface import Engine
 from training.ranks.agreement import on_every_rank, on_first_rank
 from training.ranks.peers import Peers
+from training.surgery.fit import Shapes, fitted, moment_of
+from training.surgery.positions import Stretch
 
 log = get_logger("checkpoint")
-PARTS = ("param", "exp_avg", "exp_avg_sq", "buffer")
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,36 @@ def _verified(folder: Path, peers: Peers) -> tuple[Complete | None, list[str]]:
 def restore(engine: Engine, found: Found) -> None:
     """Sets weights, moments and the step count of the engine. Collective.
 
-    Raises DataError listing the difference when the checkpoint is of another architecture.
+    Raises DataError listing the difference when the checkpoint is of another architecture or another optimizer.
     """
     reader = TensorReader(found.complete.tensor_files)
     check_names(reader, engine.towers, str(found.complete.folder))
+    check_moments(reader, engine, str(found.complete.folder))
     engine.load_full_state(lambda name: tensors_of(reader, name), found.state.optimizer_steps)
+
+
+def restore_fitted(engine: Engine, shapes: Shapes, found: Found, stretch: Stretch, fresh: bool) -> None:
+    """As `restore`, for towers of another picture size or text length (`shapes` of all their tensors), at the start of
+    a stage. Parameters that are resized begin with no momentum and their mean second moment; `fresh`: all begin anew.
+
+    RecipeError: a difference that no surgery reaches. Collective.
+    """
+    reader = TensorReader(found.complete.tensor_files)
+    check_names(reader, engine.towers, str(found.complete.folder))
+    if not fresh:
+        check_moments(reader, engine, str(found.complete.folder))
+    saved = {name: part for part in ("param", "buffer") for name in reader.of_part(part) if name in shapes}
+    whole = {name: reader.get(f"{part}/{name}") for name, part in saved.items()}
+    resized = fitted(whole, {name: shapes[name] for name in whole}, stretch)
+
+    def tensors(name: str) -> dict[str, torch.Tensor]:
+        parts = {saved[name]: resized[name]}
+        for moment in () if fresh else engine.moments.get(name, ()):
+            kept = reader.get(f"{moment}/{name}")
+            parts[moment] = kept if kept.shape == resized[name].shape else moment_of(moment, kept, resized[name].shape)
+        return parts
+
+    engine.load_full_state(tensors, 0 if fresh else found.state.optimizer_steps)
 
 
 def load_weights(towers: torch.nn.Module, found: Found) -> None:
@@ -196,6 +223,18 @@ def check_names(reader: TensorReader, towers: torch.nn.Module, where: str) -> No
         raise DataError(where, found, "the parameters of train.model", hint)
 
 
+def check_moments(reader: TensorReader, engine: Engine, where: str) -> None:
+    """DataError when the optimizer keeps what the checkpoint has not: zeros beside a step count of many would be taken
+    for the mean of many steps, and the first updates would be many times too large."""
+    lacking = [f"{part}/{name}" for name, parts in engine.moments.items() for part in parts]
+    lacking = [key for key in lacking if key not in reader]
+    if lacking:
+        kept = sorted(set(reader.parts) - {"param", "buffer"})
+        found = f"has no {lacking[0]} ({len(lacking)} tensors of the optimizer's are missing; it keeps {kept})"
+        hint = "put train.optimizer.kind back, or give this run another train.output"
+        raise DataError(where, found, "the optimizer of the run that wrote it", hint)
+
+
 def tensors_of(reader: TensorReader, name: str) -> dict[str, torch.Tensor]:
     """Everything saved for one parameter or buffer, as `Engine.load_full_state` wants it."""
-    return {part: reader.get(f"{part}/{name}") for part in PARTS if f"{part}/{name}" in reader}
+    return {part: reader.get(f"{part}/{name}") for part in reader.parts if f"{part}/{name}" in reader}

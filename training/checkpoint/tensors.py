@@ -4,6 +4,7 @@ Only numbers and JSON are ever written or read here: no pickle, so a checkpoint 
 Format: 8 bytes header length (little endian), JSON header {name: {dtype, shape, data_offsets}}, raw values.
 """
 
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -97,6 +98,15 @@ class TensorReader:
 
     def names(self) -> list[str]:
         return sorted(self._files)
+
+    @functools.cached_property
+    def parts(self) -> list[str]:
+        """What stands before the first slash of the names: the sorts of tensor."""
+        return sorted({name.partition("/")[0] for name in self._files})
+
+    def of_part(self, part: str) -> list[str]:
+        """The names behind `<part>/`."""
+        return [name.removeprefix(f"{part}/") for name in self.names() if name.startswith(f"{part}/")]
 
     def __contains__(self, name: str) -> bool:
         return name in self._files

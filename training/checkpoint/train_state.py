@@ -37,6 +37,7 @@ class TrainState(Settings):
     model: str  # digest of what shapes the model
     recipe_digest: str
     schedule: dict[str, Any]
+    lr: float | None = None  # learning rate of the last step
     engine: dict[str, Any]
     world: int
     save_cost_s: float | None = None  # measured; sets the next interval

@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipeline.errors import RecipeError
-from training.engine.adamw import GuardedAdamW, adamw_for
 from training.engine.interface import Engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.optimizer import Optimizer
+from training.engine.settings import EngineSettings
+from training.engine.update.groups import groups_of
 from training.ranks.peers import Peers
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
 
 
-def build_engine(towers: "Towers", engine: EngineSettings, optimizer: OptimizerSettings, peers: Peers) -> Engine:
+def build_engine(towers: "Towers", engine: EngineSettings, optimizer: Optimizer, peers: Peers) -> Engine:
     """The engine of `engine.zero_stage`, with the towers moved to `peers.device` and rank 0's weights on every rank.
 
     `towers` as `training.towers.towers.Towers`. Raises RecipeError on a combination that cannot work, before any work.
@@ -23,7 +24,7 @@ def build_engine(towers: "Towers", engine: EngineSettings, optimizer: OptimizerS
     towers.to(peers.device)
     for tensor in [*towers.parameters(), *towers.buffers()]:
         peers.broadcast(tensor.data)
-    made = _optimizer(towers, optimizer)
+    made = optimizer.build(groups_of(towers, optimizer))
     if engine.zero_stage == 0:
         from training.engine.plain import PlainEngine
 
@@ -31,10 +32,6 @@ def build_engine(towers: "Towers", engine: EngineSettings, optimizer: OptimizerS
     from training.engine.zero import DeepSpeedEngine
 
     return DeepSpeedEngine(towers, engine, made, peers)
-
-
-def _optimizer(towers: "Towers", settings: OptimizerSettings) -> GuardedAdamW:
-    return adamw_for(towers, settings.lr, settings.betas, settings.eps, settings.weight_decay, dict(settings.lr_scales))
 
 
 def _check(towers: "Towers", engine: EngineSettings) -> None:

@@ -44,6 +44,7 @@ class Engine(Protocol):
     device: torch.device
     towers: "Towers"  # for sizes, tokenizer and names; under ZeRO-3 its parameters are empty between forwards
     optimizer_steps: int  # steps taken; skipped ones do not count
+    moments: dict[str, tuple[str, ...]]  # of each trained parameter: what the optimizer keeps for every element
 
     def forward(self, rows: Rows, want: frozenset[str]) -> Outputs:
         """Train-mode outputs; keeps a graph unless under torch.no_grad(). Rows may live on any device."""
@@ -75,7 +76,7 @@ class Engine(Protocol):
     def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Each tensor of the state, whole, on every rank, whatever the stage and world, one at a time.
 
-        Trained parameters in `named_parameters` order: {"param", "exp_avg", "exp_avg_sq"}, fp32; frozen ones:
+        Trained parameters in `named_parameters` order: {"param", *moments}, fp32; frozen ones:
         {"param"}; then persistent buffers (rank 0's): {"buffer"}. CPU tensors. `optimizer_steps` belongs with it.
         """
         ...

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from training.engine.adamw import MOMENTS, GuardedAdamW
 from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
 from training.engine.interface import Outputs, StepInfo
 from training.engine.settings import EngineSettings
+from training.engine.update.guarded import Guard
 from training.ranks.peers import Peers
 from training.rows import Rows
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class PlainEngine:
     """See `training.engine.interface.Engine`. Parameters may be float64, for tests that want more digits."""
 
-    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: Guard, peers: Peers) -> None:
         self.settings = settings
         self.peers = peers
         self.device = peers.device
         self.towers = towers
         self.optimizer_steps = 0
         self._body = Body(towers, settings.precision).train()
-        self._optimizer = optimizer
+        self._optimizer, self.moments = optimizer, optimizer.moments
         self._trained = [parameter for parameter in towers.parameters() if parameter.requires_grad]
         optimizer.make_state(self._trained)
 
@@ -85,14 +85,14 @@ class PlainEngine:
         for name, parameter in self.towers.named_parameters():
             tensors = {"param": parameter.detach()}
             if parameter.requires_grad:
-                tensors |= {key: self._optimizer.state[parameter][key] for key in MOMENTS}
+                tensors |= {key: self._optimizer.state[parameter][key] for key in self.moments[name]}
             yield name, {key: tensor.cpu().clone() for key, tensor in tensors.items()}
         yield from buffers_of(self.towers, self.peers)
 
     @torch.no_grad()
     def load_full_state(self, get: Callable[[str], dict[str, Tensor]], step: int) -> None:
         for name, parameter in self.towers.named_parameters():
-            tensors = checked(name, get(name), tuple(parameter.shape), MOMENTS if parameter.requires_grad else ())
+            tensors = checked(name, get(name), tuple(parameter.shape), self.moments.get(name, ()))
             parameter.copy_(tensors.pop("param"))
             for key, value in tensors.items():
                 self._optimizer.state[parameter][key].copy_(value)

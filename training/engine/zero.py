@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import RecipeError
-from training.engine.adamw import MOMENTS, GuardedAdamW
 from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
 from training.engine.interface import Outputs, StepInfo
 from training.engine.settings import EngineSettings
+from training.engine.update.guarded import Guard
+from training.engine.update.spans import Span
 from training.ranks.peers import Peers, ensure_group
 from training.rows import Rows
 
@@ -33,7 +34,7 @@ OLDEST = (0, 19, 2)  # the first release with coalesce_grad_reduction()
 class DeepSpeedEngine:
     """See `training.engine.interface.Engine`."""
 
-    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: GuardedAdamW, peers: Peers) -> None:
+    def __init__(self, towers: "Towers", settings: EngineSettings, optimizer: Guard, peers: Peers) -> None:
         deepspeed = _deepspeed(peers.device)
         ensure_group(peers)
         self.settings = settings
@@ -42,16 +43,16 @@ class DeepSpeedEngine:
         self.towers = towers
         self.optimizer_steps = 0
         self._partitioned = settings.zero_stage == 3  # parameters too, not only what the optimizer keeps
-        self._optimizer = optimizer
-        self._trained = {name for name, parameter in towers.named_parameters() if parameter.requires_grad}
+        self._optimizer, self.moments = optimizer, optimizer.moments
         self._shapes = {name: tuple(parameter.shape) for name, parameter in towers.named_parameters()}
+        self._names = {id(parameter): name for name, parameter in towers.named_parameters()}
         elements = sum(parameter.numel() for parameter in towers.parameters())
         body = Body(towers, settings.precision).train()
         self._engine, *_ = deepspeed.initialize(model=body, optimizer=optimizer, config=_config(settings, elements))
         peers.share_timeout()
         self._zero = self._engine.optimizer
-        optimizer.may_step = self._norm_is_finite
-        optimizer.make_state(self._masters())
+        optimizer.may_step, optimizer.layout, optimizer.all_sum = self._norm_is_finite, self._layout, peers.all_sum
+        optimizer.make_state(self._masters(), lambda master: self._layout(master)[0].name)
 
     def scalars(self) -> dict[str, float]:
         # Below the persistence threshold stage 3 never puts a parameter away, not even in a skipped step.
@@ -90,7 +91,7 @@ class DeepSpeedEngine:
     @torch.no_grad()
     def load_full_state(self, get: Callable[[str], dict[str, Tensor]], step: int) -> None:
         for name, parameter in self.towers.named_parameters():
-            tensors = checked(name, get(name), self._shapes[name], MOMENTS if name in self._trained else ())
+            tensors = checked(name, get(name), self._shapes[name], self.moments.get(name, ()))
             fragment = self._fragment(name, parameter)
             for key, part in fragment.tensors.items():
                 part.copy_(tensors[key].flatten()[fragment.start : fragment.start + part.numel()])
@@ -107,31 +108,53 @@ class DeepSpeedEngine:
         zero = self._zero
         return list(zero.fp32_partitioned_groups_flat if self._partitioned else zero.single_partition_of_fp32_groups)
 
-    def _fragment(self, name: str, parameter: Any) -> "_Fragment":
-        """This rank's part of a parameter's master and moments, as views that may be written to."""
+    def _layout(self, master: Tensor) -> list[Span]:
+        """Where the parameters of a master's group lie in it; the same parameters in the same order on every rank."""
+        number = next(at for at, other in enumerate(self._masters()) if other is master)
+        group = self._zero.fp16_groups[number] if self._partitioned else self._zero.bit16_groups[number]
+        return [self._span(self._names[id(parameter)], parameter) for parameter in group]
+
+    def _span(self, name: str, parameter: Any) -> Span:
+        """This rank's part of a trained parameter, in the master of its group."""
         if self._partitioned:
             size = parameter.ds_tensor.numel()
             start = size * self.peers.rank
             held = max(0, min(size, parameter.ds_numel - start))  # the last ranks' parts end in padding
-            if name not in self._trained:
-                return _Fragment(start, {"param": parameter.ds_tensor.data[:held]})
-            group, offset, _ = self._zero.grad_position[self._zero.get_param_id(parameter)]
-            return self._views(self._masters()[group], start, offset, held)
-        if name not in self._trained:
-            return _Fragment(0, {"param": parameter.data.flatten()} if self.peers.rank == 0 else {})
+            _, offset, _ = self._zero.grad_position[self._zero.get_param_id(parameter)]
+            return Span(name, self._shapes[name], start, offset, held)
         mapping = parameter._hp_mapping
         if mapping is None:
-            return _Fragment(0, {})
-        master, ours = self._masters()[mapping.param_group_index], mapping.get_hp_fragment_address()
-        return self._views(master, mapping.lp_fragment_address.start, ours.start, ours.numel)
+            return Span(name, self._shapes[name], 0, 0, 0)
+        ours = mapping.get_hp_fragment_address()
+        return Span(name, self._shapes[name], mapping.lp_fragment_address.start, ours.start, ours.numel)
 
-    def _views(self, master: Tensor, start: int, offset: int, held: int) -> "_Fragment":
-        flats = {"param": master.data, **{key: self._optimizer.state[master][key] for key in MOMENTS}}
-        return _Fragment(start, {key: flat[offset : offset + held] for key, flat in flats.items()})
+    def _fragment(self, name: str, parameter: Any) -> "_Fragment":
+        """This rank's part of a parameter's master and moments, as views that may be written to."""
+        if name in self.moments:
+            span = self._span(name, parameter)
+            if not span.size:
+                return _Fragment(span.start, {})
+            master = self._masters()[self._group(parameter)]
+            flats = {
+                "param": master.data,
+                **{key: self._optimizer.state[master][key] for key in self.moments.get(name, ())},
+            }
+            return _Fragment(span.start, {key: span.of(flat) for key, flat in flats.items()})
+        if self._partitioned:
+            size = parameter.ds_tensor.numel()
+            start = size * self.peers.rank
+            held = max(0, min(size, parameter.ds_numel - start))
+            return _Fragment(start, {"param": parameter.ds_tensor.data[:held]})
+        return _Fragment(0, {"param": parameter.data.flatten()} if self.peers.rank == 0 else {})
+
+    def _group(self, parameter: Any) -> int:
+        if self._partitioned:
+            return self._zero.grad_position[self._zero.get_param_id(parameter)][0]
+        return parameter._hp_mapping.param_group_index
 
     def _whole(self, name: str, parameter: Any) -> dict[str, Tensor]:
         shape = self._shapes[name]
-        keys = ("param", *MOMENTS) if name in self._trained else ("param",)
+        keys = ("param", *self.moments.get(name, ()))
         fragment = self._fragment(name, parameter)
         table = torch.zeros((len(keys), math.prod(shape)), dtype=torch.float32, device=self.device)
         for row, key in zip(table, keys, strict=True):

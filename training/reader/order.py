@@ -1,8 +1,9 @@
-"""Which pairs a step draws: a pure function of (shard sizes, seed, global batch, lanes, window, step).
+"""Which pairs a step draws: a pure function of (shard sizes, seed, global batch, lanes, window, step, origin).
 
 The shards of all datasets are permuted anew in every epoch; their pairs, laid end to end, are cut into C contiguous
 blocks, one for each lane. A lane walks through its block in windows, each shuffled by a keyed Feistel permutation, and
-goes on with its block of the next epoch. A step takes the next B/C pairs of every lane. So
+goes on with its block of the next epoch. A step takes the next B/C pairs of every lane: where the batch was another one
+before some step, a lane goes on from the pairs it has given (the origin). So
 - a step's pairs do not depend on the number of ranks, workers or restarts, and any step can be reached at once;
 - every pair is drawn exactly once in every epoch, and all lanes cross an epoch's end within one draw of each other;
 - nothing is stored per pair, only one prefix sum per shard.
@@ -65,10 +66,12 @@ class Order:
         global_batch: int,
         lanes: int | None = None,
         window: int = 4096,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
+        """`origin`: (step, pairs drawn before it by batches of other sizes); steps before it are not asked for."""
         self.shard_pairs = np.asarray(shard_pairs, dtype=np.int64)
         self.num_pairs = int(self.shard_pairs.sum())
-        self.seed, self.global_batch, self.window = seed, global_batch, window
+        self.seed, self.global_batch, self.window, self.origin = seed, global_batch, window, origin
         self.lanes = default_lanes(global_batch) if lanes is None else lanes
         if global_batch % self.lanes:
             hint = f"train.reader.lanes={_nearest_divisor(global_batch, self.lanes)}"
@@ -104,7 +107,12 @@ class Order:
 
     def epoch_at(self, step: int) -> float:
         """Passes over the data made before `step`."""
-        return step * self.global_batch / self.num_pairs
+        return self.drawn_before(step) / self.num_pairs
+
+    def drawn_before(self, step: int) -> int:
+        """Pairs drawn by all steps before `step`, which is not before the origin."""
+        first, drawn = self.origin
+        return drawn + (step - first) * self.global_batch
 
     def draw(self, step: int, lanes: range | None = None) -> Draw:
         """The pairs of `step` in the given lanes (all when None), lane by lane."""
@@ -112,7 +120,7 @@ class Order:
         count, n = self.lanes, self.num_pairs
         per_lane = self.global_batch // count
         lane = np.repeat(np.arange(lanes.start, lanes.stop, dtype=np.int64), per_lane)
-        position = np.tile(step * per_lane + np.arange(per_lane, dtype=np.int64), len(lanes))
+        position = np.tile(self.drawn_before(step) // count + np.arange(per_lane, dtype=np.int64), len(lanes))
         epoch = ((position + 1) * count - lane - 1) // n
         before = (epoch * n + lane) // count
         length = ((epoch + 1) * n + lane) // count - before

@@ -39,20 +39,27 @@ class Reader:
     def __init__(
         self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings,
         image_size: int, captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1,
-        quarantine: Path | None = None, steps: int = 0, wanted: Wanted | None = None,
+        quarantine: Path | None = None, steps: int = 0, wanted: Wanted | None = None, lanes: int | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank). `steps`: of the whole
-        run, for policies that change over it. `wanted`: what terms want beside.
+        run, for policies that change over it. `wanted`: what terms want beside. `lanes`: default are those of the
+        settings. `origin`: see `Order`.
 
         DataError with fewer pairs than one batch; RecipeError when the lanes fit neither the batch nor the ranks.
         """
         self.pairs, self.settings, self.quarantine = pairs, settings, quarantine
         self.order = Order(
-            pairs.shard_pairs, seed=seed, global_batch=global_batch, lanes=settings.lanes, window=settings.window
+            pairs.shard_pairs,
+            seed=seed,
+            global_batch=global_batch,
+            lanes=lanes or settings.lanes,
+            window=settings.window,
+            origin=origin,
         )
-        lanes = self.order.lanes_of(rank, world)
-        cuts = _pieces(len(lanes), self.order.rows_of(rank, world), settings)
-        pieces = [lanes[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        ours = self.order.lanes_of(rank, world)
+        cuts = _pieces(len(ours), self.order.rows_of(rank, world), settings)
+        pieces = [ours[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
         # Pieces go round the workers in turn, so a worker sees the same share of the lanes in every step.
         busy = min(settings.workers, len(pieces)) or 1
         pairs.keep_open(sum(map(len, pieces[::busy])), settings.window)
@@ -66,7 +73,7 @@ class Reader:
         order = self.order
         return ReaderState(
             data=self.pairs.digest, pairs=order.num_pairs, seed=order.seed, global_batch=order.global_batch,
-            lanes=order.lanes, window=order.window, step=step,
+            lanes=order.lanes, window=order.window, step=step, drawn=order.drawn_before(step),
         )  # fmt: skip
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:

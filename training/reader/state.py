@@ -17,6 +17,11 @@ class ReaderState(Settings):
     lanes: int
     window: int
     step: int
+    drawn: int | None = None  # pairs drawn by the steps before; None (older checkpoints): step x global_batch
+
+    @property
+    def pairs_drawn(self) -> int:
+        return self.step * self.global_batch if self.drawn is None else self.drawn
 
 
 _HINTS = {
@@ -29,10 +34,15 @@ _HINTS = {
 }
 
 
-def check_state(saved: ReaderState, current: ReaderState) -> None:
-    """DataError if resuming with `current` would not go on with the order of `saved`; the step may differ."""
+def check_state(saved: ReaderState, current: ReaderState, new_stage: bool = False) -> None:
+    """DataError if resuming with `current` would not go on with the order of `saved`; the step may differ.
+
+    At the start of a stage (`new_stage`) the global batch may, too: as many pairs must have been drawn before."""
     for name, hint in _HINTS.items():
         before, now = getattr(saved, name), getattr(current, name)
-        if before != now:
+        if before != now and not (new_stage and name == "global_batch"):
             expected = f"the checkpoint was made with {name} {before}; going on would repeat and lose pairs"
             raise DataError("reader state", f"{name} is {now}", expected, hint.format(saved=before))
+    if current.step == saved.step and saved.pairs_drawn != current.pairs_drawn:
+        found, expected = f"{current.pairs_drawn} pairs before step {current.step}", f"{saved.pairs_drawn} were drawn"
+        raise DataError("reader state", found, expected, "give the stages that are done the batches they had")

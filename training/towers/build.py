@@ -3,13 +3,16 @@
 import copy
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
+from open_clip.factory import load_state_dict
 from torch import nn
 
 from pipeline.errors import RecipeError, one_line
+from training.surgery.fit import fitted
+from training.surgery.mix import from_open_clip, swapped
 from training.towers.config import WHERE, model_config
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
@@ -35,13 +38,20 @@ def build_towers(settings: ModelSettings, seed: int = 0, scalars: Sequence[Scala
         torch.manual_seed(seed)
         try:
             model = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+            if not (settings.name and settings.pretrained and not os.path.isfile(settings.pretrained)):
+                _set_size(model, config["vision_cfg"]["image_size"])
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
     tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
+    _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
     towers = Towers(model, config, tokenize, mean, std, scalars)
+    if settings.image_pretrained:
+        _load_tower(towers, "image", settings.image_pretrained)
+    if settings.text_pretrained:
+        _load_tower(towers, "text", settings.text_pretrained)
     tower: Any  # open_clip's towers have methods that nn.Module lacks
     for tower, locked in ((towers.image, settings.lock_image), (towers.text, settings.lock_text)):
         if locked:
@@ -49,6 +59,36 @@ def build_towers(settings: ModelSettings, seed: int = 0, scalars: Sequence[Scala
         elif settings.grad_checkpointing:
             tower.set_grad_checkpointing(True)
     return towers
+
+
+def _load_tower(towers: Towers, name: Literal["image", "text"], path: str) -> None:
+    """One tower's weights from a file of another model, with its positions made to fit."""
+    where = f"{WHERE}.{name}_pretrained"
+    if not os.path.isfile(path):
+        raise RecipeError(where, f"{path!r} is no file", "a file of weights that open_clip loads")
+    try:
+        other = from_open_clip(load_state_dict(path))
+    except Exception as error:  # anything that is no checkpoint
+        raise RecipeError(where, f"{path} cannot be read: {one_line(error)}", "weights that open_clip loads") from None
+    state = towers.state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items() if key.startswith(f"{name}.")}
+    own = {key: tensor for key, tensor in other.items() if key.startswith(f"{name}.")}
+    try:
+        towers.load_state_dict(swapped(state, fitted(own, shapes), name))
+    except RecipeError as error:
+        raise RecipeError(where, f"{path}: {error.found}", error.expected, error.hint) from None
+
+
+def _set_size(model: Any, size: int) -> None:
+    """timm makes its towers for their own picture size, and open_clip leaves them so: their positions are resized here.
+
+    Before a file is loaded, which has the positions of `size`; after a tag's weights, which have those of the tower."""
+    trunk: Any = getattr(model.visual, "trunk", None)
+    if not hasattr(trunk, "set_input_size"):
+        return
+    native = trunk.default_cfg.get("input_size", (3, size, size))[1:]
+    if tuple(getattr(getattr(trunk, "patch_embed", None), "img_size", None) or native) != (size, size):
+        model.visual.set_input_size(size)
 
 
 def _load_pretrained(model: nn.Module, settings: ModelSettings, wanted: str) -> dict[str, Any]:

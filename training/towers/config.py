@@ -30,6 +30,8 @@ def model_config(settings: ModelSettings) -> dict[str, Any]:
     if len(sides) != 1:
         raise RecipeError(f"{WHERE}.image_size", f"found {size}", "expected a square")
     vision["image_size"] = sides.pop()
+    if settings.context_length is not None:
+        text["context_length"] = settings.context_length
     if "timm_model_name" in vision:
         vision["timm_model_pretrained"] = False
     if "hf_model_name" in text:

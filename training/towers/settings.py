@@ -9,6 +9,8 @@ from pipeline.settings import PathText, Settings
 from training.towers.known import known_config, known_fields, known_names
 
 Triple = tuple[float, float, float]
+YOUNGER = ("context_length", "image_pretrained", "text_pretrained")
+"""Fields that the first checkpoints' digests of a model do not know: left out of the digest where they say nothing."""
 MOST = 1_000_000  # of any size in a model's config
 _OF_CLASSES = ("timm_model_name", "hf_model_name")  # sizes are then what that library says
 # open_clip's defaults, where a rule needs both of two sizes
@@ -19,15 +21,20 @@ _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "l
 class ModelSettings(Settings):
     """Exactly one of `name` (any open_clip contrastive model) and `config` (open_clip's model_cfg, inline).
 
-    `pretrained`: one of the model's open_clip tags, or a local checkpoint file. `image_size`: default is the config's.
+    `pretrained`: one of the model's open_clip tags, or a local checkpoint file. `image_size`, `context_length` (tokens
+    of a text): default is the config's.
     `mean`, `std`: of pixels in [0, 1]; default is the pretrained tag's, else OpenAI's.
+    `image_pretrained`, `text_pretrained`: the weights of one tower, from a file of a model whose tower is the same.
     `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022).
     """
 
     name: str | None = Field(None, min_length=1)
     config: dict[str, Any] | None = None
     pretrained: PathText | None = None
+    image_pretrained: PathText | None = None
+    text_pretrained: PathText | None = None
     image_size: Annotated[int, Field(gt=0, le=MOST)] | None = None
+    context_length: Annotated[int, Field(ge=2, le=MOST)] | None = None
     mean: Triple | None = None
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     patch_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

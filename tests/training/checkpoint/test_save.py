@@ -12,6 +12,7 @@ import torch
 from pipeline import storage
 from pipeline.errors import DataError, StorageError
 from pipeline.outputs import COMPLETE
+from tests.helpers.optimizing import DeepTowers
 from tests.helpers.simulated import run_simulated
 from tests.helpers.tiny_towers import TinyTowers
 from training.checkpoint import files, layout, tensors
@@ -21,7 +22,9 @@ from training.checkpoint.save import Found, find, open_checkpoint, restore, save
 from training.checkpoint.tensors import TensorReader, write_tensors
 from training.checkpoint.train_state import TrainState
 from training.engine.build import build_engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers import OPTIMIZERS
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
 from training.reader.state import ReaderState
 
@@ -44,7 +47,7 @@ def state_at(step: int) -> TrainState:
 
 def an_engine(seed: int | TinyTowers = 0, peers: Peers | None = None):
     towers = TinyTowers(seed) if isinstance(seed, int) else seed
-    return build_engine(towers, EngineSettings(zero_stage=0), OptimizerSettings(), peers or Peers.alone())
+    return build_engine(towers, EngineSettings(zero_stage=0), AdamW(), peers or Peers.alone())
 
 
 @pytest.fixture
@@ -196,6 +199,25 @@ def test_another_architecture_is_refused_with_the_difference(root: Path) -> None
     engine.towers.extra = torch.nn.Linear(2, 2)
     with pytest.raises(DataError, match="lacks 2 parameters .*extra.bias"):
         restore(engine, find(root, Peers.alone()))
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_the_moments_of_every_optimizer_come_back_and_those_of_another_are_refused(kind: str, tmp_path: Path) -> None:
+    def engine_of(name: str):
+        return build_engine(DeepTowers(), EngineSettings(zero_stage=0), OPTIMIZERS[name](), Peers.alone())
+
+    wrote, other = engine_of(kind), {"adamw": "muon", "lamb": "muon", "muon": "adamw", "lion": "adamw"}[kind]
+    for number, moments in enumerate(wrote._optimizer.state.values()):
+        for value in moments.values():
+            value.fill_(number + 1)
+    save(tmp_path, wrote, state_at(3), keep_last=1)
+    again = engine_of(kind)
+    restore(again, find(tmp_path, Peers.alone()))
+    for (name, before), (_, after) in zip(wrote.full_state(), again.full_state(), strict=True):
+        assert sorted(before) == sorted(after)
+        assert all(torch.equal(before[key], after[key]) for key in before), name
+    with pytest.raises(DataError, match=r"has no \w+/.* of the optimizer's are missing; it keeps \['"):
+        restore(engine_of(other), find(tmp_path, Peers.alone()))
 
 
 def test_another_shape_is_refused_with_the_tensors_name(root: Path) -> None:

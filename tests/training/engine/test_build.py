@@ -11,10 +11,10 @@ from pipeline.errors import DataError, RecipeError
 from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
-from training.engine.adamw import adamw_for
 from training.engine.build import build_engine
 from training.engine.interface import Engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.ranks.peers import Peers
 from training.step.grad_cache import StepResult, cached_step
 from training.step.objective import Objective, build_objective
@@ -24,7 +24,7 @@ from training.wanted import LOG_SCALE
 TILED = build_objective([Softmax(tile=8)])
 WANT = frozenset({"image", "text"})
 State = dict[str, dict[str, Tensor]]
-OPTIMIZER = OptimizerSettings(lr=1e-2, weight_decay=0.1, eps=1e-6)
+OPTIMIZER = AdamW(lr=1e-2, weight_decay=0.1, eps=1e-6)
 CLIP = 5.0  # every step's norm is above it, so that clipping is part of every path
 ROWS = {1: [12], 2: [5, 7], 3: [0, 9, 3]}
 TOLERANCE = 1e-5  # largest difference from the float64 path after six steps; float32 rounds the largest weight by 5e-7
@@ -258,23 +258,9 @@ def test_bf16_computes_in_half_and_keeps_everything_in_fp32(oracle) -> None:
         assert {tensor.dtype for tensors in state.values() for tensor in tensors.values()} == {torch.float32}
 
 
-def test_only_matrices_decay_and_rates_follow_the_longest_prefix() -> None:
-    towers = TinyTowers()
-    names = {id(parameter): name for name, parameter in towers.named_parameters()}
-    optimizer = adamw_for(towers, 1.0, (0.9, 0.98), 1e-6, 0.2, {"image": 0.1, "image.5": 0.5})
-    optimizer.set_lr(2.0)
-    found = {
-        names[id(p)]: (group["weight_decay"], group["lr"]) for group in optimizer.param_groups for p in group["params"]
-    }
-    assert found["image.1.weight"] == (0.2, 0.2) and found["image.5.weight"] == (0.2, 1.0)
-    assert found["image.1.bias"] == (0.0, 0.2) and found["image.3.weight"] == (0.0, 0.2)
-    assert found["text.0.weight"] == (0.2, 2.0) and found["log_scale"] == (0.0, 2.0)
-    assert len(found) == len(names)
-
-
 def test_what_cannot_work_is_refused_before_any_work() -> None:
     def build(towers: nn.Module, stage: int = 0, **settings) -> None:
-        optimizer = OptimizerSettings(**settings)
+        optimizer = AdamW(**settings)
         build_engine(towers, EngineSettings(zero_stage=stage), optimizer, Peers.alone())
 
     with pytest.raises(RecipeError, match="fp32 parameters"):

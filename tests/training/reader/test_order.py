@@ -130,3 +130,28 @@ def test_faults_say_what_to_type() -> None:
         Order([20], seed=0, global_batch=8, lanes=3)
     with pytest.raises(RecipeError, match="5 processes; every process needs a lane"):
         Order([20], seed=0, global_batch=4).lanes_of(0, 5)
+
+
+@given(
+    st.integers(1, 6), st.lists(st.tuples(st.integers(1, 5), st.integers(1, 12)), min_size=2, max_size=4),
+    st.lists(st.integers(0, 30), min_size=1, max_size=6), st.integers(1, 40), st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=20, deadline=None)
+def test_batches_of_other_sizes_go_on_where_the_lanes_are(lanes, stages, shards, window, seed) -> None:
+    """(rows a lane, steps) of each stage; the last one goes on until three epochs are drawn."""
+    shards[0] += 5 * lanes
+    drawn, step, pairs = [], 0, 0
+    every = {(shard, row) for shard, count in enumerate(shards) for row in range(count)}
+    for number, (rows, steps) in enumerate(stages):
+        order = Order(shards, seed=seed, global_batch=rows * lanes, lanes=lanes, window=window, origin=(step, pairs))
+        assert order.drawn_before(step) == pairs
+        if number == len(stages) - 1:
+            steps = max(steps, -(-4 * len(every) // (rows * lanes)))
+        drawn += _ids(order, range(step, step + steps))
+        step, pairs = step + steps, pairs + steps * rows * lanes
+        assert order.epoch_at(step) == pairs / len(every)
+    for epoch in range(3):
+        of_epoch = [(shard, row) for one, shard, row in drawn if one == epoch]
+        assert sorted(of_epoch) == sorted(every)
+    lane_alone = Order(shards, seed=seed, global_batch=lanes, lanes=lanes, window=window)  # one row a lane and step
+    assert set(_ids(lane_alone, range(pairs // lanes))) == set(drawn)

@@ -19,7 +19,8 @@ from tests.helpers.textbook import step_gradients
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
 from training.engine.build import build_engine
 from training.engine.interface import Engine
-from training.engine.settings import EngineSettings, OptimizerSettings
+from training.engine.optimizers.adamw import AdamW
+from training.engine.settings import EngineSettings
 from training.ranks.peers import GroupPeers, Peers
 from training.reader.batch import Batch
 from training.step.grad_cache import StepResult, cached_step
@@ -29,7 +30,7 @@ from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 
 TOLERANCE = 1e-5  # of the largest gradient of all parameters; float32 towers against float64
-OPTIMIZER = OptimizerSettings(lr=1e-3, weight_decay=0.1)
+OPTIMIZER = AdamW(lr=1e-3, weight_decay=0.1)
 EQUAL, RAGGED = [10, 10, 10, 10], [5, 0, 13, 1]
 CLIP = build_objective([Softmax()])
 CUTS = [1, 2, 5]  # chunks on the fullest rank

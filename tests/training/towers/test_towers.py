@@ -164,3 +164,24 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     torch.save(open_clip.CLIP(**{**CONFIG, "embed_dim": 16}).state_dict(), tmp_path / "other.pt")
     with pytest.raises(RecipeError, match="does not fit this model"):
         build_towers(ModelSettings(config=CONFIG, pretrained=str(tmp_path / "other.pt")))
+
+
+def test_one_tower_may_come_from_another_model_in_another_size(tmp_path) -> None:
+    from tests.training.surgery.test_fit import TEXTS, text_of, towers
+
+    one, other = towers(0, side=8), towers(5, side=16, context=24)
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": other.native_state_dict()}, path)
+    mixed = build_towers(ModelSettings(config=one.config, text_pretrained=str(path)), 0).eval()
+    assert torch.equal(text_of(mixed), text_of(other))
+    fresh = build_towers(ModelSettings(config=one.config), 0)
+    assert torch.equal(mixed.image.conv1.weight, fresh.image.conv1.weight)
+    mixed = build_towers(ModelSettings(config=one.config, image_pretrained=str(path)), 0).eval()
+    assert torch.equal(mixed.image.conv1.weight, other.image.conv1.weight) and len(TEXTS) == 3
+    assert mixed.image.positional_embedding.shape == one.image.positional_embedding.shape
+    for wrong, words in ((str(tmp_path / "none.pt"), "is no file"), (__file__, "cannot be read")):
+        with pytest.raises(RecipeError, match=f"train.model.image_pretrained.*{words}"):
+            build_towers(ModelSettings(config=one.config, image_pretrained=wrong), 0)
+    wider = {**one.config, "text_cfg": one.config["text_cfg"] | {"width": 32}}
+    with pytest.raises(RecipeError, match=r"train.model.text_pretrained: .*text\..* is "):
+        build_towers(ModelSettings(config=wider, text_pretrained=str(path)), 0)
