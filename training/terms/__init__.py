@@ -6,6 +6,7 @@ from training.terms.infoloob import Infoloob
 from training.terms.sigmoid import Sigmoid
 from training.terms.softmax import Softmax
 from training.terms.uniformity_alignment import UniformityAlignment
+from training.terms.views import Views
 
 TERMS = {
     "softmax": Softmax,
@@ -14,4 +15,5 @@ TERMS = {
     "cloob": Cloob,
     "cyclip": Cyclip,
     "uniformity_alignment": UniformityAlignment,
+    "views": Views,
 }

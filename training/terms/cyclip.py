@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 class Cyclip(AcrossSettings):
     """cross_modal x C + in_modal x I with C = 1/N sum_ij (x_i . y_j - x_j . y_i)^2, in which the similarity of two
-    pairs is to be the same both ways, and I = 1/N sum_ij (x_i . x_j - y_i . y_j)^2, in which images are to be as close as
-    their texts. The paper gives both a weight of 0.25, beside CLIP's loss.
+    pairs is to be the same both ways, and I = 1/N sum_ij (x_i . x_j - y_i . y_j)^2, in which images are to be as
+    close as their texts. The paper gives both a weight of 0.25, beside CLIP's loss.
 
     No two rows are ever compared: with A = sum x x', B = sum y y' and M = sum x y' (each D x D, summed over ranks),
     N C = 2 tr(A B) - 2 tr(M M) and N I = tr(A A) + tr(B B) - 2 tr(M' M). Metrics: `cross_modal`, `in_modal`.
