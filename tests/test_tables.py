@@ -87,6 +87,18 @@ def test_a_section_of_the_documents_says_how_to_add_each_sort_of_thing():
         assert f"\n## Adding {heading}\n" in text
 
 
+def test_the_table_of_terms_in_the_readme_is_that_of_the_code():
+    text = (ROOT / "training/README.md").read_text(encoding="utf-8")
+    section = text.split("## The terms")[1].split("\n##")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == list(TERMS)
+    for kind, (_, _, needs, wants) in zip(TERMS, rows, strict=True):
+        settings = TERMS[kind]()
+        assert needs == ", ".join(sorted(settings.build().needs)), kind
+        asked = {name for name, value in vars(settings.wanted()).items() if value}
+        assert set(filter(None, wants.split(", "))) == asked, kind
+
+
 def test_paths_named_in_the_documents_are_there():
     for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), ROOT / "pipeline/contract/README.md"]:
         for name in re.findall(

@@ -24,7 +24,7 @@ from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
 from training.towers.settings import YOUNGER, ModelSettings
-from training.wanted import Scalar, Wanted, scalars_of
+from training.wanted import Head, Scalar, Wanted, heads_of, scalars_of
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -124,6 +124,11 @@ class TrainSettings(Settings):
         return scalars_of(scalar for term in self.loss for scalar in term.scalars())
 
     @property
+    def heads(self) -> tuple[Head, ...]:
+        """The layers behind the towers, as the terms of the loss ask for them."""
+        return heads_of(head for term in self.loss for head in term.heads())
+
+    @property
     def wanted(self) -> Wanted:
         """What the terms of the loss ask of the reader."""
         return functools.reduce(operator.or_, (term.wanted() for term in self.loss), Wanted())
@@ -132,7 +137,7 @@ class TrainSettings(Settings):
         """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, self.scalars)
+        return build_towers(self.model, seed, self.scalars, self.heads)
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""

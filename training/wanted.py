@@ -25,6 +25,19 @@ LOG_SCALE = Scalar("log_scale", math.log(1 / 0.07), 0.0, math.log(100))
 
 
 @dataclass(frozen=True)
+class Head:
+    """Layers behind the image tower that a term trains and no export holds: an output of the towers, by its name.
+
+    Linear, LayerNorm, ReLU twice and Linear: SimCLR's and SLIP's head, without their BatchNorm, whose result would
+    depend on the chunk. `needs` of terms that share a head name it alike.
+    """
+
+    name: str
+    hidden: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch."""
 
@@ -41,6 +54,16 @@ class Wanted:
             max(self.views, other.views),
             self.fields | other.fields,
         )
+
+
+def heads_of(asked: Iterable[Head]) -> tuple[Head, ...]:
+    """Each head once, by name. RecipeError when two terms ask for one name with different sizes."""
+    found: dict[str, Head] = {}
+    for head in asked:
+        if found.setdefault(head.name, head) != head:
+            words = f"two terms share the head `{head.name}` but not its sizes: {found[head.name]} and {head}"
+            raise RecipeError("train.loss", words, "the same of both")
+    return tuple(found[name] for name in sorted(found))
 
 
 def scalars_of(asked: Iterable[Scalar]) -> tuple[Scalar, ...]:

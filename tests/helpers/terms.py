@@ -102,7 +102,7 @@ def check_steps(case: Case, world: int, stage: int, counts: Sequence[int], chunk
 
 def _steps(peers: Peers, case: Case, stage: int, counts: tuple[int, ...], chunks: int, steps: int):
     objective = build_objective([case.settings])
-    towers = TinyTowers(scalars=case.settings.scalars())
+    towers = TinyTowers(scalars=case.settings.scalars(), heads=case.settings.heads())
     engine = build_engine(towers, EngineSettings(zero_stage=stage, check_cache=True), OPTIMIZER, peers)
     gradients, values = {}, []
     for step in range(steps):
@@ -117,7 +117,7 @@ def _steps(peers: Peers, case: Case, stage: int, counts: tuple[int, ...], chunks
 
 def _textbook_steps(case: Case, rows: int, steps: int) -> tuple[Rows, list[float], Rows]:
     """The same with plain torch in float64: gradients of the first step, values, and weights at the end."""
-    towers = TinyTowers(scalars=case.settings.scalars()).double()
+    towers = TinyTowers(scalars=case.settings.scalars(), heads=case.settings.heads()).double()
     named_parameters = dict(towers.named_parameters())
     groups = [
         {"params": [p], "weight_decay": OPTIMIZER.weight_decay if p.ndim > 1 else 0.0}
@@ -146,5 +146,5 @@ def _textbook_steps(case: Case, rows: int, steps: int) -> tuple[Rows, list[float
 
 def _random(name: str, rows: Rows, made: torch.Generator) -> Tensor:
     """Unit features for the entries of an output."""
-    column = rows[named(group_of(name), "image" if base_of(name) == "image" else "tokens")]
+    column = rows[named(group_of(name), "tokens" if base_of(name) == "text" else "image")]
     return F.normalize(torch.randn(len(column), WIDTH, generator=made, dtype=torch.float64), dim=-1)

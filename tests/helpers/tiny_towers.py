@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from training.reader.batch import Batch
 from training.rows import Rows, base_of, group_of, named, owners_of, spans
 from training.rows import cut as cut_rows
-from training.wanted import LOG_SCALE, Scalar
+from training.wanted import LOG_SCALE, Head, Scalar
 
 SIDE, LENGTH, WORDS, WIDTH = 4, 5, 17, 6
 GIVEN = {"image": "image", "tokens": "text"}
@@ -28,6 +28,7 @@ class TinyTowers(nn.Module):
         dropout: float = 0.0,
         dtype: torch.dtype = torch.float32,
         scalars: Sequence[Scalar] = (LOG_SCALE,),
+        heads: Sequence[Head] = (),
     ) -> None:
         super().__init__()
         with torch.random.fork_rng([]):
@@ -37,6 +38,7 @@ class TinyTowers(nn.Module):
                 nn.Linear(7, WIDTH, bias=False),
             )  # fmt: skip
             self.text = nn.Sequential(nn.EmbeddingBag(WORDS, 7), nn.LayerNorm(7), nn.Linear(7, WIDTH))
+            self.heads = nn.ModuleDict({head.name: nn.Linear(WIDTH, head.width) for head in heads})
         self.names = tuple(sorted({"log_scale", *(scalar.name for scalar in scalars)}))
         starts = {LOG_SCALE.name: LOG_SCALE} | {scalar.name: scalar for scalar in scalars}
         for name in self.names:
@@ -56,9 +58,11 @@ class TinyTowers(nn.Module):
         found = {}
         for name in sorted(want):
             group, base = group_of(name), base_of(name)
-            if base == "image":
+            if base == "image" or base in self.heads:
                 pixels = (rows[named(group, "image")].to(self.log_scale.dtype) - 128) / 64
-                found[name] = F.normalize(self._wide(self.image(pixels)), dim=-1)
+                features = self.image(pixels)
+                features = self.heads[base](features) if base in self.heads else features
+                found[name] = F.normalize(self._wide(features), dim=-1)
             else:
                 found[name] = F.normalize(self._wide(self.text(rows[named(group, "tokens")])), dim=-1)
         return found

@@ -16,6 +16,7 @@ from pipeline.draws import keyed_uniform
 from pipeline.images.background import BACKGROUNDS
 from pipeline.images.decoder import MAX_PIXELS, PILLOW_MAX_PIXELS, Picture
 from pipeline.settings import Settings
+from training.reader.views import ViewSettings, recoloured
 
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))  # of keyed crops; the range of Inception's (Szegedy et al. 2015)
 _MARGIN = 2.0  # shortcuts leave at least twice the wanted pixels: the bicubic filter still does the last halving
@@ -39,6 +40,7 @@ class ImageSettings(Settings):
     flip: bool = False
     background: Literal["white", "black"] = "white"
     max_pixels: Annotated[int, Field(gt=0, le=PILLOW_MAX_PIXELS)] = MAX_PIXELS
+    views: ViewSettings = Field(ViewSettings(), description="of the further views that a term asks for")
 
     @model_validator(mode="after")
     def _ordered(self) -> "ImageSettings":
@@ -58,12 +60,16 @@ def train_image(
 ) -> np.ndarray:
     """uint8 [3, size, size], augmented by draws keyed by (seed, epoch, uid, view). Refused as `eval_image`.
 
+    View 0 is what the model sees of a pair; further ones are cropped, mirrored and coloured as `settings.views` says.
+
     Large images are first reduced by whole factors (JPEGs while they are decoded) to no less than twice their size.
     """
 
     def draw(name: str) -> float:
         return keyed_uniform(seed, name, epoch, uid, *([view] if view else []))
 
+    if view:
+        settings = settings.model_copy(update=settings.views.model_dump(include={"crop_scale", "flip"}))
     picture = Picture(data, EXTS, settings.max_pixels)
     width, height = picture.size
     cropped = settings.crop_scale[0] < 1
@@ -72,7 +78,8 @@ def train_image(
     sx, sy = image.width / width, image.height / height
     box = (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
     stretch = cropped and settings.resize == "shortest"
-    pixels = _pixels(_fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN))
+    fitted = _fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN)
+    pixels = _pixels(recoloured(fitted, settings.views, draw) if view else fitted)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if settings.flip and draw("flip") < 0.5 else pixels
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from pipeline.settings import Settings
 from training.scheduled import Scheduled
-from training.wanted import Scalar, Wanted
+from training.wanted import Head, Scalar, Wanted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +78,10 @@ class TermSettings(Settings):
 
     def scalars(self) -> tuple[Scalar, ...]:
         """The trained numbers that the term reads."""
+        return ()
+
+    def heads(self) -> tuple[Head, ...]:
+        """Layers behind the image tower that only the training has."""
         return ()
 
     def wanted(self) -> Wanted:

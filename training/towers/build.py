@@ -14,18 +14,25 @@ from pipeline.errors import RecipeError, one_line
 from training.surgery.fit import fitted
 from training.surgery.mix import from_open_clip, swapped
 from training.towers.config import WHERE, model_config
+from training.towers.heads import projections
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
 from training.towers.towers import Towers
-from training.wanted import LOG_SCALE, Scalar
+from training.wanted import LOG_SCALE, Head, Scalar
 
 _STARTS = {"log_scale": "init_logit_scale", "bias": "init_logit_bias"}  # the config's words for them
 
 
-def build_towers(settings: ModelSettings, seed: int = 0, scalars: Sequence[Scalar] = (LOG_SCALE,)) -> Towers:
+def build_towers(
+    settings: ModelSettings,
+    seed: int = 0,
+    scalars: Sequence[Scalar] = (LOG_SCALE,),
+    heads: Sequence[Head] = (),
+) -> Towers:
     """Towers with weights drawn from `seed`, the same on every rank, or pretrained.
 
     `scalars`: the trained numbers beside the towers; logit scale and bias start where the config says, if it does.
+    `heads`: layers behind the image tower, drawn after the model, so that they change nothing in it.
     RecipeError: unknown model, wrong config, weights or tokenizer that cannot be had (this machine may be offline).
     """
     config = model_config(settings)
@@ -43,11 +50,12 @@ def build_towers(settings: ModelSettings, seed: int = 0, scalars: Sequence[Scala
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
+        added = projections(heads, config["embed_dim"])
     tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
     _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
-    towers = Towers(model, config, tokenize, mean, std, scalars)
+    towers = Towers(model, config, tokenize, mean, std, scalars, added)
     if settings.image_pretrained:
         _load_tower(towers, "image", settings.image_pretrained)
     if settings.text_pretrained:

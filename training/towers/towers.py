@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
+from training.towers.heads import PREFIX
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
 from training.wanted import LOG_SCALE, Scalar
@@ -30,11 +31,12 @@ _RESIZE = {"shortest": "shortest", "squash": "squash", "pad": "longest"}
 
 Encode = Callable[[Tensor, set[str]], Rows]
 IMAGE, TOKENS = "image", "tokens"  # the columns that the towers eat
-OUTPUTS = {IMAGE: ("image",), TOKENS: ("text",)}  # and what they give of each
+FEATURES = {IMAGE: "image", TOKENS: "text"}  # and what they give of each, heads apart
 
 
 class Towers(nn.Module):
-    """Features of images and texts. Parameters: `image.*`, `text.*` and scalars of shape [1], `log_scale` among them.
+    """Features of images and texts. Parameters: `image.*`, `text.*`, `heads.*` and scalars of shape [1], `log_scale`
+    among them.
 
     Call it as a module, never a method of a part. `log_scale` is the logarithm of the logit scale. A 0-dim
     parameter would break DeepSpeed's start-up broadcast over gloo.
@@ -48,12 +50,15 @@ class Towers(nn.Module):
         mean: Triple,
         std: Triple,
         scalars: Sequence[Scalar] = (LOG_SCALE,),
+        heads: nn.ModuleDict | None = None,
     ) -> None:
         """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
+        self.heads = nn.ModuleDict() if heads is None else heads
+        self._gives = {IMAGE: ("image", *self.heads), TOKENS: ("text",)}
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
         self._scalars = tuple(scalar.name for scalar in scalars)
         given = {"log_scale": model.logit_scale, "bias": getattr(model, "logit_bias", None)}
@@ -80,15 +85,15 @@ class Towers(nn.Module):
 
         Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
-        has to do is done in one call.
+        has to do is done in one call. Heads give outputs of their names, of images, normalised too.
         """
         if want is None:
-            want = frozenset(named(group_of(n), OUTPUTS[base_of(n)][0]) for n in rows if base_of(n) in OUTPUTS)
+            want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
         return self._side(rows, want, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
 
     def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode) -> Rows:
         """One tower's outputs, of the rows and of all groups at once."""
-        mine = {name for name in want if base_of(name) in OUTPUTS[column]}
+        mine = {name for name in want if base_of(name) in self._gives[column]}
         if not mine:
             return {}
         groups = sorted({group_of(name) for name in mine})
@@ -102,7 +107,9 @@ class Towers(nn.Module):
         return {name: split[base_of(name)][at[group_of(name)]] for name in sorted(mine)}
 
     def _images(self, images_NCHW: Tensor, bases: set[str]) -> Rows:
-        return {"image": _unit(self.image(self._pixels(images_NCHW)))}
+        features_ND = self.image(self._pixels(images_NCHW))
+        found = {"image": _unit(features_ND)} if "image" in bases else {}
+        return found | {name: _unit(head(features_ND)) for name, head in self.heads.items() if name in bases}
 
     def _texts(self, tokens_NL: Tensor, bases: set[str]) -> Rows:
         return {"text": _unit(self.text(tokens_NL))}
@@ -127,7 +134,7 @@ class Towers(nn.Module):
             )
             if name in _NATIVE_SCALARS:
                 native[_NATIVE_SCALARS[name]] = scalar
-            elif name not in self._scalars:  # other scalars are of the training, not of the model
+            elif name not in self._scalars and not name.startswith(PREFIX):  # those are of the training alone
                 native[native_name(name, _custom_text(self.config))] = tensor
         return native
 

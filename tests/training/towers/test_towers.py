@@ -48,7 +48,7 @@ def test_features_are_unit_vectors_in_fp32_and_none_gives_none() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = towers({"image": _images()})["image"]
     assert low.dtype == torch.float32 and torch.allclose(low.norm(dim=1), torch.ones(2), atol=1e-6)
-    assert towers.bfloat16()(_images())[0].dtype == torch.float32
+    assert towers.bfloat16()({"image": _images()})["image"].dtype == torch.float32
 
 
 def test_the_seed_alone_decides_the_weights() -> None:

@@ -1,0 +1,27 @@
+"""Every term of the table trains from one line of a recipe, over real towers and the reader, resumed and exported."""
+
+import pytest
+import torch
+
+from tests.helpers.lanes import sampled
+from tests.helpers.tiny_run import metrics, train_here, write_recipe
+from training.export import export
+from training.terms import TERMS
+
+KINDS = [kind for kind in TERMS if kind not in ("softmax", "sigmoid")]  # rivals: their log scales start apart
+SMALL = {"views": {"hidden": 12, "width": 6}}
+
+
+@pytest.mark.parametrize("kind", sampled(KINDS, KINDS.index("views")))
+def test_a_term_beside_clip_trains_resumes_and_leaves_an_export(tmp_path, kind):
+    term = {"kind": kind, "weight": 0.25, "name": "it", **SMALL.get(kind, {})}
+    recipe = write_recipe(tmp_path, loss=[{"kind": "softmax"}, term], steps=4, checkpoint={"every_steps": 2})
+    assert train_here(recipe, 2, "train.engine.zero_stage=2", "train.steps=2") == ["", ""]
+    assert train_here(recipe, 1) == [""]
+    rows = metrics(tmp_path / "train")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3] and not any(row["skipped"] for row in rows)
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["softmax/loss"] + 0.25 * row["it/loss"], rel=1e-5)
+    state = torch.load(export(str(tmp_path / "train"), str(tmp_path / "model.pt")), weights_only=True)["state_dict"]
+    assert all(name.startswith(("visual.", "logit_scale", "token_", "positional", "transformer.", "ln_", "text"))
+               for name in state)  # fmt: skip
