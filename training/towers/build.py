@@ -15,6 +15,7 @@ from training.surgery.fit import fitted
 from training.surgery.mix import from_open_clip, swapped
 from training.towers.config import WHERE, model_config
 from training.towers.heads import projections
+from training.towers.patches import keep_keyed
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
 from training.towers.towers import Towers
@@ -39,6 +40,7 @@ def build_towers(
     for scalar in scalars:
         if scalar.name in _STARTS:
             config.setdefault(_STARTS[scalar.name], scalar.init)
+    dropped = config["vision_cfg"].pop("patch_dropout", 0)
     tokenize = Tokenizer(settings)
     arguments = {key: value for key, value in config.items() if key != "custom_text"}
     with torch.random.fork_rng(devices=[]):
@@ -55,6 +57,8 @@ def build_towers(
     _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
+    if dropped:
+        keep_keyed(model.visual, dropped)
     towers = Towers(model, config, tokenize, mean, std, scalars, added)
     if settings.image_pretrained:
         _load_tower(towers, "image", settings.image_pretrained)

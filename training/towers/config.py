@@ -22,9 +22,11 @@ def model_config(settings: ModelSettings) -> dict[str, Any]:
         hint = "choose a model without multimodal_cfg"
         raise RecipeError(WHERE, "is a CoCa model", "expected a contrastive model with two towers", hint)
     vision, text = config["vision_cfg"], config["text_cfg"]
-    if vision.get("patch_dropout"):
+    if settings.patch_dropout:
+        vision["patch_dropout"] = settings.patch_dropout
+    if not 0 <= vision.get("patch_dropout", 0) < 1:
         where = f"{WHERE}.config.vision_cfg.patch_dropout"
-        raise RecipeError(where, f"found {vision['patch_dropout']}", "only 0 is supported yet", "patch_dropout: 0")
+        raise RecipeError(where, f"found {vision['patch_dropout']}", "from 0 to less than 1", "patch_dropout: 0.5")
     size = settings.image_size or vision.get("image_size", 224)
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:

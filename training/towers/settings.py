@@ -25,6 +25,7 @@ class ModelSettings(Settings):
     of a text): default is the config's.
     `mean`, `std`: of pixels in [0, 1]; default is the pretrained tag's, else OpenAI's.
     `image_pretrained`, `text_pretrained`: the weights of one tower, from a file of a model whose tower is the same.
+    `patch_dropout`: share of a picture's patches that training leaves out, by keyed draws (FLIP, Li et al. 2023).
     `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022).
     """
 
@@ -46,9 +47,6 @@ class ModelSettings(Settings):
     def _checked(self) -> "ModelSettings":
         if (self.name is None) == (self.config is None):
             raise ValueError("give exactly one of `name` (an open_clip model) and `config` (open_clip's model_cfg)")
-        if self.patch_dropout:
-            why = "open_clip draws its masks without a key: the two passes of a cached step would see other patches"
-            raise ValueError(f"patch_dropout must be 0 for now, {why}")
         if self.config is not None:
             _check_config(self.config, self.image_size)
         elif self.name is not None:

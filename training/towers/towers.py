@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
 from training.towers.heads import PREFIX
+from training.towers.patches import KeyedPatchDropout, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
 from training.wanted import LOG_SCALE, Scalar
@@ -57,6 +58,8 @@ class Towers(nn.Module):
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
+        drops = getattr(model.visual, "patch_dropout", None)
+        self._dropout = [drops] if isinstance(drops, KeyedPatchDropout) else []  # in a list: a part of the tower alone
         self.heads = nn.ModuleDict() if heads is None else heads
         self._gives = {IMAGE: ("image", *self.heads), TOKENS: ("text",)}
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
@@ -99,6 +102,8 @@ class Towers(nn.Module):
         groups = sorted({group_of(name) for name in mine})
         parts = [rows[named(group, column)] for group in groups]
         together = torch.cat(parts) if len(parts) > 1 else parts[0]
+        if column == IMAGE and self._dropout and self.training:
+            self._dropout[0].keys_N = torch.cat([_keys(rows, group) for group in groups])
         idle = len(together) == 0  # a tower is called all the same: ZeRO-3 gathers its parameters on every rank
         found = encode(together.new_zeros((1, *together.shape[1:])) if idle else together, {base_of(n) for n in mine})
         pieces = {base: whole[:0] if idle else whole for base, whole in found.items()}
@@ -168,6 +173,11 @@ class Towers(nn.Module):
         if "bias" in self._scalars:
             config["init_logit_bias"] = self.config["init_logit_bias"]
         return config
+
+
+def _keys(rows: Rows, group: str) -> Tensor:
+    """Of the pictures of a group: what draws inside the image tower are keyed by."""
+    return view_keys(rows["key"], rows[named(group, "owner")]) if group else rows["key"]
 
 
 def native_name(name: str, custom_text: bool) -> str:

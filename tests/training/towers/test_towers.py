@@ -148,8 +148,8 @@ def test_another_image_size_is_taken_over() -> None:
             "found 1000; this tokenizer makes",
         ),
         (
-            {"config": {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "patch_dropout": 0.5}}},
-            "patch_dropout: found 0.5",
+            {"config": {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "patch_dropout": 1.5}}},
+            "patch_dropout: found 1.5",
         ),
         ({"config": CONFIG, "pretrained": "nowhere.pt"}, "'nowhere.pt' is no file and no tag"),
         ({"name": "ViT-B-32", "pretrained": "nowhere"}, "expected a file or one of openai, "),

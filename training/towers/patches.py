@@ -1,0 +1,70 @@
+"""Which patches of a picture the image tower sees in training: patch dropout (FLIP, Li et al., 2023) by keyed draws.
+
+Letters: N rows, P patches, D width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import RecipeError
+
+# splitmix64's (Steele et al., 2014), as signed numbers: torch has no unsigned arithmetic
+_STEP = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
+
+
+class KeyedPatchDropout(nn.Module):
+    """In place of open_clip's: the patches kept of a row depend on its key alone, and not on chunk, rank or pass.
+
+    `keys_N` is set before every forward in training; int64, of the rows. Without training nothing is dropped.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self._share = share
+        self.keys_N: Tensor | None = None
+
+    def forward(self, tokens_NTD: Tensor) -> Tensor:
+        """The class token and, of T - 1 patches, the kept ones in their order."""
+        if not self.training or self.keys_N is None:
+            return tokens_NTD
+        patches = tokens_NTD.shape[1] - 1
+        kept_NK = kept_patches(self.keys_N, patches, self._share) + 1
+        where_NK = torch.cat([torch.zeros_like(kept_NK[:, :1]), kept_NK], dim=1)
+        return tokens_NTD.gather(1, where_NK[:, :, None].expand(-1, -1, tokens_NTD.shape[2]))
+
+
+def kept_patches(keys_N: Tensor, patches: int, share: float) -> Tensor:
+    """int64 [N, K], rising: max(1, int(patches x (1 - share))) of the patches of each row, all sets alike likely."""
+    draws_NP = _mixed(keys_N[:, None] + torch.arange(1, patches + 1, device=keys_N.device) * _STEP)
+    many = max(1, int(patches * (1 - share)))
+    return draws_NP.argsort(dim=1, stable=True)[:, :many].sort(dim=1).values
+
+
+def keep_keyed(visual: Any, share: float) -> None:
+    """Puts keyed patch dropout into an image tower. RecipeError where the tower has no place for it."""
+    if not isinstance(getattr(visual, "conv1", None), nn.Conv2d) or not hasattr(visual, "patch_dropout"):
+        found = f"patch_dropout {share} with an image tower of {type(visual).__name__}"
+        expected = "open_clip's own VisionTransformer: others draw their patches without a key, anew in each pass"
+        raise RecipeError("train.model.patch_dropout", found, expected, "train.model.patch_dropout=0")
+    visual.patch_dropout = KeyedPatchDropout(share)
+
+
+def view_keys(keys_N: Tensor, owner_M: Tensor) -> Tensor:
+    """Keys of flat entries, each apart from that of its row and from the others of it."""
+    number_M = torch.arange(len(owner_M), device=owner_M.device) - torch.searchsorted(owner_M, owner_M)
+    return _mixed(keys_N[owner_M] + (number_M + 1) * _MIX[0][1])
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """int64, alike in no bit for numbers that differ by little; wraps around."""
+    for shift, factor in _MIX:
+        numbers = (numbers ^ _down(numbers, shift)) * factor
+    return numbers ^ _down(numbers, 31)
+
+
+def _down(numbers: Tensor, shift: int) -> Tensor:
+    """Shifted right, zeros coming in."""
+    return (numbers >> shift) & ((1 << (64 - shift)) - 1)
