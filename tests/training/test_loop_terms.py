@@ -25,3 +25,14 @@ def test_a_term_beside_clip_trains_resumes_and_leaves_an_export(tmp_path, kind):
     state = torch.load(export(str(tmp_path / "train"), str(tmp_path / "model.pt")), weights_only=True)["state_dict"]
     assert all(name.startswith(("visual.", "logit_scale", "token_", "positional", "transformer.", "ln_", "text"))
                for name in state)  # fmt: skip
+
+
+def test_dropped_patches_are_the_same_in_both_passes_any_chunk_and_any_world(tmp_path):
+    recipe, losses = write_recipe(tmp_path, steps=3), []
+    for world, chunk in ((1, 16), (2, 3)):
+        overrides = [f"train.batch.chunk={chunk}", "train.engine.check_cache=true", f"train.output={tmp_path}/{world}"]
+        assert train_here(recipe, world, "train.model.patch_dropout=0.5", *overrides) == [""] * world
+        losses.append([row["loss"] for row in metrics(tmp_path / str(world))])
+    assert losses[0] == pytest.approx(losses[1], abs=2e-5)
+    assert train_here(recipe, 1, f"train.output={tmp_path}/whole") == [""]
+    assert abs(metrics(tmp_path / "whole")[0]["loss"] - losses[0][0]) > 1e-4
