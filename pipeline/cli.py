@@ -85,9 +85,10 @@ def export(
     out: Annotated[str, typer.Argument(help="FILE.pt for open_clip, or a folder for safetensors and their config")],
     average: Annotated[int, typer.Option(min=1, help="the mean of so many checkpoints, up to the newest")] = 1,
     ema: Annotated[float | None, typer.Option(min=0, max=1, help="weighed as a moving average of this decay")] = None,
+    weights: Annotated[str | None, typer.Option(help="the name of an average that the run kept, such as ema")] = None,
 ) -> None:
     """Write the weights for other tools; refuses to leave a file whose logits differ from the checkpoint's."""
-    jobs.export(run_folder, out, average, ema)
+    jobs.export(run_folder, out, average, ema, weights)
 
 
 @app.command()

@@ -248,10 +248,10 @@ def _outputs(recipe: Recipe) -> dict[str, str | None]:
     return {f"{section}_output": output(section) for section in ("curate", "train", "eval")}
 
 
-def export(run_folder: str, out: str, average: int = 1, ema: float | None = None) -> None:
+def export(run_folder: str, out: str, average: int = 1, ema: float | None = None, weights: str | None = None) -> None:
     from training.export import export as export_weights
 
-    print(export_weights(run_folder, out, average=average, ema=ema))
+    print(export_weights(run_folder, out, average=average, ema=ema, weights=weights))
 
 
 def head(recipe: Recipe) -> None:

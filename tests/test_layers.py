@@ -35,7 +35,9 @@ FLOORS = [
     ["curation.table", "curation.images", "curation.showing", "training.surgery", "training.plan"],
     ["training.ranks", "training.towers"],
     ["curation.stage", "training.reader", "training.terms", "training.engine", "training.output"],
-    ["curation.methods", "curation.stage_order", "training.step", "training.evals", "training.checkpoint"],
+    ["training.checkpoint"],
+    ["training.companions"],
+    ["curation.methods", "curation.stage_order", "training.step", "training.evals"],
     ["curation.pool", "curation.generation"],
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
@@ -64,6 +66,7 @@ DOORWAYS = {
 TABLES = (
     "curation/stages", "curation/sources", "training/terms", "training/terms/targets", "training/evals",
     "training/reader/captions", "training/engine/optimizers", "training/step/schedules", "training/plan/presets",
+    "training/companions",
 )  # fmt: skip
 
 # What the outputs consist of, each name said once: there, and elsewhere by the constant.

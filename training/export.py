@@ -37,19 +37,29 @@ TOLERANCE = 1e-4
 """Largest difference of a logit, relative to the largest logit: the same weights on the same machine give far less."""
 
 
-def export(source: str, out: str, kind: Kind | None = None, average: int = 1, ema: float | None = None) -> str:
+def export(
+    source: str,
+    out: str,
+    kind: Kind | None = None,
+    average: int = 1,
+    ema: float | None = None,
+    weights: str | None = None,
+) -> str:
     """The path written. `source`: a run's output folder (newest checkpoint that verifies) or one step's folder.
 
     `kind` defaults to open_clip for a name ending in .pt and safetensors else. `average`: the mean of so many
-    checkpoints up to that one, each alike or, with `ema`, as a moving average of that decay would weigh them. Raises
-    ClipmillError, leaving nothing, when the logits differ.
+    checkpoints up to that one, each alike or, with `ema`, as a moving average of that decay would weigh them;
+    `weights`: the name of an average that the run itself kept. Raises ClipmillError, leaving nothing, when the logits
+    differ.
     """
     kind = kind or ("open_clip" if out.endswith(".pt") else "safetensors")
     found = checkpoint_at(Path(source), Peers.alone())
     recipe = recipes.load(str(_recipe_beside(found)))
     settings = recipe.section("train", TrainSettings).plan.of_checkpoint(found.state.step)
     towers = settings.towers(recipe.seed)
-    load_weights(towers, found)
+    if weights is not None and average > 1:
+        raise RecipeError("--weights", f"found {weights!r} with --average {average}", "one of the two", "leave one out")
+    load_weights(towers, found, weights)
     if average > 1:
         _average(towers, found, average, ema)
     towers.eval()

@@ -20,7 +20,6 @@ from training.run import Run, open_run
 from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step
-from training.step.objective import build_objective
 
 log = get_logger("train")
 
@@ -55,11 +54,12 @@ def train(
 
 
 def _train_stage(run: Run, stop: StopSignals) -> None:
-    settings, peers, objective = run.settings, run.peers, build_objective(run.settings.loss)
+    settings, peers = run.settings, run.peers
     with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
         for step, batch, fetch_s in _timed(run.reader.batches(run.start, run.until)):
             lr, progress = run.plan.lr_at(step), progress_of(step, settings.steps)
-            result = cached_step(run.engine, batch.to(peers.device), objective, settings.batch.chunk, lr, progress)
+            rows, chunk = batch.to(peers.device), settings.batch.chunk
+            result = cached_step(run.engine, rows, run.objective, chunk, lr, progress, run.companions)
             run.record(step, batch, result, lr, fetch_s)
             meter.advance()
             meter.note(run.in_words())

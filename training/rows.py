@@ -4,6 +4,7 @@ Letters: N rows, M flat rows.
 
 A column without a slash has one entry for each row: `image`, `tokens`, `valid`. Columns `GROUP/...` are flat: any
 number of entries a row, owned by the rows that `GROUP/owner` [M] names, rising. Flat columns travel with their owners.
+A group without owners (a queue of the past) belongs to no row, and stays behind when rows are cut.
 """
 
 import torch
@@ -46,7 +47,7 @@ def spans(owners: Rows, start: int, stop: int) -> Spans:
 
 def cut(rows: Rows, where: Spans) -> Rows:
     """The entries in `where`, as views; owners count from the first row of the piece."""
-    pieces = {name: column[where[group_of(name)]] for name, column in rows.items()}
+    pieces = {name: column[where[group_of(name)]] for name, column in rows.items() if group_of(name) in where}
     return {name: piece - where[""].start if base_of(name) == OWNER else piece for name, piece in pieces.items()}
 
 

@@ -17,8 +17,10 @@ from pipeline.recipe import Recipe
 from pipeline.storage.files import publish_json
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
-from training.checkpoint.save import Found, find, restore, restore_fitted, save
+from training.checkpoint.save import Found, find, kept_by, restore, restore_fitted, save
 from training.checkpoint.train_state import Goodput, TrainState
+from training.companions.running.companion import Companions, OfTerm
+from training.companions.running.ema import RunningEma
 from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation, as_results
@@ -38,6 +40,7 @@ from training.reader.state import check_state
 from training.settings import TrainSettings
 from training.stages import check_stages
 from training.step.grad_cache import StepResult
+from training.step.objective import Objective, build_objective
 
 log = get_logger("train")
 
@@ -53,6 +56,8 @@ class Run:
     settings: TrainSettings
     engine: Engine
     reader: Reader
+    objective: Objective
+    companions: Companions
     sets: list[Evaluation]
     recipe_digest: str
     start: int
@@ -152,12 +157,20 @@ class Run:
         towers, batch = self.engine.towers, self.settings.eval.batch
         model = Model(self.engine.evaluate, towers, self.settings.image, self.peers, batch)
         results: dict[str, float] = {}
-        for one in self.sets:
-            results |= as_results(one.name, one.run(model))
+        of = self.settings.eval.of
+        if of != "ema":
+            results |= self._scores(model, "")
+        for average in self.companions.of(RunningEma) if of != "weights" else ():
+            with self.engine.lent(average.whole):
+                results |= self._scores(model, f"{average.name}/")
         if self.peers.rank == 0:
             self.logs[EVALS].write({"step": done, "eval": results})
             log.info("step %d: %s", done, ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
         self._pause("eval_s", started)
+
+    def _scores(self, model: Model, prefix: str) -> dict[str, float]:
+        found = [as_results(one.name, one.run(model)) for one in self.sets]
+        return {prefix + name: value for results in found for name, value in results.items()}
 
     def save(self, done: int) -> None:
         """A checkpoint of `done` steps; the log's lines up to it are on disk before it counts."""
@@ -165,7 +178,7 @@ class Run:
         for lines in self.logs.values():
             lines.sync()
         root, keep_last = self.settings.output_path / CHECKPOINTS, self.settings.checkpoint.keep_last
-        cost_s = save(root, self.engine, self.state(done), keep_last, self.rejected)
+        cost_s = save(root, self.engine, self.state(done), keep_last, self.rejected, self.companions.state())
         self.clock.saved(cost_s)
         if self.peers.rank == 0:
             note_saved(self.settings.output_path)
@@ -231,6 +244,8 @@ def open_run(
     if not goes_on and len(plan.stages) > 1:
         on_first_rank(peers, lambda: check_stages(plan, pairs, seed))
     reader, engine = _reader_and_engine(plan, pairs, seed, peers, found)
+    objective = build_objective(now.loss)
+    companions = _companions(now, objective, engine, seed, found, plan.begins_at(start))
     on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
     goodput["restarts"] += not goes_on
@@ -242,6 +257,8 @@ def open_run(
         settings=now,
         engine=engine,
         reader=reader,
+        objective=objective,
+        companions=companions,
         sets=list(settings.eval.sets or sets),
         recipe_digest=recipes.digest(recipe),
         start=start,
@@ -251,6 +268,19 @@ def open_run(
         goodput=goodput,
         nonfinite=found.state.nonfinite_steps if found else 0,
     )
+
+
+def _companions(
+    settings: TrainSettings, objective: Objective, engine: Engine, seed: int, found: Found | None, new_stage: bool
+) -> Companions:
+    """Of the recipe and of the terms, as the checkpoint has them; at the start of a stage they begin anew."""
+    own = (OfTerm(name, term) for name, term in objective.keeping.items())
+    companions = Companions((*(one.build(engine, seed) for one in settings.companions), *own))
+    if found and not new_stage:
+        companions.load(kept_by(found))
+    elif found and companions.each and engine.peers.rank == 0:
+        log.info("companions begin anew with the stage")
+    return companions
 
 
 def _say(plan: Plan, found: Found, world: int) -> None:

@@ -14,7 +14,7 @@ from training.evals.evaluation import about, as_results
 from training.evals.model import Model
 from training.ranks.agreement import on_first_rank
 from training.ranks.peers import Peers
-from training.settings import LATEST, WEIGHTS, EvalSettings, TrainSettings
+from training.settings import LATEST, PARAM, WEIGHTS, EvalSettings, TrainSettings
 from training.towers.towers import Towers
 
 log = get_logger("eval")
@@ -85,8 +85,9 @@ def _trained(settings: EvalSettings, train: TrainSettings, seed: int, peers: Pee
         return last.model_copy(update={"model": model}).towers(seed), None, str(path)
     found = checkpoint_at(train.output_path if settings.checkpoint == LATEST else path, peers)
     towers = train.plan.of_checkpoint(found.state.step).towers(seed)
-    load_weights(towers, found)
-    return towers, found.state.step, str(found.complete.folder)
+    average = None if settings.weights == PARAM else settings.weights
+    load_weights(towers, found, average)
+    return towers, found.state.step, str(found.complete.folder) + (f", {average}" if average else "")
 
 
 def checkpoint_at(path: Path, peers: Peers) -> Found:

@@ -11,6 +11,8 @@ from pipeline.errors import RecipeError
 from pipeline.outputs import CHECKPOINTS
 from pipeline.settings import PathText, Settings, digest_of, one_of
 from training.checkpoint.clock import CheckpointSettings
+from training.companions import COMPANIONS
+from training.companions.companion import CompanionSettings
 from training.engine.optimizers import OPTIMIZERS
 from training.engine.settings import EngineSettings
 from training.evals import EVALS
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from training.towers.towers import Towers
 
 LATEST = "latest"
+PARAM = "param"  # the weights as they are trained, of all that a checkpoint holds
 WEIGHTS = (".pt", ".safetensors")
 
 
@@ -48,20 +51,27 @@ else:
 
 if TYPE_CHECKING:
     Terms = tuple[TermSettings, ...]
+    Company = tuple[CompanionSettings, ...]
 else:
     Term = one_of(TERMS)
-    Terms = Annotated[
-        tuple[Term, ...],
-        Field(min_length=1),
-        BeforeValidator(
-            lambda given: [given] if isinstance(given, dict) else given, json_schema_input_type=Term | list[Term]
-        ),
-    ]
+    One = one_of(COMPANIONS)
+
+    def _listed(kind: Any) -> BeforeValidator:
+        """One of them may stand without a list around it."""
+        as_list = lambda given: [given] if isinstance(given, dict) else given  # noqa: E731
+        return BeforeValidator(as_list, json_schema_input_type=kind | list[kind])
+
+    Terms = Annotated[tuple[Term, ...], Field(min_length=1), _listed(Term)]
+    Company = Annotated[tuple[One, ...], _listed(One)]
 
 
 class InLoopSettings(Settings):
-    """Scores while training, into evals.jsonl. `sets` defaults to those of the recipe's `eval` section."""
+    """Scores while training, into evals.jsonl. `sets` defaults to those of the recipe's `eval` section.
 
+    `of`: the weights as they are, their averages (companions of kind ema: `<name>/` before the scores), or both.
+    """
+
+    of: Literal["weights", "ema", "both"] = "weights"
     every_steps: int | None = Field(None, ge=1)
     sets: list[EvalSet] | None = None
     batch: int = Field(256, ge=1, le=1 << 20)
@@ -80,6 +90,7 @@ class TrainSettings(Settings):
     image: ImageSettings = ImageSettings()
     batch: BatchSettings
     loss: Terms = (TERMS["softmax"](),)
+    companions: Company = ()
     optimizer: one_of(OPTIMIZERS, "adamw") = OPTIMIZERS["adamw"]()  # type: ignore[valid-type]
     schedule: one_of(SCHEDULES, "cosine") = SCHEDULES["cosine"]()  # type: ignore[valid-type]
     stages: list[Stage] = []
@@ -106,6 +117,19 @@ class TrainSettings(Settings):
         """The run as stages; without `stages` it is one."""
         made = self.preset.made(self.steps, self.optimizer.lr) if self.preset else self.stages
         return Plan(self, tuple(made) or (Stage(until=self.steps),))
+
+    @model_validator(mode="after")
+    def _companions_fit(self) -> "TrainSettings":
+        names = [one.called for one in self.companions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two companions share a name: {names}; expected a `name` of its own for each")
+        given = set().union(*(one.gives() for one in self.companions))
+        lacking = sorted(name for name in self.wanted.columns if not {name, name.rpartition("/")[2]} & given)
+        if lacking:
+            raise ValueError(f"a term wants {', '.join(lacking)}; the companions give {sorted(given) or 'nothing'}")
+        if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
+            raise ValueError(f"eval.of is {self.eval.of!r}, but no companion of kind ema keeps an average")
+        return self
 
     @property
     def model_digest(self) -> str:
@@ -153,6 +177,7 @@ class EvalSettings(Settings):
     output: PathText
     batch: int = Field(256, ge=1, le=1 << 20)
     checkpoint: PathText = Field(LATEST, description="latest, a step's folder, or an exported .pt or .safetensors")
+    weights: str = Field(PARAM, min_length=1, description="param, or the name of an average that the run kept (ema)")
     before: bool = Field(True, description="also score the untrained model of the same seed, once")
 
     @model_validator(mode="after")

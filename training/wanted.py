@@ -39,12 +39,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch."""
+    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch; and of
+    companions."""
 
     positives: int = 0  # most further captions of a pair: positives/tokens
     negatives: int = 0  # most hard negatives of a pair: negatives/tokens
     views: int = 0  # further views of the picture, each augmented by draws of its own: views/image
     fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
+    columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
 
     def __or__(self, other: "Wanted") -> "Wanted":
         """What satisfies both."""
@@ -53,6 +55,7 @@ class Wanted:
             max(self.negatives, other.negatives),
             max(self.views, other.views),
             self.fields | other.fields,
+            self.columns | other.columns,
         )
 
 

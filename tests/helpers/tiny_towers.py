@@ -46,6 +46,7 @@ class TinyTowers(nn.Module):
         self.limits = {
             n: (one.low, one.high) for n, one in starts.items() if one.low > -math.inf or one.high < math.inf
         }
+        self.image_size = SIDE
         self.register_buffer("seen", torch.zeros(1))
         self.to(dtype)
 

@@ -2,11 +2,13 @@
 
 param/<name>, buffer/<name>, <moment>/<name>      the tensors of `Engine.full_state`, fp32; the moments are named by the
                                                   optimizer (AdamW: exp_avg, exp_avg_sq)
+companion/<companion>/<name>                      what companions keep
 """
 
+import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from training.surgery.fit import Shapes, fitted, moment_of
 from training.surgery.positions import Stretch
 
 log = get_logger("checkpoint")
+COMPANION = "companion"
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,17 @@ class Found:
     rejected: tuple[str, ...]
 
 
-def save(root: Path, engine: Engine, state: TrainState, keep_last: int, rejected: tuple[str, ...] = ()) -> float:
+def save(
+    root: Path,
+    engine: Engine,
+    state: TrainState,
+    keep_last: int,
+    rejected: tuple[str, ...] = (),
+    kept: Iterable[tuple[str, torch.Tensor]] = (),
+) -> float:
     """Commits a checkpoint, drops expired ones and returns the seconds it took. Collective.
+
+    `kept`: of companions, whole tensors by name, the same on every rank, made one at a time.
 
     Raises StorageError (disk full, ...) or DataError (a tensor that is not finite) on every rank; then the earlier
     checkpoints are untouched and the unfinished one is gone.
@@ -59,7 +71,7 @@ def save(root: Path, engine: Engine, state: TrainState, keep_last: int, rejected
     peers = engine.peers
     temp = on_first_rank(peers, lambda: begin(root, state.step))
     try:
-        reports = on_every_rank(peers, lambda: (state.step, _write_mine(temp, engine)))
+        reports = on_every_rank(peers, lambda: (state.step, _write_mine(temp, engine, kept)))
         on_first_rank(peers, lambda: _finish(temp, peers.world, state, reports))
     except ClipmillError:
         if peers.rank == 0:
@@ -70,13 +82,15 @@ def save(root: Path, engine: Engine, state: TrainState, keep_last: int, rejected
     return time.monotonic() - started
 
 
-def _write_mine(temp: Path, engine: Engine) -> list[FileEntry]:
+def _write_mine(temp: Path, engine: Engine, kept: Iterable[tuple[str, torch.Tensor]]) -> list[FileEntry]:
     """This rank's share: each parameter goes to the rank that has the fewest bytes so far.
 
     Goes through the whole state even after an error of its own: making it whole is collective, and the other ranks
     would wait for ever.
     """
-    peers, left = engine.peers, engine.full_state()
+    peers = engine.peers
+    more = ((name, {COMPANION: tensor}) for name, tensor in kept)
+    left = itertools.chain(engine.full_state(), more)
 
     def mine() -> Iterator[tuple[str, torch.Tensor]]:
         held = [0] * peers.world
@@ -201,13 +215,29 @@ def restore_fitted(engine: Engine, shapes: Shapes, found: Found, stretch: Stretc
     engine.load_full_state(tensors, 0 if fresh else found.state.optimizer_steps)
 
 
-def load_weights(towers: torch.nn.Module, found: Found) -> None:
-    """Sets parameters and buffers of towers that no engine holds; DataError on another architecture."""
+def kept_by(found: Found) -> Callable[[str], torch.Tensor | None]:
+    """What companions had: a whole tensor by name, None where the checkpoint has none."""
+    reader = TensorReader(found.complete.tensor_files)
+    return lambda name: reader.get(f"{COMPANION}/{name}") if f"{COMPANION}/{name}" in reader else None
+
+
+def load_weights(towers: torch.nn.Module, found: Found, average: str | None = None) -> None:
+    """Sets parameters and buffers of towers that no engine holds; DataError on another architecture.
+
+    `average`: the name of a moving average that the run kept; its weights where it has them, which is what was trained.
+    """
     reader = TensorReader(found.complete.tensor_files)
     check_names(reader, towers, str(found.complete.folder))
+    of_average = f"{COMPANION}/{average}/"
+    if average is not None and not any(name.startswith(of_average) for name in reader.names()):
+        hint = "train with train.companions: [{kind: ema}], or leave the choice of weights out"
+        raise DataError(str(found.complete.folder), f"holds no average called {average!r}", "one", hint)
     with torch.no_grad():
         for name, parameter in towers.named_parameters():
-            parameter.copy_(checked(name, tensors_of(reader, name), tuple(parameter.shape), ())["param"])
+            tensors = tensors_of(reader, name)
+            if average is not None and of_average + name in reader:
+                tensors["param"] = reader.get(of_average + name)
+            parameter.copy_(checked(name, tensors, tuple(parameter.shape), ())["param"])
         load_buffers(towers, lambda name: tensors_of(reader, name))
 
 

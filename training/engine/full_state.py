@@ -1,5 +1,6 @@
 """What the engines' topology-free state has in common: checks on loading, and the towers' persistent buffers."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -27,6 +28,15 @@ def checked(
                 "resume with the train.model the checkpoint was made with",
             )
     return wanted
+
+
+def whole_of(peers: Peers, shape: tuple[int, ...], start: int, part: Tensor) -> Tensor:
+    """On every rank, on the CPU: a tensor of which each element is in the flat `part` of one rank. Collective."""
+    whole = torch.zeros(math.prod(shape), dtype=part.dtype, device=part.device)
+    whole[start : start + part.numel()] = part
+    # Summing the bits as integers keeps them all, the sign of a zero included.
+    bits = whole.view({4: torch.int32, 8: torch.int64}[part.element_size()])
+    return peers.all_sum(bits).view(part.dtype).reshape(shape).cpu()
 
 
 def persistent_buffers(towers: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -36,6 +36,19 @@ class StepInfo:
     skipped: bool  # the norm was not finite: parameters, moments and the step count are as before
 
 
+class Fragment(NamedTuple):
+    """This rank's part of a parameter and its moments: flat views that may be read and written to.
+
+    Each element is in the fragment of one rank. `tensors` ("param" and the moments; of a frozen parameter "param"
+    alone) is empty where this rank holds nothing of it.
+    """
+
+    name: str
+    shape: tuple[int, ...]  # of the whole parameter
+    start: int  # offset in the flattened parameter
+    tensors: Rows
+
+
 class Engine(Protocol):
     """Every method is collective (properties are not): all ranks call it, equally often and in the same order."""
 
@@ -71,6 +84,15 @@ class Engine(Protocol):
 
         A gradient that is not finite changes nothing but the gradients, on every rank alike.
         """
+        ...
+
+    def fragments(self) -> Iterator[Fragment]:
+        """This rank's part of every parameter, in `named_parameters` order. Not collective."""
+        ...
+
+    def lent(self, whole: Callable[[str], Tensor]) -> AbstractContextManager[None]:
+        """Forwards inside use `whole(name)`, which may be collective, for every trained parameter; what is trained, and
+        saved, stays as it is. Leave it before anything else than forwards, `scalars` and `fragments`."""
         ...
 
     def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
-from training.engine.interface import Outputs, StepInfo
+from training.engine.interface import Fragment, Outputs, StepInfo
 from training.engine.settings import EngineSettings
 from training.engine.update.guarded import Guard
 from training.ranks.peers import Peers
@@ -80,6 +80,27 @@ class PlainEngine:
             self.optimizer_steps += 1
         self._optimizer.zero_grad()
         return StepInfo(math.inf if skipped else norm, skipped)
+
+    def fragments(self) -> Iterator[Fragment]:
+        for name, parameter in self.towers.named_parameters():
+            tensors = {"param": parameter.detach()}
+            tensors |= {key: self._optimizer.state[parameter][key] for key in self.moments.get(name, ())}
+            size = -(-parameter.numel() // self.peers.world)
+            start = min(size * self.peers.rank, parameter.numel())
+            held = {key: tensor.view(-1)[start : start + size] for key, tensor in tensors.items()}
+            yield Fragment(name, tuple(parameter.shape), start, held if held["param"].numel() else {})
+
+    @contextmanager
+    def lent(self, whole: Callable[[str], Tensor]) -> Iterator[None]:
+        trained = {name: p for name, p in self.towers.named_parameters() if p.requires_grad}
+        before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        try:
+            for name, parameter in trained.items():
+                parameter.data.copy_(whole(name))
+            yield
+        finally:
+            for name, parameter in trained.items():
+                parameter.data.copy_(before[name])
 
     def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, parameter in self.towers.named_parameters():

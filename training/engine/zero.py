@@ -9,7 +9,7 @@ rank holds. DeepSpeed's own `safe_set_full_*` fails at stage 3 when ranks do not
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from pipeline.errors import RecipeError
 from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
-from training.engine.interface import Outputs, StepInfo
+from training.engine.interface import Fragment, Outputs, StepInfo
 from training.engine.settings import EngineSettings
 from training.engine.update.guarded import Guard
 from training.engine.update.spans import Span
@@ -82,6 +82,24 @@ class DeepSpeedEngine:
         skipped = not math.isfinite(norm)
         self.optimizer_steps += not skipped
         return StepInfo(math.inf if skipped else norm, skipped)
+
+    def fragments(self) -> Iterator[Fragment]:
+        for name, parameter in self.towers.named_parameters():
+            start, tensors = self._fragment(name, parameter)
+            held = tensors if any(part.numel() for part in tensors.values()) else {}
+            yield Fragment(name, self._shapes[name], start, held)
+
+    @contextmanager
+    @torch.no_grad()
+    def lent(self, whole: Callable[[str], Tensor]) -> Iterator[None]:
+        # Masters are apart from what forwards read, so they bring it back. After an error the run ends: no rank may
+        # enter a collective that the others do not.
+        trained = [(name, p) for name, p in self.towers.named_parameters() if name in self.moments]
+        for name, parameter in trained:
+            self._set_live(parameter, whole(name))
+        yield
+        for name, parameter in trained:
+            self._set_live(parameter, self._whole(name, parameter)["param"])
 
     def full_state(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, parameter in self.towers.named_parameters():

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.draws import keyed_u64
 from pipeline.errors import ClipmillError
+from training.companions.running.companion import NONE, Companions
 from training.engine.interface import Engine, Outputs
 from training.reader.batch import Batch
 from training.rows import VALID, Rows, Spans, cut, group_of, harmless, owners_of, spans
@@ -41,19 +42,27 @@ class StepResult:
 
 
 def cached_step(
-    engine: Engine, batch: Batch, objective: Objective, chunk: int, lr: float, progress: float = 0.0
+    engine: Engine,
+    batch: Batch,
+    objective: Objective,
+    chunk: int,
+    lr: float,
+    progress: float = 0.0,
+    companions: Companions = NONE,
 ) -> StepResult:
     """Forward, terms, backward and optimizer step for `batch`, holding the activations of `chunk` pairs at a time.
 
     Collective. Ranks may hold different numbers of rows, or none: all run as many forwards as the fullest one, on one
     row that does not count where they have no more, because ZeRO-3 gathers parameters in every forward. What towers
     draw from torch's generators is keyed by (seed, step, first pair of the chunk): the same in both passes, and after a
-    restart. `progress` (0 to 1) of the run, for weights that change.
+    restart. `progress` (0 to 1) of the run, for weights that change. `companions` add columns before, and see what
+    came of the step.
     With `check_cache` in the engine's settings the features of both passes are compared (ClipmillError on every rank
     when they differ).
     """
     clock = _Clock(engine.device)
     objective = objective.at(progress)
+    batch = companions.enriched(batch, objective.columns, chunk)
     chunks = _Chunks(engine, batch, objective, chunk)
     features, last = chunks.first_pass()
     clock.lap("pass1")
@@ -63,6 +72,7 @@ def cached_step(
     value, pairs, metrics = _numbers(found, chunks.valid, engine)
     clock.lap("loss")
     if not math.isfinite(value):
+        companions.after_step(engine, lr, skipped=True)
         clock.lap("pass2")
         clock.lap("optimizer")
         return StepResult(value, metrics, math.inf, True, pairs, clock.laps)
@@ -76,6 +86,7 @@ def cached_step(
         metrics[f"{name}/loss"] = part
     clock.lap("pass2")
     info = engine.step(lr)
+    companions.after_step(engine, lr, info.skipped)
     clock.lap("optimizer")
     return StepResult(value, metrics, info.grad_norm, info.skipped, pairs, clock.laps)
 

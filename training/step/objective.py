@@ -4,8 +4,8 @@ Letters: N rows on this rank, D features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from pipeline.errors import RecipeError
 from training.ranks.peers import Peers
 from training.rows import Rows
 from training.scheduled import Scheduled, value_at
-from training.terms.term import ChunkTerm, StepTerm, TermOutput, TermSettings
+from training.terms.term import ChunkTerm, Keeps, StepTerm, TermOutput, TermSettings
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,29 @@ class Objective:
     step_terms: dict[str, StepTerm]
     chunk_terms: dict[str, ChunkTerm]
     progress: float = 0.0
+    asked: dict[str, frozenset[str]] = field(default_factory=dict)  # columns that companions have to give, by term
 
     def at(self, progress: float) -> "Objective":
         """The terms that weigh something when `progress` (0 to 1) of the run is done: what is off costs nothing."""
         on = {name for name, weight in self.scheduled.items() if value_at(weight, progress)}
         whole = {name: term for name, term in self.step_terms.items() if name in on}
         chunked = {name: term for name, term in self.chunk_terms.items() if name in on}
-        return Objective(self.scheduled, whole, chunked, progress)
+        asked = {name: columns for name, columns in self.asked.items() if name in on}
+        return Objective(self.scheduled, whole, chunked, progress, asked)
 
     @property
     def weights(self) -> dict[str, float]:
         return {name: value_at(weight, self.progress) for name, weight in self.scheduled.items()}
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What companions have to give."""
+        return frozenset().union(*self.asked.values())
+
+    @property
+    def keeping(self) -> dict[str, Keeps]:
+        """Those terms that train weights of their own."""
+        return {name: cast(Keeps, term) for name, term in self.step_terms.items() if hasattr(term, "after_step")}
 
     @property
     def cached(self) -> frozenset[str]:
@@ -93,7 +105,8 @@ def build_objective(settings: Sequence[TermSettings]) -> Objective:
         built[name_of(each)] = each.build()
     chunked = {name: term for name, term in built.items() if hasattr(term, "count")}
     whole = {name: term for name, term in built.items() if name not in chunked}
-    return Objective({name_of(each): each.weight for each in settings}, whole, chunked)
+    asked = {name_of(each): each.wanted().columns for each in settings}
+    return Objective({name_of(each): each.weight for each in settings}, whole, chunked, asked=asked)
 
 
 def _add(total: Rows, more: Rows, weight: float) -> None:

@@ -2,13 +2,15 @@
 
 from training.terms.cloob import Cloob
 from training.terms.cyclip import Cyclip
+from training.terms.feature_distill import FeatureDistill
 from training.terms.infoloob import Infoloob
+from training.terms.label_head import LabelHead
 from training.terms.sigmoid import Sigmoid
 from training.terms.softmax import Softmax
 from training.terms.uniformity_alignment import UniformityAlignment
 from training.terms.views import Views
 
-TERMS = {
+TERMS: dict[str, type] = {
     "softmax": Softmax,
     "sigmoid": Sigmoid,
     "infoloob": Infoloob,
@@ -16,4 +18,6 @@ TERMS = {
     "cyclip": Cyclip,
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
+    "feature_distill": FeatureDistill,
+    "label_head": LabelHead,
 }

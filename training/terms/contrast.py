@@ -40,20 +40,33 @@ class Contrast(TermSettings):
     target: Target = TARGETS["one_hot"]()
     positives: int = Field(0, ge=0, le=64, description="most further captions of a pair in a step")
     negatives: int = Field(0, ge=0, le=64, description="most hard negatives of a pair in a step")
+    queue: str | None = Field(None, description="name of the momentum companion whose queue gives further rivals")
     pair_weight: str | None = Field(None, description="a number in KEY.json that weighs the pair; none: 1")
 
     @model_validator(mode="after")
     def _positives_are_used(self) -> "Contrast":
         if isinstance(self.target, TARGETS["captions"]) and not self.positives:
             raise ValueError("target captions needs further captions; expected `positives` of 1 or more")
+        if self.queue and isinstance(self.target, (TARGETS["teacher"], TARGETS["similarity"])):
+            raise ValueError(
+                "targets teacher and similarity know nothing of queued pairs; expected no `queue` with them"
+            )
         return self
 
+    @property
+    def queued(self) -> dict[str, str]:
+        """The columns of the queue."""
+        return {name: f"{self.queue}.queue/{name}" for name in ("image", "text", "id")} if self.queue else {}
+
     def wanted(self) -> Wanted:
-        fields = {name for side, name in self.target.names if side == "rows" and "/" not in name}
+        groups = ["", *(f"{group}/" for group in FURTHER if getattr(self, group))]
+        asked = {name for side, name in self.target.names if side == "rows"}
+        asked |= {group + name for side, name in self.target.names if side == "texts" for group in groups}
         return Wanted(
             self.positives,
             self.negatives,
-            fields=frozenset(fields | ({self.pair_weight} if self.pair_weight else set())),
+            fields=self.target.numbers | ({self.pair_weight} if self.pair_weight else set()),
+            columns=frozenset(asked - self.target.numbers).union(self.queued.values()),
         )
 
 
@@ -70,21 +83,33 @@ class ContrastTerm:
         return frozenset({"image", "text"} | {f"{group}/text" for group, most in groups.items() if most})
 
     def __call__(self, features: "Rows", scalars: "Rows", rows: "Rows", peers: "Peers") -> TermOutput:
+        from training.rows import group_of, named
         from training.terms.cores import CORES, Problem
 
         chosen, kept = self.settings, self._kept(features, rows)
+        queue = {name: rows[column] for name, column in chosen.queued.items()}
         owner_M = _joined([owner_M for _, owner_M in kept.values()])
+        texts = [features[name][where] for name, (where, _) in kept.items()]
+        if queue:  # texts of the past are nobody's
+            texts.append(queue["text"].to(texts[0].dtype))
+            owner_M = _joined([owner_M, owner_M.new_full((len(queue["text"]),), -1)])
         problem = Problem(
             image_ND=features["image"],
-            text_MD=_joined([features[name][where] for name, (where, _) in kept.items()]),
+            text_MD=_joined(texts),
             log_scale=scalars["log_scale"],
             bias=scalars["bias"] if self.core == "sigmoid" else None,
-            owner_M=owner_M if len(kept) > 1 else None,
+            owner_M=owner_M if len(texts) > 1 else None,
             valid_N=rows["valid"],
             ids_N=rows.get("id"),
+            queue_ED=queue.get("image"),
+            queue_ids_E=queue.get("id"),
             **self._weights(rows, owner_M),
             row_fields={name: rows[name] for side, name in chosen.target.names if side == "rows"},
-            text_fields={name: rows[name] for side, name in chosen.target.names if side == "texts"},
+            text_fields={
+                name: _joined([rows[named(group_of(output), name)][where] for output, (where, _) in kept.items()])
+                for side, name in chosen.target.names
+                if side == "texts"
+            },
         )
         plain = chosen.target == TARGETS["one_hot"]()
         found = CORES[self.core](
@@ -96,8 +121,8 @@ class ContrastTerm:
             wire=chosen.wire,
         )
         grads = {"image": found.d_image_ND}
-        sizes = [len(features[name][where]) for name, (where, _) in kept.items()]
-        for (name, (where, _)), part in zip(kept.items(), found.d_text_MD.split(sizes), strict=True):
+        parts = found.d_text_MD.split([len(text) for text in texts])  # those of the queue come last
+        for (name, (where, _)), part in zip(kept.items(), parts, strict=False):
             grads[name] = part if name == "text" else part.new_zeros(features[name].shape).index_copy_(0, where, part)
         d_scalars = {"log_scale": found.d_log_scale} | ({} if found.d_bias is None else {"bias": found.d_bias})
         return TermOutput(found.value, grads, d_scalars, found.metrics)
@@ -123,6 +148,8 @@ class ContrastTerm:
         if self.settings.pair_weight is None:
             return {}
         weight_N = rows[self.settings.pair_weight].nan_to_num(nan=1.0).clamp(min=0).float()
+        if not len(weight_N):
+            return {"image_weight_N": weight_N, "text_weight_M": weight_N.new_zeros(len(owner_M))}
         return {"image_weight_N": weight_N, "text_weight_M": weight_N[owner_M.clamp(min=0)] * (owner_M >= 0)}
 
 

@@ -18,6 +18,8 @@ from training.scheduled import Scheduled
 from training.wanted import Head, Scalar, Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor
 
     from training.ranks.peers import Peers
@@ -68,6 +70,21 @@ class ChunkTerm(Protocol):
     def __call__(self, outputs: "Rows", rows: "Rows") -> "Tensor":
         """The sum over the valid ones of these rows (0-dim), with a graph; zero, with a graph, where none is valid."""
         ...
+
+
+class Keeps(Protocol):
+    """What a term has besides if it trains weights of its own, which no engine knows: it steps and saves them itself.
+
+    Every method is collective. `state` and `load` as in `training.companions`: whole tensors, one at a time.
+    """
+
+    def after_step(self, lr: float, skipped: bool) -> None:
+        """The step is done; `skipped`: loss or gradients were not finite, and nothing may change here either."""
+        ...
+
+    def state(self) -> "Iterator[tuple[str, Tensor]]": ...
+
+    def load(self, get: "Callable[[str], Tensor | None]") -> None: ...
 
 
 class TermSettings(Settings):

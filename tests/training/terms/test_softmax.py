@@ -48,6 +48,42 @@ def captions(features, scalars, rows):
     return (-logs.mean() + F.cross_entropy(scores.T[asks], owners[asks])) / 2
 
 
+def taught(rows):
+    """Vectors of another width, as a teacher would give them, of rows and of all their texts."""
+    made = torch.Generator().manual_seed(11)
+    owners = [len(rows["valid"])] * 2 + [len(rows[f"{group}/owner"]) for group in ("positives", "negatives")]
+    names = ("teacher.image", "teacher.text", "positives/teacher.text", "negatives/teacher.text")
+    vectors = [F.normalize(torch.randn(size, 4, generator=made).double(), dim=1) for size in owners]
+    return rows | dict(zip(names, vectors, strict=True))
+
+
+def soft(features, scalars, rows):
+    """CLIP-KD: the softmax of the teacher's scores is the target; a row's own texts share what they get alike."""
+    scores, owners = scores_of(features, scalars, rows, ("positives", "negatives"))
+    given = {name.replace("teacher.", ""): column for name, column in rows.items() if "teacher." in name}
+    target, _ = scores_of(given, {"log_scale": torch.tensor(20.0).log()}, rows, ("positives", "negatives"))
+    own = owners[None] == torch.arange(len(scores))[:, None]
+    target_i2t = target.softmax(1)
+    target_i2t = torch.where(own, (target_i2t * own).sum(1, keepdim=True) / own.sum(1, keepdim=True), target_i2t)
+    asks = owners >= 0
+    i2t = -(target_i2t * scores.log_softmax(1)).sum(1).mean()
+    t2i = -(target[:, asks].softmax(0) * scores[:, asks].log_softmax(0)).sum(0).mean()
+    return (i2t + t2i) / 2
+
+
+def labelled(rows):
+    return rows | {"kind": (torch.arange(len(rows["valid"])) % 3 - 1).double()}
+
+
+def classes(features, scalars, rows):
+    """UniCL: the target is spread alike over all of a row's label; negative ones are nobody's."""
+    scores, _ = scores_of(features, scalars, rows)
+    kind = rows["kind"][rows["valid"]]
+    equal = ((kind[:, None] == kind) & (kind >= 0)).double()
+    target = torch.where((kind >= 0)[:, None], equal / equal.sum(1, keepdim=True).clamp(min=1), torch.eye(len(kind)))
+    return -((target * scores.log_softmax(1)).sum(1).mean() + (target * scores.T.log_softmax(1)).sum(1).mean()) / 2
+
+
 GROUPS = (("positives", 2), ("negatives", 3))
 CASES = {
     "clip": terms.Case(Softmax(tile=3), plain),
@@ -56,6 +92,10 @@ CASES = {
     "ring": terms.Case(Softmax(tile=4, exchange="ring"), plain),
     "negatives": terms.Case(Softmax(tile=3, negatives=3), negatives, GROUPS),
     "captions": terms.Case(Softmax(tile=3, positives=2, negatives=3, target={"kind": "captions"}), captions, GROUPS),
+    "teacher": terms.Case(
+        Softmax(tile=3, positives=2, negatives=3, target={"kind": "teacher", "scale": 20.0}), soft, GROUPS, taught
+    ),
+    "labels": terms.Case(Softmax(tile=3, target={"kind": "labels", "field": "kind"}), classes, (), labelled),
 }
 
 

@@ -24,6 +24,14 @@ class Labels(TargetSettings):
     field: str = Field("label", description="name of the labels among the fields of rows")
     share: float = Field(1.0, gt=0.0, le=1.0, description="share of this target; the rest is the pair's own")
 
+    @property
+    def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
+        return (("rows", self.field),)
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        return frozenset({self.field})
+
     def spread(self, step: "Step") -> "Spread | None":
         """Gathers a label of each row: 8 bytes a row, whatever the exchange."""
         import torch

@@ -1,6 +1,6 @@
 """What every target can be given besides its kind: it composes with all of them."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,7 +18,15 @@ class TargetSettings(Settings):
     positive_margin: float = Field(0.0, description="taken off the scores of pairs (scale included)")
     negative_margin: float = Field(0.0, description="added to the scores of rivals (scale included)")
 
-    names: ClassVar[tuple[tuple[str, str], ...]] = ()  # (rows or texts, name) of the fields that are asked for
+    @property
+    def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
+        """The fields that are asked for, and of what."""
+        return ()
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Those of them that are numbers in KEY.json; companions give the others."""
+        return frozenset()
 
     @property
     def positives(self) -> Literal["first", "all", "each"]:

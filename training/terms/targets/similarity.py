@@ -24,6 +24,11 @@ class Similarity(TargetSettings):
     bias: float = Field(0.0, description="added to the similarities (sigmoid)")
     share: float = Field(0.5, gt=0.0, le=1.0, description="share of this target; the rest is the pair's own")
 
+    @property
+    def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
+        side: Literal["rows", "texts"] = "rows" if self.of == "image" else "texts"
+        return () if self.field is None else ((side, self.field),)
+
     def spread(self, step: "Step") -> "Spread | None":
         import torch
 

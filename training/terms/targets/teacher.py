@@ -18,11 +18,15 @@ class Teacher(TargetSettings):
     alike."""
 
     kind: Literal["teacher"] = "teacher"
-    image: str = Field("teacher/image", description="name of the teacher's vectors among the fields of rows")
-    text: str = Field("teacher/text", description="name of the teacher's vectors among the fields of texts")
+    image: str = Field("teacher.image", description="name of the teacher's vectors among the fields of rows")
+    text: str = Field("teacher.text", description="name of the teacher's vectors among the fields of texts")
     scale: float = Field(100.0, gt=0.0, description="of the teacher's scores, not its logarithm")
     bias: float = Field(0.0, description="added to the teacher's scores (sigmoid)")
     share: float = Field(1.0, gt=0.0, le=1.0, description="share of this target; the rest is the pair's own")
+
+    @property
+    def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
+        return (("rows", self.image), ("texts", self.text))
 
     def spread(self, step: "Step") -> "Spread | None":
         from training.terms.targets.asked import row_field, text_field
