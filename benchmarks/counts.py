@@ -141,7 +141,7 @@ class Counts:
             if area == CLOSING and call.function.__name__ == "share":
                 shares[call.args[0]] += 1
             elif area == CLOSING and call.function.__name__ == "claim":
-                new[call.args[0]] += sum(told.values())
+                new[call.args[0]] += sum(told[0].values())
         made = {index: (shares[index], self.columns[index]) for index in shares}
         at, self._at = self._at, ("", None)  # type: ignore[assignment]  # what the formulae read is not counted
         self.expected = of_run.segments(work.job, work._told, made, new)

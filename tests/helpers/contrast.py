@@ -244,8 +244,8 @@ def problems_of(
             torch.tensor([2.2], dtype=dtype),
             torch.tensor([-2.5], dtype=dtype),
             owner_M=owner_M if "extra" in traits else None,
-            row_fields={"label": torch.randint(0, 3, (N + E,), generator=made), "teacher/image": unit(N + E)},
-            text_fields={"teacher/text": unit(M)},
+            row_fields={"label": torch.randint(0, 3, (N + E,), generator=made), "teacher.image": unit(N + E)},
+            text_fields={"teacher.text": unit(M)},
         )
         if "masked" in traits:
             problem = replace(problem, valid_N=torch.rand(N, generator=made) < 0.7 if rank else torch.arange(N) != 1)

@@ -14,7 +14,7 @@ from curation.runner.closing.closer import number_of
 from curation.runner.closing.vectors import origin_of
 from curation.runner.costs import closing
 from curation.runner.costs.cost import Cost
-from curation.stage import IMAGE, Group, Measure, Reduce, Stage
+from curation.stage import IMAGE, Generate, Group, Measure, Reduce, Stage
 from curation.states import CLOSED, SETTLED, state_name
 from pipeline import storage
 
@@ -43,6 +43,7 @@ def segments(job: Job, told: Told, made: Mapping[int, tuple[int, int]], measured
             new = measured.get(here.index, 0)
             runs = closing.runs_of(stage, job.buckets, inputs)
             whole += closing.measure(job.buckets, runs, new, shares, 0, of_images=IMAGE in stage.reads, made=files)
+            whole += Cost(files=1) if isinstance(stage, Generate) else Cost()  # what was known when it began
             opens["told"] = said["packs"]
         elif isinstance(stage, Group):
             rounds = _rounds(job, here, stage)

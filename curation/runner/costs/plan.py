@@ -13,7 +13,7 @@ from curation.runner.closing import grouping, measuring, shares
 from curation.runner.costs import closing, ending
 from curation.runner.costs.closing import Asking
 from curation.runner.costs.cost import Cost, told_by
-from curation.stage import IMAGE, Context, Group, Measure, Reduce, Stage
+from curation.stage import IMAGE, Context, Generate, Group, Measure, Reduce, Stage
 from curation.stage_order import added
 
 ROUNDS = 8
@@ -108,6 +108,7 @@ class _Plan:
             new, runs = int(self.pairs * (1 - _KNOWN)), closing.runs_of(stage, self.buckets, self.pairs)
             number, width = max(1, new // shares.MOST_ROWS), measuring.row_bytes(stage)
             self.cost += closing.measure(self.buckets, runs, new, number, 0, of_images=IMAGE in stage.reads)
+            self.cost += Cost(files=1) if isinstance(stage, Generate) else Cost()  # what was known when it began
             self.memory = max(self.memory, self.pairs // runs * 2 * (_NOTE_BYTES + width))  # rows, and as they are cut
             self.opens["told"], self.notes = told_by(runs), self.notes + self.pairs
             if stage.store == "vectors":

@@ -48,9 +48,10 @@ def test_a_tower_comes_whole_from_the_other_model_and_nothing_else_does() -> Non
     mixed.load_state_dict(swapped(one.state_dict(), other.state_dict(), "image"))
     pictures = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     with torch.no_grad():
-        image, text = mixed(pictures, mixed.tokenize(TEXTS))
-        assert torch.equal(image, other(pictures)[0])
-        assert torch.equal(text, one(None, one.tokenize(TEXTS))[1])
+        rows = {"image": pictures, "tokens": mixed.tokenize(TEXTS)}
+        found = mixed(rows)
+        assert torch.equal(found["image"], other(rows)["image"])
+        assert torch.equal(found["text"], one(rows)["text"])
     with pytest.raises(RecipeError, match=r"the image tower to take .* 1 of another shape"):
         swapped(one.state_dict(), towers(0, side=16).state_dict(), "image")
 

@@ -57,7 +57,7 @@ def test_a_teacher_target_is_open_clips_distillation():
     image, text, log_scale, bias = leaves = leaves_of(problem)
     loss = open_clip.loss.DistillClipLoss()
     parts = loss(image, text, log_scale.exp(), teacher.image_ND, teacher.text_MD, torch.tensor(30.0), output_dict=True)
-    fields = {"row_fields": {"teacher/image": teacher.image_ND}, "text_fields": {"teacher/text": teacher.text_MD}}
+    fields = {"row_fields": {"teacher.image": teacher.image_ND}, "text_fields": {"teacher.text": teacher.text_MD}}
     target = TARGETS["teacher"](scale=30.0)
     output = softmax(replace(problem, **fields), target, Peers.alone(), tile=16)
     agree(output, parts["distill_loss"], leaves)

@@ -50,11 +50,11 @@ def labels(share: float) -> Callable[[Whole], tuple[Tensor, Tensor]]:
 
 
 def teacher(whole: Whole) -> tuple[Tensor, Tensor]:
-    return softened(whole, whole.row_fields["teacher/image"], whole.text_fields["teacher/text"], 6.0, 0.7)
+    return softened(whole, whole.row_fields["teacher.image"], whole.text_fields["teacher.text"], 6.0, 0.7)
 
 
 def teacher_yes(whole: Whole) -> Tensor:
-    scores = 6.0 * whole.row_fields["teacher/image"] @ whole.text_fields["teacher/text"].T - 1.5
+    scores = 6.0 * whole.row_fields["teacher.image"] @ whole.text_fields["teacher.text"].T - 1.5
     return 0.7 * scores.sigmoid()
 
 

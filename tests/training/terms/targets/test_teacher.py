@@ -9,7 +9,7 @@ from pipeline.errors import DataError
 from tests.helpers.two_pairs import LSE, loss_of
 from training.terms.targets.teacher import Teacher
 
-FIELDS = {"row_fields": {"teacher/image": torch.eye(2)}, "text_fields": {"teacher/text": torch.eye(2)}}
+FIELDS = {"row_fields": {"teacher.image": torch.eye(2)}, "text_fields": {"teacher.text": torch.eye(2)}}
 
 
 def test_the_target_is_the_teachers_softmax():
