@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.lanes import sampled
 from tests.helpers.places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,7 +57,7 @@ def test_the_readme_has_commands_for_each_job():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", sampled(COMMANDS, *QUICK))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_readme_command_works_as_typed(folder, command):
     run(folder, command)
 
