@@ -17,8 +17,6 @@ from tests.helpers.places import ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
-# A second pool, a second training and more of the same: `make exhaustive` types them.
-QUICK = [at for at, line in enumerate(COMMANDS) if not re.search(r"\bdfn\b|\bdfn-filter\b|steps=40", line)]
 SMALLER = [
     "train.batch.global=32",
     "train.batch.chunk=16",
