@@ -1,12 +1,13 @@
 """Towers with blocks, walked by an engine under every ZeRO stage and by a hand-written update in float64."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.helpers.ranks import run_ranks
 from tests.helpers.textbook import step_gradients
 from tests.helpers.tiny_towers import LENGTH, SIDE, WIDTH, WORDS, TinyTowers, cut, tiny_batch
 from training.engine.build import build_engine
@@ -122,3 +123,17 @@ def moved(wanted: dict[str, Tensor]) -> float:
     """How far the parameter went that went least: a tolerance far below it says something."""
     before = dict(DeepTowers().named_parameters())
     return min((weights - before[name].double()).abs().max().item() for name, weights in wanted.items())
+
+
+def held(
+    settings: Optimizer, update: Callable[..., None], world: int, tolerance: float = 1e-5, least: float = 1e-3
+) -> Iterator[Any]:
+    """Weights move by `least` or more, each ZeRO stage ends where the hand-written update does and resumes bit for bit;
+    yields what each kept, by name."""
+    wanted = by_hand(settings, update)
+    assert moved(wanted) > least
+    for rank in run_ranks(walked, world, settings, [0, 1, 2, 3]):
+        for stage, (end, same, kept) in rank.items():
+            assert worst(end, wanted) < tolerance, f"stage {stage}"
+            assert same, f"stage {stage}: resuming gave other bits"
+            yield kept

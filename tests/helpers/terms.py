@@ -7,8 +7,9 @@ Letters: N rows, M flat rows, D features.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +53,17 @@ class Case:
         batch = tiny_batch(rows, seed, not masked, dict(self.groups))
         batch.rows = self.prepare(batch.rows)
         return batch
+
+
+def on_every_share(cases: Iterable[Any]) -> Callable:
+    """Parametrizes a test by `case`, `counts` and `masked`: what `check_features` takes."""
+
+    def decorated(test: Callable) -> Callable:
+        for name, values in (("case", list(cases)), ("counts", SHARES), ("masked", [False, True])):
+            test = pytest.mark.parametrize(name, values)(test)
+        return test
+
+    return decorated
 
 
 def check_features(case: Case, counts: Sequence[int], masked: bool) -> None:

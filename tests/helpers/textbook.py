@@ -17,23 +17,6 @@ def softmax_loss(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, smoothing
     return (i2t + t2i) / 2
 
 
-def _softmax(image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, bias: Tensor | None) -> Tensor:
-    return softmax_loss(image_BD, text_BD, log_scale)
-
-
-# kind -> value of the loss with its default settings, from whole-batch features; autograd gives the gradients
-VALUES = {"softmax": _softmax}
-
-
-def softmax_gradients(
-    image_BD: Tensor, text_BD: Tensor, log_scale: Tensor, valid_B: Tensor, smoothing: float = 0.0
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(loss, dImage, dText, d log scale) over the valid rows, float64; rows not valid have zero gradients."""
-    leaves = [t.detach().double().requires_grad_() for t in (image_BD, text_BD, log_scale)]
-    loss = softmax_loss(leaves[0][valid_B], leaves[1][valid_B], leaves[2], smoothing)
-    return (loss.detach(), *torch.autograd.grad(loss, leaves))
-
-
 def step_gradients(towers: nn.Module, batch: Batch) -> tuple[float, dict[str, Tensor]]:
     """Loss and every trained parameter's gradient for a whole batch in one process, float64."""
     towers = copy.deepcopy(towers).double()

@@ -30,7 +30,7 @@ class Contrast(TermSettings):
     """`positives`: further captions of a pair in a step, with a target that has a use for them; `negatives`: hard ones.
 
     exchange  gather: texts are gathered, their gradients summed where they came from
-              gather2: both sides are gathered, no gradient is; bit-equal for any number of ranks, a quarter more work
+              gather2: both sides are gathered, no gradient is; bit-equal for any number of ranks, half more work
               ring: texts travel; memory does not grow with the number of ranks
     """
 

@@ -18,9 +18,7 @@ def siglip(features, scalars, rows):
 CASES = [terms.Case(Sigmoid(tile=3), siglip), terms.Case(Sigmoid(tile=5, exchange="ring"), siglip)]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("counts", terms.SHARES)
-@pytest.mark.parametrize("case", CASES)
+@terms.on_every_share(CASES)
 def test_any_world_gives_the_gradients_of_the_whole_batch(case, counts, masked):
     terms.check_features(case, counts, masked)
 

@@ -38,9 +38,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("counts", terms.SHARES)
-@pytest.mark.parametrize("case", CASES)
+@terms.on_every_share(CASES)
 def test_any_world_gives_the_gradients_of_the_whole_batch(case, counts, masked):
     terms.check_features(CASES[case], counts, masked)
 
