@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.towers.towers import Towers
 
 LATEST = "latest"
+_GIVERS = "train.companions='[{kind: teacher, ...}]', or momentum with a queue; training/README.md lists them"
 PARAM = "param"  # the weights as they are trained, of all that a checkpoint holds
 WEIGHTS = (".pt", ".safetensors")
 
@@ -119,16 +120,22 @@ class TrainSettings(Settings):
         return Plan(self, tuple(made) or (Stage(until=self.steps),))
 
     @model_validator(mode="after")
-    def _companions_fit(self) -> "TrainSettings":
-        names = [one.called for one in self.companions]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two companions share a name: {names}; expected a `name` of its own for each")
+    def _terms_and_companions_fit(self) -> "TrainSettings":
+        for where, every in (("train.loss", self.loss), ("train.companions", self.companions)):
+            names = [one.called for one in every]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice:
+                hint = f"give one of them a name: {{kind: ..., name: other_{twice}}}"
+                raise RecipeError(where, f"two are called {twice!r}", "a name of its own for each", hint)
+        _ = self.scalars, self.heads  # terms that share one agree about it
         given = set().union(*(one.gives() for one in self.companions))
         lacking = sorted(name for name in self.wanted.columns if not {name, name.rpartition("/")[2]} & given)
         if lacking:
-            raise ValueError(f"a term wants {', '.join(lacking)}; the companions give {sorted(given) or 'nothing'}")
+            found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
+            raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
-            raise ValueError(f"eval.of is {self.eval.of!r}, but no companion of kind ema keeps an average")
+            found = f"{self.eval.of!r}, but no companion keeps an average"
+            raise RecipeError("train.eval.of", found, "a companion of kind ema", "train.companions='[{kind: ema}]'")
         return self
 
     @property

@@ -76,8 +76,12 @@ def scalars_of(asked: Iterable[Scalar]) -> tuple[Scalar, ...]:
     """
     found: dict[str, Scalar] = {}
     for scalar in asked:
-        if found.setdefault(scalar.name, scalar) != scalar:
-            words = f"two terms share `{scalar.name}` but not how it starts or what bounds it"
-            raise RecipeError("train.loss", f"{words}: {found[scalar.name]} and {scalar}", "the same of both")
+        one = found.setdefault(scalar.name, scalar)
+        if one != scalar:
+            both = " and ".join(
+                f"from {each.low:.3g} to {each.high:.3g}, at first {each.init:.3g}" for each in (one, scalar)
+            )
+            hint = "leave one of them out: softmax and sigmoid do not go together"
+            raise RecipeError("train.loss", f"two terms share `{scalar.name}`, but {both}", "the same of both", hint)
     found.setdefault(LOG_SCALE.name, LOG_SCALE)
     return tuple(found[name] for name in sorted(found))

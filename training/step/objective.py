@@ -10,7 +10,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from pipeline.errors import RecipeError
 from training.ranks.peers import Peers
 from training.rows import Rows
 from training.scheduled import Scheduled, value_at
@@ -91,22 +90,13 @@ class Objective:
         return {name: term(outputs, rows) / counts[name] for name, term in self.chunk_terms.items()}
 
 
-def name_of(settings: TermSettings) -> str:
-    return settings.name or str(type(settings).model_fields["kind"].default)
-
-
 def build_objective(settings: Sequence[TermSettings]) -> Objective:
-    """RecipeError when two terms have one name."""
-    built: dict[str, Any] = {}
-    for each in settings:
-        if name_of(each) in built:
-            where, found = "train.loss", f"two terms are called {name_of(each)!r}"
-            raise RecipeError(where, found, "a name of its own for each", f"{{kind: {name_of(each)}, name: another}}")
-        built[name_of(each)] = each.build()
+    """Of terms with a name of its own each."""
+    built: dict[str, Any] = {each.called: each.build() for each in settings}
     chunked = {name: term for name, term in built.items() if hasattr(term, "count")}
     whole = {name: term for name, term in built.items() if name not in chunked}
-    asked = {name_of(each): each.wanted().columns for each in settings}
-    return Objective({name_of(each): each.weight for each in settings}, whole, chunked, asked=asked)
+    asked = {each.called: each.wanted().columns for each in settings}
+    return Objective({each.called: each.weight for each in settings}, whole, chunked, asked=asked)
 
 
 def _add(total: Rows, more: Rows, weight: float) -> None:

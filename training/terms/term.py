@@ -93,6 +93,11 @@ class TermSettings(Settings):
     weight: Scheduled = Field(1.0, description="a number, or [share of the run's steps that are done, number] points")
     name: str | None = Field(None, pattern=r"^[a-z][a-z0-9_]*$", description="in the log; default: the kind")
 
+    @property
+    def called(self) -> str:
+        """Its name in the log and in checkpoints."""
+        return self.name or str(type(self).model_fields["kind"].default)
+
     def scalars(self) -> tuple[Scalar, ...]:
         """The trained numbers that the term reads."""
         return ()

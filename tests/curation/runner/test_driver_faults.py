@@ -2,8 +2,8 @@
 
 import sys
 
-import fsspec
 import pytest
+from fsspec.registry import _registry
 
 from curation.methods.vectors import clip_model
 from curation.runner.driver import check, curate
@@ -82,7 +82,7 @@ def test_a_column_that_is_not_there_is_told_by_what_it_looks_like(tmp_path):
 
 def test_a_store_without_its_driver_is_told_to_be_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)  # of a test before, in this process
+    monkeypatch.delitem(_registry, "s3", raising=False)  # of a test before, in this process
     settings = recipe(tmp_path, [{"kind": "warc", "paths": ["s3://no-such-bucket-x/a.warc.gz"]}], [])
     with pytest.raises(RecipeError, match=r"sources\.0\.paths\.0: .*[Ii]nstall s3fs.*\nhint: install .* s3://"):
         check(settings)

@@ -13,8 +13,10 @@ from training.settings import TrainSettings
     ("change", "words"),
     [
         ({"loss": {"kind": "softmax", "target": {"kind": "teacher"}}}, "teacher.image"),
-        ({"eval": {"of": "ema"}}, "no companion of kind ema"),
-        ({"companions": [{"kind": "ema"}, {"kind": "ema"}]}, "share a name"),
+        ({"eval": {"of": "ema"}}, "no companion keeps an average"),
+        ({"companions": [{"kind": "ema"}, {"kind": "ema"}]}, "two are called 'ema'"),
+        ({"loss": [{"kind": "softmax"}, {"kind": "softmax"}]}, "two are called 'softmax'"),
+        ({"loss": [{"kind": "softmax"}, {"kind": "sigmoid"}]}, "two terms share `log_scale`"),
         ({"companions": {"kind": "teacher"}}, "a teacher needs weights"),
     ],
 )
