@@ -8,7 +8,7 @@ READY := .venv/.ready
 # A test file stays on one process, so that what its tests share is made once; tests/conftest.py has the long ones first.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick exhaustive lint setup clean
+.PHONY: demo test quick exhaustive mutants lint setup clean
 
 demo: $(READY)
 	@$(BIN)/clipmill run demo
@@ -22,6 +22,9 @@ quick: $(READY)
 exhaustive: $(READY)
 	$(PYTEST) -m "hypothesis and not exhaustive" --hypothesis-profile exhaustive
 	$(BIN)/python -m pytest -m exhaustive --hypothesis-profile exhaustive  # most take both cores each
+
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants.plant
 
 lint: $(READY)
 	@$(BIN)/ruff format --check --quiet . || { echo "error: not formatted; hint: $(BIN)/ruff format ."; exit 1; }
