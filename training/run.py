@@ -15,6 +15,10 @@ from pipeline.log import get_logger
 from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
 from pipeline.recipe import Recipe
 from pipeline.storage.files import publish_json
+from training.changes.compare import Change
+from training.changes.consent import compared
+from training.changes.history import note_start
+from training.changes.kept import as_kept, without_consent
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
 from training.checkpoint.save import Found, find, kept_by, restore, restore_fitted, save
@@ -41,6 +45,8 @@ from training.settings import TrainSettings
 from training.stages import check_stages
 from training.step.grad_cache import StepResult
 from training.step.objective import Objective, build_objective
+from training.towers.layers import draws_by_chunk
+from training.towers.towers import Towers
 
 log = get_logger("train")
 
@@ -201,6 +207,7 @@ class Run:
             nonfinite_steps=self.nonfinite,
             model=self.plan.base.model_digest,
             recipe_digest=self.recipe_digest,
+            recipe=as_kept(self.plan.base),
             schedule=self.plan.base.in_words(),
             lr=self.last.get("lr"),
             engine=self.settings.engine.model_dump(),
@@ -230,23 +237,21 @@ def open_run(
         if peers.rank == 0:
             log.info("already finished: %s has %d of %d steps", settings.output, found.state.step, settings.steps)
         return None
-    if found and found.state.model != settings.model_digest:
-        hint = "put train.model and train.image.resize back, or give this run another train.output"
-        raise DataError(
-            str(found.complete.folder),
-            f"was made with model {found.state.model}",
-            f"train.model is {settings.model_digest} now",
-            hint,
-        )
+    if found:
+        _require_model(settings, found)
     start = found.state.step if found else 0
     plan, now = settings.plan, settings.plan.resolved(start)
     pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     if not goes_on and len(plan.stages) > 1:
         on_first_rank(peers, lambda: check_stages(plan, pairs, seed))
-    reader, engine = _reader_and_engine(plan, pairs, seed, peers, found)
+    towers = now.towers(seed)
+    reader = _reader(plan, pairs, seed, peers, towers, found)
+    if not goes_on:
+        on_first_rank(peers, lambda: _note_start(settings, recipe, towers, peers.world, found))
+    engine = _engine(plan, towers, peers, found)
     objective = build_objective(now.loss)
     companions = _companions(now, objective, engine, seed, found, plan.begins_at(start))
-    on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
+    on_first_rank(peers, lambda: save_recipe(settings.output_path, without_consent(recipe).as_yaml()))
     goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
     goodput["restarts"] += not goes_on
     goodput["start_s"] += time.perf_counter() - began
@@ -313,12 +318,27 @@ def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
     return None
 
 
-def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
-    """Built for the stage that comes next, then set to the checkpoint. DataError when that is of other data or another
-    model, RecipeError when no surgery makes one stage's towers of another's."""
+def _require_model(settings: TrainSettings, found: Found) -> None:
+    if found.state.model not in settings.model_digests:
+        hint = "put train.model and train.image.resize back, or give this run another train.output"
+        was, now = f"was made with model {found.state.model}", f"train.model is {settings.model_digest} now"
+        raise DataError(str(found.complete.folder), was, now, hint)
+
+
+def _note_start(settings: TrainSettings, recipe: Recipe, towers: Towers, ranks: int, found: Found | None) -> None:
+    """Tells what differs from the checkpoint and keeps the recipe. RecipeError for changes without consent."""
+    differing: list[Change] = []
+    if found:
+        drawn = draws_by_chunk(towers)
+        differing = compared(settings, found.state, found.complete.folder, ranks, drawn)
     step = found.state.step if found else 0
-    settings, new_stage = plan.resolved(step), plan.begins_at(step)
-    towers = settings.towers(seed)
+    note_start(settings.output_path, recipe, step=step, ranks=ranks, found=differing, job=job_of())
+
+
+def _reader(plan: Plan, pairs: Pairs, seed: int, peers: Peers, towers: Towers, found: Found | None) -> Reader:
+    """For the stage that comes next. DataError when the checkpoint is of other data or another order."""
+    step = found.state.step if found else 0
+    settings = plan.resolved(step)
     reader = Reader(
         pairs,
         settings.reader,
@@ -337,12 +357,20 @@ def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found:
         origin=plan.origin(step),
     )
     if found:
-        check_state(found.state.reader, reader.state(step), new_stage)
+        check_state(found.state.reader, reader.state(step), plan.begins_at(step))
+    return reader
+
+
+def _engine(plan: Plan, towers: Towers, peers: Peers, found: Found | None) -> Engine:
+    """For the stage that comes next, set to the checkpoint. DataError when that is of another model or optimizer,
+    RecipeError when no surgery makes one stage's towers of another's."""
+    step = found.state.step if found else 0
+    settings = plan.resolved(step)
     shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
     engine = build_engine(towers, settings.engine, settings.optimizer, peers)
-    if found and new_stage:
+    if found and plan.begins_at(step):
         stage = plan.stage_at(step)
         restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh")
     elif found:
         restore(engine, found)
-    return reader, engine
+    return engine

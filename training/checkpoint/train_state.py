@@ -36,6 +36,7 @@ class TrainState(Settings):
     nonfinite_steps: int = 0
     model: str  # digest of what shapes the model
     recipe_digest: str
+    recipe: dict[str, Any] | None = None  # settings as they were resolved, and versions (`training.changes.kept`)
     schedule: dict[str, Any]
     lr: float | None = None  # learning rate of the last step
     engine: dict[str, Any]

@@ -21,6 +21,7 @@ from typing import Literal
 from pipeline.errors import Stopped
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
+from training.launch.asking import asked, on_a_terminal
 from training.launch.settings import LaunchSettings
 from training.ranks.environment import joined
 
@@ -50,6 +51,8 @@ def start(command: Command, recipe: Recipe) -> int:
     """
     settings = recipe.optional("launch", LaunchSettings)
     place = joined()
+    if command == "train" and not place and on_a_terminal():
+        recipe = asked(recipe)
     processes = 1 if place else settings.processes or _gpus() or 1
     if processes == 1:
         from training.launch.rank import work
