@@ -45,6 +45,7 @@ from training.settings import TrainSettings
 from training.stages import check_stages
 from training.step.grad_cache import StepResult
 from training.step.objective import Objective, build_objective
+from training.surgery.fit import beside_towers
 from training.towers.layers import draws_by_chunk
 from training.towers.towers import Towers
 
@@ -366,11 +367,13 @@ def _engine(plan: Plan, towers: Towers, peers: Peers, found: Found | None) -> En
     RecipeError when no surgery makes one stage's towers of another's."""
     step = found.state.step if found else 0
     settings = plan.resolved(step)
-    shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
+    state = towers.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    beginning = {name: tensor.clone() for name, tensor in state.items() if beside_towers(name)}
     engine = build_engine(towers, settings.engine, settings.optimizer, peers)
     if found and plan.begins_at(step):
         stage = plan.stage_at(step)
-        restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh")
+        restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh", beginning)
     elif found:
         restore(engine, found)
     return engine
