@@ -160,6 +160,7 @@ class Run:
 
     def evaluate(self, done: int) -> None:
         """Scores the sets; a line in evals.jsonl."""
+        self.peers.place.enter("evaluation")
         started = time.perf_counter()
         towers, batch = self.engine.towers, self.settings.eval.batch
         model = Model(self.engine.evaluate, towers, self.settings.image, self.peers, batch)
@@ -181,6 +182,7 @@ class Run:
 
     def save(self, done: int) -> None:
         """A checkpoint of `done` steps; the log's lines up to it are on disk before it counts."""
+        self.peers.place.enter("save")
         started = time.perf_counter()
         for lines in self.logs.values():
             lines.sync()

@@ -9,7 +9,7 @@ rank holds. DeepSpeed's own `safe_set_full_*` fails at stage 3 when ranks do not
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -68,8 +68,16 @@ class DeepSpeedEngine:
         self._engine.train()
         return found
 
-    def accumulate(self) -> AbstractContextManager[None]:
-        return self._engine.coalesce_grad_reduction()
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        with self._engine.coalesce_grad_reduction():
+            try:
+                yield
+            except BaseException:
+                # DeepSpeed reduces also on the way out of an error: a collective that the other ranks are not in.
+                self._engine._flush_coalesced_reduction_zero12 = lambda optimizer: None
+                self._engine._flush_coalesced_reduction_zero3 = lambda optimizer: None
+                raise
 
     def backward(self, total: Tensor) -> None:
         # DeepSpeed averages gradients over ranks; ours are to be summed, so each is multiplied by the world.
