@@ -25,7 +25,7 @@ from training.reader.settings import ReaderSettings
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
-from training.towers.settings import YOUNGER, ModelSettings
+from training.towers.settings import YOUNGER, ModelSettings, check_trainable
 from training.wanted import Head, Scalar, Wanted, heads_of, scalars_of
 
 if TYPE_CHECKING:
@@ -207,8 +207,11 @@ class EvalSettings(Settings):
         return self
 
 
-def check_training(settings: TrainSettings, processes: int | None) -> None:
-    """RecipeError for what can be known wrong before any work: counts that do not fit, sets that are missing."""
+def check_training(settings: TrainSettings, processes: int | None, trains: bool = True) -> None:
+    """RecipeError for what can be known wrong before any work: counts that do not fit, sets that are missing, and,
+    unless they are only scored, towers that cannot be trained."""
+    if trains:
+        check_trainable(settings.model)
     if "://" in settings.output:
         expected = "a folder that all nodes share: a checkpoint appears by one rename"
         raise RecipeError("train.output", f"found {settings.output!r}", expected, "train.output=runs/my-run/train")
