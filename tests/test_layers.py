@@ -45,7 +45,7 @@ FLOORS = [
     ["curation.job", "curation.head", "curation.metadata", "training.changes", "training.stages"],
     ["training.finished"],
     ["training.run", "training.score", "training.replay"],
-    ["curation.states"],
+    ["curation.states", "training.opening"],
     ["curation.books", "training.loop", "training.export"],
     ["curation.emit", "training.launch"],
     ["curation.runner"],

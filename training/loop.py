@@ -14,11 +14,12 @@ from pipeline.progress import progress as meter_of
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
 from training.evals.evaluation import Evaluation
+from training.opening import open_run
 from training.output.folder import claimed
 from training.ranks.peers import Peers
 from training.ranks.place import Place
 from training.reader.batch import Batch
-from training.run import Run, open_run
+from training.run import Run
 from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step

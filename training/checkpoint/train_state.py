@@ -41,6 +41,8 @@ class TrainState(Settings):
     lr: float | None = None  # learning rate of the last step
     engine: dict[str, Any]
     world: int
+    tiles: dict[str, tuple[int, int]] = {}  # of terms with `tile: auto`: what was chosen, on a `tiled_on` device
+    tiled_on: str | None = None
     save_cost_s: float | None = None  # measured; sets the next interval
     job: str | None = None  # the scheduler's job that wrote it; see `train.fresh`
     goodput: Goodput = Goodput()
