@@ -55,16 +55,13 @@ def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> No
             if alarm:
                 alarm.watch(lambda failure: _leave(failure, peers.rank))
             _work(command, recipe, peers, stop)
-        except Stopped:
-            peers.close()
-            raise
         except BaseException as error:
-            # The group stays: leaving it may wait for the others, and a lost connection would be told in our place.
-            _note(error, alarm, peers)
+            if isinstance(error, Stopped):  # all ranks together
+                _part(alarm, peers)
+            else:  # the group stays: leaving it may wait for the others, who would tell of a lost connection
+                _note(error, alarm, peers)
             raise
-        if alarm:
-            alarm.rest()
-        peers.close()
+        _part(alarm, peers)
 
 
 def _work(command: str, recipe: Recipe, peers: "Peers", stop: StopSignals) -> None:
@@ -81,6 +78,12 @@ def _work(command: str, recipe: Recipe, peers: "Peers", stop: StopSignals) -> No
 
         peers.place.enter("evaluation")
         evaluate(recipe.section("eval", EvalSettings), settings, seed=recipe.seed, peers=peers)
+
+
+def _part(alarm: "Alarm | None", peers: "Peers") -> None:
+    if alarm:
+        alarm.rest()
+    peers.close()
 
 
 def _note(error: BaseException, alarm: "Alarm | None", peers: "Peers") -> None:

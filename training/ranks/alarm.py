@@ -51,7 +51,8 @@ class Followed(ClipmillError):
 
 
 class Alarm:
-    """Of one rank. `store`: a key-value store that all ranks share (set, get, add, check, clone), for this alone."""
+    """Of one rank. `store`: a key-value store that all ranks share (set, get, add, check), over a connection for this
+    alone, which two threads may use."""
 
     def __init__(self, store: Any, rank: int, world: int) -> None:
         self._store, self.rank, self.world = store, rank, world
@@ -66,28 +67,28 @@ class Alarm:
         with contextlib.suppress(Exception):  # the store is gone with the rank that failed before: nobody to tell
             if self._store.add(_COUNT, 1) == 1:
                 self._store.set(_FIRST, json.dumps(asdict(mine)))
-            elif self._told(self._store):
-                first = self._read(self._store)
-            self._seen(self._store)
+            elif self._told():
+                first = self._read()
+            self._seen()
         return first
 
     def watch(self, leave: Callable[[Failure], None]) -> None:
         """From now on `leave`, which has to end the process, is called when another rank fails."""
-        threading.Thread(target=self._look, args=(self._store.clone(), leave), name="alarm", daemon=True).start()
+        threading.Thread(target=self._look, args=(leave,), name="alarm", daemon=True).start()
 
     def rest(self) -> None:
         """The work is done: nothing that comes now is a failure."""
         self._over.set()
 
-    def _look(self, store: Any, leave: Callable[[Failure], None]) -> None:
+    def _look(self, leave: Callable[[Failure], None]) -> None:
         while not self._over.wait(EVERY_S):
             try:
-                if not store.check([_FIRST]):
+                if not self._store.check([_FIRST]):
                     continue
-                failure = self._read(store)
+                failure = self._read()
                 if self._over.is_set():
                     return
-                self._seen(store)
+                self._seen()
             except Exception:  # whatever the store says when its server is gone
                 if self._over.wait(LOST_S):
                     return
@@ -95,24 +96,23 @@ class Alarm:
             leave(failure)
             return
 
-    def _told(self, store: Any) -> bool:
+    def _told(self) -> bool:
         """Whether the first failure can be read: between its count and its words there is a moment."""
         deadline = time.monotonic() + 1.0
-        while not store.check([_FIRST]):
+        while not self._store.check([_FIRST]):
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.02)
         return True
 
-    @staticmethod
-    def _read(store: Any) -> Failure:
-        return Failure(**json.loads(store.get(_FIRST)))
+    def _read(self) -> Failure:
+        return Failure(**json.loads(self._store.get(_FIRST)))
 
-    def _seen(self, store: Any) -> None:
+    def _seen(self) -> None:
         """Counts this rank among those that know. Rank 0, whose process serves the store, then waits for the others."""
         if not self._once.acquire(blocking=False):
             return
-        store.add(_SEEN, 1)
+        self._store.add(_SEEN, 1)
         deadline = time.monotonic() + LINGER_S
-        while self.rank == 0 and store.add(_SEEN, 0) < self.world and time.monotonic() < deadline:
+        while self.rank == 0 and self._store.add(_SEEN, 0) < self.world and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -25,9 +25,6 @@ class Store:
         self.held: dict[str, Any] = {}
         self.lost, self._lock = lost, threading.Lock()
 
-    def clone(self) -> "Store":
-        return self
-
     def _asked(self) -> None:
         if self.lost:
             raise ConnectionError("the server is gone")
