@@ -159,7 +159,7 @@ def main() -> None:
         try:
             app(standalone_mode=True)
         except ClipmillError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
             sys.exit(error.exit_code)
 
 

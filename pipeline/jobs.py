@@ -165,7 +165,7 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
     if "train" in known:
         from training.settings import TrainSettings, check_training
 
-        check_training(recipe.section("train", TrainSettings), launch.processes)
+        check_training(recipe.section("train", TrainSettings), launch.processes, trains=sections[0] != "eval")
     if "eval" in known:
         from training.settings import EvalSettings, check_evaluation
 

@@ -15,6 +15,8 @@ METRICS = "metrics.jsonl"
 EVALS = "evals.jsonl"
 CHECKPOINTS = "checkpoints"
 SAVED = "saved.json"  # this run has saved a checkpoint before
+HISTORY = "history"  # the recipe of every start, and what differed from the one before
+ATTEMPTS = "attempts.jsonl"
 CACHE = "cache"
 COMPLETE = "COMPLETE.json"  # in every checkpoint, written last
 # `clipmill export RUN FOLDER`; a .pt has the config under its name

@@ -4,6 +4,7 @@
 """
 
 import gc
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +14,12 @@ from pipeline.progress import progress as meter_of
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
 from training.evals.evaluation import Evaluation
+from training.opening import open_run
 from training.output.folder import claimed
 from training.ranks.peers import Peers
+from training.ranks.place import Place
 from training.reader.batch import Batch
-from training.run import Run, open_run
+from training.run import Run
 from training.scheduled import progress_of
 from training.settings import TrainSettings
 from training.step.grad_cache import cached_step
@@ -56,7 +59,7 @@ def train(
 def _train_stage(run: Run, stop: StopSignals) -> None:
     settings, peers = run.settings, run.peers
     with run, meter_of(settings.steps, "train", "steps", done=run.start, quiet=peers.rank != 0) as meter:
-        for step, batch, fetch_s in _timed(run.reader.batches(run.start, run.until)):
+        for step, batch, fetch_s in _timed(run.reader.batches(run.start, run.until), peers.place, run.start):
             lr, progress = run.plan.lr_at(step), progress_of(step, settings.steps)
             rows, chunk = batch.to(peers.device), settings.batch.chunk
             result = cached_step(run.engine, rows, run.objective, chunk, lr, progress, run.companions)
@@ -83,9 +86,10 @@ def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
         )
 
 
-def _timed(batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch, float]]:
+def _timed(batches: Iterator[tuple[int, Batch]], place: Place, start: int) -> Iterator[tuple[int, Batch, float]]:
     """Each batch with the seconds that the loop waited for it."""
-    while True:
+    for step in itertools.count(start):
+        place.enter("reader", step)
         asked = time.perf_counter()
         item = next(batches, None)
         if item is None:

@@ -1,32 +1,28 @@
-"""A training run between its steps: opened or resumed, recorded, saved, evaluated. All methods are collective."""
+"""A training run between its steps: recorded, saved, evaluated. All methods are collective."""
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import torch
 
-from pipeline import recipe as recipes
 from pipeline.errors import DataError
 from pipeline.log import get_logger
-from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
-from pipeline.recipe import Recipe
+from pipeline.outputs import CHECKPOINTS, EVALS, METRICS
 from pipeline.storage.files import publish_json
+from training.changes.kept import as_kept
 from training.checkpoint.clock import SaveClock
 from training.checkpoint.layout import step_name
-from training.checkpoint.save import Found, find, kept_by, restore, restore_fitted, save
+from training.checkpoint.save import save
 from training.checkpoint.train_state import Goodput, TrainState
-from training.companions.running.companion import Companions, OfTerm
+from training.companions.running.companion import Companions
 from training.companions.running.ema import RunningEma
-from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation, as_results
 from training.evals.model import Model
-from training.finished import require_same
-from training.output.folder import note_saved, require_checkpoints, save_recipe, set_aside
+from training.output.folder import note_saved
 from training.output.metrics import JsonLines, peak_memory_mb
 from training.plan.plan import Plan
 from training.ranks.agreement import on_first_rank
@@ -34,13 +30,11 @@ from training.ranks.environment import job_of
 from training.ranks.peers import Peers
 from training.reader.batch import Batch
 from training.reader.digest import digest_part, step_digest
-from training.reader.pairs import Pairs, open_pairs
 from training.reader.reader import Reader
-from training.reader.state import check_state
 from training.settings import TrainSettings
-from training.stages import check_stages
 from training.step.grad_cache import StepResult
-from training.step.objective import Objective, build_objective
+from training.step.objective import Objective
+from training.terms.cores.tiles import Tiles
 
 log = get_logger("train")
 
@@ -65,6 +59,7 @@ class Run:
     clock: SaveClock
     rejected: tuple[str, ...]
     goodput: dict[str, float]
+    tiles: Tiles
     logs: dict[str, JsonLines] = field(default_factory=dict)  # rank 0 only
     nonfinite: int = 0
     nonfinite_in_a_row: int = 0
@@ -153,6 +148,7 @@ class Run:
 
     def evaluate(self, done: int) -> None:
         """Scores the sets; a line in evals.jsonl."""
+        self.peers.place.enter("evaluation")
         started = time.perf_counter()
         towers, batch = self.engine.towers, self.settings.eval.batch
         model = Model(self.engine.evaluate, towers, self.settings.image, self.peers, batch)
@@ -174,6 +170,7 @@ class Run:
 
     def save(self, done: int) -> None:
         """A checkpoint of `done` steps; the log's lines up to it are on disk before it counts."""
+        self.peers.place.enter("save")
         started = time.perf_counter()
         for lines in self.logs.values():
             lines.sync()
@@ -201,148 +198,14 @@ class Run:
             nonfinite_steps=self.nonfinite,
             model=self.plan.base.model_digest,
             recipe_digest=self.recipe_digest,
+            recipe=as_kept(self.plan.base),
             schedule=self.plan.base.in_words(),
             lr=self.last.get("lr"),
             engine=self.settings.engine.model_dump(),
             world=self.peers.world,
+            tiles=self.tiles,
+            tiled_on=self.peers.device.type if self.tiles else None,
             save_cost_s=self.clock.cost_s,
             job=job_of(),
             goodput=Goodput(**self.goodput),
         )
-
-
-def open_run(
-    settings: TrainSettings,
-    *,
-    seed: int,
-    recipe: Recipe,
-    peers: Peers,
-    sets: Sequence[Evaluation],
-    goes_on: bool = False,
-) -> Run | None:
-    """A run ready for its next step; None when all steps are done already. Collective.
-
-    `goes_on`: this process has just ended a stage of it."""
-    began = time.perf_counter()
-    found = _found(settings, peers, settings.fresh and not goes_on)
-    if found and found.state.step >= settings.steps:
-        on_first_rank(peers, lambda: require_same(settings, seed, found))
-        if peers.rank == 0:
-            log.info("already finished: %s has %d of %d steps", settings.output, found.state.step, settings.steps)
-        return None
-    if found and found.state.model != settings.model_digest:
-        hint = "put train.model and train.image.resize back, or give this run another train.output"
-        raise DataError(
-            str(found.complete.folder),
-            f"was made with model {found.state.model}",
-            f"train.model is {settings.model_digest} now",
-            hint,
-        )
-    start = found.state.step if found else 0
-    plan, now = settings.plan, settings.plan.resolved(start)
-    pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
-    if not goes_on and len(plan.stages) > 1:
-        on_first_rank(peers, lambda: check_stages(plan, pairs, seed))
-    reader, engine = _reader_and_engine(plan, pairs, seed, peers, found)
-    objective = build_objective(now.loss)
-    companions = _companions(now, objective, engine, seed, found, plan.begins_at(start))
-    on_first_rank(peers, lambda: save_recipe(settings.output_path, recipe.as_yaml()))
-    goodput = (found.state.goodput if found else Goodput(restarts=-1)).model_dump()
-    goodput["restarts"] += not goes_on
-    goodput["start_s"] += time.perf_counter() - began
-    if peers.rank == 0 and found:
-        _say(plan, found, peers.world)
-    return Run(
-        plan=plan,
-        settings=now,
-        engine=engine,
-        reader=reader,
-        objective=objective,
-        companions=companions,
-        sets=list(settings.eval.sets or sets),
-        recipe_digest=recipes.digest(recipe),
-        start=start,
-        until=plan.stage_at(start).until,
-        clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
-        rejected=found.rejected if found else (),
-        goodput=goodput,
-        nonfinite=found.state.nonfinite_steps if found else 0,
-    )
-
-
-def _companions(
-    settings: TrainSettings, objective: Objective, engine: Engine, seed: int, found: Found | None, new_stage: bool
-) -> Companions:
-    """Of the recipe and of the terms, as the checkpoint has them; at the start of a stage they begin anew."""
-    own = (OfTerm(name, term) for name, term in objective.keeping.items())
-    companions = Companions((*(one.build(engine, seed) for one in settings.companions), *own))
-    if found and not new_stage:
-        companions.load(kept_by(found))
-    elif found and companions.each and engine.peers.rank == 0:
-        log.info("companions begin anew with the stage")
-    return companions
-
-
-def _say(plan: Plan, found: Found, world: int) -> None:
-    """Where the run goes on, and how far its learning rate jumps there if other settings make it."""
-    step = found.state.step
-    if plan.begins_at(step):
-        log.info("stage %d of %d begins at step %d", plan.number_at(step) + 1, len(plan.stages), step)
-    log.info("resumed at step %d from %s, on %d ranks", step, found.complete.folder, world)
-    jump = plan.jump_at(step, found.state.lr)
-    if jump:
-        log.warning("%s", jump)
-
-
-def _found(settings: TrainSettings, peers: Peers, fresh: bool) -> Found | None:
-    """The checkpoint to go on from. When `fresh`, only one that this very scheduler job wrote."""
-    root = settings.output_path / CHECKPOINTS
-    if not fresh:
-        found = find(root, peers, clean=True)
-        if found is None:
-            on_first_rank(peers, lambda: require_checkpoints(settings.output_path))
-        return found
-    try:
-        found = find(root, peers, clean=True)
-    except DataError:  # nothing there verifies, or it is too new: a fresh start is the way out
-        found = None
-    job = job_of()
-    if found and job is not None and found.state.job == job:
-        return found
-    on_first_rank(peers, lambda: set_aside(settings.output_path))
-    return None
-
-
-def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found: Found | None) -> tuple[Reader, Engine]:
-    """Built for the stage that comes next, then set to the checkpoint. DataError when that is of other data or another
-    model, RecipeError when no surgery makes one stage's towers of another's."""
-    step = found.state.step if found else 0
-    settings, new_stage = plan.resolved(step), plan.begins_at(step)
-    towers = settings.towers(seed)
-    reader = Reader(
-        pairs,
-        settings.reader,
-        seed=seed,
-        global_batch=settings.batch.global_pairs,
-        image=settings.image,
-        image_size=towers.image_size,
-        captions=settings.captions,
-        tokenize=towers.tokenize,
-        rank=peers.rank,
-        world=peers.world,
-        quarantine=settings.output_path / f"quarantine-{peers.rank:03d}.jsonl",
-        steps=settings.steps,
-        wanted=settings.wanted,
-        lanes=plan.lanes,
-        origin=plan.origin(step),
-    )
-    if found:
-        check_state(found.state.reader, reader.state(step), new_stage)
-    shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}
-    engine = build_engine(towers, settings.engine, settings.optimizer, peers)
-    if found and new_stage:
-        stage = plan.stage_at(step)
-        restore_fitted(engine, shapes, found, stage.stretch, stage.moments == "fresh")
-    elif found:
-        restore(engine, found)
-    return reader, engine

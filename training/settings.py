@@ -25,7 +25,7 @@ from training.reader.settings import ReaderSettings
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
-from training.towers.settings import YOUNGER, ModelSettings
+from training.towers.settings import YOUNGER, ModelSettings, check_trainable
 from training.wanted import Head, Scalar, Wanted, heads_of, scalars_of
 
 if TYPE_CHECKING:
@@ -104,6 +104,9 @@ class TrainSettings(Settings):
     on_nonfinite: Literal["skip", "stop"] = "skip"
     max_nonfinite: int = Field(10, ge=1, description="so many non-finite steps in a row stop the run even with `skip`")
     fresh: bool = Field(False, description="set earlier checkpoints of this output aside and start from step 0")
+    accept_changes: bool | tuple[str, ...] = Field(
+        False, description="what may differ from the checkpoint and change the numbers: [train.optimizer.lr], true: all"
+    )
 
     @model_validator(mode="after")
     def _plan_holds(self) -> "TrainSettings":
@@ -141,7 +144,16 @@ class TrainSettings(Settings):
     @property
     def model_digest(self) -> str:
         """Names what shapes the weights and what they are fed; a checkpoint refuses another."""
-        model = self.model.model_dump(mode="json")
+        return self._digest_of(self.model)
+
+    @property
+    def model_digests(self) -> frozenset[str]:
+        """Of this model with its activations kept and computed again: the weights are the same."""
+        ways = (self.model.model_copy(update={"grad_checkpointing": again}) for again in (False, True))
+        return frozenset(map(self._digest_of, ways))
+
+    def _digest_of(self, model_settings: ModelSettings) -> str:
+        model = model_settings.model_dump(mode="json")
         model = {key: value for key, value in model.items() if value is not None or key not in YOUNGER}
         return digest_of({"model": model, "resize": self.image.resize})
 
@@ -195,8 +207,11 @@ class EvalSettings(Settings):
         return self
 
 
-def check_training(settings: TrainSettings, processes: int | None) -> None:
-    """RecipeError for what can be known wrong before any work: counts that do not fit, sets that are missing."""
+def check_training(settings: TrainSettings, processes: int | None, trains: bool = True) -> None:
+    """RecipeError for what can be known wrong before any work: counts that do not fit, sets that are missing, and,
+    unless they are only scored, towers that cannot be trained."""
+    if trains:
+        check_trainable(settings.model)
     if "://" in settings.output:
         expected = "a folder that all nodes share: a checkpoint appears by one rename"
         raise RecipeError("train.output", f"found {settings.output!r}", expected, "train.output=runs/my-run/train")

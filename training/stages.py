@@ -18,7 +18,7 @@ def check_stages(plan: Plan, pairs: Pairs, seed: int) -> None:
     built: dict[str, Towers] = {}
     for number, settings in enumerate(plan.every):
         Order(pairs.shard_pairs, seed=seed, global_batch=settings.batch.global_pairs, lanes=plan.lanes)
-        key = digest_of(settings.model)
+        key = digest_of([settings.model, [repr(one) for one in (*settings.scalars, *settings.heads)]])
         if key not in built:
             bare = {"pretrained": None, "image_pretrained": None, "text_pretrained": None}
             alike = settings.model_copy(update={"model": settings.model.model_copy(update=bare)})

@@ -14,7 +14,7 @@ class Difference(NamedTuple):
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.path}: {_short(self.before)} -> {_short(self.now)}"
+        return f"{self.path}: {short(self.before)} -> {short(self.now)}"
 
 
 def differences(before: Any, now: Any, path: str = "", ignored: Collection[str] = ()) -> list[Difference]:
@@ -32,6 +32,7 @@ def differences(before: Any, now: Any, path: str = "", ignored: Collection[str] 
     return [Difference(path, before, now)]
 
 
-def _short(value: Any) -> str:
+def short(value: Any, limit: int = 80) -> str:
+    """A value for a message, cut to `limit` characters."""
     text = value if value == _ABSENT else repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -225,7 +225,8 @@ def near(got: Tensor, wanted: Tensor, tolerance: float) -> None:
 def problems_of(
     counts: list[int], traits: set[str], seed: int = 0, dtype: torch.dtype = torch.float64, width: int = 5
 ) -> list[Problem]:
-    """A made-up step: `traits` of "masked", "twins", "extra" (texts), "queue", "weights"; ranks of `counts` rows."""
+    """A made-up step: `traits` of "masked", "twins", "extra" (texts; "owned": none of them nobody's), "queue",
+    "weights"; ranks of `counts` rows."""
     made = torch.Generator().manual_seed(seed + 1000 * len(counts))
 
     def unit(rows: int) -> Tensor:
@@ -234,9 +235,12 @@ def problems_of(
     problems = []
     for rank, N in enumerate(counts):
         extras = (2 * N + 1) if "extra" in traits and rank != 2 else 0
+        extras = 0 if "owned" in traits and not N else extras
         E = (3 if rank % 2 == 0 else 0) if "queue" in traits else 0
         M = N + extras
         owner_M = torch.randint(-1, N, (M,), generator=made) if N else torch.full((M,), -1)
+        if "owned" in traits and N:
+            owner_M = torch.randint(0, N, (M,), generator=made)
         owner_M[:N] = torch.arange(N)
         problem = Problem(
             unit(N),

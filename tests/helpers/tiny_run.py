@@ -18,7 +18,7 @@ from tests.helpers.datasets import image_bytes, make_dataset
 from tests.helpers.places import ROOT
 from tests.helpers.ranks import run_ranks
 
-ranks._PRELOAD.append("training.run")  # open_clip takes seconds to import: once, not for each rank
+ranks._PRELOAD.append("training.opening")  # open_clip takes seconds to import: once, not for each rank
 
 MODEL = {
     "embed_dim": 16,

@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 
 from tests.helpers.lanes import sampled
-from tests.helpers.tiny_run import finish, kill, metrics, ranks_of, start, train_here, wait_for_step, write_recipe
+from tests.helpers.ranks import run_ranks
+from tests.helpers.tiny_run import (
+    MODEL,
+    _train_as,
+    finish,
+    kill,
+    metrics,
+    ranks_of,
+    start,
+    train_here,
+    wait_for_step,
+    write_recipe,
+)
 
 pytestmark = pytest.mark.slow
 LOSS_TOLERANCE = 5e-6
@@ -164,3 +176,37 @@ def test_a_job_started_again_by_its_scheduler_goes_on_although_its_recipe_says_f
         named = {"CLIPMILL_JOB_ID": job}
         assert train_here(recipe, 1, f"train.steps={steps}", *CONSTANT, environment=named) == [""]
         assert (output / "checkpoints.old-1").exists() == (job == "18") and len(metrics(output)) == steps
+
+
+DROPPING = {"timm_model_name": "vit_tiny_patch16_224", "image_size": 32, "timm_pool": "avg", "timm_drop": 0.1,
+            "timm_drop_path": 0.2}  # fmt: skip
+
+
+@pytest.mark.parametrize(("world", "stage"), sampled([(1, 0), (2, 1), (2, 3)], 0, 1))
+def test_towers_with_dropout_resume_to_the_bit(tmp_path: Path, world: int, stage: int) -> None:
+    """timm's dropout and stochastic depth draw from torch's generators, which hold other states after a restart."""
+    model = {"config": {**MODEL, "vision_cfg": DROPPING}}
+    recipe = write_recipe(tmp_path, model=model, steps=4, checkpoint={"every_steps": 2})
+    changes = [f"train.engine.zero_stage={stage}", "train.engine.check_cache=true"]
+    assert train_here(recipe, world, *changes) == [""] * world
+    wanted = _files(tmp_path / "train", 4)
+    losses = [row["loss"] for row in metrics(tmp_path / "train")]
+    shutil.copytree(tmp_path / "train", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / "step-00000004")
+    output = f"train.output={tmp_path / 'again'}"
+    (said, *_) = train_here(recipe, world, *changes, output, "train.batch.chunk=2")
+    assert said.startswith("RecipeError") and "train.batch.chunk 4 -> 2 (dropout is drawn by the chunk)" in said
+    assert run_ranks(_with_other_draws, world, str(recipe), [*changes, output]) == [""] * world
+    assert [row["loss"] for row in metrics(tmp_path / "again")] == losses and _files(tmp_path / "again", 4) == wanted
+
+
+def _with_other_draws(peers: Any, recipe: str, overrides: list[str]) -> str:
+    import torch
+
+    torch.manual_seed(1000 + peers.rank)
+    return _train_as(peers, recipe, overrides, {})
+
+
+def _files(output: Path, step: int) -> dict[str, bytes]:
+    folder = output / "checkpoints" / f"step-{step:08d}"
+    return {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}

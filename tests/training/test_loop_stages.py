@@ -86,3 +86,32 @@ def test_a_finished_run_in_stages_says_so(whole: Path) -> None:
     before = (whole / "whole" / "metrics.jsonl").read_bytes()
     assert train_here(whole / "recipe.yaml", 1) == [""]
     assert (whole / "whole" / "metrics.jsonl").read_bytes() == before
+
+
+LOSSES = [
+    {"until": 4},
+    {"until": 8, "moments": "fresh", "loss": [{"kind": "softmax"}, {"kind": "views", "hidden": 8, "width": 4}]},
+    {"until": 10, "loss": {"kind": "softmax"}},  # what is left out asks for nothing fresh
+    {"until": 12, "moments": "fresh", "loss": {"kind": "sigmoid"}},
+]
+
+
+def test_what_a_loss_has_beside_the_towers_comes_and_goes_with_its_stage(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, stages=LOSSES, checkpoint={"every_steps": 2, "keep_last": 99})
+    assert train_here(recipe, 1) == [""]
+    has = {step: set(_tensors(tmp_path / "train", step).of_part("param")) for step in (4, 6, 10, 12)}
+    assert {name.split(".")[0] for name in has[6] - has[4]} == {"heads"} and has[10] == has[4]
+    assert has[12] - has[10] == {"bias"}
+    wanted = metrics(tmp_path / "train")
+    assert wanted[8]["logit_scale"] == pytest.approx(wanted[7]["logit_scale"], rel=0.1)  # goes on, does not begin anew
+    assert wanted[10]["bias"] == pytest.approx(-10, abs=0.1)
+    for step, world, stage in ((4, 1, 0), (6, 1, 0), (10, 2, 3)):
+        output = tmp_path / f"from-{step}"
+        shutil.copytree(tmp_path / "train", output)
+        for later in range(step + 2, 13, 2):
+            shutil.rmtree(output / "checkpoints" / step_name(later))
+        overrides = [f"train.output={output}", f"train.engine.zero_stage={stage}"]
+        assert train_here(recipe, world, *overrides) == [""] * world
+        rows = metrics(output)
+        worst = max(abs(a["loss"] - b["loss"]) for a, b in zip(rows, wanted, strict=True))
+        assert worst <= (0 if world == 1 else 5e-5), f"from step {step}"

@@ -36,7 +36,7 @@ from training.engine.full_state import checked, load_buffers
 from training.engine.interface import Engine
 from training.ranks.agreement import on_every_rank, on_first_rank
 from training.ranks.peers import Peers
-from training.surgery.fit import Shapes, fitted, moment_of
+from training.surgery.fit import Shapes, beside_towers, fitted, moment_of
 from training.surgery.positions import Stretch
 
 log = get_logger("checkpoint")
@@ -191,18 +191,23 @@ def restore(engine: Engine, found: Found) -> None:
     engine.load_full_state(lambda name: tensors_of(reader, name), found.state.optimizer_steps)
 
 
-def restore_fitted(engine: Engine, shapes: Shapes, found: Found, stretch: Stretch, fresh: bool) -> None:
+def restore_fitted(
+    engine: Engine, shapes: Shapes, found: Found, stretch: Stretch, fresh: bool, beginning: dict[str, torch.Tensor]
+) -> None:
     """As `restore`, for towers of another picture size or text length (`shapes` of all their tensors), at the start of
     a stage. Parameters that are resized begin with no momentum and their mean second moment; `fresh`: all begin anew.
+    `beginning`: what the stage's loss has beside the towers, as it is where the checkpoint has none of it.
 
     RecipeError: a difference that no surgery reaches. Collective.
     """
     reader = TensorReader(found.complete.tensor_files)
-    check_names(reader, engine.towers, str(found.complete.folder))
+    check_names(reader, engine.towers, str(found.complete.folder), beside=True)
     if not fresh:
         check_moments(reader, engine, str(found.complete.folder))
     saved = {name: part for part in ("param", "buffer") for name in reader.of_part(part) if name in shapes}
     whole = {name: reader.get(f"{part}/{name}") for name, part in saved.items()}
+    new = {name: one for name, one in beginning.items() if name not in whole or whole[name].shape != one.shape}
+    whole, saved = whole | new, dict.fromkeys(new, "param") | saved
     resized = fitted(whole, {name: shapes[name] for name in whole}, stretch)
 
     def tensors(name: str) -> dict[str, torch.Tensor]:
@@ -241,11 +246,15 @@ def load_weights(towers: torch.nn.Module, found: Found, average: str | None = No
         load_buffers(towers, lambda name: tensors_of(reader, name))
 
 
-def check_names(reader: TensorReader, towers: torch.nn.Module, where: str) -> None:
-    """DataError unless the checkpoint has exactly the towers' parameters (and no buffer they lack)."""
+def check_names(reader: TensorReader, towers: torch.nn.Module, where: str, beside: bool = False) -> None:
+    """DataError unless the checkpoint has exactly the towers' parameters (and no buffer they lack). `beside`: those of
+    the loss may be others."""
     saved = {name.partition("/")[2] for name in reader.names() if name.startswith("param/")}
     wanted = {name for name, _ in towers.named_parameters()}
-    lacking, foreign = sorted(wanted - saved), sorted(saved - wanted)
+    lacking, foreign = (
+        sorted(name for name in names if not (beside and beside_towers(name)))
+        for names in (wanted - saved, saved - wanted)
+    )
     if lacking or foreign:
         words = f"it lacks {len(lacking)} parameters {lacking[:3]} and adds {len(foreign)} {foreign[:3]}"
         found = f"is of another architecture: {words}"

@@ -36,10 +36,13 @@ class TrainState(Settings):
     nonfinite_steps: int = 0
     model: str  # digest of what shapes the model
     recipe_digest: str
+    recipe: dict[str, Any] | None = None  # settings as they were resolved, and versions (`training.changes.kept`)
     schedule: dict[str, Any]
     lr: float | None = None  # learning rate of the last step
     engine: dict[str, Any]
     world: int
+    tiles: dict[str, tuple[int, int]] = {}  # of terms with `tile: auto`: what was chosen, on a `tiled_on` device
+    tiled_on: str | None = None
     save_cost_s: float | None = None  # measured; sets the next interval
     job: str | None = None  # the scheduler's job that wrote it; see `train.fresh`
     goodput: Goodput = Goodput()

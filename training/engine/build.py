@@ -10,6 +10,8 @@ from training.engine.optimizers.optimizer import Optimizer
 from training.engine.settings import EngineSettings
 from training.engine.update.groups import groups_of
 from training.ranks.peers import Peers
+from training.towers.layers import batch_norms
+from training.towers.settings import batch_norm_refused
 
 if TYPE_CHECKING:
     from training.towers.towers import Towers
@@ -35,6 +37,9 @@ def build_engine(towers: "Towers", engine: EngineSettings, optimizer: Optimizer,
 
 
 def _check(towers: "Towers", engine: EngineSettings) -> None:
+    mixing = next(batch_norms(towers), None)
+    if mixing:
+        raise batch_norm_refused(f"{mixing} is batch normalisation")
     for name, scalar in towers.scalars().items():
         if tuple(scalar.shape) != (1,):
             found, expected = f"{name} of shape {tuple(scalar.shape)}", "shape [1]: 0-dim ones break DeepSpeed on gloo"

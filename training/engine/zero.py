@@ -9,16 +9,18 @@ rank holds. DeepSpeed's own `safe_set_full_*` fails at stage 3 when ranks do not
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import RecipeError
+from pipeline.log import get_logger
 from training.engine.body import Body, on_device, outputs_of
 from training.engine.full_state import buffers_of, checked, load_buffers
 from training.engine.interface import Fragment, Outputs, StepInfo
+from training.engine.reached import BELOW, OF_PACKAGE, OLDEST, lacking, require, words
 from training.engine.settings import EngineSettings
 from training.engine.update.guarded import Guard
 from training.engine.update.spans import Span
@@ -28,7 +30,7 @@ from training.rows import Rows
 if TYPE_CHECKING:
     from training.towers.towers import Towers
 
-OLDEST = (0, 19, 2)  # the first release with coalesce_grad_reduction()
+log = get_logger("engine")
 
 
 class DeepSpeedEngine:
@@ -49,6 +51,8 @@ class DeepSpeedEngine:
         elements = sum(parameter.numel() for parameter in towers.parameters())
         body = Body(towers, settings.precision).train()
         self._engine, *_ = deepspeed.initialize(model=body, optimizer=optimizer, config=_config(settings, elements))
+        trained = [parameter for parameter in towers.parameters() if parameter.requires_grad]
+        require(lacking(self._engine, trained, settings.zero_stage), deepspeed.__version__)
         peers.share_timeout()
         self._zero = self._engine.optimizer
         optimizer.may_step, optimizer.layout, optimizer.all_sum = self._norm_is_finite, self._layout, peers.all_sum
@@ -68,8 +72,16 @@ class DeepSpeedEngine:
         self._engine.train()
         return found
 
-    def accumulate(self) -> AbstractContextManager[None]:
-        return self._engine.coalesce_grad_reduction()
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        with self._engine.coalesce_grad_reduction():
+            try:
+                yield
+            except BaseException:
+                # DeepSpeed reduces also on the way out of an error: a collective that the other ranks are not in.
+                self._engine._flush_coalesced_reduction_zero12 = lambda optimizer: None
+                self._engine._flush_coalesced_reduction_zero3 = lambda optimizer: None
+                raise
 
     def backward(self, total: Tensor) -> None:
         # DeepSpeed averages gradients over ranks; ours are to be summed, so each is multiplied by the world.
@@ -237,7 +249,10 @@ def _deepspeed(device: torch.device) -> Any:
     found = tuple(int(part) for part in deepspeed.__version__.split("+")[0].split(".")[:3])
     if found < OLDEST:
         found_text, expected = f"deepspeed {deepspeed.__version__}", "0.19.2 or newer, which reduces once a step"
-        raise RecipeError(where, found_text, expected, f"pip install -U deepspeed, {plain}")
+        raise RecipeError(where, found_text, expected, f"pip install 'deepspeed>=0.19.2,<{words(BELOW)}', {plain}")
+    if found >= BELOW:
+        log.info("deepspeed %s is newer than what clipmill was tested with (below %s)", found, words(BELOW))
+    require([f"ops.{name}" for name in OF_PACKAGE if not hasattr(deepspeed.ops, name)], deepspeed.__version__)
     if device.type == "cpu":
         # It would compile a shared-memory collective for a minute at the first start, named after the master's port,
         # so that two runs with one port on one machine write over each other. Gloo does the same work.

@@ -21,6 +21,7 @@ from typing import Literal
 from pipeline.errors import Stopped
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
+from training.launch.asking import asked, on_a_terminal
 from training.launch.settings import LaunchSettings
 from training.ranks.environment import joined
 
@@ -41,6 +42,7 @@ class Failure:
     code: int
     words: str
     order: tuple[int, float]  # smaller is closer to the cause
+    place: str = ""  # where in the run it was
 
 
 def start(command: Command, recipe: Recipe) -> int:
@@ -50,6 +52,8 @@ def start(command: Command, recipe: Recipe) -> int:
     """
     settings = recipe.optional("launch", LaunchSettings)
     place = joined()
+    if command == "train" and not place and on_a_terminal():
+        recipe = asked(recipe)
     processes = 1 if place else settings.processes or _gpus() or 1
     if processes == 1:
         from training.launch.rank import work
@@ -168,7 +172,8 @@ def _outcome(ranks: list[Popen], folder: Path, received: list[int], ended: set[i
     failed = [rank for rank, code in enumerate(codes) if code != 0]
     failures = [_failure(rank, codes[rank], folder / f"rank-{rank}.json", rank in ended) for rank in failed]
     first = min(failures, key=lambda failure: failure.order)
-    print(f"error: rank {first.rank} of {len(ranks)}: {first.words}", file=sys.stderr, flush=True)
+    place = f", {first.place}" if first.place else ""
+    print(f"error: rank {first.rank} of {len(ranks)}{place}: {first.words}", file=sys.stderr, flush=True)
     return first.code
 
 
@@ -177,7 +182,8 @@ def _failure(rank: int, code: int, report: Path, was_ended: bool) -> Failure:
     then ranks that we ended."""
     try:
         told = json.loads(report.read_text())
-        return Failure(rank, told["code"], told["words"], (3 if was_ended else 0 if told["ours"] else 2, told["time"]))
+        order = 4 if told["followed"] else 3 if was_ended else 0 if told["ours"] else 2
+        return Failure(rank, told["code"], told["words"], (order, told["time"]), told["place"])
     except (OSError, ValueError, KeyError):
         pass
     if code < 0:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
 from training.plan.stage import Stage, merged
+from training.wanted import Head, Scalar
 
 MOST_LANES = 1024
 
@@ -48,6 +49,9 @@ class Plan:
                 return [self.base]
             try:
                 found.append(type(self.base).model_validate(merged(plain, changes)))
+            except RecipeError as error:  # what fits together in the other stages does not in this one
+                where = f"{_where(number)}: {error.where}"
+                raise RecipeError(where, error.found, error.expected, error.hint) from None
             except ValidationError as error:
                 fault = error.errors(include_url=False)[0]
                 tags = {*kinds.values(), *(one["kind"] for one in changes.values() if "kind" in one)}
@@ -65,6 +69,9 @@ class Plan:
                    if getattr(before.model, f"lock_{tower}") and not getattr(now.model, f"lock_{tower}")]  # fmt: skip
         if before.optimizer.kind != now.optimizer.kind:
             reasons.append(f"goes from {before.optimizer.kind} to {now.optimizer.kind}")
+        added = sorted(one.name for one in _beside(now) - _beside(before))
+        if added:
+            reasons.append(f"its loss trains {', '.join(added)}, which the one before does not")
         if reasons:
             why = "what the optimizer knows, and how many steps it has counted, would be true of some parameters only"
             raise RecipeError(_where(number), reasons[0], why, f"{_where(number)}.moments=fresh")
@@ -134,6 +141,11 @@ class Plan:
             return given
         common = math.gcd(*(one.batch.global_pairs for one in self.every))
         return max(lanes for lanes in range(1, min(common, MOST_LANES) + 1) if common % lanes == 0)
+
+
+def _beside(settings: Any) -> set[Head | Scalar]:
+    """What the loss trains beside the towers; where a scalar begins, and its limits, make it no other one."""
+    return {*(Scalar(one.name, 0.0) for one in settings.scalars), *settings.heads}
 
 
 def _where(number: int) -> str:

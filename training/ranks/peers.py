@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.errors import RecipeError
+from training.ranks.place import Place
 
 
 class Peers:
@@ -24,6 +25,7 @@ class Peers:
         self.rank = rank
         self.world = world
         self.device = torch.device(device)
+        self.place = Place()
         self.moved = 0  # bytes that tensor collectives have brought to this rank, in rings (see `GroupPeers`)
         self._owns_group = False  # a group that somebody else started is left alone by close()
 
@@ -79,6 +81,11 @@ class Peers:
         Their own default is torch's: 30 minutes on gloo, 10 on nccl.
         """
 
+    def board(self) -> Any:
+        """A key-value store that all ranks share, apart from all collectives; None where they met elsewhere. Not
+        collective."""
+        return None
+
     def close(self) -> None:
         """Leaves the process group, if these peers started it."""
         if self._owns_group and dist.is_initialized():
@@ -93,10 +100,15 @@ class GroupPeers(Peers):
     Blocks are as large as the largest rank's.
     """
 
-    def __init__(self, device: torch.device, owned: bool, timeout_s: float | None = None) -> None:
+    def __init__(self, device: torch.device, owned: bool, timeout_s: float | None = None, store: Any = None) -> None:
         super().__init__(dist.get_rank(), dist.get_world_size(), device)
+        self._store = store
         self._owns_group = owned
         self._timeout_s = timeout_s
+
+    def board(self) -> Any:
+        # A connection of its own: the group's may be waiting in the middle of a question.
+        return None if self._store is None else _prefixed("clipmill", self._store.clone())
 
     def share_timeout(self) -> None:
         if self._timeout_s is None:
@@ -230,15 +242,24 @@ def init_peers(
         return Peers.alone(device)
     if not 0 <= rank < world:
         raise RecipeError("process group", f"rank {rank} of {world}", f"a rank from 0 to {world - 1}")
+    timeout = datetime.timedelta(seconds=timeout_s)
+    # As init_process_group does by itself, which keeps the store to itself.
+    meeting = dist.rendezvous(init_method or "env://", rank, world, timeout=timeout)  # type: ignore[attr-defined]
+    store, *_ = next(iter(meeting))
+    store.set_timeout(timeout)
     dist.init_process_group(
         backend or ("nccl" if device.type == "cuda" else "gloo"),
-        init_method=init_method or "env://",
+        store=_prefixed("default_pg", store),
         rank=rank,
         world_size=world,
-        timeout=datetime.timedelta(seconds=timeout_s),
+        timeout=timeout,
         device_id=device if device.type == "cuda" else None,
     )
-    return GroupPeers(device, owned=True, timeout_s=timeout_s)
+    return GroupPeers(device, owned=True, timeout_s=timeout_s, store=store)
+
+
+def _prefixed(prefix: str, store: Any) -> Any:
+    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
 
 
 def ensure_group(peers: Peers) -> None:

@@ -21,6 +21,7 @@ from pipeline.draws import keyed_u64
 from pipeline.errors import ClipmillError
 from training.companions.running.companion import NONE, Companions
 from training.engine.interface import Engine, Outputs
+from training.ranks.place import Place
 from training.reader.batch import Batch
 from training.rows import VALID, Rows, Spans, cut, group_of, harmless, owners_of, spans
 from training.step.objective import Objective
@@ -60,7 +61,7 @@ def cached_step(
     With `check_cache` in the engine's settings the features of both passes are compared (ClipmillError on every rank
     when they differ).
     """
-    clock = _Clock(engine.device)
+    clock = _Clock(engine.device, engine.peers.place)
     objective = objective.at(progress)
     batch = companions.enriched(batch, objective.columns, chunk)
     chunks = _Chunks(engine, batch, objective, chunk)
@@ -204,10 +205,14 @@ def _require_agreement(engine: Engine, drift: Tensor) -> None:
 
 
 class _Clock:
-    """Seconds between laps, waiting for the device so that each lap holds its own work."""
+    """Seconds between laps, waiting for the device so that each lap holds its own work; and the lap that is under way,
+    told to `place`."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    _NEXT = {"pass1": "loss", "loss": "pass2", "pass2": "optimizer", "optimizer": "log"}
+
+    def __init__(self, device: torch.device, place: Place) -> None:
+        self._device, self._place = device, place
+        place.enter("pass1")
         self.laps: dict[str, float] = {}
         self._since = self._now()
 
@@ -220,3 +225,4 @@ class _Clock:
         now = self._now()
         self.laps[name] = now - self._since
         self._since = now
+        self._place.enter(self._NEXT[name])

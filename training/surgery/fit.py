@@ -29,11 +29,19 @@ def fitted(state: State, shapes: Shapes, mode: Stretch = "keep_first") -> dict[s
     return {name: _fitted(name, state, tuple(shapes[name]), mode) for name in shapes}
 
 
+def beside_towers(name: str) -> bool:
+    """Whether a tensor belongs to the loss and to no tower: a scalar, or a head. A stage with another loss may have
+    others: new ones begin as they would in a run of their own."""
+    return "." not in name or name.startswith("heads.")
+
+
 def can_fit(shapes: Shapes, wanted: Shapes) -> None:
-    """RecipeError unless a state of `shapes` can be made one of `wanted`. Looks at shapes alone."""
+    """RecipeError unless a state of `shapes` can be made one of `wanted`, what a loss has beside the towers apart.
+    Looks at shapes alone."""
     import torch
 
-    fitted({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, wanted)
+    had, asked = ({n: shape for n, shape in each.items() if not beside_towers(n)} for each in (shapes, wanted))
+    fitted({name: torch.empty(shape, device="meta") for name, shape in had.items()}, asked)
 
 
 def moment_of(kind: str, moment: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -4,10 +4,11 @@ Letters: N rows on this rank, M texts of this rank, D features.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.errors import ClipmillError
 from pipeline.settings import one_of
 from training.terms.targets import TARGETS
 from training.terms.targets.settings import TargetSettings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 else:
     Target = one_of(TARGETS)
 FURTHER = ("positives", "negatives")
+Side = Annotated[int, Field(ge=1)]
 
 
 class Contrast(TermSettings):
@@ -32,10 +34,14 @@ class Contrast(TermSettings):
     exchange  gather: texts are gathered, their gradients summed where they came from
               gather2: both sides are gathered, no gradient is; bit-equal for any number of ranks, half more work
               ring: texts travel; memory does not grow with the number of ranks
+    tile      auto: a few are tried at the start of the run, all ranks take rank 0's choice, and checkpoints keep it.
+              Another tile sums in another order, so two runs from step 0 may round otherwise; resuming does not
     """
 
     exchange: Literal["gather", "gather2", "ring"] = "gather"
-    tile: int = Field(512, ge=1, description="side of the largest block of scores ever held, in pairs")
+    tile: Side | tuple[Side, Side] | Literal["auto"] = Field(
+        512, description="side of the largest block of scores ever held, in pairs; both; or auto: what is fastest here"
+    )
     wire: Literal["fp32", "bf16"] = Field("fp32", description="what features travel in")
     target: Target = TARGETS["one_hot"]()
     positives: int = Field(0, ge=0, le=64, description="most further captions of a pair in a step")
@@ -52,6 +58,13 @@ class Contrast(TermSettings):
                 "targets teacher and similarity know nothing of queued pairs; expected no `queue` with them"
             )
         return self
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns of a tile. ClipmillError where they are still to be chosen (`cores.tiles.with_tiles`)."""
+        if self.tile == "auto":
+            raise ClipmillError(f"term {self.called}", "tile is auto", "a tile: a run chooses it before its first step")
+        return (self.tile, self.tile) if isinstance(self.tile, int) else self.tile
 
     @property
     def queued(self) -> dict[str, str]:
@@ -117,7 +130,7 @@ class ContrastTerm:
             None if plain else chosen.target,  # type: ignore[arg-type]  # a setting is read-only
             peers,
             exchange=chosen.exchange,
-            tile=chosen.tile,
+            tile=chosen.sides,
             wire=chosen.wire,
         )
         grads = {"image": found.d_image_ND}

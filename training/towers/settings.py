@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from pipeline.errors import RecipeError
 from pipeline.settings import PathText, Settings
 from training.towers.known import known_config, known_fields, known_names
 
@@ -52,6 +53,24 @@ class ModelSettings(Settings):
         elif self.name is not None:
             _check_name(self.name)
         return self
+
+
+def batch_norm_refused(found: str) -> RecipeError:
+    """Why towers with batch normalisation are not trained: what it does depends on how a batch is cut."""
+    expected = (
+        "towers whose features are a function of the pair: it normalises by the other pairs of the chunk, so that"
+        " another chunk or number of ranks is another loss, and its running statistics differ between ranks"
+    )
+    hint = "choose a ViT, ConvNeXt or Swin (layer normalisation), such as train.model.name=ViT-B-32"
+    return RecipeError("train.model", found, expected, hint)
+
+
+def check_trainable(settings: ModelSettings) -> None:
+    """RecipeError for towers that open_clip's own config shows to have batch normalisation: its ResNets, whose layers
+    are a list. Others are found when the towers are built."""
+    config = settings.config or (known_config(settings.name) if settings.name else None) or {}
+    if isinstance(config.get("vision_cfg", {}).get("layers"), (list, tuple)):
+        raise batch_norm_refused(f"{settings.name or 'config'} is a ResNet with batch normalisation")
 
 
 def _check_name(name: str) -> None:

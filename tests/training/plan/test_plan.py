@@ -85,6 +85,16 @@ def test_pairs_before_a_step_are_the_sum_of_the_batches_before_it(stages) -> Non
         (({"until": 30, "model": {"pretrained": "x"}},), "stages.0.model.pretrained: may not change"),
         (({"until": 9, "optimizer": {"kind": "muon"}}, {"until": 30}), "stages.1: goes from muon to adamw"),
         (({"until": 9, "model": {"lock_text": True}}, {"until": 30}), "stages.1: trains the text tower"),
+        (({"until": 9}, {"until": 30, "loss": {"kind": "sigmoid"}}), "stages.1: its loss trains bias"),
+        (({"until": 9}, {"until": 30, "loss": [{"kind": "softmax"}, {"kind": "views"}]}), "stages.1: its loss trains"),
+        (
+            ({"until": 9}, {"until": 30, "loss": {"kind": "softmax", "target": {"kind": "teacher"}}}),
+            "stages.1: train.companions: a term wants teacher.image, teacher.text; companions give nothing",
+        ),
+        (
+            ({"until": 9}, {"until": 30, "loss": {"kind": "softmax", "queue": "momentum"}}),
+            "stages.1: train.companions: a term wants momentum.queue/id",
+        ),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused_before_any_work(stages, words) -> None:

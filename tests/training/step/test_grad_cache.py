@@ -11,6 +11,7 @@ import random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import ClipmillError
@@ -137,6 +138,32 @@ def test_dropout_is_keyed_the_same_in_both_passes_and_after_a_restart_and_leaves
     torch.manual_seed(6)
     other = _alone(TinyTowers(dropout=0.5), 3)
     assert all(torch.equal(one[name], other[name]) for name in one), "masks depend on the state of the process"
+
+
+class _LikeHuggingFace(torch.nn.Module):
+    """Dropout of every sort that text towers of transformers have: layers, functions, attention, whole layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.out = torch.nn.Embedding(17, 8), torch.nn.Linear(8, 6)
+        self.dropout = torch.nn.Dropout(0.3)
+
+    def forward(self, tokens_NL: Tensor) -> Tensor:
+        x_NLD = self.dropout(self.words(tokens_NL))
+        if torch.rand([]) > 0.2:  # LayerDrop
+            x_NLD = x_NLD + F.scaled_dot_product_attention(x_NLD, x_NLD, x_NLD, dropout_p=0.3)
+        return self.out(F.dropout(x_NLD.mean(1), 0.3))
+
+
+def test_dropout_of_text_towers_is_keyed_too() -> None:
+    found = []
+    for state in (5, 6):
+        towers = TinyTowers()
+        torch.manual_seed(1)
+        towers.text = _LikeHuggingFace()
+        torch.manual_seed(state)
+        found.append(_alone(towers, 3))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 class _FickleTowers(TinyTowers):

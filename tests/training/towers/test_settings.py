@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from training.towers.settings import ModelSettings
+from pipeline.errors import RecipeError
+from training.towers.settings import ModelSettings, check_trainable
 
 VISION = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}
 TEXT = {"context_length": 20, "vocab_size": 49408, "width": 48, "heads": 2, "layers": 2}
@@ -53,3 +54,18 @@ def test_a_model_that_open_clip_would_refuse_is_refused_with_the_key(settings: d
 )
 def test_a_model_that_open_clip_would_build_is_let_through(settings: dict) -> None:
     ModelSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "RN50"}, {"name": "RN101-quickgelu"}, {"config": config({"layers": [1, 1, 1, 1]})}]
+)
+def test_towers_with_batch_normalisation_are_not_trained(settings: dict) -> None:
+    with pytest.raises(RecipeError, match="train.model: .*batch normalisation; .*chunk") as caught:
+        check_trainable(ModelSettings(**settings))
+    assert "ViT" in caught.value.hint
+
+
+def test_towers_of_layer_normalisation_are() -> None:
+    for name in ("ViT-B-32", "convnext_base", "local-dir:/somewhere/else", "ViT-B-16-SigLIP"):
+        check_trainable(ModelSettings(name=name))
+    check_trainable(ModelSettings(config=config()))

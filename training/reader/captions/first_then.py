@@ -23,3 +23,7 @@ class FirstThen(CaptionPolicy):
         names = [names_of(str(caption.get("source", ""))) for caption in captions]
         fits = ([float(key in each) for each in names] for key in wanted)
         return next((drawn(each, uniform) for each in fits if any(each)), 0)
+
+    @property
+    def varies(self) -> bool:
+        return 0 < self.at < 1

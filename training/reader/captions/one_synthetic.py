@@ -31,3 +31,7 @@ class OneSynthetic(CaptionPolicy):
             return drawn([1.0] * len(written), uniform)
         of = {True: share / number, False: (1 - share) / (len(written) - number)}
         return drawn([of[each] for each in written], uniform)
+
+    @property
+    def varies(self) -> bool:
+        return isinstance(self.share, list)

@@ -25,6 +25,11 @@ class CaptionPolicy(Settings):
     def pick(self, captions: list[dict[str, Any]], uniform: float, progress: float) -> int:
         """Index of the caption for a draw in [0, 1), when `progress` (0 to 1) of the run's steps are done."""
 
+    @property
+    def varies(self) -> bool:
+        """Whether `progress` counts: then a run of other `train.steps` uses other captions."""
+        return False
+
 
 def drawn(weights: Sequence[float], uniform: float) -> int:
     """Index by weights, for a draw in [0, 1); 0 where all are zero."""

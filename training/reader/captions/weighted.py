@@ -31,5 +31,9 @@ class Weighted(CaptionPolicy):
         weights = [value_at(self.default if key is None else self.weights[key], progress) for key in keys]
         return drawn([weight / sharing[key] for weight, key in zip(weights, keys, strict=True)], uniform)
 
+    @property
+    def varies(self) -> bool:
+        return any(isinstance(weight, list) for weight in (*self.weights.values(), self.default))
+
     def _key(self, source: str) -> str | None:
         return next((name for name in names_of(source) if name in self.weights), None)

@@ -1,6 +1,8 @@
 """Which tile a core works with: as the recipe says, or the one of a few that this device is fastest with."""
 
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import torch
 
@@ -13,20 +15,38 @@ _CANDIDATES: dict[str, tuple[Sides, ...]] = {
     "cuda": ((2048, 2048), (4096, 4096), (2048, 8192)),
 }
 _TRIES = 3
+AUTO = "auto"
+Tiles = dict[str, Sides]  # by the name of a term
+T = TypeVar("T", bound=Any)
 
 
 def chosen_tile(wanted: int | Sides | str, width: int, peers: Peers) -> Sides:
     """Collective. `wanted`: a side, both, or "auto": then every rank tries a few on features of `width` numbers, tenths
-    of a second on a CPU, and all take the choice of rank 0. To be asked for once in a run, and recorded with it:
-    rounding depends on the tile.
+    of a second on a CPU, and all take the choice of rank 0. To be asked for once in a run, and recorded with it
+    (`with_tiles`): rounding depends on the tile.
     """
     if not isinstance(wanted, str):
         return (wanted, wanted) if isinstance(wanted, int) else wanted
-    if wanted != "auto":
+    if wanted != AUTO:
         raise ValueError(f"tile {wanted!r}, expected a number, two, or auto")
     chosen = fastest(_CANDIDATES["cuda" if peers.device.type == "cuda" else "cpu"], width, peers.device)
     rows, columns = peers.broadcast_object(chosen)
     return rows, columns
+
+
+def with_tiles(terms: Iterable[T], width: int, peers: Peers, kept: Mapping[str, Sides]) -> tuple[tuple[T, ...], Tiles]:
+    """The terms (settings with `called`), those with `tile: auto` with the tile that they work with; and these tiles,
+    to be kept in checkpoints. `kept`: those of a checkpoint, which are taken as they are. Collective.
+    """
+    chosen: dict[str, Sides] = {}
+    found = []
+    for term in terms:
+        if getattr(term, "tile", None) == AUTO:
+            rows, columns = kept.get(term.called) or chosen_tile(AUTO, width, peers)
+            chosen[term.called] = rows, columns
+            term = term.model_copy(update={"tile": (rows, columns)})
+        found.append(term)
+    return tuple(found), chosen
 
 
 def fastest(candidates: tuple[Sides, ...], width: int, device: torch.device) -> Sides:

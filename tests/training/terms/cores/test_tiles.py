@@ -2,10 +2,14 @@
 
 import pytest
 
+from pipeline.errors import ClipmillError
 from tests.helpers.simulated import run_simulated
 from training.ranks.peers import Peers
 from training.terms.cores import tiles
 from training.terms.cores.tiles import chosen_tile, fastest
+from training.terms.sigmoid import Sigmoid
+from training.terms.softmax import Softmax
+from training.terms.uniformity_alignment import UniformityAlignment
 
 
 def test_a_wanted_tile_is_taken():
@@ -28,3 +32,14 @@ def test_all_ranks_take_the_choice_of_rank_0(monkeypatch):
     monkeypatch.setattr(tiles, "_CANDIDATES", {"cpu": ((8, 8), (16, 16), (8, 32))})
     choices = run_simulated(lambda peers: chosen_tile("auto", 8, peers), 3)
     assert len(set(choices)) == 1 and choices[0] in tiles._CANDIDATES["cpu"]
+
+
+def test_terms_that_ask_for_it_get_what_was_kept_or_is_fastest_and_others_stay(monkeypatch) -> None:
+    monkeypatch.setattr(tiles, "fastest", lambda candidates, width, device: (8, 32))
+    terms = (Softmax(tile="auto"), Softmax(name="other", tile="auto"), Sigmoid(tile=64), UniformityAlignment())
+    found, chosen = tiles.with_tiles(terms, 8, Peers.alone(), {"other": (4, 4), "gone": (1, 1)})
+    assert chosen == {"softmax": (8, 32), "other": (4, 4)} and found[2:] == terms[2:]
+    assert [one.sides for one in found[:3]] == [(8, 32), (4, 4), (64, 64)]
+    assert tiles.with_tiles(terms[2:], 8, Peers.alone(), {"sigmoid": (4, 4)}) == (terms[2:], {})
+    with pytest.raises(ClipmillError, match="tile is auto"):
+        _ = terms[0].sides

@@ -1,9 +1,11 @@
 """Every target, in every core and by every exchange, gives the gradients of its textbook form on the whole step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.helpers.contrast import (
@@ -11,6 +13,8 @@ from tests.helpers.contrast import (
     check,
     each_parts,
     equal_labels,
+    hits,
+    near,
     problems_of,
     sigmoid_parts,
     softened,
@@ -27,6 +31,7 @@ SHARES = [[7], [5, 0, 4], [1, 4, 2, 3]]
 MORE = [*SHARES, [4, 4], [3, 3, 3], [0, 3, 0, 4]]
 MANY = [{"extra"}, {"extra", "queue", "twins", "masked", "weights"}]
 PLAIN = [set(), {"twins", "masked", "weights"}]
+OWNED = [{"extra", "owned"}, {"extra", "owned", "twins", "masked", "weights"}]
 
 
 def softmax_of(rows: Callable[[Whole], tuple[Tensor, Tensor]], smoothing: float = 0.0, margin: float = 0.0, many=True):
@@ -83,7 +88,7 @@ CASES = [
     ("labels", "softmax", {}, softmax_of(labels(1.0)), [set(), *MANY]),
     ("labels", "softmax", {"share": 0.6, "smoothing": 0.1}, softmax_of(labels(0.6), 0.1), [set(), *MANY]),
     ("teacher", "softmax", {"scale": 6.0, "share": 0.7}, softmax_of(teacher), [set(), *MANY]),
-    ("similarity", "softmax", {"scale": 4.0, "share": 0.4}, softmax_of(images_alike), PLAIN),
+    ("similarity", "softmax", {"scale": 4.0, "share": 0.4}, softmax_of(images_alike), [*PLAIN, *OWNED]),
     ("similarity", "softmax", {"of": "text", "scale": 4.0, "share": 0.4}, softmax_of(texts_alike), PLAIN),
     ("one_hot", "sigmoid", {}, sigmoid_parts, [set(), *MANY]),
     ("smooth", "sigmoid", {"smoothing": 0.2}, lambda w: sigmoid_parts(w, smoothing=0.2), [set(), *MANY]),
@@ -130,6 +135,26 @@ def cases(shares: list[list[int]]) -> list:
 @pytest.mark.parametrize("exchange", EXCHANGES)
 def test_every_target_gives_the_gradients_of_the_whole_step(case, exchange, counts, traits):
     proven(case, exchange, counts, traits, tile=3)
+
+
+@pytest.mark.parametrize("margins", [(0.0, 3.0), (0.5, 0.0), (0.5, 3.0)], ids=str)
+@pytest.mark.parametrize("counts", SHARES, ids=str)
+@pytest.mark.parametrize("exchange", EXCHANGES)
+@pytest.mark.parametrize(("core", "kind"), [*((core, "one_hot") for core in CORES), ("softmax", "captions")])
+def test_margins_move_the_loss_and_not_what_is_a_hit(core, kind, exchange, counts, margins):
+    """Some own scores lie above their rivals by less than the margins."""
+    problems = problems_of(counts, {"extra"})
+    alike = [F.normalize(one.image_ND + 2 * one.text_MD[: len(one.image_ND)]) for one in problems]
+    problems = [replace(one, image_ND=image_ND) for one, image_ND in zip(problems, alike, strict=True)]
+    target, whole = TARGETS[kind](positive_margin=margins[0], negative_margin=margins[1]), whole_of(problems)
+    outputs = run_simulated(
+        lambda peers: CORES[core](problems[peers.rank], target, peers, exchange=exchange, tile=3), len(counts)
+    )
+    wanted = hits(whole, many=core == "sigmoid" or kind == "captions")
+    assert 0 < wanted[0] < 1 and 0 < wanted[1] < 1
+    for output in outputs:
+        near(output.metrics["acc_i2t"], wanted[0], 1e-9)
+        near(output.metrics["acc_t2i"], wanted[1], 1e-9)
 
 
 @pytest.mark.exhaustive
