@@ -121,7 +121,7 @@ def _recipe(folder: Path, trained: str, precision: str) -> Path:
         torch.save(model.state_dict(), folder / f"{name}.pt")
     sets = [{"kind": "retrieval", "name": "pairs", "path": str(write_eval_set(folder / "pairs", 9, "txt"))}]
     return write_recipe(
-        folder, steps=STEPS, fresh=True, on_nonfinite="stop", max_nonfinite=3,
+        folder, steps=STEPS, fresh=True, accept_changes=True, on_nonfinite="stop", max_nonfinite=3,
         model={
             "config": MODEL, "pretrained": str(folder / "whole.pt"), "text_pretrained": str(folder / "text.pt"),
             "image_pretrained": str(folder / "image.pt"), "image_size": SIZE, "context_length": LENGTH,
