@@ -59,7 +59,9 @@ def test_a_large_record_that_lies_about_its_length_costs_itself(tmp_path, small_
 def bomb(mib: int, claim: int) -> bytes:
     """A member of zeros that says it is one record."""
     pack = zlib.compressobj(9, wbits=31)
-    head = record("http://e.org/bomb.png", b"", Content_Length=str(claim), WARC_Block_Digest="").removesuffix(b"\r\n\r\n")
+    head = record("http://e.org/bomb.png", b"", Content_Length=str(claim), WARC_Block_Digest="").removesuffix(
+        b"\r\n\r\n"
+    )
     pieces = [head, *[bytes(1 << 20)] * mib, b"\r\n\r\n"]
     return b"".join([*map(pack.compress, pieces), pack.flush()])
 
