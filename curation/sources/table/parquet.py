@@ -33,6 +33,10 @@ class Table:
             self.columns = list(self._file.schema_arrow.names)
             self.places = _places(self._file.metadata, storage.size(url))
 
+    def count(self, group: int) -> int:
+        """Rows that a row group is said to have."""
+        return max(0, self._file.metadata.row_group(group).num_rows)
+
     def rows(self, group: int) -> Iterator[Text]:
         """DataError naming the row group when it is damaged."""
         with self._explained(f"row group {group}"):

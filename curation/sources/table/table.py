@@ -55,7 +55,7 @@ class TableSource(Source):
         default=None, ge=1, description="larger files are read in ranges of about so many bytes: changes no result"
     )
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (
         ".parquet",
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),
@@ -94,7 +94,8 @@ class TableSource(Source):
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; stray_quotes, rows
-        whose quotes are none. DataError when the columns do not tell, or for damage that hides what is behind it."""
+        whose quotes are none. DataError when the columns do not tell, or for damage of a packed text that leaves no row
+        to trust. A cut of one costs the rows behind it, damage of parquet those of its row group: damaged_rows."""
         return self.ingest_range(part, (0,), part.bytes, sink)[0]
 
     def cuts(self, part: Part, about: int) -> list[int]:
