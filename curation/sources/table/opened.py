@@ -53,9 +53,10 @@ class ParquetTable:
         """One row group, as far as it can be read."""
         at = 0
         try:
-            for row in self._table.rows(group):
+            for row in self._table.rows(group, self._layout.known):
                 where = f"row {at} of row group {group}"
                 at += 1
+                reading.counts.update({"odd_values": row.odd} if row.odd else {})
                 if row.reason:
                     reading.bad(row.reason, where)
                 else:

@@ -70,11 +70,12 @@ class Reading:
         self.sink.bad(reason, place)
 
     def lost(self, error: DataError, place: str, count: int = 1) -> None:
-        """`count` rows, or what is as one to us, that damage has taken: told with their file."""
+        """`count` rows, or what is as one to us, that damage has taken; the first of a file is told with its place."""
+        if not self.counts[f"{BAD}{DAMAGED}"]:
+            get_logger(__name__).warning("%s: %s; what is before it is read", error.where, error.found)
         self.counts["records"] += count
         self.counts[f"{BAD}{DAMAGED}"] += count
         self.sink.bad(DAMAGED, place)
-        get_logger(__name__).warning("%s: %s; what is before it is read", error.where, error.found)
 
     def row(self, row: Mapping[str, Any], layout: Layout, names: list[str], place: str) -> None:
         """names: of the columns that are passed through; place: of the row, in words."""

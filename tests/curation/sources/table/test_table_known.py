@@ -251,6 +251,23 @@ def test_values_of_wrong_kinds_are_counted_and_odd_ones_pass_through_as_json_has
     assert numbers == [] and counts == {"records": 1, "mentions": 0, "bad_records:bad_url": 1}
 
 
+def test_a_value_that_cannot_be_had_costs_its_row_only_where_it_is_needed(tmp_path):
+    """A time behind the year 9999, and bytes in a column of texts."""
+    late, raw = pa.array([0, 2**62, 0], pa.timestamp("ms")), pa.array([b"x", b"y", b"\xff"]).view(pa.string())
+    url = [f"http://e.org/{at}.png" for at in range(3)]
+    pq.write_table(pa.table({"url": url, "caption": ["a", "b", "c"], "time": late, "raw": raw}), tmp_path / "a.parquet")
+    found, counts = read(tmp_path, tmp_path / "a.parquet")
+    extra = {row["text"]: json.loads(row["extra"]) for row in found}
+    assert extra == {
+        "a": {"time": "1970-01-01T00:00:00", "raw": "x"}, "b": {"raw": "y"}, "c": {"time": "1970-01-01T00:00:00"}
+    }  # fmt: skip
+    assert counts == {"records": 3, "mentions": 3, "odd_values": 2}
+    pq.write_table(pa.table({"url": url, "caption": raw, "time": late}), tmp_path / "b.parquet")
+    found, counts = read(tmp_path / "b", tmp_path / "b.parquet")
+    assert sorted(row["text"] for row in found) == ["x", "y"]
+    assert counts == {"records": 3, "mentions": 2, "odd_values": 1, "bad_records:bad_utf8": 1}
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_a_field_of_ten_megabytes_costs_its_row(tmp_path, name):
     rows = [
