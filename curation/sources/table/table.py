@@ -93,10 +93,10 @@ class TableSource(Source):
             raise RecipeError(where, f"{storage.shown(each.path)}: {error.found}", error.expected, hint) from None
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
-        """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; odd_values (left out);
-        stray_quotes, rows whose quotes are none. DataError when the columns do not tell, or for damage of a packed text
-        that leaves no row to trust. A cut of one costs the rows behind it, damage of parquet those of its row group:
-        damaged_rows."""
+        """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; odd_values;
+        stray_quotes, rows whose quotes are none. A cut of a packed text costs the rows behind it, damage of parquet
+        those of its row group: damaged_rows. DataError when the columns do not tell, or for other damage of a packed
+        text, whose rows nothing vouches for."""
         return self.ingest_range(part, (0,), part.bytes, sink)[0]
 
     def cuts(self, part: Part, about: int) -> list[int]:
