@@ -19,7 +19,7 @@ from curation.settings import CurateSettings
 from curation.table.uids import uid_of_url
 from pipeline.errors import DataError
 from tests.helpers.small_crawl import picture
-from tests.helpers.warcs import http, record, zipped
+from tests.helpers.warcs import http, record, sha1, zipped
 
 EQUAL = namedtuple("EQUAL", "url payload")
 """What a revisit says: the same bytes as a capture of `url`, where there is one with that payload, else of any url."""
@@ -224,36 +224,43 @@ def test_a_redirected_image_reaches_the_shards_under_the_mentioned_url(tmp_path,
 
 
 def test_what_was_followed_before_a_crash_is_checked_and_made_again_where_damaged(tmp_path, monkeypatch):
-    whole = curate(recipe(tmp_path / "whole", crawl(), 3), name="t", seed=0, quiet=True)
-    settings = recipe(tmp_path, crawl(), 3)
+    page = record("http://e.org/more", http(b"<img src=/d.png alt='a fish'>", "text/html"))
+    told = record("http://e.org/d.png", http(b""), "revisit", WARC_Payload_Digest=sha1(picture(2)))  # by that alone
+    records = [*crawl(), page, told]
+    whole = curate(recipe(tmp_path / "whole", records, 3), name="t", seed=0, quiet=True)
+    settings = recipe(tmp_path, records, 3)
 
     def cut_off(*_):
         raise KeyboardInterrupt
 
-    for damage in range(3):
+    files = ["*.found.parquet", "*.asked.pack", "followed.json", "*.lost.pack", "originals-*.pack"]
+    for name in files:
         with monkeypatch.context() as patch:
             patch.setattr(joined, "join_rows", cut_off)
             with pytest.raises(KeyboardInterrupt):
                 curate(settings, name="t", seed=0, quiet=True)
         (folder,) = (tmp_path / "out/_work").glob("redirects-*")
-        path = sorted(folder.glob(["*.found.parquet", "*.asked.pack", "followed.json"][damage]))[0]
+        path = sorted(folder.glob(name))[0]
         path.write_bytes(path.read_bytes()[:-9] + b"123456789")
     assert curate(settings, name="t", seed=0, quiet=True).digest() == whole.digest()
     assert not list((tmp_path / "out/_work").glob("redirects-*"))
 
 
 def test_hops_that_are_done_are_not_done_again(tmp_path, monkeypatch):
-    parts = [([{"url": URLS[0], "says": URLS[1]}, {"url": URLS[1], "says": BODIES[0]}], [URLS[0]])]
+    captures = [{"url": URLS[0], "says": URLS[1]}, {"url": URLS[1], "says": BODIES[0]}]
+    captures.append({"url": URLS[2], "says": EQUAL(URLS[2], payload_of(BODIES[0]))})
+    parts = [(captures, [URLS[0], URLS[2]])]
     job = job_of(str(tmp_path), ["0"], 2)
     with monkeypatch.context() as patch:
         patch.setattr(joined.storage, "remove", lambda *_, **__: None)  # as when a run is killed before that
         made(str(tmp_path), parts, 2)
     asked = []
     monkeypatch.setattr(redirects.redirects, "ask", lambda *_: asked.append(1))
-    monkeypatch.setattr(redirects.redirects, "step", lambda *_: asked.append(1))
+    for name in ("step", "originals", "ask_originals"):
+        monkeypatch.setattr(redirects.redirects, name, lambda *_: asked.append(1))
     (tmp_path / "_work" / os.path.basename(job.redirects_folder) / "followed.json").unlink()
     redirects.follow(job, Trail.of_join(job), [["0"]], {"0": part_counts(job.pool, "0")}, inline(job))
     done = [url for url in resume.recheck_segments(job, inline(job)) if job.redirects_folder in url]
     assert asked == [] and len(done) == len(list((tmp_path / "_work").glob("redirects-*/*.json")))
-    assert redirects.one_slot(job, Trail.of_join(job), 0, 0, 1, [0], [0])["asked"] == 1
-    assert [redirects.followed(job, Trail.of_join(job), bucket).found.num_rows for bucket in range(2)].count(1) == 1
+    assert redirects.one_slot(job, Trail.of_join(job), 0, 0, 1, [0], [0])["asked"] == 2
+    assert sum(redirects.followed(job, Trail.of_join(job), bucket).found.num_rows for bucket in range(2)) == 2
