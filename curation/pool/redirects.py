@@ -3,6 +3,7 @@ whose capture is a revisit that of the capture with the same payload, of the url
 
     ask(mentions, images)       where the mentioned uids among some rows are led to, as ASKED
     step(images, asked, hop)    what is there: FOUND, or ASKED again
+    ask_originals(found, ...)   revisits that led nowhere, to any capture of their payload (`originals`)
 
 A redirect leads from one range of uids into another, so every hop is an exchange by uid: each row goes to where the
 uid that it asks for lies, and what was found goes back to where the mention lies (curation/runner/redirects.py moves
@@ -48,6 +49,8 @@ class Followed:
 
 
 REACHED = pa.schema([pa.field("uid", pa.string())])
+LOST_PAYLOADS = pa.schema([pa.field("payload", pa.string())])
+ORIGINALS = pa.schema([pa.field(name, pa.string()) for name in ("payload", "at", "url")])  # at: the uid of the url
 
 
 def moved(images: Sequence[pa.Table]) -> pa.Array:
@@ -113,6 +116,40 @@ def step(images: Sequence[pa.Table], asked: pa.Table, hop: int) -> dict[str, pa.
     stored = found.filter(pc.is_valid(found.column("size"))).column("at")
     reached = pa.table([pc.unique(stored)], schema=REACHED)
     return {"asked": pa.table(following, schema=ASKED), "found": found, "reached": reached}
+
+
+def lost(found: pa.Table) -> pa.Table:
+    """The rows of FOUND of revisits whose capture is not where they say, and that say of which payload it is."""
+    is_lost = pc.and_(pc.equal(found.column("problem"), REVISIT_LOST), pc.not_equal(found.column("payload"), ""))
+    return found.filter(is_lost)
+
+
+def originals(images: Sequence[pa.Table], payloads: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """ORIGINALS: the stored images that have one of these payloads, of each payload that with the smallest uid."""
+    found = [ORIGINALS.empty_table()]
+    for table in images:
+        told = table.column("payload").cast(pa.string())
+        rows = table.filter(pc.and_(pc.is_valid(table.column("size")), pc.is_in(told, payloads)))
+        columns = [rows.column(name).cast(pa.string()) for name in ("payload", "uid", "url")]
+        found.append(pa.table(columns, schema=ORIGINALS))
+    return first_of(pa.concat_tables(found))
+
+
+def first_of(rows: pa.Table) -> pa.Table:
+    """Of ORIGINALS, each payload once."""
+    rows = rows.sort_by([(name, "ascending") for name in ORIGINALS.names])
+    return rows.filter(pa.array(captures.starts(rows.column("payload"))))
+
+
+def ask_originals(found: pa.Table, known: pa.Table) -> pa.Table:
+    """ASKED: where the `lost` ones among these rows of FOUND are led to by `known` ORIGINALS, each payload once."""
+    rows = lost(found)
+    places = pc.index_in(rows.column("payload"), known.column("payload").combine_chunks())
+    rows, places = rows.filter(pc.is_valid(places)), places.drop_null()
+    there = known.take(places)
+    return pa.table(
+        [there.column("at"), there.column("url"), *(rows.column(name) for name in ASKED.names[2:])], schema=ASKED
+    )
 
 
 def _looked_up(tables: Sequence[pa.Table], asked: pa.Table) -> pa.Table:

@@ -209,6 +209,15 @@ class PoolSink:
             self._own[REDIRECTS] += 1
         return uid
 
+    def begin_anew(self) -> None:
+        """Forgets all that it was given, by a source that reads its part again in another way."""
+        self._occurrences, self._images = Rows(schemas.OCCURRENCES), Rows(schemas.IMAGES)
+        for each in (self._places, self._own, self._first):
+            each.clear()
+        self._tar.seek(0)
+        self._tar.truncate()
+        self._end = 0
+
     def bad(self, reason: str, place: str) -> None:
         """Says where in the input a bad record stands. Of each reason the first place is remembered (`first_bad`)."""
         self._first.setdefault(reason, place)

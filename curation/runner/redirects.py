@@ -3,7 +3,9 @@
     <output>/_work/redirects-<digest>/<hop>-<slot>.asked.pack     leads on, by the slot of the uid asked for
                                      /<hop>-<slot>.found.pack     what was found, by the slot of the uid mentioned
                                      /<hop>-<slot>.reached.pack   the uids whose stored image was found
+                                     /<hop>-<slot>.lost.pack      payloads of revisits that led nowhere
                                      /<hop>-<slot>.json           counts; written last: done
+                                     /originals-<slot>.pack       where captures of lost payloads lie, of a slot; .json
                                      /all-<slot>.{found,reached}.parquet, .json   of all hops, for the join
                                      /followed.json               all is done; vouches for what the join reads
 
@@ -24,7 +26,7 @@ import pyarrow.compute as pc
 
 from curation.job import Job
 from curation.pool import redirects, runs
-from curation.pool.redirects import ASKED, FOUND, HOPS, REACHED, Followed
+from curation.pool.redirects import ASKED, FOUND, HOPS, LOST_PAYLOADS, ORIGINALS, REACHED, Followed
 from curation.pool.store import FETCHED, REDIRECTS
 from curation.runner.calls import Call, Do
 from curation.table import packs, parquet, uids
@@ -34,6 +36,7 @@ from pipeline.errors import DataError
 SLOT_ROWS, SLOT_BUCKETS = 200_000, 64
 _FOLLOWED = "followed.json"
 # What a hop gives, and the uid by which it is dealt into slots.
+_TO_ORIGINALS, _AT_ORIGINALS = HOPS + 1, HOPS + 2  # in place of the hop: lost payloads asked for, and what came of it
 _KEYS = {"asked": "at", "found": "origin", "reached": "uid"}
 _SCHEMAS = {"asked": ASKED, "found": FOUND, "reached": REACHED}
 
@@ -86,19 +89,38 @@ def follow(
 def _hop_by_hop(job: Job, trail: Trail, slots: int, redirecting: list[int], do: Do) -> dict[str, list[Unit]]:
     """Where something was found, and where reached. `redirecting`: the runs that hold redirects at all."""
     asking = list(range(slots))
-    units: dict[str, list[Unit]] = {"found": [], "reached": []}
-    for hop in range(HOPS + 1):
-        if not asking:
-            break
+    units: dict[str, list[Unit]] = {"found": [], "reached": [], "lost": []}
+
+    def hop_once(hop: int) -> list[int]:
         calls = [
             Call(one_slot, (trail, hop, at, slots, asking, redirecting), f"redirects, hop {hop}, slot {at}")
             for at in range(slots)
         ]
         done = {call.args[2]: state for call, state in do(calls, f"redirects, hop {hop}", "slots")}
-        asking = [at for at in sorted(done) if done[at]["asked"]]
         for kind in units:
             units[kind] += [(hop, at) for at in sorted(done) if done[at][kind]]
-    return units
+        return [at for at in sorted(done) if done[at]["asked"]]
+
+    for hop in range(HOPS + 1):
+        if asking:
+            asking = hop_once(hop)
+    if units["lost"]:
+        asking = _ask_originals(trail, slots, units["lost"], do)
+        if asking:
+            hop_once(_AT_ORIGINALS)
+    return {kind: units[kind] for kind in ("found", "reached")}
+
+
+def _ask_originals(trail: Trail, slots: int, losing: list[Unit], do: Do) -> list[int]:
+    """The slots in which revisits that led nowhere ask for a capture of their payload."""
+    calls = [Call(find_originals, (trail, at, slots, losing), f"originals, slot {at}") for at in range(slots)]
+    having = [call.args[1] for call, rows in do(calls, "revisits, originals", "slots") if rows]
+    if not having:
+        return []
+    calls = [
+        Call(ask_originals, (trail, at, slots, losing, sorted(having)), f"asked, slot {at}") for at in range(slots)
+    ]
+    return sorted(call.args[1] for call, rows in do(calls, "revisits, asked", "slots") if rows)
 
 
 def _slots(rows: int, buckets: int) -> int:
@@ -129,6 +151,12 @@ def one_slot(
             name = f"{_unit(hop, slot)}.{kind}.pack"
             slot_of = job.cut.bucket_of(table.column(key)) * slots // job.buckets
             files[name] = packs.publish_cut(trail.file(name), table, slot_of, slots)
+        if kind == "found":
+            payloads = pa.table([pc.unique(redirects.lost(table).column("payload"))], schema=LOST_PAYLOADS)
+            counted["lost"] = payloads.num_rows if hop <= HOPS else 0
+            if counted["lost"]:
+                name = f"{_unit(hop, slot)}.lost.pack"
+                files[name] = packs.publish_pack(trail.file(name), [payloads], 1)
     storage.publish_state(trail.file(f"{_unit(hop, slot)}.json"), counted, files)
     return counted
 
@@ -159,6 +187,38 @@ def _asked_on(job: Job, trail: Trail, hop: int, slot: int, asking: Iterable[int]
         yield redirects.step(trail.images(range(trail.runs), bucket), asked.filter(pa.array(lies_in == bucket)), hop)
 
 
+def find_originals(job: Job, trail: Trail, slot: int, slots: int, losing: Iterable[Unit]) -> int:
+    """Looks through a slot for captures of lost payloads; returns how many it has."""
+    name = f"originals-{slot:05d}"
+    state = storage.read_state(trail.file(f"{name}.json"))
+    if state is not None:
+        return state["rows"]
+    lost = [rows for unit in losing for rows in packs.read_pack(trail.file(f"{_unit(*unit)}.lost.pack"), 0, 1)]
+    payloads = pc.unique(packs.concat(lost, LOST_PAYLOADS).column("payload"))
+    buckets = range(job.buckets * slot // slots, job.buckets * (slot + 1) // slots)
+    found = [redirects.originals(trail.images(range(trail.runs), bucket), payloads) for bucket in buckets]
+    rows = redirects.first_of(pa.concat_tables([ORIGINALS.empty_table(), *found]))
+    note = packs.publish_pack(trail.file(f"{name}.pack"), [rows], 1)
+    storage.publish_state(trail.file(f"{name}.json"), {"rows": rows.num_rows}, {f"{name}.pack": note})
+    return rows.num_rows
+
+
+def ask_originals(job: Job, trail: Trail, slot: int, slots: int, losing: Iterable[Unit], having: Iterable[int]) -> int:
+    """What the revisits of a slot that led nowhere ask for; `having`: the slots with originals. Returns how many."""
+    unit = _unit(_TO_ORIGINALS, slot)
+    state = storage.read_state(trail.file(f"{unit}.json"))
+    if state is not None:
+        return state["asked"]
+    known = [rows for at in having for rows in packs.read_pack(trail.file(f"originals-{at:05d}.pack"), 0, 1)]
+    urls = [trail.file(f"{_unit(*each)}.found.pack") for each in losing]
+    found = packs.concat([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], FOUND)
+    asked = redirects.ask_originals(found, redirects.first_of(packs.concat(known, ORIGINALS)))
+    slot_of = job.cut.bucket_of(asked.column("at")) * slots // job.buckets
+    note = packs.publish_cut(trail.file(f"{unit}.asked.pack"), asked, slot_of, slots)
+    storage.publish_state(trail.file(f"{unit}.json"), {"asked": asked.num_rows}, {f"{unit}.asked.pack": note})
+    return asked.num_rows
+
+
 def gather(
     job: Job, trail: Trail, slot: int, slots: int, units: Mapping[str, Iterable[Unit]]
 ) -> dict[str, storage.Note]:
@@ -170,8 +230,15 @@ def gather(
     files = {}
     for kind, some in units.items():
         # What a slot has reached lies in it; what it has found may have been asked for by any.
-        urls = [trail.file(f"{_unit(hop, at)}.{kind}.pack") for hop, at in some if kind == "found" or at == slot]
-        table = _together([rows for url in urls for rows in packs.read_pack(url, slot, slot + 1)], kind)
+        tables: dict[bool, list[pa.Table]] = {False: [], True: []}
+        for hop, at in some:
+            if kind == "found" or at == slot:
+                url = trail.file(f"{_unit(hop, at)}.{kind}.pack")
+                tables[hop == _AT_ORIGINALS] += packs.read_pack(url, slot, slot + 1)
+        if kind == "found" and tables[True]:  # in place of what was lost before
+            origins = packs.concat(tables[True], FOUND).column("origin")
+            tables[False] = [t.filter(pc.invert(pc.is_in(t.column("origin"), origins))) for t in tables[False]]
+        table = _together(tables[False] + tables[True], kind)
         files[f"{name}.{kind}.parquet"] = parquet.publish_rows(trail.file(f"{name}.{kind}.parquet"), table)
     storage.publish_state(trail.file(f"{name}.json"), {}, files)
     return files

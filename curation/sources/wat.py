@@ -42,6 +42,7 @@ class WatSource(RecordSource):
 
     kind: Literal["wat"] = "wat"
 
+    version: ClassVar[int] = 2
     suffixes: ClassVar[tuple[str, ...]] = (".wat", ".wat.gz", ".wat.zst")
     fetches: ClassVar[bool] = True
 

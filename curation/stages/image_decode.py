@@ -59,7 +59,7 @@ class ImageDecode(Measure):
     reads: ClassVar[tuple[str, ...]] = ("image", IMAGE_STORED)
     adds: ClassVar[tuple[pa.Field, ...]] = _COLUMNS
     batch: ClassVar[int] = 64
-    version: ClassVar[int] = 7  # 7: PNGs that lack rows; 6: tiny_rgb; 5: JPEG decoded smaller; 4: the grey square
+    version: ClassVar[int] = 8  # 8: JPEGs that lack blocks; 7: PNGs that lack rows; 6: tiny_rgb
 
     formats: tuple[Format, ...] = Field(FORMATS, min_length=1)  # type: ignore[arg-type]
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS)

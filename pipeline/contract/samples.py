@@ -9,7 +9,7 @@ whole tar is refused. Tolerant (crawled input): it costs the sample it belongs t
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from pipeline.contract.foreign import Gap, foreign_members
@@ -23,12 +23,14 @@ FOLDERS = "a folder"  # how `ignored` counts them
 _NAME = re.compile(r"(?:\./)?((?:[^/\\:\x00-\x1f\x7f]+/)*)([^/\\:\x00-\x1f\x7f]*)")
 _MAX_NAME = 255
 _MOST_ASIDE = 10_000  # odd members that may still find their sample
+_MOST_JOINED = 200_000  # keys of one tar whose members are gathered from all over it: some 300 MB
 _LOST: frozenset[str] = frozenset()  # the roles seen of a key that damage took members from
 
 
 @dataclass(slots=True)
 class Sample:
-    """start: of its first header; end: behind its last member; members: by role; problem: why it is of no use."""
+    """start: of its first header; end: behind its last member; members: by role; problem: why it is of no use;
+    is_joined: its members lie apart."""
 
     key: str
     start: int
@@ -36,36 +38,50 @@ class Sample:
     members: dict[str, Member] = field(default_factory=dict)
     problem: str = ""
     beside_damage: bool = False
+    is_joined: bool = False
 
 
 class SampleTar:
     """Iterate once. Afterwards: `ignored` members by suffix and, if tolerant, `odd` ones by reason, `gaps` where damage
-    lies, and `lost` bytes: of the gaps and of the samples that they touched.
+    lies, `lost` bytes: of the gaps and of the samples that they touched, and the keys that are `scattered`.
 
     roles: lower-case suffix -> role. A tolerant tar passes on a sample beside damage only when it has every role, since
     nobody knows what the damage took. Two samples of one key: the second one is of no use. A sample whose members
-    do not lie side by side is a DataError in any tar: its parts would be taken for samples.
+    do not lie side by side is a DataError in a strict tar: its parts would be taken for samples. Of a tolerant one its
+    key is `scattered`, and what was passed on of it no sample: read such a tar again with these keys as `joined`. Their
+    members are gathered from all over it, and they come last, in the order of their first ones.
     """
 
-    def __init__(self, window: Window, roles: Mapping[str, str], tolerant: bool = False) -> None:
+    def __init__(
+        self, window: Window, roles: Mapping[str, str], tolerant: bool = False, joined: Set[str] = frozenset()
+    ) -> None:
         self.window, self.roles, self.tolerant = window, roles, tolerant
+        self.joined, self.scattered = joined, set[str]()
+        self.is_tar = False  # whether it begins like one, or holds a member anywhere
         self.ignored: Counter[str] = Counter()
         self.odd: Counter[str] = Counter()
         self.gaps: list[Gap] = []
         self.lost = 0
         self._seen: dict[str, frozenset[str]] = {}  # the roles of every key
         self._aside: dict[str, Sample] = {}  # odd members whose sample has not begun, or never will
+        self._gathered: dict[str, Sample] = {}  # of the keys that are joined
+        self._doubted: set[str] = set()  # keys that damage has touched, and that are scattered if others are
         self._beside = False  # whether the next sample touches damage
 
     def __iter__(self) -> Iterator[Sample]:
         sample: Sample | None = None
+        last: Sample | None = None  # that has the member read last
         for item in foreign_members(self.window) if self.tolerant else members(self.window):
+            self.is_tar = self.is_tar or not isinstance(item, Gap) or bool(item.name)
             if isinstance(item, Gap):
-                yield from self._before(item, sample)
-                sample = None
+                yield from self._before(item, sample, last)
+                sample = last = None
                 continue
             key, role, problem = self._place(item)
             if not role:
+                continue
+            if key in self.joined:
+                last = self._gather(key, role, item, problem)
                 continue
             if problem and (sample is None or key != sample.key):
                 self._take(self._aside.setdefault(key, Sample(key, item.header, problem=problem)), role, item)
@@ -76,9 +92,36 @@ class SampleTar:
                 yield from self._closed(sample)
                 sample = self._opened(key, item)
             twice = self._take(sample, role, item)
-            sample.problem = sample.problem or problem or twice
+            sample.problem, last = sample.problem or problem or twice, sample
         yield from self._closed(sample)
         yield from self._given_up()
+        yield from self._all_gathered()
+        self.scattered.update(self._doubted if self.scattered else ())
+
+    def _gather(self, key: str, role: str, member: Member, problem: str) -> Sample:
+        sample = self._gathered.get(key)
+        if sample is None:
+            known = self._aside.pop(key, None)
+            sample = self._gathered[key] = known or Sample(key, member.header)
+            sample.is_joined = True
+            if len(self._gathered) > _MOST_JOINED:
+                sample.problem = "scattered"
+        if sample.problem == "scattered":
+            return sample
+        twice = self._take(sample, role, member)
+        sample.problem = sample.problem or problem or twice
+        return sample
+
+    def _all_gathered(self) -> Iterator[Sample]:
+        """Where there was any damage it may have taken a member of any of them."""
+        every = frozenset(self.roles.values())
+        for key, sample in self._gathered.items():
+            whole = sample.members.keys() >= every or bool(sample.problem)
+            if self._seen.get(key) == _LOST or (self.gaps and not whole):
+                self.lost += sum(member.end - member.header for member in sample.members.values())
+            else:
+                yield sample
+        self._gathered = {}
 
     def _given_up(self) -> Iterator[Sample]:
         """The samples known by odd members alone; what follows of their keys is lost."""
@@ -131,15 +174,15 @@ class SampleTar:
         sample.members[role] = member
         return ""
 
-    def _before(self, gap: Gap, sample: Sample | None) -> Iterator[Sample]:
-        """The sample that ends at a gap, when it is whole."""
+    def _before(self, gap: Gap, sample: Sample | None, last: Sample | None) -> Iterator[Sample]:
+        """The sample that ends at a gap, when it is whole. `last`: that of the member before the gap."""
         key, suffix = split_name(gap.name)
         of_another = bool(key and suffix in self.roles and (sample is None or key != sample.key))
         if sample is not None:
             sample.beside_damage = sample.beside_damage or not of_another
-            if gap.start < sample.end:  # headers lie in the payload of its last member: it is not as long as it says
-                sample.members.popitem()
-                sample.end = gap.start
+        if last is not None and gap.start < last.end and last.members:
+            last.members.popitem()  # headers lie in the payload of its last member: it is not as long as it says
+            last.end = gap.start
         yield from self._closed(sample)
         if of_another:
             self._seen.setdefault(key, _LOST)
@@ -153,13 +196,18 @@ class SampleTar:
             return
         roles, before = frozenset(sample.members), self._seen.get(sample.key)
         whole = roles >= frozenset(self.roles.values()) or bool(sample.problem)
+        is_apart = before is not None and not roles & before and not sample.problem
+        if is_apart and before and self.tolerant:
+            self.scattered.add(sample.key)
+            return
         if before == _LOST or (sample.beside_damage and not whole):
+            self._doubted.update([sample.key] if is_apart else [])
             self._seen[sample.key] = _LOST
             self.lost += sample.end - sample.start
             # The name of a lone member may have stood in an extended header that is gone: doubt the next sample, too.
             self._beside = self._beside or (before is None and sample.beside_damage and len(roles) == 1)
             return
-        if before is not None and not roles & before and not sample.problem:
+        if is_apart:
             expected = "the members of a key side by side: this tar is not in the order of its samples"
             hint = "pack it again with: tar --sort=name, or take it out of `paths`"
             where = f"{self.window.where} at byte {sample.start}"

@@ -21,6 +21,7 @@ from pipeline.images.background import BACKGROUNDS, clear_share, opaque
 from pipeline.images.costs import decoding_cost, reading_cost, scans
 from pipeline.images.formats import image_format
 from pipeline.images.frames import is_animated
+from pipeline.images.jpeg_blocks import lacks_blocks
 from pipeline.images.orientation import Box, orientation, upright, upright_box
 from pipeline.images.png_rows import lacks_rows
 from pipeline.images.turbo import decoded
@@ -63,7 +64,7 @@ class Picture:
         if reason := reading_cost(body, self.ext):
             raise Refused(reason)
         try:
-            self._image: Image.Image = Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
+            self._image = self._opened(body)
         except Image.DecompressionBombError:
             raise Refused("pixel_cap") from None
         except Exception as error:  # Pillow's parsers raise anything from SyntaxError to struct.error
@@ -72,6 +73,7 @@ class Picture:
         if reason := size_cap(*self._whole, max_pixels, max_side):
             raise Refused(reason)
         self._scans = scans(body) if self.ext == "jpg" else 1
+        self._wanted: tuple[int, int] | None = None  # size of which a JPEG is decoded at least
         if reason := decoding_cost(body, self.ext, self._image, self._scans, max_pixels):
             raise Refused(reason)
 
@@ -91,7 +93,8 @@ class Picture:
         """
         if self.ext == "jpg" and spare >= 2:
             width, height = self._whole
-            self._image.draft(None, (max(1, int(width / spare)), max(1, int(height / spare))))
+            self._wanted = max(1, int(width / spare)), max(1, int(height / spare))
+            self._image.draft(None, self._wanted)
         self._load()
         try:
             return upright(opaque(self._image, BACKGROUNDS[background], self._depth), self._orientation())
@@ -123,7 +126,8 @@ class Picture:
 
     def _load(self) -> None:
         if self.ext == "jpg" and (image := decoded(self._image, self._body, self._scans)):
-            self._image = image
+            self._image = image  # of which libjpeg has not even warned
+            return
         try:
             self._image.load()
         except Image.DecompressionBombError:
@@ -132,6 +136,19 @@ class Picture:
             raise Refused(_reason(self._body, self.ext, str(error))) from None
         if self.ext == "png" and lacks_rows(self._body, self._image):
             raise Refused("truncated")
+        if self.ext == "jpg" and lacks_blocks(self._body, self._image, self._decoded):
+            raise Refused("truncated")
+
+    def _opened(self, body: bytes) -> Image.Image:
+        return Image.open(io.BytesIO(body), formats=(PILLOW_NAMES[self.ext],))
+
+    def _decoded(self, body: bytes) -> Image.Image:
+        """Another body as this one was, by Pillow."""
+        image = self._opened(body)
+        if self._wanted is not None:
+            image.draft(None, self._wanted)
+        image.load()
+        return image
 
     def _orientation(self) -> int:
         """EXIF orientation 1 to 8. A TIFF is turned by Pillow itself, its size included."""

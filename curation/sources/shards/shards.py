@@ -5,9 +5,10 @@ samples without .json). Images come with their bytes; captions are all that the 
 clipmill does not know go through in `extra`.
 
 A member that is odd (a link, a device, a sparse file, a name that is no UTF-8 or leads out of the tar, a second image
-of a key, ...) costs its sample, by reason, and reading goes on with the next member. Behind damage it goes on at the
-next whole header; a sample beside damage is kept only when it has image, text and .json, and the damage and its bytes
-are counted and logged. But where a manifest or NNNNN_stats.json says that the tar holds more, it is an error naming it.
+of a key, ...) costs its sample, by reason, and reading goes on with the next member. Members of a key that do not lie
+side by side are joined, by reading the tar once more. Behind damage it goes on at the next whole header; a sample
+beside damage is kept only when it has image, text and .json, and the damage and its bytes are counted and logged. But
+where a manifest or NNNNN_stats.json says that the tar holds more, it is an error naming it.
 """
 
 import hashlib
@@ -73,7 +74,7 @@ class ShardsSource(Source):
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
 
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     suffixes: ClassVar[tuple[str, ...]] = SUFFIXES
 
     def beside(self, files: Sequence[Listed]) -> dict[str, tuple[Listed, ...]]:
@@ -87,10 +88,9 @@ class ShardsSource(Source):
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
         """Counts: records (samples), images, and by reason bad_records, bad_members, bad_bodies, bad_texts; members and
-        folders ignored; bytes_skipped by damage.
+        folders ignored; joined_samples, whose members lie apart; bytes_skipped by damage.
 
-        Raises DataError naming the tar when damage left no sample, it does not hold what its manifest or counts say,
-        or is not in the order of its samples.
+        Raises DataError naming the file when it is no tar, or does not hold what its manifest or counts say.
         """
         promised = _promised(part.path)
         with unpacked(part.path) as (window, fault):
@@ -99,13 +99,15 @@ class ShardsSource(Source):
     def _ingest(
         self, part: Part, window: Window, fault: DataError | None, promised: "_Promise", sink: "PoolSink"
     ) -> dict[str, int]:
-        tar = SampleTar(window, ROLES, tolerant=True)
-        reading = _Reading(self, sink, part.path, tar.window)
-        for sample in tar:
-            reading.sample(sample)
-        counts, damage = reading.counts, tar.gaps[0].error if tar.gaps else fault
+        tar, reading = self._samples(part, window, sink, frozenset())
+        if tar.scattered:
+            words = "%s: the members of %d keys do not lie side by side; it is read again, and they are joined"
+            get_logger(__name__).warning(words, window.where, len(tar.scattered))
+            sink.begin_anew()
+            tar, reading = self._samples(part, window, sink, frozenset(tar.scattered))
+        counts, damage = reading.counts, fault or (tar.gaps[0].error if tar.gaps else None)
         if damage is not None:
-            if not counts["records"]:
+            if not tar.is_tar:
                 raise damage
             counts["bad_records:damaged_shard"] += len(tar.gaps) or 1  # or the packing is damaged
             counts["bytes_skipped"] += tar.lost
@@ -123,6 +125,17 @@ class ShardsSource(Source):
         passed_by = {"ignored_members": tar.ignored.total(), "ignored_folders": folders}
         counts.update({name: count for name, count in passed_by.items() if count})
         return dict(sorted(counts.items()))
+
+    def _samples(
+        self, part: Part, window: Window, sink: "PoolSink", joined: frozenset[str]
+    ) -> tuple[SampleTar, "_Reading"]:
+        """All samples read into the sink; `joined`: keys whose members lie apart."""
+        tar = SampleTar(window, ROLES, tolerant=True, joined=joined)
+        reading = _Reading(self, sink, part.path, window)
+        for sample in tar:
+            reading.sample(sample)
+            reading.counts.update({"joined_samples": 1} if sample.is_joined else {})
+        return tar, reading
 
     def check_total(self, counts: Iterable[Mapping[str, int]]) -> None:
         counts = list(counts)
@@ -189,9 +202,11 @@ class _Reading:
         self.pictures = 0  # image members, whatever is in them
         self._rows: dict[str, tuple[dict[str, Any], str]] | None = None
         self._looked = False
+        self._content = window.exactly  # of a member that lies beside its image
 
     def sample(self, sample: Sample) -> None:
         self.counts["records"] += 1
+        self._content = self.window.glance if sample.is_joined else self.window.exactly
         place = sample.members.get("image")
         self.pictures += place is not None and not place.odd
         meta, problem = ({}, sample.problem) if sample.problem else self.meta(sample)
@@ -234,7 +249,7 @@ class _Reading:
         """(fields, "") or ({}, reason). Without a .json they come from the parquet beside the tar."""
         place = sample.members.get("json")
         if place is not None:
-            return _fields(self.window.exactly(place.start, place.size)) if place.size <= MAX_META else ({}, "bad_meta")
+            return _fields(self._content(place.start, place.size)) if place.size <= MAX_META else ({}, "bad_meta")
         if not self._looked:
             self._rows, self._looked = self._beside(), True
         if self._rows is None:
@@ -275,7 +290,7 @@ class _Reading:
         if place.size > MAX_META:
             self.counts["bad_texts:text_too_long"] += 1
         else:
-            yield self.window.exactly(place.start, place.size).decode("utf-8-sig", "replace")  # U+FFFD is refused later
+            yield self._content(place.start, place.size).decode("utf-8-sig", "replace")  # U+FFFD is refused later
 
 
 def _fields(data: bytes) -> tuple[dict[str, Any], str]:

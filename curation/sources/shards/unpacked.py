@@ -25,7 +25,7 @@ def without_suffix(path: str) -> str:
 def unpacked(path: str) -> Iterator[tuple[Window, DataError | None]]:
     """The bytes of the tar, and the damage that a packed one ends in: what is before it is there.
 
-    Raises DataError when it unpacks to far more than a shard does. A packed tar takes its size on the local disk.
+    One that unpacks to far more than a shard does is damaged there. A packed tar takes its size on the local disk.
     """
     window = Window(path)
     head = window.glance(0, 4)
@@ -47,7 +47,7 @@ def unpacked(path: str) -> Iterator[tuple[Window, DataError | None]]:
                 fault = error
             if file.tell() > most:
                 found = f"unpacks to more than {most} bytes, {_MOST_RATIO} times its size"
-                raise DataError(storage.shown(path), found, "a tar of images", "take it out of `paths`")
+                fault = DataError(storage.shown(path), found, "a tar of images", "take it out of `paths`")
         inside = Window(str(copy))
         inside.where = f"{window.where}, unpacked"
         yield inside, fault

@@ -27,12 +27,13 @@ class Line(NamedTuple):
 
 class Text(NamedTuple):
     """One row: its offset; its values, None for a blank line, or the reason why there are none. stray: it has quotes
-    that are none."""
+    that are none; odd: values that nobody asked for, and that cannot be had."""
 
     start: int
     values: Any
     reason: str = ""
     stray: bool = False
+    odd: int = 0
 
 
 IsRow = Callable[[list[str], int], bool]

@@ -21,6 +21,7 @@ from curation.sources.table.layout import (
 from curation.sources.table.lines import Feed, Text
 from curation.sources.table.reading import Reading, further
 from pipeline import storage
+from pipeline.errors import DataError
 
 _LOOKED_AT = 100  # first rows of a table whose columns have no names, or a name in each row
 _LAYOUTS = 1000  # of the rows of one file of objects, known at a time
@@ -45,13 +46,23 @@ class ParquetTable:
             if stop is not None and place >= stop:
                 return place
             if place >= start:
-                for number, row in enumerate(self._table.rows(group)):
-                    where = f"row {number} of row group {group}"
-                    if row.reason:
-                        reading.bad(row.reason, where)
-                    else:
-                        reading.row(row.values, self._layout, self._further, where)
+                self._read(group, reading)
         return None
+
+    def _read(self, group: int, reading: Reading) -> None:
+        """One row group, as far as it can be read."""
+        at = 0
+        try:
+            for row in self._table.rows(group, self._layout.known):
+                where = f"row {at} of row group {group}"
+                at += 1
+                reading.counts.update({"odd_values": row.odd} if row.odd else {})
+                if row.reason:
+                    reading.bad(row.reason, where)
+                else:
+                    reading.row(row.values, self._layout, self._further, where)
+        except DataError as error:
+            reading.lost(error, f"row {at} of row group {group}", max(1, self._table.count(group) - at))
 
 
 class _TextTable:
@@ -75,26 +86,38 @@ class _TextTable:
 
     def _first(self) -> list[Text]:
         """Rows of the front, but blank lines."""
-        return list(islice((each for each in self._all(0) if each.values or each.reason), _LOOKED_AT))
+        found: list[Text] = []
+        try:
+            for each in islice((each for each in self._all(0) if each.values or each.reason), _LOOKED_AT):
+                found.append(each)
+        except streams.CutShort:
+            if not found:
+                raise
+        return found
 
     def read(self, start: int, stop: int | None, reading: Reading) -> int | None:
         start = max(start, self._front)
         if stop is not None and start >= stop:
             return start
-        for text in self._all(start):
-            if stop is not None and text.start >= stop:
-                return text.start
-            if text.start < start:
-                continue
-            reading.counts.update({"stray_quotes": 1} if text.stray else {})
-            place = f"row at {'unpacked ' if self._packed else ''}byte {text.start}"
-            if text.reason:
-                reading.bad(text.reason, place)
-            elif text.values is not None:
-                self._row(text.values, reading, place)
-            else:
-                reading.counts["blank_lines"] += 1
+        try:
+            for text in self._all(start):
+                if stop is not None and text.start >= stop:
+                    return text.start
+                if text.start >= start:
+                    self._take(text, reading)
+        except streams.CutShort as error:
+            reading.lost(error, error.where)
         return None
+
+    def _take(self, text: Text, reading: Reading) -> None:
+        reading.counts.update({"stray_quotes": 1} if text.stray else {})
+        place = f"row at {'unpacked ' if self._packed else ''}byte {text.start}"
+        if text.reason:
+            reading.bad(text.reason, place)
+        elif text.values is not None:
+            self._row(text.values, reading, place)
+        else:
+            reading.counts["blank_lines"] += 1
 
 
 class DelimitedTable(_TextTable):

@@ -1,7 +1,7 @@
 """Rows of a parquet table, row group by row group; a text stands once in memory however often it is repeated."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,16 +33,22 @@ class Table:
             self.columns = list(self._file.schema_arrow.names)
             self.places = _places(self._file.metadata, storage.size(url))
 
-    def rows(self, group: int) -> Iterator[Text]:
-        """DataError naming the row group when it is damaged."""
+    def count(self, group: int) -> int:
+        """Rows that a row group is said to have."""
+        return max(0, self._file.metadata.row_group(group).num_rows)
+
+    def rows(self, group: int, needed: Set[str]) -> Iterator[Text]:
+        """A row is bad for a value of a `needed` column that cannot be had; of others it is None, and counted as odd.
+        DataError naming the row group when it is damaged."""
         with self._explained(f"row group {group}"):
             for batch in self._file.iter_batches(batch_size=_BATCH, row_groups=[group], use_threads=False):
                 if _size(batch) <= _BATCH_BYTES:
-                    yield from _rows(batch, group)
+                    yield from _rows(batch, group, needed)
                 else:
                     for at in range(batch.num_rows):
                         one = batch.slice(at, 1)
-                        yield from [Text(group, None, "row_too_long")] if _size(one) > MAX_ROW else _rows(one, group)
+                        long = _size(one) > MAX_ROW
+                        yield from [Text(group, None, "row_too_long")] if long else _rows(one, group, needed)
 
     @contextmanager
     def _explained(self, place: str) -> Iterator[None]:
@@ -74,19 +80,23 @@ def _size(batch: pa.RecordBatch) -> int:
     return sum(unpacked_bytes(column) for column in batch.columns)
 
 
-def _rows(batch: pa.RecordBatch, group: int) -> Iterator[Text]:
-    try:
-        columns = [column.to_pylist() for column in batch.columns]
-    except (ValueError, OverflowError) as error:  # no UTF-8, or a time that Python has no word for
-        if batch.num_rows == 1:
-            yield Text(group, None, "bad_utf8" if isinstance(error, UnicodeDecodeError) else "bad_value")
-            return
-        for at in range(batch.num_rows):
-            yield from _rows(batch.slice(at, 1), group)
-        return
-    names = batch.schema.names
+def _rows(batch: pa.RecordBatch, group: int, needed: Set[str]) -> Iterator[Text]:
+    names, columns, odd = batch.schema.names, list[list[Any]](), 0
+    for name, column in zip(names, batch.columns, strict=True):
+        try:
+            columns.append(column.to_pylist())
+        except (ValueError, OverflowError) as error:  # no UTF-8, or a time that Python has no word for
+            if batch.num_rows > 1:
+                for at in range(batch.num_rows):
+                    yield from _rows(batch.slice(at, 1), group, needed)
+                return
+            if name in needed:
+                yield Text(group, None, "bad_utf8" if isinstance(error, UnicodeDecodeError) else "bad_value")
+                return
+            columns.append([None])
+            odd += 1
     for values in zip(*columns, strict=True):
-        yield Text(group, dict(zip(names, values, strict=True)))
+        yield Text(group, dict(zip(names, values, strict=True)), odd=odd)
 
 
 def plain(value: Any) -> Any:

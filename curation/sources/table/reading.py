@@ -11,11 +11,15 @@ from curation.sources.html.page import visible
 from curation.sources.table.layout import Layout
 from curation.sources.table.lines import MAX_ROW
 from curation.sources.table.parquet import plain
+from curation.table.schemas import BAD
 from curation.table.urls import resolve
+from pipeline.errors import DataError
+from pipeline.log import get_logger
 
 if TYPE_CHECKING:
     from curation.pool.store import PoolSink
 
+DAMAGED = "damaged_rows"
 _UID = re.compile(r"[0-9a-f]{32}")
 _ABOUT = ("page_url", "language")
 # What img2dataset adds to a table that it downloads: facts of its own run; `exif` may say where a person lives.
@@ -64,6 +68,14 @@ class Reading:
         self.counts["records"] += 1
         self.counts[f"bad_records:{reason}"] += 1
         self.sink.bad(reason, place)
+
+    def lost(self, error: DataError, place: str, count: int = 1) -> None:
+        """`count` rows, or what is as one to us, that damage has taken; the first of a file is told with its place."""
+        if not self.counts[f"{BAD}{DAMAGED}"]:
+            get_logger(__name__).warning("%s: %s; what is before it is read", error.where, error.found)
+        self.counts["records"] += count
+        self.counts[f"{BAD}{DAMAGED}"] += count
+        self.sink.bad(DAMAGED, place)
 
     def row(self, row: Mapping[str, Any], layout: Layout, names: list[str], place: str) -> None:
         """names: of the columns that are passed through; place: of the row, in words."""

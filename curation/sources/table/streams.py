@@ -10,7 +10,13 @@ from pipeline.errors import DataError, one_line
 from pipeline.storage import RangeReader
 
 BLOCK = 4 << 20
+_FEW = 4 << 10
 PACKED = {".gz": "gzip", ".zst": "zstd"}
+
+
+class CutShort(DataError):
+    """A packed file ends before its content does. All of that up to there is as it was written, as far as can be told;
+    of one that is damaged otherwise nothing before the damage is."""
 
 
 class RawFile(io.RawIOBase):
@@ -44,19 +50,33 @@ class RawFile(io.RawIOBase):
 
 
 def blocks(url: str, packed: str = "", start: int = 0) -> Iterator[bytes]:
-    """The unpacked bytes from `start` on. DataError naming file and place when a packed file is damaged or cut."""
-    raw = RawFile(url)
+    """The unpacked bytes from `start` on. DataError naming file and place where a packed file is damaged, CutShort
+    behind the last byte of one that is cut."""
     if not packed:
+        raw = RawFile(url)
         raw.seek(start)
         while block := raw.read(BLOCK):
             yield block
         return
-    at = 0
-    try:
-        with pa.CompressedInputStream(pa.PythonFile(raw, "r"), packed) as stream:
-            while block := stream.read(BLOCK):
-                at += len(block)
-                yield block
-    except (pa.ArrowException, OSError, EOFError) as error:
-        where, found = f"{storage.shown(url)} at unpacked byte {at}", f"no sound {packed} stream: {one_line(error)}"
-        raise DataError(where, found, "an undamaged file", "copy or make this file again") from error
+    at, fault = 0, Exception()
+    for size in (BLOCK, _FEW):  # what a block has before a cut is had by small steps alone
+        passed = 0
+        try:
+            with pa.CompressedInputStream(pa.PythonFile(RawFile(url), "r"), packed) as stream:
+                while block := stream.read(size):
+                    passed += len(block)
+                    if passed > at:
+                        new, at = block[len(block) - (passed - at) :], passed
+                        yield new
+            return
+        except (pa.ArrowException, OSError, EOFError) as error:
+            fault = error
+            if not _is_cut(fault):
+                break
+    where, found = f"{storage.shown(url)} at unpacked byte {at}", f"no sound {packed} stream: {one_line(fault)}"
+    kind = CutShort if _is_cut(fault) else DataError
+    raise kind(where, found, "an undamaged file", "copy or make this file again") from fault
+
+
+def _is_cut(fault: Exception) -> bool:
+    return "truncated" in str(fault).lower()

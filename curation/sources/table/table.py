@@ -55,7 +55,7 @@ class TableSource(Source):
         default=None, ge=1, description="larger files are read in ranges of about so many bytes: changes no result"
     )
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     suffixes: ClassVar[tuple[str, ...]] = (
         ".parquet",
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),
@@ -93,8 +93,10 @@ class TableSource(Source):
             raise RecipeError(where, f"{storage.shown(each.path)}: {error.found}", error.expected, hint) from None
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
-        """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; stray_quotes, rows
-        whose quotes are none. DataError when the columns do not tell, or for damage that hides what is behind it."""
+        """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; odd_values;
+        stray_quotes, rows whose quotes are none. A cut of a packed text costs the rows behind it, damage of parquet
+        those of its row group: damaged_rows. DataError when the columns do not tell, or for other damage of a packed
+        text, whose rows nothing vouches for."""
         return self.ingest_range(part, (0,), part.bytes, sink)[0]
 
     def cuts(self, part: Part, about: int) -> list[int]:

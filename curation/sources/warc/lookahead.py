@@ -13,7 +13,7 @@ _READ = 64 << 10
 RECORD = re.compile(rb"WARC/[01]\.[0-9]{1,3}\r\n[A-Za-z][A-Za-z0-9-]*+:")
 RECORD_BYTES = 256  # more than that pattern may take
 LINE_ENDS = b"\r\n\r\n"
-_PASSED_BYTES = 1 << 30  # passed over in one go before the gzip member is given up
+_PASSED_BYTES = 1 << 30  # passed over in one go before a gzip member is given up that has swollen
 AGAIN_BYTES = 1 << 30  # passed over twice, in all of a stretch, where a record lied about its length
 
 
@@ -124,7 +124,7 @@ class Lookahead:
             passed += known - self.position
             self.go_to(known if known == end else max(self.position, known - RECORD_BYTES))
             if passed > _PASSED_BYTES:
-                self.stream.give_up()
+                self.stream.give_up_swollen()
             if known == end or not self.fill(self.end + 1, start):
                 break
         if self.position == end and self.head_within(start, end) is None and self.at_boundary(end):
@@ -162,7 +162,7 @@ class Lookahead:
                 self.go_to(found)
                 return True
             if passed > _PASSED_BYTES:
-                self.stream.give_up()
+                self.stream.give_up_swollen()
             self.go_to(max(start, self.end - RECORD_BYTES))
             before = self.end
             if not self.fill(before + 1):

@@ -11,6 +11,7 @@ from pipeline.storage.window import Window
 
 VERSION = b"WARC/"
 _SCAN = 1 << 20
+_SWOLLEN = 100  # times what lies in the file: what pages, texts and tables are packed to is a tenth of that
 
 
 class Stream(Protocol):
@@ -42,8 +43,9 @@ class Stream(Protocol):
     def twin(self) -> "Stream":
         """Another stream that goes on from the same place, whatever is read from this one."""
 
-    def give_up(self) -> None:
-        """Ends here, as damaged: what follows in this member is not worth its time."""
+    def give_up_swollen(self) -> None:
+        """Ends here, as damaged, where this member has given far more bytes than the file holds of it: what follows in
+        it is not worth its time. A large record that is packed as large ones are does not end for being large."""
 
 
 class Plain:
@@ -74,8 +76,8 @@ class Plain:
     def twin(self) -> "Plain":
         return copy.copy(self)
 
-    def give_up(self) -> None:
-        self.damage, self.damaged_at = "damaged_record", self._offset + self.verified
+    def give_up_swollen(self) -> None:
+        """Its bytes are those of the file."""
 
 
 class Members:
@@ -170,6 +172,10 @@ class Members:
         other = copy.copy(self)
         other.heads = deque(self.heads)
         return other
+
+    def give_up_swollen(self) -> None:
+        if self.wasted > _SWOLLEN * (self.reached - self._member_at):
+            self.give_up()
 
     def give_up(self) -> None:
         self._stop("damaged_record", self.reached)

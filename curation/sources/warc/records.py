@@ -17,6 +17,8 @@ from curation.sources.warc.lookahead import AGAIN_BYTES, LINE_ENDS, RECORD, RECO
 from curation.sources.warc.members import VERSION, Members, Stream
 from curation.sources.warc.opened import Opened, no_warc
 from curation.sources.warc.unzstd import Unzstd, lacks_dictionary
+from pipeline.log import get_logger
+from pipeline.storage import shown
 from pipeline.storage.window import Window
 
 _HELD_BYTES = 64 << 20  # of records waiting for the end of their gzip member
@@ -58,7 +60,7 @@ class State(NamedTuple):
 def read_records(path: str, block_bytes: int) -> Generator[Record | Gap, None, None]:
     """All records and gaps in file order. Blocks over `block_bytes` are passed over, their records keep their headers.
 
-    Raises DataError naming the file when it starts like neither gzip nor WARC, or holds no record at all.
+    Raises DataError naming the file when it starts like no WARC, or holds no record at all.
     """
     records = gaps = 0
     for item in read_range(path, block_bytes, State(), None):
@@ -117,12 +119,22 @@ def _is_shared(opened: Opened, at: int) -> bool:
 
 
 def check_whole(path: str, records: int, gaps: int | bool) -> None:
-    """Raises DataError when the whole file held no record."""
+    """Raises DataError when the whole file held no record, nor even began like one. Of one that did, what was lost is
+    counted, and here told: one file that was cut or made to deceive ends no crawl."""
     if records:
+        return
+    if gaps and _begins(path):
+        get_logger(__name__).warning("%s: holds no complete WARC record; what is lost of it is counted", shown(path))
         return
     if lacks_dictionary(Window(path)):
         raise no_warc(path, "its frames need a zstd dictionary, and it does not begin with one")
     raise no_warc(path, "holds no complete WARC record" if gaps else "holds no WARC record")
+
+
+def _begins(path: str) -> bool:
+    ahead = Lookahead(Opened(path).stream(0, 0))
+    ahead.fill(RECORD_BYTES)
+    return RECORD.match(ahead.content(0, min(ahead.end, RECORD_BYTES))) is not None
 
 
 def _stretch(opened: Opened, block_bytes: int, state: State) -> Generator[Record | Gap, None, State]:

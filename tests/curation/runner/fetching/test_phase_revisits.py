@@ -14,6 +14,7 @@ from tests.helpers.warcs import http, record, sha1, zipped
 from tests.helpers.web import Says, web
 
 OLD, NEW, OTHER = picture(1), picture(2), picture(3)
+UNHAD = picture(4)  # by any capture of the crawl
 
 
 def moved(url, to):
@@ -30,7 +31,8 @@ def crawl(at):
         return record(at(name), head, "revisit", WARC_Date="2026-03-03T03:04:05Z", **fields, **more)
 
     had = ["orig", "same", "other", "chain", "moved", "plain304", "hop"]
-    lost = ["changed", "nowhere", "loop", "led", "downloaded304"]
+    had += ["told", "elsewhere", "never-had", "led-on", "circle"]
+    lost = ["changed", "nowhere", "alone", "loop", "led", "downloaded304"]
     html = "".join(f"<img src='{at(name)}' alt='a picture named {name}'>" for name in [*had, *lost, "fresh"])
     return [
         record("http://pages.test/", http(html.encode(), "text/html")),
@@ -45,21 +47,29 @@ def crawl(at):
         revisit("plain304", "orig", None),
         revisit("hop", "gone-on", None),  # of an url that redirects to what is there
         moved(at("gone-on"), at("orig")),
-        revisit("changed", "orig", OTHER),  # that address never had it
-        revisit("nowhere", "never", OLD),
-        revisit("loop", "loop2", OLD),
-        revisit("loop2", "loop", OLD),
+        revisit("told", "", OLD),  # by its digest alone
+        revisit("elsewhere", "orig", OTHER),  # that address never had it, but another one has
+        revisit("never-had", "never", OLD),
+        moved(at("led-on"), at("told")),
+        revisit("circle", "circle2", OLD),
+        revisit("circle2", "circle", OLD),
+        revisit("changed", "orig", UNHAD),
+        revisit("nowhere", "never", UNHAD),
+        revisit("alone", "", UNHAD),
+        revisit("loop", "loop2", UNHAD),
+        revisit("loop2", "loop", UNHAD),
         moved(at("led"), at("led2")),
-        revisit("led2", "never", OLD),
+        revisit("led2", "never", UNHAD),
         revisit("downloaded304", "fresh", None),  # of an url that only a download has, in the same turn
         revisit("unseen", "orig", OLD),  # nobody mentions it, but what is downloaded leads there
     ]
 
 
-ASKED = {"changed", "nowhere", "loop", "led2", "downloaded304", "fresh"}
+ASKED = {"changed", "nowhere", "alone", "loop", "led2", "downloaded304", "fresh"}
 HAD = {
     "orig": NEW, "same": OTHER, "other": OLD, "chain": OLD, "moved": NEW, "plain304": NEW, "hop": NEW, "fresh": OLD,
-    **dict.fromkeys(["changed", "nowhere", "loop", "led", "downloaded304"], picture(9)),
+    "told": OLD, "elsewhere": OTHER, "never-had": OLD, "led-on": OLD, "circle": OLD,
+    **dict.fromkeys(["changed", "nowhere", "alone", "loop", "led", "downloaded304"], picture(9)),
 }  # fmt: skip
 
 

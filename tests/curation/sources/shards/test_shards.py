@@ -213,13 +213,6 @@ def test_what_is_no_tar_is_an_error_naming_it(tmp_path):
         Ingested(tmp_path, b"not a tar" * 200)
 
 
-def test_a_tar_that_is_not_in_the_order_of_its_samples_is_an_error_naming_it(tmp_path):
-    """Its images would come without their captions, one by one, and the run would end well."""
-    members = [*sample(0)[:1], *sample(1)[:1], *sample(0)[1:], *sample(1)[1:]]
-    with pytest.raises(DataError, match=r"00000\.tar at byte \d+: more members of key '000000000'; .*side by side"):
-        Ingested(tmp_path, tar(*members))
-
-
 def test_the_caption_of_one_tar_never_joins_the_image_of_the_next(tmp_path):
     (tmp_path / "a.tar").write_bytes(tar(*sample(0), ("7.png", png(7))))
     (tmp_path / "b.tar").write_bytes(tar(("7.txt", b"of another image"), *sample(1)))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.sources import SOURCES
 from pipeline.errors import DataError
 from tests.curation.sources.shards.test_shards import Ingested, sample
 from tests.helpers.places import ROOT
@@ -166,6 +167,16 @@ def test_two_tars_in_one_file_are_both_read_and_told(tmp_path, caplog):
     got = Ingested(tmp_path, with_tail([flat(0), flat(1)]) + with_tail([flat(2), flat(3)]))
     assert captions(got) == cats(0, 1, 2, 3) and got.counts["bad_records:damaged_shard"] == 1
     assert "after the end of the archive" in caplog.text
+
+
+@pytest.mark.parametrize("keep", [512 + 40, 1024 + 100])
+def test_a_tar_cut_within_its_first_sample_is_counted_and_told(tmp_path, caplog, keep):
+    """One of a thousand files ends no run; where all are so, `check_total` says it."""
+    got = Ingested(tmp_path, with_tail([flat(0), flat(1)])[:keep])
+    assert got.counts["records"] == 0 and got.counts["bad_records:damaged_shard"] == 1
+    assert got.counts["bytes_skipped"] == keep and "00000.tar at byte" in caplog.text
+    with pytest.raises(DataError, match="no sample in any tar"):
+        SOURCES["shards"](paths=["a"]).check_total([got.counts])
 
 
 def test_many_lying_headers_end_the_reading_soon(tmp_path):

@@ -69,6 +69,15 @@ def test_what_unpacks_to_no_tar_or_without_end_is_an_error_naming_the_file(tmp_p
         Ingested(tmp_path, gzip.compress(bytes(200 << 20)), "00000.tar.gz")
 
 
+def test_what_swells_behind_some_samples_costs_none_of_them(tmp_path, caplog):
+    """A member of 200 MiB of zeros, that is 200 kB in the file."""
+    data = tar(*sample(0), *sample(1), ("000000002.jpg", bytes(200 << 20)), *sample(3))
+    got = Ingested(tmp_path, gzip.compress(data), "00000.tar.gz")
+    assert {text for found in got.captions.values() for _, text in found} == {"cat 0", "cat 1"}
+    assert got.counts["bad_records:damaged_shard"] == 1 and got.counts["bytes_skipped"] > 60 << 20
+    assert "00000.tar.gz: unpacks to more than 67108864 bytes" in caplog.text
+
+
 def test_nothing_is_left_of_the_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()

@@ -1,7 +1,9 @@
 """Published tables are known by their columns; tables that are wrong are told in words, rows that are wrong counted."""
 
+import gzip
 import io
 import json
+import random
 from collections import Counter
 
 import pyarrow as pa
@@ -13,6 +15,7 @@ from pipeline.errors import DataError, RecipeError
 from tests.curation.sources.table.test_table import read
 from tests.helpers.ingested import parts_of
 from tests.helpers.places import shared_files
+from tests.helpers.warcs import framed
 
 U = "http://e.org/1.png"
 UID = "00a1b2c3d4e5f60718293a4b5c6d7e8f"
@@ -178,7 +181,7 @@ def test_what_is_not_what_its_name_says_is_named(tmp_path, name, data, words):
         look(tmp_path / name)
 
 
-def test_a_parquet_file_cut_or_flipped_is_named_with_its_place(tmp_path):
+def test_a_parquet_file_cut_is_named_and_a_flipped_one_loses_rows_of_that_group_alone(tmp_path, caplog):
     rows = [{"url": f"http://e.org/{at}.png", "caption": f"text {at} of it"} for at in range(500)]
     file = io.BytesIO()
     table = pa.Table.from_pylist(rows)
@@ -189,8 +192,36 @@ def test_a_parquet_file_cut_or_flipped_is_named_with_its_place(tmp_path):
         look(tmp_path / "cut.parquet")
     data[data.index(b"text 250 of")] ^= 1
     (tmp_path / "flip.parquet").write_bytes(data)
-    with pytest.raises(DataError, match=r"flip\.parquet, row group 2: not readable"):
-        read(tmp_path, tmp_path / "flip.parquet")
+    found, counts = read(tmp_path, tmp_path / "flip.parquet")
+    kept = {int(row["text"].split()[1]) for row in found}
+    assert kept >= {*range(200), *range(300, 500)} and 250 not in kept
+    assert counts == {"records": 500, "mentions": len(kept), "bad_records:damaged_rows": 500 - len(kept)}
+    assert "flip.parquet, row group 2: not readable" in caplog.text
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_packed_text_table_cut_short_keeps_the_rows_before_and_a_flipped_one_is_named(tmp_path, caplog, packed, kind):
+    """Behind a flipped bit anything may be unpacked, and be taken for rows."""
+    rng = random.Random(0)
+    rows = [(f"http://e.org/{at}.png", f"text {at} {rng.randbytes(20).hex()}") for at in range(3000)]
+    if kind == "csv":
+        lines = ["url,caption\n", *(f"{url},{caption}\n" for url, caption in rows)]
+    else:
+        lines = [json.dumps({"url": url, "caption": caption}) + "\n" for url, caption in rows]
+    pack = gzip.compress if packed == ".gz" else framed
+    data = bytearray(b"".join(pack("".join(lines[at : at + 250]).encode()) for at in range(0, len(lines), 250)))
+    middle, name = len(data) // 2, f"a.{kind}{packed}"
+    (tmp_path / name).write_bytes(data[:middle])
+    found, counts = read(tmp_path, tmp_path / name)
+    kept = sorted(int(row["text"].split()[1]) for row in found)
+    assert kept == list(range(len(kept))) and 1200 < len(kept) < 1800
+    assert counts == {"records": len(kept) + 1, "mentions": len(kept), "bad_records:damaged_rows": 1}
+    assert f"{name} at unpacked byte" in caplog.text
+    data[middle : middle + 40] = bytes(40)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=f"{name} at unpacked byte"):
+        read(tmp_path / "flipped", tmp_path / name)
 
 
 def test_values_of_wrong_kinds_are_counted_and_odd_ones_pass_through_as_json_has_them(tmp_path):
@@ -218,6 +249,23 @@ def test_values_of_wrong_kinds_are_counted_and_odd_ones_pass_through_as_json_has
     assert counts == {"records": 4, "mentions": 2, "bad_records:no_url": 2}
     numbers, counts = read(tmp_path / "n", put(tmp_path, [{"url": 7, "caption": 8}], name="n.parquet"))
     assert numbers == [] and counts == {"records": 1, "mentions": 0, "bad_records:bad_url": 1}
+
+
+def test_a_value_that_cannot_be_had_costs_its_row_only_where_it_is_needed(tmp_path):
+    """A time behind the year 9999, and bytes in a column of texts."""
+    late, raw = pa.array([0, 2**62, 0], pa.timestamp("ms")), pa.array([b"x", b"y", b"\xff"]).view(pa.string())
+    url = [f"http://e.org/{at}.png" for at in range(3)]
+    pq.write_table(pa.table({"url": url, "caption": ["a", "b", "c"], "time": late, "raw": raw}), tmp_path / "a.parquet")
+    found, counts = read(tmp_path, tmp_path / "a.parquet")
+    extra = {row["text"]: json.loads(row["extra"]) for row in found}
+    assert extra == {
+        "a": {"time": "1970-01-01T00:00:00", "raw": "x"}, "b": {"raw": "y"}, "c": {"time": "1970-01-01T00:00:00"}
+    }  # fmt: skip
+    assert counts == {"records": 3, "mentions": 3, "odd_values": 2}
+    pq.write_table(pa.table({"url": url, "caption": raw, "time": late}), tmp_path / "b.parquet")
+    found, counts = read(tmp_path / "b", tmp_path / "b.parquet")
+    assert sorted(row["text"] for row in found) == ["x", "y"]
+    assert counts == {"records": 3, "mentions": 2, "odd_values": 1, "bad_records:bad_utf8": 1}
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])

@@ -220,7 +220,7 @@ def test_zeros_behind_the_last_member_are_no_damage(tmp_path):
 @pytest.mark.parametrize(
     "data",
     [b"", b"hello world, no WARC", b"BZh9" + bytes(90), b"\x28\xb5\x2f\xfd" + bytes(90),
-     gzip.compress(b"hello", mtime=0), b"\x1f\x8b\x08\x00garbage", zipped(*images(1))[:100],
+     gzip.compress(b"hello", mtime=0), b"\x1f\x8b\x08\x00garbage", zipped(*images(1))[:20],
      b"WARC/1.0\r\nno end", gzip.compress(b"", mtime=0)],
 )  # fmt: skip
 def test_a_file_that_is_no_warc_is_an_error_naming_it(tmp_path, data):
