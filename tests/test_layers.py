@@ -43,7 +43,7 @@ FLOORS = [
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
     ["curation.job", "curation.head", "curation.metadata", "training.finished", "training.stages"],
-    ["training.run", "training.score", "training.replay"],
+    ["training.run", "training.score", "training.replay", "training.reinforce"],
     ["curation.states"],
     ["curation.books", "training.loop", "training.export"],
     ["curation.emit", "training.launch"],

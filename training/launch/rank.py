@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import log
 from pipeline.errors import ClipmillError
@@ -20,18 +21,19 @@ from pipeline.signals import StopSignals
 from pipeline.streams import unbreakable_output
 from training.launch.settings import LaunchSettings
 
+if TYPE_CHECKING:
+    from training.ranks.peers import Peers
+
 _PR_SET_PDEATHSIG = 1
 
 
 def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> None:
-    """Trains or evaluates as the rank that the environment says. Raises Stopped when asked to stop."""
+    """Trains, evaluates or reinforces as the rank that the environment says. Raises Stopped when asked to stop."""
     with contextlib.nullcontext(signals) if signals else StopSignals() as stop:
         import torch
 
         from training.ranks.peers import init_peers
-        from training.settings import EvalSettings, TrainSettings
 
-        settings = recipe.section("train", TrainSettings)
         launch = recipe.optional("launch", LaunchSettings)
         if launch.threads or "OMP_NUM_THREADS" in os.environ:
             torch.set_num_threads(launch.threads or int(os.environ["OMP_NUM_THREADS"]))
@@ -39,17 +41,30 @@ def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> No
         if peers.rank:
             log.configure(peers.rank)
         try:
-            if command == "train":
-                from training.loop import train
-
-                sets = recipe.section("eval", EvalSettings).sets if recipe.has("eval") else []
-                train(settings, seed=recipe.seed, recipe=recipe, peers=peers, stop=stop, sets=sets)
-            else:
-                from training.score import evaluate
-
-                evaluate(recipe.section("eval", EvalSettings), settings, seed=recipe.seed, peers=peers)
+            _done(command, recipe, peers, stop)
         finally:
             peers.close()
+
+
+def _done(command: str, recipe: Recipe, peers: "Peers", stop: StopSignals) -> None:
+    from training.settings import EvalSettings, TrainSettings
+
+    if command == "reinforce":
+        from training.reinforce.settings import ReinforceSettings
+        from training.reinforce.write import reinforce
+
+        reinforce(recipe.section("reinforce", ReinforceSettings), seed=recipe.seed, peers=peers, stop=stop)
+        return
+    settings = recipe.section("train", TrainSettings)
+    if command == "train":
+        from training.loop import train
+
+        sets = recipe.section("eval", EvalSettings).sets if recipe.has("eval") else []
+        train(settings, seed=recipe.seed, recipe=recipe, peers=peers, stop=stop, sets=sets)
+    else:
+        from training.score import evaluate
+
+        evaluate(recipe.section("eval", EvalSettings), settings, seed=recipe.seed, peers=peers)
 
 
 def main() -> int:
