@@ -42,7 +42,7 @@ FLOORS = [
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
-    ["curation.job", "curation.head", "curation.metadata", "training.finished", "training.stages"],
+    ["curation.job", "curation.head", "curation.metadata", "training.finished", "training.stages", "training.fixed"],
     ["training.run", "training.score", "training.replay", "training.reinforce"],
     ["curation.states"],
     ["curation.books", "training.loop", "training.export"],

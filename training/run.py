@@ -26,6 +26,7 @@ from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation, as_results
 from training.evals.model import Model
 from training.finished import require_same
+from training.fixed import require_fixed
 from training.output.folder import note_saved, require_checkpoints, save_recipe, set_aside
 from training.output.metrics import JsonLines, peak_memory_mb
 from training.plan.plan import Plan
@@ -335,7 +336,9 @@ def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found:
         wanted=settings.wanted,
         lanes=plan.lanes,
         origin=plan.origin(step),
+        stored=settings.stored,
     )
+    require_fixed(plan, step, reader, towers)
     if found:
         check_state(found.state.reader, reader.state(step), new_stage)
     shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}

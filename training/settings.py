@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from training.plan.stage import Stage
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
+from training.reader.stored.asked import StoredSet
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
@@ -128,6 +130,7 @@ class TrainSettings(Settings):
                 hint = f"give one of them a name: {{kind: ..., name: other_{twice}}}"
                 raise RecipeError(where, f"two are called {twice!r}", "a name of its own for each", hint)
         _ = self.scalars, self.heads  # terms that share one agree about it
+        _ = self.stored
         given = set().union(*(one.gives() for one in self.companions))
         lacking = sorted(name for name in self.wanted.columns if not {name, name.rpartition("/")[2]} & given)
         if lacking:
@@ -163,6 +166,43 @@ class TrainSettings(Settings):
     def wanted(self) -> Wanted:
         """What the terms of the loss ask of the reader."""
         return functools.reduce(operator.or_, (term.wanted() for term in self.loss), Wanted())
+
+    @property
+    def stored(self) -> StoredSet | None:
+        """The reinforced set to replay; its `locked` only where the image tower is. RecipeError for what cannot be."""
+        sets = [one for companion in self.companions if (one := companion.of_reader())]
+        if len(sets) > 1:
+            found = f"two reinforced sets, {sets[0].name} and {sets[1].name}, each with views of its own"
+            raise RecipeError("train.companions", found, "one; a set may have several teachers", "leave one out")
+        if sets and (self.image.crop_scale[0] < 1 or self.image.flip):
+            found, hint = (
+                "crops or mirrors, but the views of a stored set are replayed",
+                "leave crop_scale and flip out",
+            )
+            raise RecipeError("train.image", found, "pictures as they were stored; `clipmill reinforce` augments", hint)
+        if not sets or sets[0].locked is None:
+            return sets[0] if sets else None
+        return self._with_locked(sets[0])
+
+    def _with_locked(self, found: StoredSet) -> StoredSet:
+        """Stored features stand for the image tower's where nothing else asks for pixels or draws anew."""
+        if not self.model.lock_image:
+            return replace(found, locked=None)
+        pixels = [name for name in self.wanted.columns if name.endswith("image") and name not in found.gives()]
+        drops = self.model.patch_dropout or (self.model.config or {}).get("vision_cfg", {}).get("patch_dropout")
+        reasons = {
+            "patch_dropout draws other patches in each epoch": bool(drops),
+            "a term has a head behind the image tower": bool(self.heads),
+            "a term wants further views": bool(self.wanted.views),
+            f"a companion has to look at pictures, for {', '.join(sorted(pixels))}": bool(pixels),
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                expected = (
+                    "a locked image tower that sees the same of a pair in each epoch, and nothing else that looks"
+                )
+                raise RecipeError("train.companions: stored.locked", reason, expected, "leave `locked` out")
+        return found
 
     def towers(self, seed: int) -> "Towers":
         """The untrained towers, the same on every rank and machine."""

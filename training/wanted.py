@@ -24,6 +24,10 @@ class Scalar:
 LOG_SCALE = Scalar("log_scale", math.log(1 / 0.07), 0.0, math.log(100))
 
 
+FIXED = "image.fixed"
+"""Column [N, D], float32: the normalised features of an image tower that stays as it is; the towers give them on."""
+
+
 @dataclass(frozen=True)
 class Head:
     """Layers behind the image tower that a term trains and no export holds: an output of the towers, by its name.

@@ -22,7 +22,7 @@ from training.towers.heads import PREFIX
 from training.towers.patches import KeyedPatchDropout, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
-from training.wanted import LOG_SCALE, Scalar
+from training.wanted import FIXED, LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.
 _ROOT_TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
@@ -88,11 +88,15 @@ class Towers(nn.Module):
 
         Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
-        has to do is done in one call. Heads give outputs of their names, of images, normalised too.
+        has to do is done in one call. Heads give outputs of their names, of images, normalised too. Where rows
+        bring their image features along (`FIXED`), the image tower does not run for them.
         """
         if want is None:
             want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
-        return self._side(rows, want, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
+        given = {"image": rows[FIXED]} if FIXED in rows and "image" in want else {}
+        return (
+            given | self._side(rows, want - {*given}, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
+        )
 
     def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode) -> Rows:
         """One tower's outputs, of the rows and of all groups at once."""

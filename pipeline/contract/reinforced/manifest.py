@@ -52,7 +52,7 @@ class ReinforcedManifest(_Frozen):
     shards: list[SetShard]
 
     def digest(self) -> str:
-        """32 hex digits naming views and vectors. Index files are left out: their bytes vary with the pyarrow version."""
+        """32 hex digits naming views and vectors. Index files are left out: their bytes vary with pyarrow's version."""
         content = self.model_dump(mode="json", exclude={"shards"})
         content["shards"] = [one.model_dump(exclude={"index_sha256"}) for one in self.shards]
         return hashlib.blake2b(meta_bytes(content), digest_size=16).hexdigest()

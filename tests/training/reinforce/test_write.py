@@ -2,7 +2,6 @@
 
 import json
 import signal
-from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -14,36 +13,14 @@ from pipeline.contract.dataset import open_dataset
 from pipeline.contract.reinforced.side_cars import open_reinforced, values_of, verify_sets
 from pipeline.errors import DataError, RecipeError, Stopped
 from pipeline.signals import StopSignals
-from tests.helpers.datasets import make_dataset, make_pair
+from tests.helpers.datasets import make_pair
 from tests.helpers.ranks import run_ranks
+from tests.helpers.reinforced import IMAGE, SEED, settings_of, weights, write
 from tests.helpers.tiny_run import MODEL
 from training.ranks.peers import Peers
 from training.reader.images import ImageSettings, train_image
 from training.reinforce.settings import ReinforceSettings
 from training.reinforce.write import reinforce
-
-SEED = 7
-IMAGE = {"resize": "squash", "crop_scale": [0.3, 0.9], "flip": True}
-
-
-def weights(folder: Path, seed: int = 5, **changed) -> dict:
-    """A model of open_clip and its file."""
-    path = folder / f"teacher-{seed}.pt"
-    torch.manual_seed(seed)
-    torch.save(open_clip.CLIP(**{**MODEL, **changed}).state_dict(), path)
-    return {"config": {**MODEL, **changed}, "pretrained": str(path)}
-
-
-def settings_of(folder: Path, **changed) -> ReinforceSettings:
-    if not (folder / "data").exists():
-        make_dataset(str(folder / "data"), shards=3, pairs=5)
-    teachers = [{"model": weights(folder)}, {"name": "wide", "model": weights(folder, 6, embed_dim=24)}]
-    given = {"data": [str(folder / "data")], "set": "dr", "views": 3, "image": IMAGE, "teachers": teachers, "batch": 7}
-    return ReinforceSettings.model_validate(given | changed)
-
-
-def write(settings: ReinforceSettings, peers: Peers | None = None, seed: int = SEED):
-    return reinforce(settings, seed=seed, peers=peers or Peers.alone(), stop=StopSignals())
 
 
 def on_rank(peers: Peers, settings: ReinforceSettings):
