@@ -29,7 +29,15 @@ def settings_of(folder: Path, **changed) -> ReinforceSettings:
     if not (folder / "data").exists():
         make_dataset(str(folder / "data"), shards=3, pairs=5)
     teachers = [{"model": weights(folder)}, {"name": "wide", "model": weights(folder, 6, embed_dim=24)}]
-    given = {"data": [str(folder / "data")], "set": "dr", "views": 3, "image": IMAGE, "teachers": teachers, "batch": 7, "threads": 1}
+    given = {
+        "data": [str(folder / "data")],
+        "set": "dr",
+        "views": 3,
+        "image": IMAGE,
+        "teachers": teachers,
+        "batch": 7,
+        "threads": 1,
+    }
     return ReinforceSettings.model_validate(given | changed)
 
 

@@ -6,6 +6,7 @@ from training.terms.feature_distill import FeatureDistill
 from training.terms.infoloob import Infoloob
 from training.terms.label_head import LabelHead
 from training.terms.sigmoid import Sigmoid
+from training.terms.similarity_distill import SimilarityDistill
 from training.terms.softmax import Softmax
 from training.terms.uniformity_alignment import UniformityAlignment
 from training.terms.views import Views
@@ -19,5 +20,6 @@ TERMS: dict[str, type] = {
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
     "feature_distill": FeatureDistill,
+    "similarity_distill": SimilarityDistill,
     "label_head": LabelHead,
 }
