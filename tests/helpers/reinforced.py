@@ -1,5 +1,6 @@
 """Small reinforced sets: two teachers of other widths, three views of each picture."""
 
+import copy
 from pathlib import Path
 
 import open_clip
@@ -22,7 +23,7 @@ def weights(folder: Path, seed: int = 5, **changed) -> dict:
     path = folder / f"teacher-{seed}.pt"
     torch.manual_seed(seed)
     torch.save(open_clip.CLIP(**{**MODEL, **changed}).state_dict(), path)
-    return {"config": {**MODEL, **changed}, "pretrained": str(path)}
+    return {"config": copy.deepcopy({**MODEL, **changed}), "pretrained": str(path)}
 
 
 def settings_of(folder: Path, **changed) -> ReinforceSettings:
