@@ -338,7 +338,7 @@ def _reader_and_engine(plan: Plan, pairs: Pairs, seed: int, peers: Peers, found:
         origin=plan.origin(step),
         stored=settings.stored,
     )
-    require_fixed(plan, step, reader, towers)
+    require_fixed(reader, towers)
     if found:
         check_state(found.state.reader, reader.state(step), new_stage)
     shapes = {name: tuple(tensor.shape) for name, tensor in towers.state_dict().items()}

@@ -130,12 +130,12 @@ class TrainSettings(Settings):
                 hint = f"give one of them a name: {{kind: ..., name: other_{twice}}}"
                 raise RecipeError(where, f"two are called {twice!r}", "a name of its own for each", hint)
         _ = self.scalars, self.heads  # terms that share one agree about it
-        _ = self.stored
         given = set().union(*(one.gives() for one in self.companions))
         lacking = sorted(name for name in self.wanted.columns if not {name, name.rpartition("/")[2]} & given)
         if lacking:
             found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
             raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
+        _ = self.stored  # what it replays can be replayed
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
             found = f"{self.eval.of!r}, but no companion keeps an average"
             raise RecipeError("train.eval.of", found, "a companion of kind ema", "train.companions='[{kind: ema}]'")
@@ -193,7 +193,7 @@ class TrainSettings(Settings):
         reasons = {
             "patch_dropout draws other patches in each epoch": bool(drops),
             "a term has a head behind the image tower": bool(self.heads),
-            "a term wants further views": bool(self.wanted.views),
+            "a term wants further views, or a masked one": bool(self.wanted.views or self.wanted.masked),
             f"a companion has to look at pictures, for {', '.join(sorted(pixels))}": bool(pixels),
         }
         for reason, holds in reasons.items():
@@ -208,7 +208,7 @@ class TrainSettings(Settings):
         """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, self.scalars, self.heads)
+        return build_towers(self.model, seed, self.scalars, self.heads, self.wanted.masked)
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""
@@ -244,8 +244,21 @@ def check_training(settings: TrainSettings, processes: int | None) -> None:
     if processes and pairs < processes:
         expected = f"at least one pair for each of {processes} processes"
         raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")
+    _check_locked(settings)
     for one in settings.eval.sets or []:
         one.check()
+
+
+def _check_locked(settings: TrainSettings) -> None:
+    """Where features of a locked image tower are stored, it has to be locked, and from the first step on: a tower that
+    was trained before gives others."""
+    if not any(one and one.locked for one in (companion.of_reader() for companion in settings.companions)):
+        return
+    locked = [stage.model.lock_image for stage in settings.plan.every]
+    if not locked[0] or locked != sorted(locked, reverse=True):
+        found = "the image tower is not locked" if not any(locked) else "the image tower is trained before it is locked"
+        hint = "train.model.lock_image=true, or train.preset.kind=lit; or leave `locked` out"
+        raise RecipeError("train.companions: stored.locked", found, "one that is locked from the first step on", hint)
 
 
 def check_evaluation(settings: EvalSettings, train_output: str | None) -> None:
