@@ -116,6 +116,8 @@ def run(recipe: Recipe) -> None:
         log.info("checking %s", recipe.source)
         check(recipe, quiet=True)
         manifest = curate(recipe) if recipe.has("curate") else None
+        if recipe.has("reinforce"):
+            reinforce(recipe)
         if recipe.has("train"):
             train(recipe)
         if recipe.has("eval"):
@@ -171,6 +173,10 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
 
         curation = recipe.section("curate", CurateSettings)
         check_curation(curation)
+    if recipe.has("reinforce"):
+        from training.reinforce.settings import ReinforceSettings
+
+        recipe.section("reinforce", ReinforceSettings)
     if "train" in known:
         from training.settings import TrainSettings, check_training
 
@@ -347,30 +353,11 @@ def verify(target: str, overrides: list[str]) -> None:
     if Path(target).is_dir() or "://" in target:
         if overrides:
             raise UsageError(overrides[0], "a dataset folder takes no overrides", "give a recipe, or the folder alone")
-        _verify_dataset(target)
+        from pipeline.undamaged import verify_dataset
+
+        print(verify_dataset(target))
     else:
         _verify_log(recipes.load(target, overrides))
-
-
-def _verify_dataset(folder: str) -> None:
-    from pipeline.contract.reinforced.side_cars import verify_sets
-    from pipeline.contract.verify import verify as verify_bytes
-    from pipeline.progress import progress
-
-    saved = storage.join(folder, outputs.RECIPE)
-    hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
-    try:
-        pairs = Manifest.load(folder).num_pairs
-    except DataError as error:
-        raise DataError(error.where, error.found, error.expected, hint) from error
-    with progress(pairs, "verify", "pairs") as meter:
-        found = verify_bytes(folder, progress=meter.advance)
-    for problem in found.problems:
-        print(problem)
-    if found.problems:
-        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
-    beside = "".join(f"; reinforced set {name}" for name in verify_sets(folder))
-    print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says{beside}")
 
 
 def _verify_log(recipe: Recipe) -> None:

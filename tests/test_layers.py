@@ -31,7 +31,7 @@ FLOORS = [
         "training.scheduled",
         "training.wanted",
     ],
-    ["pipeline.report"],
+    ["pipeline.report", "pipeline.undamaged"],
     ["curation.table", "curation.images", "curation.showing", "training.surgery", "training.plan"],
     ["training.ranks", "training.towers"],
     ["curation.stage", "training.reader", "training.terms", "training.engine", "training.output"],

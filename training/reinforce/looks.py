@@ -79,7 +79,7 @@ class Looks:
         self, pairs: list[RawPair], views: list[list[View]], size: int, pool: ThreadPoolExecutor
     ) -> list[np.ndarray]:
         every = [(pair.image, view) for pair, found in zip(pairs, views, strict=True) for view in found]
-        return list(pool.map(lambda one: stored_view(*one, self.settings.image, size), every))
+        return list(pool.map(lambda one: stored_view(one[0], one[1], self.settings.image, size), every))
 
     @torch.no_grad()
     def _features(self, name: str, towers: "Towers", side: str, given: list[Any]) -> np.ndarray:

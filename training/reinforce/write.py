@@ -21,6 +21,7 @@ from pipeline.contract.reinforced.manifest import (
 from pipeline.contract.reinforced.side_cars import write_side_cars
 from pipeline.errors import DataError, RecipeError
 from pipeline.log import get_logger
+from pipeline.outputs import WORK
 from pipeline.progress import progress
 from pipeline.recipe.differences import differences
 from pipeline.settings import digest_of
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from training.towers.towers import Towers
 
 log = get_logger("reinforce")
-_WORK = "_work"
 
 
 def reinforce(settings: ReinforceSettings, *, seed: int, peers: Peers, stop: StopSignals) -> list[ReinforcedManifest]:
@@ -111,7 +111,7 @@ class _Writing:
             for name in storage.list_names(self.folder):
                 if name.endswith((".bin", ".parquet")):
                     storage.remove(storage.join(self.folder, name))
-            storage.remove(storage.join(self.folder, _WORK), recursive=True)
+            storage.remove(storage.join(self.folder, WORK), recursive=True)
         if not storage.exists(storage.join(self.folder, STATE)):
             return None
         found = ReinforcedManifest.load(self.dataset.url, self.settings.set)
@@ -123,7 +123,7 @@ class _Writing:
         return found
 
     def _shard(self, number: int, tick: Any) -> SetShard:
-        state = storage.join(self.folder, _WORK, f"shard-{number:06d}.json")
+        state = storage.join(self.folder, WORK, f"shard-{number:06d}.json")
         had = storage.read_state(state)
         if had and had["key"] == self.key and not storage.faults_of(self.folder, had["files"]):
             tick()
@@ -137,7 +137,7 @@ class _Writing:
 
     def _close(self, manifest: ReinforcedManifest) -> None:
         manifest.save(self.dataset.url, self.settings.set)
-        storage.remove(storage.join(self.folder, _WORK), recursive=True)
+        storage.remove(storage.join(self.folder, WORK), recursive=True)
 
     def _say(self, words: str, *about: Any) -> None:
         if self.peers.rank == 0:

@@ -103,7 +103,7 @@ class _Teachers:
     lies above the divergence, the teachers' own entropy, is summed up here along with the sweep."""
 
     settings: SimilarityDistill
-    positives: Literal["all"] = "all"
+    positives: Literal["first", "all", "each"] = "all"
     smoothing: float = 0.0
     positive_margin: float = 0.0
     negative_margin: float = 0.0
@@ -122,8 +122,8 @@ class _Teachers:
 
         fields, part = (step.problem.row_fields, step.problem.text_fields), self.settings.share / self._many
         for one in self.settings.teachers:
-            vectors = (of[one.name] for of in fields)
-            self._softs.append(soft(step, *vectors, one.scale, 0.0, part, f"target/{one.name}/"))
+            image_NF, text_NF = (of[one.name] for of in fields)
+            self._softs.append(soft(step, image_NF, text_NF, one.scale, 0.0, part, f"target/{one.name}/"))
         self._step, self._summed = step, torch.zeros(2, dtype=torch.float64, device=step.images.device)
         return self
 

@@ -55,7 +55,7 @@ def keep_keyed(visual: Any, share: float) -> None:
     if isinstance(getattr(visual, "conv1", None), nn.Conv2d) and hasattr(visual, "patch_dropout"):
         visual.patch_dropout = KeyedPatchDropout(share)
     elif type(trunk) is TimmVisionTransformer:
-        trunk.patch_drop = KeyedPatchDropout(share, trunk.num_prefix_tokens)
+        trunk.patch_drop = KeyedPatchDropout(share, trunk.num_prefix_tokens)  # type: ignore[assignment]
     else:
         found = f"patches to be left out of an image tower of {type(trunk or visual).__name__}"
         expected = (

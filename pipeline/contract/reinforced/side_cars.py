@@ -176,8 +176,8 @@ def open_reinforced(dataset: Dataset, name: str) -> ReinforcedSet:
         raise DataError(where, f"was written for dataset {manifest.data}", f"this one is {dataset.digest}", anew)
     if [one.pairs for one in manifest.shards] != [one.num_pairs for one in dataset.shards]:
         raise DataError(where, "other numbers of pairs", "those of the shards", anew)
-    sizes = storage.list_sizes(folder) if storage.can_list(folder) else None
-    for number, entry in enumerate(manifest.shards) if sizes is not None else ():
+    sizes = storage.list_sizes(folder) if storage.can_list(folder) else {}
+    for number, entry in enumerate(manifest.shards) if storage.can_list(folder) else ():
         vectors, index = side_cars(number)
         if sizes.get(vectors) != entry.bytes or index not in sizes:
             found = f"{sizes[vectors]} bytes" if vectors in sizes and index in sizes else "no such file"
