@@ -56,6 +56,12 @@ def train(name: RecipeName, overrides: Overrides = None) -> None:
     jobs.train(recipe.load(name, overrides or []))
 
 
+@app.command()
+def reinforce(name: RecipeName, overrides: Overrides = None) -> None:
+    """Store what teachers say of curated pairs, and of augmented views of their pictures, beside the shards."""
+    jobs.reinforce(recipe.load(name, overrides or []))
+
+
 @app.command(name="eval")
 def evaluate(name: RecipeName, overrides: Overrides = None) -> None:
     """Score a checkpoint on the recipe's evaluation sets."""

@@ -89,6 +89,15 @@ def evaluate(recipe: Recipe) -> None:
     _launched("eval", recipe)
 
 
+def reinforce(recipe: Recipe) -> None:
+    """What teachers say of the datasets in `reinforce.data`, in side-cars beside their shards."""
+    from training.launch.launcher import start
+    from training.reinforce.settings import ReinforceSettings
+
+    recipe.section("reinforce", ReinforceSettings)
+    _leave("reinforce", start("reinforce", recipe))
+
+
 def _launched(command: Literal["train", "eval"], recipe: Recipe) -> None:
     """Every section is good before a rank is started; the first rank writes the report."""
     from training.launch.launcher import start
@@ -107,6 +116,8 @@ def run(recipe: Recipe) -> None:
         log.info("checking %s", recipe.source)
         check(recipe, quiet=True)
         manifest = curate(recipe) if recipe.has("curate") else None
+        if recipe.has("reinforce"):
+            reinforce(recipe)
         if recipe.has("train"):
             train(recipe)
         if recipe.has("eval"):
@@ -162,6 +173,10 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
 
         curation = recipe.section("curate", CurateSettings)
         check_curation(curation)
+    if recipe.has("reinforce"):
+        from training.reinforce.settings import ReinforceSettings
+
+        recipe.section("reinforce", ReinforceSettings)
     if "train" in known:
         from training.settings import TrainSettings, check_training
 
@@ -298,19 +313,18 @@ def schema() -> dict[str, Any]:
     from curation.settings import CurateSettings
     from pipeline.settings import Settings
     from training.launch.settings import LaunchSettings
+    from training.reinforce.settings import ReinforceSettings
     from training.settings import EvalSettings, TrainSettings
 
+    sections = {"curate": CurateSettings, "head": HeadSettings, "metadata": MetadataSettings,
+                "reinforce": ReinforceSettings, "train": TrainSettings, "eval": EvalSettings}  # fmt: skip
     model = create_model(
         "Recipe",
         __base__=Settings,
         name=(str, Field("recipe", description="names the run; the file's name by default")),
         seed=(int, Field(0, description="keys every random draw")),
         launch=(LaunchSettings, LaunchSettings()),
-        curate=(CurateSettings | None, None),
-        head=(HeadSettings | None, None),
-        metadata=(MetadataSettings | None, None),
-        train=(TrainSettings | None, None),
-        eval=(EvalSettings | None, None),
+        **{name: (kind | None, None) for name, kind in sections.items()},  # type: ignore[call-overload]
     )
     return model.model_json_schema()
 
@@ -321,10 +335,8 @@ def show_step(recipe: Recipe, step: int) -> None:
     from training.settings import TrainSettings
 
     heads = ("lane", "epoch", "uid", "shard", "key", "caption")
-    rows = [
-        (str(row.lane), str(row.epoch), row.uid, row.shard, row.key, row.caption)
-        for row in show(recipe.section("train", TrainSettings), recipe.seed, step)
-    ]
+    shown = show(recipe.section("train", TrainSettings), recipe.seed, step)
+    rows = [(str(row.lane), str(row.epoch), row.uid, row.shard, row.key, row.caption) for row in shown]
     console = Console()
     if console.is_terminal:
         table = Table(*heads, title=f"step {step}", box=None)
@@ -341,28 +353,11 @@ def verify(target: str, overrides: list[str]) -> None:
     if Path(target).is_dir() or "://" in target:
         if overrides:
             raise UsageError(overrides[0], "a dataset folder takes no overrides", "give a recipe, or the folder alone")
-        _verify_dataset(target)
+        from pipeline.undamaged import verify_dataset
+
+        print(verify_dataset(target))
     else:
         _verify_log(recipes.load(target, overrides))
-
-
-def _verify_dataset(folder: str) -> None:
-    from pipeline.contract.verify import verify as verify_bytes
-    from pipeline.progress import progress
-
-    saved = storage.join(folder, outputs.RECIPE)
-    hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
-    try:
-        pairs = Manifest.load(folder).num_pairs
-    except DataError as error:
-        raise DataError(error.where, error.found, error.expected, hint) from error
-    with progress(pairs, "verify", "pairs") as meter:
-        found = verify_bytes(folder, progress=meter.advance)
-    for problem in found.problems:
-        print(problem)
-    if found.problems:
-        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
-    print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says")
 
 
 def _verify_log(recipe: Recipe) -> None:
@@ -372,12 +367,12 @@ def _verify_log(recipe: Recipe) -> None:
     settings = recipe.section("train", TrainSettings)
     found = verify_log(settings, recipe.seed)
     if found.wrong:
-        raise DataError(
-            storage.join(settings.output, outputs.METRICS),
-            f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}",
-            "the digests that this recipe and data give",
+        words = f"{len(found.wrong)} of {found.steps} steps used other pairs: {found.wrong[:5]}"
+        hint, log_file = (
             "was the run made with other data, seed or batch?",
+            storage.join(settings.output, outputs.METRICS),
         )
+        raise DataError(log_file, words, "the digests that this recipe and data give", hint)
     print(f"{settings.output}: {found.steps} steps, each used exactly the pairs that this recipe implies")
 
 

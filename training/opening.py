@@ -20,6 +20,7 @@ from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation
 from training.finished import require_same
+from training.fixed import require_fixed
 from training.output.folder import require_checkpoints, save_recipe, set_aside
 from training.plan.plan import Plan
 from training.ranks.agreement import on_first_rank
@@ -195,7 +196,9 @@ def _reader(plan: Plan, pairs: Pairs, seed: int, peers: Peers, towers: Towers, f
         wanted=settings.wanted,
         lanes=plan.lanes,
         origin=plan.origin(step),
+        stored=settings.stored,
     )
+    require_fixed(reader, towers)
     if found:
         check_state(found.state.reader, reader.state(step), plan.begins_at(step))
     return reader

@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from training.plan.stage import Stage
 from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
+from training.reader.stored.asked import StoredSet
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
@@ -136,6 +138,7 @@ class TrainSettings(Settings):
         if lacking:
             found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
             raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
+        _ = self.stored  # what it replays can be replayed
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
             found = f"{self.eval.of!r}, but no companion keeps an average"
             raise RecipeError("train.eval.of", found, "a companion of kind ema", "train.companions='[{kind: ema}]'")
@@ -176,11 +179,48 @@ class TrainSettings(Settings):
         """What the terms of the loss ask of the reader."""
         return functools.reduce(operator.or_, (term.wanted() for term in self.loss), Wanted())
 
+    @property
+    def stored(self) -> StoredSet | None:
+        """The reinforced set to replay; its `locked` only where the image tower is. RecipeError for what cannot be."""
+        sets = [one for companion in self.companions if (one := companion.of_reader())]
+        if len(sets) > 1:
+            found = f"two reinforced sets, {sets[0].name} and {sets[1].name}, each with views of its own"
+            raise RecipeError("train.companions", found, "one; a set may have several teachers", "leave one out")
+        if sets and (self.image.crop_scale[0] < 1 or self.image.flip):
+            found, hint = (
+                "crops or mirrors, but the views of a stored set are replayed",
+                "leave crop_scale and flip out",
+            )
+            raise RecipeError("train.image", found, "pictures as they were stored; `clipmill reinforce` augments", hint)
+        if not sets or sets[0].locked is None:
+            return sets[0] if sets else None
+        return self._with_locked(sets[0])
+
+    def _with_locked(self, found: StoredSet) -> StoredSet:
+        """Stored features stand for the image tower's where nothing else asks for pixels or draws anew."""
+        if not self.model.lock_image:
+            return replace(found, locked=None)
+        pixels = [name for name in self.wanted.columns if name.endswith("image") and name not in found.gives()]
+        drops = self.model.patch_dropout or (self.model.config or {}).get("vision_cfg", {}).get("patch_dropout")
+        reasons = {
+            "patch_dropout draws other patches in each epoch": bool(drops),
+            "a term has a head behind the image tower": bool(self.heads),
+            "a term wants further views, or a masked one": bool(self.wanted.views or self.wanted.masked),
+            f"a companion has to look at pictures, for {', '.join(sorted(pixels))}": bool(pixels),
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                expected = (
+                    "a locked image tower that sees the same of a pair in each epoch, and nothing else that looks"
+                )
+                raise RecipeError("train.companions: stored.locked", reason, expected, "leave `locked` out")
+        return found
+
     def towers(self, seed: int) -> "Towers":
         """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, self.scalars, self.heads)
+        return build_towers(self.model, seed, self.scalars, self.heads, self.wanted.masked)
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""
@@ -219,8 +259,21 @@ def check_training(settings: TrainSettings, processes: int | None, trains: bool 
     if processes and pairs < processes:
         expected = f"at least one pair for each of {processes} processes"
         raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")
+    _check_locked(settings)
     for one in settings.eval.sets or []:
         one.check()
+
+
+def _check_locked(settings: TrainSettings) -> None:
+    """Where features of a locked image tower are stored, it has to be locked, and from the first step on: a tower that
+    was trained before gives others."""
+    if not any(one and one.locked for one in (companion.of_reader() for companion in settings.companions)):
+        return
+    locked = [stage.model.lock_image for stage in settings.plan.every]
+    if not locked[0] or locked != sorted(locked, reverse=True):
+        found = "the image tower is not locked" if not any(locked) else "the image tower is trained before it is locked"
+        hint = "train.model.lock_image=true, or train.preset.kind=lit; or leave `locked` out"
+        raise RecipeError("train.companions: stored.locked", found, "one that is locked from the first step on", hint)
 
 
 def check_evaluation(settings: EvalSettings, train_output: str | None) -> None:

@@ -24,6 +24,10 @@ class Scalar:
 LOG_SCALE = Scalar("log_scale", math.log(1 / 0.07), 0.0, math.log(100))
 
 
+FIXED = "image.fixed"
+"""Column [N, D], float32: the normalised features of an image tower that stays as it is; the towers give them on."""
+
+
 @dataclass(frozen=True)
 class Head:
     """Layers behind the image tower that a term trains and no export holds: an output of the towers, by its name.
@@ -47,15 +51,20 @@ class Wanted:
     views: int = 0  # further views of the picture, each augmented by draws of its own: views/image
     fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
     columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
+    masked: float = 0.0  # share of the patches left out of a second look at the picture: the towers' output `masked`
 
     def __or__(self, other: "Wanted") -> "Wanted":
-        """What satisfies both."""
+        """What satisfies both. RecipeError: two shares of patches."""
+        if self.masked and other.masked and self.masked != other.masked:
+            found = f"two terms leave out {self.masked} and {other.masked} of the patches"
+            raise RecipeError("train.loss", found, "one masked view of a picture")
         return Wanted(
             max(self.positives, other.positives),
             max(self.negatives, other.negatives),
             max(self.views, other.views),
             self.fields | other.fields,
             self.columns | other.columns,
+            self.masked or other.masked,
         )
 
 

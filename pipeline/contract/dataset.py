@@ -108,7 +108,7 @@ class Dataset:
         if rows_K.size and not (0 <= rows_K.min() and rows_K.max() < count):
             raise IndexError(f"{self.shards[shard].name}: rows {rows_K.min()} to {rows_K.max()} of {count}")
         pairs: dict[int, RawPair] = {}
-        for start, end, run in _runs(places.numbers_R8, np.unique(rows_K)):
+        for start, end, run in runs_of(places.numbers_R8, np.unique(rows_K)):
             data = memoryview(file.read(start, end))
             for row in run:
                 pairs[row] = self._pair(places, shard, row, data, start)
@@ -145,7 +145,7 @@ def _pairwise(spans: list[int]) -> list[tuple[int, int]]:
     return [(at, size) if size else (0, 0) for at, size in zip(spans[::2], spans[1::2], strict=True)]
 
 
-def _runs(numbers_R8: np.ndarray, rows_U: np.ndarray) -> list[tuple[int, int, list[int]]]:
+def runs_of(numbers_R8: np.ndarray, rows_U: np.ndarray) -> list[tuple[int, int, list[int]]]:
     """(start, end, rows) of the reads that cover sorted rows: neighbours merge over a small gap, up to a size."""
     runs: list[tuple[int, int, list[int]]] = []
     for row, (start, length) in zip(rows_U.tolist(), numbers_R8[rows_U, :2].tolist(), strict=True):

@@ -89,7 +89,7 @@ def index_name(shard_file: str) -> str:
     return f"{INDEX}/{shard_file.removesuffix('.tar')}.parquet"
 
 
-def meta_bytes(meta: dict[str, Any]) -> bytes:
+def meta_bytes(meta: dict[str, Any] | list[Any]) -> bytes:
     """Canonical JSON: sorted keys, no spaces, UTF-8. Raises ValueError for NaN, infinities and lone surrogates."""
     return json.dumps(meta, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 

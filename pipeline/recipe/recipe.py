@@ -17,7 +17,7 @@ from pipeline.recipe.variables import expand
 from pipeline.settings import digest_of
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
-SECTIONS = ("name", "seed", "launch", "curate", "head", "metadata", "train", "eval")
+SECTIONS = ("name", "seed", "launch", "curate", "head", "metadata", "reinforce", "train", "eval")
 MAX_SEED = (1 << 63) - 1
 MAX_NAME = 200  # characters
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -59,8 +59,10 @@ class TinyTowers(nn.Module):
         found = {}
         for name in sorted(want):
             group, base = group_of(name), base_of(name)
-            if base == "image" or base in self.heads:
+            if base in ("image", "masked") or base in self.heads:
                 pixels = (rows[named(group, "image")].to(self.log_scale.dtype) - 128) / 64
+                if base == "masked":  # half of a picture
+                    pixels = torch.cat([pixels[:, :, : SIDE // 2], torch.zeros_like(pixels[:, :, SIDE // 2 :])], dim=2)
                 features = self.image(pixels)
                 features = self.heads[base](features) if base in self.heads else features
                 found[name] = F.normalize(self._wide(features), dim=-1)

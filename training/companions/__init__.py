@@ -2,10 +2,12 @@
 
 from training.companions.ema import Ema
 from training.companions.momentum import Momentum
+from training.companions.stored import Stored
 from training.companions.teacher import Teacher
 
 COMPANIONS = {
     "ema": Ema,
     "momentum": Momentum,
+    "stored": Stored,
     "teacher": Teacher,
 }

@@ -10,6 +10,7 @@ from pipeline.settings import Settings
 if TYPE_CHECKING:
     from training.companions.running.companion import Companion
     from training.engine.interface import Engine
+    from training.reader.stored.asked import StoredSet
 
 
 class CompanionSettings(Settings):
@@ -24,6 +25,10 @@ class CompanionSettings(Settings):
     def gives(self) -> frozenset[str]:
         """Columns, by their names within a group."""
         return frozenset()
+
+    def of_reader(self) -> "StoredSet | None":
+        """What the reader has to replay and to hand over for it."""
+        return None
 
     @abstractmethod
     def build(self, engine: "Engine", seed: int) -> "Companion":

@@ -1,4 +1,4 @@
-"""Starts the ranks of `clipmill train` and `clipmill eval` on this machine, or joins those of torchrun or srun.
+"""Starts the ranks of `clipmill train`, `eval` and `reinforce` on this machine, or joins those of torchrun or srun.
 
     start("train", recipe) -> exit code
 
@@ -25,7 +25,7 @@ from training.launch.asking import asked, on_a_terminal
 from training.launch.settings import LaunchSettings
 from training.ranks.environment import joined
 
-Command = Literal["train", "eval"]
+Command = Literal["train", "eval", "reinforce"]
 Popen = subprocess.Popen[bytes]
 JOB, REPORT = "CLIPMILL_JOB_FILE", "CLIPMILL_REPORT_FILE"
 RANK = "training.launch.rank"

@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> None:
-    """Trains or evaluates as the rank that the environment says. Raises Stopped when asked to stop.
+    """Trains, evaluates or reinforces as the rank that the environment says. Raises Stopped when asked to stop.
 
     An error comes with a note that says where the rank was. When one rank fails alone the others end within seconds:
     blocked ones by `_leave`, and one that has met the consequences with Followed, with that rank's exit code.
@@ -67,6 +67,13 @@ def work(command: str, recipe: Recipe, signals: StopSignals | None = None) -> No
 def _work(command: str, recipe: Recipe, peers: "Peers", stop: StopSignals) -> None:
     from training.settings import EvalSettings, TrainSettings
 
+    if command == "reinforce":
+        from training.reinforce.settings import ReinforceSettings
+        from training.reinforce.write import reinforce
+
+        peers.place.enter("reinforcement")
+        reinforce(recipe.section("reinforce", ReinforceSettings), seed=recipe.seed, peers=peers, stop=stop)
+        return
     settings = recipe.section("train", TrainSettings)
     if command == "train":
         from training.loop import train

@@ -16,7 +16,7 @@ from pipeline.draws import keyed_uniform
 from pipeline.images.background import BACKGROUNDS
 from pipeline.images.decoder import MAX_PIXELS, PILLOW_MAX_PIXELS, Picture
 from pipeline.settings import Settings
-from training.reader.views import ViewSettings, recoloured
+from training.reader.views import View, ViewSettings, drawn_changes, recoloured
 
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))  # of keyed crops; the range of Inception's (Szegedy et al. 2015)
 _MARGIN = 2.0  # shortcuts leave at least twice the wanted pixels: the bicubic filter still does the last halving
@@ -65,22 +65,39 @@ def train_image(
     Large images are first reduced by whole factors (JPEGs while they are decoded) to no less than twice their size.
     """
 
+    picture = Picture(data, EXTS, settings.max_pixels)
+    return _viewed(picture, drawn_view(picture.size, settings, seed, epoch, uid, view), settings, size)
+
+
+def stored_view(data: bytes, view: View, settings: ImageSettings, size: int) -> np.ndarray:
+    """uint8 [3, size, size]: the very view, and of `settings` what says nothing of views. Refused as `eval_image`."""
+    return _viewed(Picture(data, EXTS, settings.max_pixels), view, settings, size)
+
+
+def drawn_view(
+    picture: tuple[int, int], settings: ImageSettings, seed: int, epoch: int, uid: str, view: int = 0
+) -> View:
+    """The view that `train_image` shows of a picture of this width and height."""
+
     def draw(name: str) -> float:
         return keyed_uniform(seed, name, epoch, uid, *([view] if view else []))
 
     if view:
         settings = settings.model_copy(update=settings.views.model_dump(include={"crop_scale", "flip"}))
-    picture = Picture(data, EXTS, settings.max_pixels)
+    box = _crop(*picture, settings, draw) if settings.crop_scale[0] < 1 else None
+    changes = drawn_changes(settings.views, draw) if view else ()
+    return View(box, settings.flip and draw("flip") < 0.5, changes)
+
+
+def _viewed(picture: Picture, view: View, settings: ImageSettings, size: int) -> np.ndarray:
     width, height = picture.size
-    cropped = settings.crop_scale[0] < 1
-    box = _crop(width, height, settings, draw) if cropped else (0.0, 0.0, float(width), float(height))
+    box = view.box or (0.0, 0.0, float(width), float(height))
     image = picture.rgb(settings.background, spare=min(box[2] - box[0], box[3] - box[1]) / (size * _MARGIN))
     sx, sy = image.width / width, image.height / height
     box = (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
-    stretch = cropped and settings.resize == "shortest"
-    fitted = _fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN)
-    pixels = _pixels(recoloured(fitted, settings.views, draw) if view else fitted)
-    return np.ascontiguousarray(pixels[:, :, ::-1]) if settings.flip and draw("flip") < 0.5 else pixels
+    stretch = view.box is not None and settings.resize == "shortest"
+    pixels = _pixels(recoloured(_fitted(image, box, settings, size, stretch=stretch, gap=_MARGIN), view.changes))
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if view.flip else pixels
 
 
 def _crop(width: int, height: int, settings: ImageSettings, draw: Callable[[str], float]) -> Box:

@@ -20,7 +20,7 @@ class Pairs:
     """A pair is (shard, row); shards are numbered through all datasets, in the order of the recipe."""
 
     def __init__(self, datasets: Sequence[Dataset]) -> None:
-        self._datasets = list(datasets)
+        self.datasets = list(datasets)
         self._shards = [(dataset, number) for dataset in datasets for number in range(len(dataset.shards))]
         self.shard_pairs = np.array([dataset.shards[n].num_pairs for dataset, n in self._shards], dtype=np.int64)
         self.digest = digest_of([dataset.digest for dataset in datasets])
@@ -29,6 +29,10 @@ class Pairs:
     @property
     def num_pairs(self) -> int:
         return int(self.shard_pairs.sum())
+
+    def place(self, shard: int) -> tuple[Dataset, int]:
+        """The dataset that a shard is of, and its number there."""
+        return self._shards[shard]
 
     def shard_url(self, shard: int) -> str:
         dataset, number = self._shards[shard]
@@ -39,15 +43,15 @@ class Pairs:
         return dataset.shards[number].name
 
     def keep_open(self, lanes: int, window: int) -> None:
-        """Makes room for the indices that a reader of so many lanes hops between, within `_INDEX_BYTES`.
+        """Makes room for the indices that a reader of so many lanes hops between."""
+        for dataset in self.datasets:
+            dataset.keep_open(min(self.shards_open(lanes, window, _BYTES_A_PAIR), len(dataset.shards)))
 
-        A lane draws from a window of neighbouring pairs, which may touch one shard more than it can fill.
-        """
+    def shards_open(self, lanes: int, window: int, bytes_a_pair: int) -> int:
+        """Shards whose indices to keep, within `_INDEX_BYTES`. A lane draws from a window of neighbouring pairs, which
+        may touch one shard more than it can fill."""
         mean_pairs = max(1.0, self.num_pairs / max(1, len(self._shards)))
-        wanted = lanes * (2 + int(window / mean_pairs))
-        room = int(_INDEX_BYTES / (_BYTES_A_PAIR * mean_pairs))
-        for dataset in self._datasets:
-            dataset.keep_open(min(wanted, room, len(dataset.shards)))
+        return min(lanes * (2 + int(window / mean_pairs)), int(_INDEX_BYTES / (bytes_a_pair * mean_pairs)))
 
     def uids(self, shards: np.ndarray, rows: np.ndarray) -> list[str]:
         """The uids of pairs, from the index alone, in the order asked."""
@@ -56,7 +60,7 @@ class Pairs:
             dataset, number = self._shards[shard]
             return dataset.table(number)["uid"].take(wanted).to_pylist()
 
-        return _by_shard(shards, rows, look_up, map)
+        return by_shard(shards, rows, look_up, map)
 
     def read(self, shards: np.ndarray, rows: np.ndarray, each: Map = map) -> list[RawPair]:
         """Pairs in the order asked; one merged read for neighbours. `each` may run the shards in parallel.
@@ -68,7 +72,7 @@ class Pairs:
             dataset, number = self._shards[shard]
             return dataset.read_many(number, wanted)
 
-        return _by_shard(shards, rows, fetch, each)
+        return by_shard(shards, rows, fetch, each)
 
 
 def open_pairs(paths: Sequence[str], cache: str | None = None) -> Pairs:
@@ -85,7 +89,7 @@ def open_pairs(paths: Sequence[str], cache: str | None = None) -> Pairs:
     return Pairs(datasets)
 
 
-def _by_shard(shards: np.ndarray, rows: np.ndarray, action: Callable[[int, np.ndarray], list], each: Map) -> list:
+def by_shard(shards: np.ndarray, rows: np.ndarray, action: Callable[[int, np.ndarray], list], each: Map) -> list:
     """action(shard, its rows) for every shard among `shards`; results in the order of the input."""
     order = np.argsort(shards, kind="stable")
     cuts = np.flatnonzero(np.diff(shards[order])) + 1

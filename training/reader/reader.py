@@ -26,6 +26,8 @@ from training.reader.order import Order
 from training.reader.pairs import Map, Pairs
 from training.reader.settings import ReaderSettings
 from training.reader.state import ReaderState
+from training.reader.stored.asked import StoredSet
+from training.reader.stored.replay import Replay
 from training.wanted import Wanted
 
 _SMALLEST_PIECE = 32  # rows; below it the hand-over between processes costs more than it shares out
@@ -40,11 +42,11 @@ class Reader:
         self, pairs: Pairs, settings: ReaderSettings, *, seed: int, global_batch: int, image: ImageSettings,
         image_size: int, captions: CaptionPolicy, tokenize: Tokenize, rank: int = 0, world: int = 1,
         quarantine: Path | None = None, steps: int = 0, wanted: Wanted | None = None, lanes: int | None = None,
-        origin: tuple[int, int] = (0, 0),
+        origin: tuple[int, int] = (0, 0), stored: StoredSet | None = None,
     ) -> None:  # fmt: skip
         """`quarantine`: a JSON-lines file that lists undecodable pairs (one file for each rank). `steps`: of the whole
         run, for policies that change over it. `wanted`: what terms want beside. `lanes`: default are those of the
-        settings. `origin`: see `Order`.
+        settings. `origin`: see `Order`. `stored`: views and vectors to replay.
 
         DataError with fewer pairs than one batch; RecipeError when the lanes fit neither the batch nor the ranks.
         """
@@ -63,8 +65,11 @@ class Reader:
         # Pieces go round the workers in turn, so a worker sees the same share of the lanes in every step.
         busy = min(settings.workers, len(pieces)) or 1
         pairs.keep_open(sum(map(len, pieces[::busy])), settings.window)
+        self.replay = Replay(pairs, stored, image, seed) if stored else None
+        if self.replay:
+            self.replay.keep_open(sum(map(len, pieces[::busy])), settings.window)
         columns = Columns(image, image_size, captions, tokenize, self.order.seed, steps, wanted or Wanted())
-        self._work = _Pieces(pairs, self.order, pieces, columns, settings.threads)
+        self._work = _Pieces(pairs, self.order, pieces, columns, settings.threads, self.replay)
         self._seen = self._bad = 0
         self._listed: set[str] = set()
 
@@ -74,6 +79,7 @@ class Reader:
         return ReaderState(
             data=self.pairs.digest, pairs=order.num_pairs, seed=order.seed, global_batch=order.global_batch,
             lanes=order.lanes, window=order.window, step=step, drawn=order.drawn_before(step),
+            stored=self.replay.digest if self.replay else None,
         )  # fmt: skip
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[int, Batch]]:
@@ -153,8 +159,11 @@ class _Failed:
 class _Pieces(Dataset):
     """Item i is piece i % P of step i // P, as a Batch; a pure function of i, whichever process asks."""
 
-    def __init__(self, pairs: Pairs, order: Order, pieces: list[range], columns: Columns, threads: int) -> None:
+    def __init__(
+        self, pairs: Pairs, order: Order, pieces: list[range], columns: Columns, threads: int, replay: Replay | None
+    ) -> None:
         self.pairs, self.order, self.pieces, self.columns, self.threads = pairs, order, pieces, columns, threads
+        self.replay = replay
 
     def __len__(self) -> int:
         return 1 << 62
@@ -174,9 +183,11 @@ class _Pieces(Dataset):
         drawn = self.order.draw(step, lanes)
         epochs = drawn.epoch.tolist()
         raw = self.pairs.read(drawn.shard, drawn.row, each)
-        rows, captions, reasons = self.columns.of(step, raw, epochs, each)
+        uids = [pair.uid for pair in raw]
+        kept = self.replay.read(drawn.shard, drawn.row, uids, epochs, each) if self.replay else None
+        rows, captions, reasons = self.columns.of(step, raw, epochs, each, kept)
         return Batch(
-            step=step, rows=rows, uids=[pair.uid for pair in raw], captions=captions, epochs=epochs,
+            step=step, rows=rows, uids=uids, captions=captions, epochs=epochs,
             seed=self.order.seed,
             bad=[
                 BadPair(pair.uid, self.pairs.shard_url(int(shard)), pair.key, reason)

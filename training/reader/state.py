@@ -17,6 +17,7 @@ class ReaderState(Settings):
     lanes: int
     window: int
     step: int
+    stored: str | None = None  # digest of the reinforced sets that are replayed
     drawn: int | None = None  # pairs drawn by the steps before; None (older checkpoints): step x global_batch
 
     @property
@@ -25,6 +26,7 @@ class ReaderState(Settings):
 
 
 _HINTS = {
+    "stored": "put the reinforced set back, and train.companions, or start a new run with another train.output",
     "data": "give `train.data` the same datasets as before, or start a new run with another train.output",
     "pairs": "give `train.data` the same datasets as before, or start a new run with another train.output",
     "seed": "seed={saved}",

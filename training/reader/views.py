@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from PIL import Image, ImageEnhance, ImageFilter
@@ -38,18 +39,37 @@ class ViewSettings(Settings):
         return self
 
 
-def recoloured(image: Image.Image, settings: ViewSettings, draw: Draw) -> Image.Image:
-    """An RGB picture with all but crop and flip applied; `draw` gives a uniform number in [0, 1) for a name."""
+@dataclass(frozen=True)
+class View:
+    """How one view of a picture is made, in numbers: kept, they give its pixels again whatever draws them by then.
+
+    `box`: (left, top, right, bottom) in pixels of the whole picture, as displayed; None: all of it, where `resize` may
+    cut its middle out. `changes`: names of `CHANGES` with how much, in the order in which they are made.
+    """
+
+    box: tuple[float, float, float, float] | None = None
+    flip: bool = False
+    changes: tuple[tuple[str, float], ...] = ()
+
+
+def drawn_changes(settings: ViewSettings, draw: Draw) -> tuple[tuple[str, float], ...]:
+    """`draw` gives a uniform number in [0, 1) for a name."""
+    found = []
     if draw("jitter") < settings.jitter:
-        changes = {"brightness": _brighter, "contrast": _harder, "saturation": _richer, "hue": _turned}
-        for name in sorted(changes, key=lambda name: (draw(f"{name}_turn"), name)):
-            most = getattr(settings, name)
-            image = changes[name](image, most * (2 * draw(name) - 1)) if most else image
+        for name in sorted(_JITTER, key=lambda name: (draw(f"{name}_turn"), name)):
+            if most := getattr(settings, name):
+                found.append((name, most * (2 * draw(name) - 1)))
     if draw("grey") < settings.grey:
-        image = image.convert("L").convert("RGB")
+        found.append(("grey", 1.0))
     if draw("blur") < settings.blur:
-        radius = (0.1 + 1.9 * draw("blur_radius")) * math.sqrt(image.width * image.height) / 224
-        image = image.filter(ImageFilter.GaussianBlur(radius))
+        found.append(("blur", 0.1 + 1.9 * draw("blur_radius")))
+    return tuple(found)
+
+
+def recoloured(image: Image.Image, changes: tuple[tuple[str, float], ...]) -> Image.Image:
+    """An RGB picture with changes made to it."""
+    for name, by in changes:
+        image = CHANGES[name](image, by)
     return image
 
 
@@ -70,3 +90,16 @@ def _turned(image: Image.Image, by: float) -> Image.Image:
     hue, saturation, value = image.convert("HSV").split()
     turn = round(by * 256)
     return Image.merge("HSV", (hue.point([(at + turn) % 256 for at in range(256)]), saturation, value)).convert("RGB")
+
+
+def _greyed(image: Image.Image, by: float) -> Image.Image:
+    return image.convert("L").convert("RGB")
+
+
+def _blurred(image: Image.Image, by: float) -> Image.Image:
+    """By a Gaussian of so many pixels at 224."""
+    return image.filter(ImageFilter.GaussianBlur(by * math.sqrt(image.width * image.height) / 224))
+
+
+_JITTER = {"brightness": _brighter, "contrast": _harder, "saturation": _richer, "hue": _turned}
+CHANGES = {**_JITTER, "grey": _greyed, "blur": _blurred}

@@ -5,7 +5,9 @@ from training.terms.cyclip import Cyclip
 from training.terms.feature_distill import FeatureDistill
 from training.terms.infoloob import Infoloob
 from training.terms.label_head import LabelHead
+from training.terms.masked_view import MaskedView
 from training.terms.sigmoid import Sigmoid
+from training.terms.similarity_distill import SimilarityDistill
 from training.terms.softmax import Softmax
 from training.terms.uniformity_alignment import UniformityAlignment
 from training.terms.views import Views
@@ -18,6 +20,8 @@ TERMS: dict[str, type] = {
     "cyclip": Cyclip,
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
+    "masked_view": MaskedView,
     "feature_distill": FeatureDistill,
+    "similarity_distill": SimilarityDistill,
     "label_head": LabelHead,
 }

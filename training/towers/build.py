@@ -29,11 +29,13 @@ def build_towers(
     seed: int = 0,
     scalars: Sequence[Scalar] = (LOG_SCALE,),
     heads: Sequence[Head] = (),
+    masked: float = 0.0,
 ) -> Towers:
     """Towers with weights drawn from `seed`, the same on every rank, or pretrained.
 
     `scalars`: the trained numbers beside the towers; logit scale and bias start where the config says, if it does.
-    `heads`: layers behind the image tower, drawn after the model, so that they change nothing in it.
+    `heads`: layers behind the image tower, drawn after the model, so that they change nothing in it. `masked`: share
+    of the patches that the output `masked` leaves out.
     RecipeError: unknown model, wrong config, weights or tokenizer that cannot be had (this machine may be offline).
     """
     config = model_config(settings)
@@ -57,9 +59,9 @@ def build_towers(
     _set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
-    if dropped:
+    if dropped or masked:
         keep_keyed(model.visual, dropped)
-    towers = Towers(model, config, tokenize, mean, std, scalars, added)
+    towers = Towers(model, config, tokenize, mean, std, scalars, added, masked)
     if settings.image_pretrained:
         _load_tower(towers, "image", settings.image_pretrained)
     if settings.text_pretrained:

@@ -6,6 +6,7 @@ Letters: N rows, P patches, D width.
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
 
 from pipeline.errors import RecipeError
@@ -16,23 +17,28 @@ _MIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64
 
 
 class KeyedPatchDropout(nn.Module):
-    """In place of open_clip's: the patches kept of a row depend on its key alone, and not on chunk, rank or pass.
+    """In place of open_clip's or timm's: the patches kept of a row depend on its key alone, not on chunk, rank or pass.
 
-    `keys_N` is set before every forward in training; int64, of the rows. Without training nothing is dropped.
+    `looked(keys_N, share)` comes before every forward in training; int64, of the rows. Without training nothing is
+    dropped. `prefix`: tokens before the patches (class token, registers), which stay.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, prefix: int = 1) -> None:
         super().__init__()
-        self._share = share
-        self.keys_N: Tensor | None = None
+        self.share, self._prefix = share, prefix
+        self._keys_N, self._now = torch.zeros(0, dtype=torch.int64), 0.0
+
+    def looked(self, keys_N: Tensor, share: float) -> None:
+        """How the next pictures are looked at."""
+        self._keys_N, self._now = keys_N, share
 
     def forward(self, tokens_NTD: Tensor) -> Tensor:
-        """The class token and, of T - 1 patches, the kept ones in their order."""
-        if not self.training or self.keys_N is None:
+        """The prefix and, of the patches, the kept ones in their order."""
+        if not self.training or not self._now:
             return tokens_NTD
-        patches = tokens_NTD.shape[1] - 1
-        kept_NK = kept_patches(self.keys_N, patches, self._share) + 1
-        where_NK = torch.cat([torch.zeros_like(kept_NK[:, :1]), kept_NK], dim=1)
+        kept_NK = kept_patches(self._keys_N, tokens_NTD.shape[1] - self._prefix, self._now) + self._prefix
+        prefix_NT = torch.arange(self._prefix, device=kept_NK.device).expand(len(kept_NK), -1)
+        where_NK = torch.cat([prefix_NT, kept_NK], dim=1)
         return tokens_NTD.gather(1, where_NK[:, :, None].expand(-1, -1, tokens_NTD.shape[2]))
 
 
@@ -45,11 +51,28 @@ def kept_patches(keys_N: Tensor, patches: int, share: float) -> Tensor:
 
 def keep_keyed(visual: Any, share: float) -> None:
     """Puts keyed patch dropout into an image tower. RecipeError where the tower has no place for it."""
-    if not isinstance(getattr(visual, "conv1", None), nn.Conv2d) or not hasattr(visual, "patch_dropout"):
-        found = f"patch_dropout {share} with an image tower of {type(visual).__name__}"
-        expected = "open_clip's own VisionTransformer: others draw their patches without a key, anew in each pass"
-        raise RecipeError("train.model.patch_dropout", found, expected, "train.model.patch_dropout=0")
-    visual.patch_dropout = KeyedPatchDropout(share)
+    trunk = getattr(visual, "trunk", None)
+    if isinstance(getattr(visual, "conv1", None), nn.Conv2d) and hasattr(visual, "patch_dropout"):
+        visual.patch_dropout = KeyedPatchDropout(share)
+    elif type(trunk) is TimmVisionTransformer:
+        trunk.patch_drop = KeyedPatchDropout(share, trunk.num_prefix_tokens)  # type: ignore[assignment]
+    else:
+        found = f"patches to be left out of an image tower of {type(trunk or visual).__name__}"
+        expected = (
+            "a VisionTransformer of open_clip or timm: others draw without a key, anew in each pass, or not at all"
+        )
+        hint = "train.model.patch_dropout=0, and no term of masked views"
+        raise RecipeError("train.model.patch_dropout", found, expected, hint)
+
+
+def keyed_in(visual: nn.Module) -> KeyedPatchDropout | None:
+    """The keyed patch dropout of an image tower."""
+    return next((part for part in visual.modules() if isinstance(part, KeyedPatchDropout)), None)
+
+
+def masked_keys(keys_N: Tensor) -> Tensor:
+    """Keys of the masked view of pictures, apart from those of the pictures."""
+    return _mixed(keys_N + _MIX[1][1])
 
 
 def view_keys(keys_N: Tensor, owner_M: Tensor) -> Tensor:

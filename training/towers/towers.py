@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
 from training.towers.heads import PREFIX
-from training.towers.patches import KeyedPatchDropout, view_keys
+from training.towers.patches import keyed_in, masked_keys, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
-from training.wanted import LOG_SCALE, Scalar
+from training.wanted import FIXED, LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.
 _ROOT_TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
@@ -33,6 +33,7 @@ _RESIZE = {"shortest": "shortest", "squash": "squash", "pad": "longest"}
 Encode = Callable[[Tensor, set[str]], Rows]
 IMAGE, TOKENS = "image", "tokens"  # the columns that the towers eat
 FEATURES = {IMAGE: "image", TOKENS: "text"}  # and what they give of each, heads apart
+MASKED = "masked"  # an output: `image` of fewer patches
 
 
 class Towers(nn.Module):
@@ -52,14 +53,16 @@ class Towers(nn.Module):
         std: Triple,
         scalars: Sequence[Scalar] = (LOG_SCALE,),
         heads: nn.ModuleDict | None = None,
+        masked: float = 0.0,
     ) -> None:
-        """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied."""
+        """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied. `masked`:
+        share of the patches that the output of that name leaves out."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
-        drops = getattr(model.visual, "patch_dropout", None)
-        self._dropout = [drops] if isinstance(drops, KeyedPatchDropout) else []  # in a list: a part of the tower alone
+        drops = keyed_in(model.visual)
+        self._dropout, self._masked = [drops] if drops else [], masked  # in a list: a part of the tower alone
         self.heads = nn.ModuleDict() if heads is None else heads
         self._gives = {IMAGE: ("image", *self.heads), TOKENS: ("text",)}
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
@@ -88,13 +91,23 @@ class Towers(nn.Module):
 
         Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
-        has to do is done in one call. Heads give outputs of their names, of images, normalised too.
+        has to do is done in one call. Heads give outputs of their names, of images, normalised too. `masked` is
+        `image` without a share of the patches, in training, drawn apart from those that all of it may lose. Where rows
+        bring their image features along (`FIXED`), the image tower does not run for them.
         """
         if want is None:
             want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
-        return self._side(rows, want, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
+        given = {"image": rows[FIXED]} if FIXED in rows and "image" in want else {}
+        images = self._side(rows, want - {*given}, IMAGE, self._images) | self._masked_views(rows, want)
+        return given | images | self._side(rows, want, TOKENS, self._texts)
 
-    def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode) -> Rows:
+    def _masked_views(self, rows: Rows, want: frozenset[str]) -> Rows:
+        """Image features of a second look at the same pictures, without a share of their patches."""
+        names = {named(group_of(name), "image"): name for name in want if base_of(name) == MASKED}
+        found = self._side(rows, frozenset(names), IMAGE, self._images, masked=True)
+        return {names[name]: features for name, features in found.items()}
+
+    def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode, masked: bool = False) -> Rows:
         """One tower's outputs, of the rows and of all groups at once."""
         mine = {name for name in want if base_of(name) in self._gives[column]}
         if not mine:
@@ -103,7 +116,9 @@ class Towers(nn.Module):
         parts = [rows[named(group, column)] for group in groups]
         together = torch.cat(parts) if len(parts) > 1 else parts[0]
         if column == IMAGE and self._dropout and self.training:
-            self._dropout[0].keys_N = torch.cat([_keys(rows, group) for group in groups])
+            keys = torch.cat([_keys(rows, group) for group in groups])
+            dropout = self._dropout[0]
+            dropout.looked(*((masked_keys(keys), self._masked) if masked else (keys, dropout.share)))
         idle = len(together) == 0  # a tower is called all the same: ZeRO-3 gathers its parameters on every rank
         found = encode(together.new_zeros((1, *together.shape[1:])) if idle else together, {base_of(n) for n in mine})
         pieces = {base: whole[:0] if idle else whole for base, whole in found.items()}

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from training.reader.images import ImageSettings, train_image
-from training.reader.views import ViewSettings, recoloured
+from training.reader.views import ViewSettings, drawn_changes, recoloured
 
 STILL = {"crop_scale": (1.0, 1.0), "flip": False, "jitter": 0.0, "grey": 0.0, "blur": 0.0}
 
@@ -59,7 +59,8 @@ def test_flips_are_of_half_the_views_and_mirror_them():
 
 def one_colour(colour, settings, **drawn):
     draws = {"jitter": 0.0, "grey": 0.99, "blur": 0.99} | drawn
-    made = recoloured(Image.new("RGB", (4, 4), colour), ViewSettings(**settings), lambda name: draws.get(name, 0.5))
+    changes = drawn_changes(ViewSettings(**settings), lambda name: draws.get(name, 0.5))
+    made = recoloured(Image.new("RGB", (4, 4), colour), changes)
     return np.asarray(made)[0, 0].astype(int)
 
 
@@ -79,10 +80,12 @@ def test_blur_and_contrast_spread_and_stretch():
     half = np.zeros((16, 16, 3), dtype=np.uint8)
     half[:, 8:] = 200
     draws = {"jitter": 0.0, "grey": 0.99, "blur": 0.99, "contrast": 0.0}
-    flat = recoloured(Image.fromarray(half), ViewSettings(contrast=0.5, hue=0), lambda name: draws.get(name, 0.5))
+    changes = drawn_changes(ViewSettings(contrast=0.5, hue=0), lambda name: draws.get(name, 0.5))
+    flat = recoloured(Image.fromarray(half), changes)
     assert np.asarray(flat)[:, :, 0].std() == pytest.approx(half[:, :, 0].std() / 2, rel=0.05)
     big = Image.fromarray(half).resize((224, 224), Image.Resampling.NEAREST)
-    soft = recoloured(big, ViewSettings(), {"jitter": 0.9, "grey": 0.9, "blur": 0.1, "blur_radius": 1.0}.__getitem__)
+    draws = {"jitter": 0.9, "grey": 0.9, "blur": 0.1, "blur_radius": 1.0}
+    soft = recoloured(big, drawn_changes(ViewSettings(), draws.__getitem__))
     edge = np.asarray(soft)[100, :, 0].astype(int)
     assert 0 < edge[110] < 100 < edge[113] < 200 and edge[90] == 0 and edge[140] == 200
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pipeline.errors import RecipeError
+from tests.helpers.lanes import sampled
 from tests.training.towers.test_towers import CONFIG
 from training.towers.build import build_towers
-from training.towers.patches import kept_patches, view_keys
+from training.towers.patches import kept_patches, masked_keys, view_keys
 from training.towers.settings import ModelSettings
 
 FINE = {**CONFIG, "vision_cfg": {**CONFIG["vision_cfg"], "patch_size": 4}}
@@ -93,10 +94,63 @@ def test_as_many_are_kept_as_open_clip_keeps(patches, share, kept):
     assert kept_patches(torch.arange(2), patches, share).shape == (2, kept)
 
 
+def timm(name, **more):
+    return {**CONFIG, "vision_cfg": {"image_size": 32, "timm_model_name": name, "timm_proj": "linear", **more}}
+
+
 def test_towers_that_draw_without_a_key_are_refused():
     resnet = {**CONFIG, "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}}
-    timm = {**CONFIG, "vision_cfg": {"image_size": 32, "timm_model_name": "vit_tiny_patch16_224", "timm_pool": "",
-                                     "timm_proj": "linear"}}  # fmt: skip
-    for config in (resnet, timm):
-        with pytest.raises(RecipeError, match="VisionTransformer"):
+    for config in (resnet, timm("eva02_tiny_patch14_224", timm_pool="token", image_size=28), timm("resnet18")):
+        with pytest.raises(RecipeError, match="VisionTransformer of open_clip or timm"):
             towers(0.5, config)
+
+
+TIMM = [("vit_tiny_patch16_224", "token", 1), ("vit_little_patch16_reg4_gap_256", "avg", 4)]
+
+
+@pytest.mark.parametrize(("name", "pool", "prefix"), sampled(TIMM, 0))
+def test_timms_tower_computes_on_the_kept_patches_and_their_positions(name, pool, prefix):
+    """Its own positions, blocks and pooling, on the tokens that are kept."""
+    model, batch = towers(0.5, timm(name, timm_pool=pool)).train(), rows(3)
+    trunk, kept = model.image.trunk, kept_patches(batch["key"], 4, 0.5)
+    with torch.no_grad():
+        tokens = trunk._pos_embed(trunk.patch_embed(model._pixels(batch["image"])))
+        assert tokens.shape[1] == 4 + prefix
+        seen = [
+            one[[*range(prefix), *(prefix + k for k in keep)]] for one, keep in zip(tokens, kept.tolist(), strict=True)
+        ]
+        found = trunk.norm(trunk.blocks(trunk.norm_pre(torch.stack(seen))))
+        want = torch.nn.functional.normalize(model.image.head(trunk.forward_head(found)), dim=1)
+    got = features(model, batch)["image"]
+    assert torch.allclose(got, want, atol=1e-5)
+    alone = {"image": batch["image"][1:2], "key": batch["key"][1:2]}
+    assert torch.allclose(features(model, alone)["image"], got[1:2], atol=1e-5)
+    plain = features(towers(0.0, timm(name, timm_pool=pool)).eval(), batch)["image"]
+    assert torch.equal(features(model.eval(), batch)["image"], plain) and (got - plain).abs().max() > 1e-3
+    assert "patch_dropout" not in model.open_clip_config()["model_cfg"]["vision_cfg"]
+
+
+def masking(share, dropped=0.0):
+    return build_towers(ModelSettings(config=FINE, patch_dropout=dropped), seed=3, masked=share)
+
+
+def test_a_masked_view_lacks_patches_where_the_picture_is_seen_whole():
+    model, batch, want = masking(0.7).train(), rows(), frozenset({"image", "masked", "views/masked"})
+    found, plain = features(model, batch, want), features(towers(0.0), batch)["image"]
+    assert torch.allclose(found["image"], plain, atol=1e-6)
+    keys = {"key": masked_keys(batch["key"])}  # what it keeps is drawn apart from what the picture itself may lose
+    assert not (kept_patches(keys["key"], 64, 0.7) == kept_patches(batch["key"], 64, 0.7)).all(1).any()
+    assert torch.allclose(found["masked"], features(towers(0.7).train(), batch | keys)["image"], atol=1e-6)
+    both = features(masking(0.7, 0.5).train(), batch, want)
+    assert torch.allclose(both["masked"], found["masked"], atol=1e-6)
+    assert torch.allclose(both["image"], features(towers(0.5).train(), batch)["image"], atol=1e-6)
+    assert found["views/masked"].shape == (12, 32)
+    assert all((found["views/masked"][n] - found["masked"][n // 2]).abs().max() > 1e-4 for n in range(12))
+    assert torch.equal(features(model, batch)["image"], found["image"])  # a look at all of it after a masked one
+    assert torch.allclose(features(model.eval(), batch)["image"], plain, atol=1e-6)
+
+
+def test_a_masked_view_trains_the_tower():
+    model, batch = masking(0.5).train(), rows()
+    model(batch, frozenset({"masked"}))["masked"][:, 0].sum().backward()
+    assert model.image.conv1.weight.grad.abs().max() > 0

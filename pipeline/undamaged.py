@@ -1,0 +1,28 @@
+"""`clipmill data verify FOLDER`: every byte of a curated dataset."""
+
+from pipeline import outputs, storage
+from pipeline.contract.manifest import Manifest
+from pipeline.contract.reinforced.side_cars import verify_sets
+from pipeline.contract.verify import verify
+from pipeline.errors import DataError
+from pipeline.progress import progress
+
+
+def verify_dataset(folder: str) -> str:
+    """What was looked at, in words: every byte of the dataset, and of the reinforced sets beside its shards.
+
+    Prints each problem; DataError if there is one."""
+    saved = storage.join(folder, outputs.RECIPE)
+    hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
+    try:
+        pairs = Manifest.load(folder).num_pairs
+    except DataError as error:
+        raise DataError(error.where, error.found, error.expected, hint) from error
+    with progress(pairs, "verify", "pairs") as meter:
+        found = verify(folder, progress=meter.advance)
+    for problem in found.problems:
+        print(problem)
+    if found.problems:
+        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
+    beside = "".join(f"; reinforced set {name}" for name in verify_sets(folder))
+    return f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says{beside}"
