@@ -25,6 +25,7 @@ from training.reader.settings import ReaderSettings
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
+from training.towers.abilities import check_able
 from training.towers.settings import YOUNGER, ModelSettings
 from training.wanted import Head, Scalar, Wanted, heads_of, scalars_of
 
@@ -133,6 +134,8 @@ class TrainSettings(Settings):
         if lacking:
             found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
             raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
+        if self.wanted.towers and (config := self.model.known()) is not None:
+            check_able(config, self.wanted.towers)
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
             found = f"{self.eval.of!r}, but no companion keeps an average"
             raise RecipeError("train.eval.of", found, "a companion of kind ema", "train.companions='[{kind: ema}]'")
@@ -168,7 +171,9 @@ class TrainSettings(Settings):
         """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, self.scalars, self.heads)
+        towers = build_towers(self.model, seed, self.scalars, self.heads)
+        check_able(towers.config, self.wanted.towers)  # again: a name of a hub is known only now
+        return towers
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""

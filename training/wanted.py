@@ -39,14 +39,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch; and of
-    companions."""
+    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch; of companions;
+    and of the towers beside one feature of each."""
 
     positives: int = 0  # most further captions of a pair: positives/tokens
     negatives: int = 0  # most hard negatives of a pair: negatives/tokens
     views: int = 0  # further views of the picture, each augmented by draws of its own: views/image
     fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
     columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
+    towers: frozenset[str] = frozenset()  # what not all towers have: `tokens` (`training/towers/abilities.py`)
 
     def __or__(self, other: "Wanted") -> "Wanted":
         """What satisfies both."""
@@ -56,6 +57,7 @@ class Wanted:
             max(self.views, other.views),
             self.fields | other.fields,
             self.columns | other.columns,
+            self.towers | other.towers,
         )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests.helpers.ranks import run_ranks
 from tests.helpers.simulated import run_simulated
-from tests.helpers.tiny_towers import WIDTH, TinyTowers, cut, tiny_batch
+from tests.helpers.tiny_towers import LENGTH, SIDE, WIDTH, TinyTowers, cut, lengths_mask, tiny_batch
 from training.engine.build import build_engine
 from training.engine.optimizers.adamw import AdamW
 from training.engine.settings import EngineSettings
@@ -158,5 +158,8 @@ def _textbook_steps(case: Case, rows: int, steps: int) -> tuple[Rows, list[float
 
 def _random(name: str, rows: Rows, made: torch.Generator) -> Tensor:
     """Unit features for the entries of an output."""
+    if base_of(name) == "word_mask":
+        return lengths_mask(rows["tokens"]).double()
     column = rows[named(group_of(name), "tokens" if base_of(name) == "text" else "image")]
-    return F.normalize(torch.randn(len(column), WIDTH, generator=made, dtype=torch.float64), dim=-1)
+    many = {"patches": (SIDE,), "words": (LENGTH,)}.get(base_of(name), ())
+    return F.normalize(torch.randn(len(column), *many, WIDTH, generator=made, dtype=torch.float64), dim=-1)

@@ -3,6 +3,7 @@
 from training.terms.cloob import Cloob
 from training.terms.cyclip import Cyclip
 from training.terms.feature_distill import FeatureDistill
+from training.terms.filip import Filip
 from training.terms.infoloob import Infoloob
 from training.terms.label_head import LabelHead
 from training.terms.sigmoid import Sigmoid
@@ -16,6 +17,7 @@ TERMS: dict[str, type] = {
     "infoloob": Infoloob,
     "cloob": Cloob,
     "cyclip": Cyclip,
+    "filip": Filip,
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
     "feature_distill": FeatureDistill,

@@ -53,6 +53,10 @@ class ModelSettings(Settings):
             _check_name(self.name)
         return self
 
+    def known(self) -> dict[str, Any] | None:
+        """open_clip's model_cfg as far as it is known without torch; None of a name that only a hub knows."""
+        return self.config if self.name is None else known_config(self.name)
+
 
 def _check_name(name: str) -> None:
     if ":" not in name and known_names() and known_config(name) is None:

@@ -4,7 +4,7 @@ The two towers are proper submodules called through their own `forward`, also fo
 keeps the text parameters at its root: ZeRO-3 gathers parameters on module hooks, which only fire on such calls.
 `native_state_dict` maps back to open_clip's own names.
 
-Shape letters: N rows, C channels, H and W pixels, L tokens, D embedding width.
+Shape letters: N rows, C channels, H and W pixels, P patches, L tokens, D embedding width.
 """
 
 import copy
@@ -22,6 +22,7 @@ from training.towers.heads import PREFIX
 from training.towers.patches import KeyedPatchDropout, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
+from training.towers.tokens import PATCHES, WORD_MASK, WORDS, project_tokens, with_tokens, word_mask
 from training.wanted import LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.
@@ -61,7 +62,8 @@ class Towers(nn.Module):
         drops = getattr(model.visual, "patch_dropout", None)
         self._dropout = [drops] if isinstance(drops, KeyedPatchDropout) else []  # in a list: a part of the tower alone
         self.heads = nn.ModuleDict() if heads is None else heads
-        self._gives = {IMAGE: ("image", *self.heads), TOKENS: ("text",)}
+        self._gives = {IMAGE: ("image", PATCHES, *self.heads), TOKENS: ("text", WORDS, WORD_MASK)}
+        project_tokens(self.image, self.text)
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
         self._scalars = tuple(scalar.name for scalar in scalars)
         given = {"log_scale": model.logit_scale, "bias": getattr(model, "logit_bias", None)}
@@ -88,7 +90,8 @@ class Towers(nn.Module):
 
         Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
-        has to do is done in one call. Heads give outputs of their names, of images, normalised too.
+        has to do is done in one call. Heads give outputs of their names, of images, normalised too. `patches` [N, P, D]
+        and `words` [N, L, D], each normalised, and `word_mask` [N, L] (`tokens.py`): of towers that have them.
         """
         if want is None:
             want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
@@ -112,12 +115,16 @@ class Towers(nn.Module):
         return {name: split[base_of(name)][at[group_of(name)]] for name in sorted(mine)}
 
     def _images(self, images_NCHW: Tensor, bases: set[str]) -> Rows:
-        features_ND = self.image(self._pixels(images_NCHW))
+        features_ND, patch_NPD = with_tokens(self.image, self._pixels(images_NCHW), PATCHES in bases)
         found = {"image": _unit(features_ND)} if "image" in bases else {}
+        found |= {PATCHES: _unit(patch_NPD)} if PATCHES in bases else {}
         return found | {name: _unit(head(features_ND)) for name, head in self.heads.items() if name in bases}
 
     def _texts(self, tokens_NL: Tensor, bases: set[str]) -> Rows:
-        return {"text": _unit(self.text(tokens_NL))}
+        features_ND, word_NLD = with_tokens(self.text, tokens_NL, WORDS in bases)
+        found = {"text": _unit(features_ND)} if "text" in bases else {}
+        found |= {WORDS: _unit(word_NLD)} if WORDS in bases else {}
+        return found | ({WORD_MASK: word_mask(tokens_NL)} if WORD_MASK in bases else {})
 
     def _pixels(self, images_NCHW: Tensor) -> Tensor:
         """Normalised in fp32, in the dtype that the image tower's parameters have."""
