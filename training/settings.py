@@ -134,7 +134,7 @@ class TrainSettings(Settings):
         if lacking:
             found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
             raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
-        if self.wanted.towers and (config := self.model.known()) is not None:
+        if (config := self.model.known()) is not None:
             check_able(config, self.wanted.towers)
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
             found = f"{self.eval.of!r}, but no companion keeps an average"

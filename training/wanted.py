@@ -47,7 +47,7 @@ class Wanted:
     views: int = 0  # further views of the picture, each augmented by draws of its own: views/image
     fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
     columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
-    towers: frozenset[str] = frozenset()  # what not all towers have: `tokens` (`training/towers/abilities.py`)
+    towers: frozenset[str] = frozenset()  # what not all have: `tokens`, `captions` (`towers/abilities.py`)
 
     def __or__(self, other: "Wanted") -> "Wanted":
         """What satisfies both."""

@@ -14,7 +14,7 @@ from training.wanted import LOG_SCALE, Head, Scalar
 
 SIDE, LENGTH, WORDS, WIDTH = 4, 5, 17, 6
 GIVEN = {"image": "image", "tokens": "text"}
-TOKEN_OUTPUTS = ("patches", "words", "word_mask")
+TOKEN_OUTPUTS = ("patches", "words", "word_mask", "caption_logits")
 
 
 class TinyTowers(nn.Module):
@@ -82,6 +82,11 @@ class TinyTowers(nn.Module):
 
     def _word_mask(self, rows: Rows) -> Tensor:
         return self._wide(lengths_mask(rows["tokens"]))
+
+    def _caption_logits(self, rows: Rows) -> Tensor:
+        """[N, 4, 17]: of the picture and the last word, against every word of the vocabulary."""
+        said = self._words(rows)[:, :-1] + self._patches(rows).mean(1, keepdim=True)
+        return 4 * said @ F.normalize(self._wide(self.text(torch.arange(WORDS)[:, None])), dim=-1).T
 
     def _wide(self, features_ND: Tensor) -> Tensor:
         return features_ND.to(self.log_scale.dtype)

@@ -8,7 +8,11 @@ from tests.helpers.tiny_run import metrics, train_here, write_recipe
 from training.export import export
 from training.terms import TERMS
 
-OTHERS = ("feature_distill", "label_head")  # of a teacher, and of labels: test_loop_companions.py, terms/
+OTHERS = (
+    "feature_distill",
+    "label_head",
+    "caption",
+)  # of a teacher, labels, a decoder: test_loop_companions.py, _coca.py, terms/
 KINDS = [kind for kind in TERMS if kind not in ("softmax", "sigmoid", *OTHERS)]  # rivals: their log scales start apart
 SMALL = {"views": {"hidden": 12, "width": 6}}
 

@@ -1,5 +1,6 @@
 """The terms an objective can have. A new one is a file here and a line below; the gradient tests read the table."""
 
+from training.terms.caption import Caption
 from training.terms.cloob import Cloob
 from training.terms.cyclip import Cyclip
 from training.terms.feature_distill import FeatureDistill
@@ -18,6 +19,7 @@ TERMS: dict[str, type] = {
     "cloob": Cloob,
     "cyclip": Cyclip,
     "filip": Filip,
+    "caption": Caption,
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
     "feature_distill": FeatureDistill,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
+from training.towers.coca import CAPTIONS, READ, SEEN, caption_logits, has_decoder
 from training.towers.heads import PREFIX
 from training.towers.patches import KeyedPatchDropout, view_keys
 from training.towers.settings import Triple
@@ -37,8 +38,8 @@ FEATURES = {IMAGE: "image", TOKENS: "text"}  # and what they give of each, heads
 
 
 class Towers(nn.Module):
-    """Features of images and texts. Parameters: `image.*`, `text.*`, `heads.*` and scalars of shape [1], `log_scale`
-    among them.
+    """Features of images and texts. Parameters: `image.*`, `text.*`, CoCa's `decoder.*`, `heads.*` and scalars of shape
+    [1], `log_scale` among them.
 
     Call it as a module, never a method of a part. `log_scale` is the logarithm of the logit scale. A 0-dim
     parameter would break DeepSpeed's start-up broadcast over gloo.
@@ -54,16 +55,18 @@ class Towers(nn.Module):
         scalars: Sequence[Scalar] = (LOG_SCALE,),
         heads: nn.ModuleDict | None = None,
     ) -> None:
-        """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied."""
+        """`model`: an open_clip CustomTextCLIP or CoCa built from `config`; its towers are taken over, not copied."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
+        self.decoder: Any = getattr(model, "text_decoder", None)
         drops = getattr(model.visual, "patch_dropout", None)
         self._dropout = [drops] if isinstance(drops, KeyedPatchDropout) else []  # in a list: a part of the tower alone
         self.heads = nn.ModuleDict() if heads is None else heads
-        self._gives = {IMAGE: ("image", PATCHES, *self.heads), TOKENS: ("text", WORDS, WORD_MASK)}
-        project_tokens(self.image, self.text)
+        self._gives = {IMAGE: ("image", PATCHES, SEEN, *self.heads), TOKENS: ("text", WORDS, WORD_MASK, READ)}
+        if self.decoder is None:  # which reads tokens as they are
+            project_tokens(self.image, self.text)
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
         self._scalars = tuple(scalar.name for scalar in scalars)
         given = {"log_scale": model.logit_scale, "bias": getattr(model, "logit_bias", None)}
@@ -91,11 +94,16 @@ class Towers(nn.Module):
         Columns: `image` uint8 [N, C, H, W] (normalised here) and `tokens` int64 [N, L]; outputs: `image` and `text`,
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
         has to do is done in one call. Heads give outputs of their names, of images, normalised too. `patches` [N, P, D]
-        and `words` [N, L, D], each normalised, and `word_mask` [N, L] (`tokens.py`): of towers that have them.
+        and `words` [N, L, D], each normalised, and `word_mask` [N, L] (`tokens.py`), `caption_logits` [N, L - 1, V] of
+        the next token (`coca.py`): of towers that have them.
         """
         if want is None:
             want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
-        return self._side(rows, want, IMAGE, self._images) | self._side(rows, want, TOKENS, self._texts)
+        need = want - {CAPTIONS} | {SEEN, READ} if CAPTIONS in want else want
+        found = self._side(rows, need, IMAGE, self._images) | self._side(rows, need, TOKENS, self._texts)
+        if CAPTIONS in want:
+            found[CAPTIONS] = caption_logits(self.decoder, found.pop(SEEN), found.pop(READ))
+        return found
 
     def _side(self, rows: Rows, want: frozenset[str], column: str, encode: Encode) -> Rows:
         """One tower's outputs, of the rows and of all groups at once."""
@@ -115,15 +123,15 @@ class Towers(nn.Module):
         return {name: split[base_of(name)][at[group_of(name)]] for name in sorted(mine)}
 
     def _images(self, images_NCHW: Tensor, bases: set[str]) -> Rows:
-        features_ND, patch_NPD = with_tokens(self.image, self._pixels(images_NCHW), PATCHES in bases)
+        features_ND, tokens = with_tokens(self.image, self._pixels(images_NCHW), not bases.isdisjoint({PATCHES, SEEN}))
         found = {"image": _unit(features_ND)} if "image" in bases else {}
-        found |= {PATCHES: _unit(patch_NPD)} if PATCHES in bases else {}
+        found |= {PATCHES: _unit(tokens)} if PATCHES in bases else {SEEN: tokens} if SEEN in bases else {}
         return found | {name: _unit(head(features_ND)) for name, head in self.heads.items() if name in bases}
 
     def _texts(self, tokens_NL: Tensor, bases: set[str]) -> Rows:
-        features_ND, word_NLD = with_tokens(self.text, tokens_NL, WORDS in bases)
+        features_ND, tokens = with_tokens(self.text, tokens_NL, not bases.isdisjoint({WORDS, READ}))
         found = {"text": _unit(features_ND)} if "text" in bases else {}
-        found |= {WORDS: _unit(word_NLD)} if WORDS in bases else {}
+        found |= {WORDS: _unit(tokens)} if WORDS in bases else {READ: tokens} if READ in bases else {}
         return found | ({WORD_MASK: word_mask(tokens_NL)} if WORD_MASK in bases else {})
 
     def _pixels(self, images_NCHW: Tensor) -> Tensor:
@@ -153,7 +161,7 @@ class Towers(nn.Module):
     def open_clip_model(self, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A fresh open_clip model of the native class, in eval mode, holding a copy of these weights on the CPU."""
         arguments = {key: value for key, value in self._native_config().items() if key != "custom_text"}
-        model = (open_clip.CustomTextCLIP if _custom_text(self.config) else open_clip.CLIP)(**arguments)
+        model = (open_clip_class(self.config) if _custom_text(self.config) else open_clip.CLIP)(**arguments)
         model.load_state_dict(
             {name: tensor.detach().cpu().float() for name, tensor in self.native_state_dict(state).items()}
         )
@@ -192,9 +200,16 @@ def native_name(name: str, custom_text: bool) -> str:
     tower, _, rest = name.partition(".")
     if tower == "image":
         return f"visual.{rest}"
+    if tower == "decoder":
+        return f"text_decoder.{rest}"
     if tower == "text":
         return f"text.{rest}" if custom_text or not rest.startswith(_ROOT_TEXT) else rest
     return _NATIVE_SCALARS[name]
+
+
+def open_clip_class(config: dict[str, Any]) -> Any:
+    """open_clip's class that keeps its text tower apart."""
+    return open_clip.CoCa if has_decoder(config) else open_clip.CustomTextCLIP
 
 
 def _custom_text(config: dict[str, Any]) -> bool:

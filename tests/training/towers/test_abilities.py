@@ -27,6 +27,7 @@ def _with(**model):
         ({"name": "xlm-roberta-base-ViT-B-32"}, "the text tower is Hugging Face's xlm-roberta-base"),
         ({"config": {**MODEL, "vision_cfg": {**MODEL["vision_cfg"], "attentional_pool": True}}}, "pools by attention"),
         ({"config": {**MODEL, "text_cfg": {**MODEL["text_cfg"], "embed_cls": True}}}, "has a class token"),
+        ({"config": {**MODEL, "text_cfg": {**MODEL["text_cfg"], "hf_tokenizer_name": "x"}}}, "whose padding no tower"),
     ],
 )
 def test_towers_without_tokens_are_refused_when_the_recipe_is_read(model, words):

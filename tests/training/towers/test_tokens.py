@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.helpers.ranks import run_ranks
-from training.engine import zero
+from tests.helpers.zero3 import spread_every_weight
 from training.engine.build import build_engine
 from training.engine.optimizers.adamw import AdamW
 from training.engine.settings import EngineSettings
@@ -86,9 +86,8 @@ def test_a_word_of_the_number_zero_is_no_padding():
 
 
 def _trained(peers, stage):
-    """Losses and gradients (their running mean) of two steps; with stage 3 every weight is spread out, however small."""
-    honest = zero._config
-    zero._config = lambda *given: _spread(honest(*given))
+    """Losses and gradients (running means) of two steps; with stage 3 every weight is spread out, however small."""
+    spread_every_weight()
     terms = [Softmax(), Filip(weight=0.5, tile=2)]
     scalars = {scalar.name: scalar for term in terms for scalar in term.scalars()}
     towers = build_towers(ModelSettings(config=_config()), 3, list(scalars.values()))
@@ -99,12 +98,6 @@ def _trained(peers, stage):
     batch = Batch(0, {name: column[own] for name, column in rows.items()}, uids, TEXTS[: len(uids)], [0] * len(uids))
     losses = [cached_step(engine, batch, build_objective(terms), 2, lr=1e-3).loss for _ in range(2)]
     return losses, {name: parts["exp_avg"] for name, parts in engine.full_state() if "exp_avg" in parts}
-
-
-def _spread(config):
-    if config["zero_optimization"]["stage"] == 3:
-        config["zero_optimization"]["stage3_param_persistence_threshold"] = 10
-    return config
 
 
 def test_zero_3_has_the_projections_together_where_tokens_go_through_them():

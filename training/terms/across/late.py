@@ -5,8 +5,8 @@ Letters: N pairs of this rank that count, G of all ranks; R and C of one tile; P
 To an image a text is as near as the mean over its patches of the text's nearest word; to a text an image is as near as
 the mean over its words of the image's nearest patch. Two numbers, so each direction of the loss has one of its own.
 
-Words travel, patches stay. Traffic per rank: words and their mask of all ranks once, the words' gradients once, three
-numbers a text of the sums over its rivals and one of their gradient. Products: four of a tile's (R P) x (C L) x D.
+Words travel, patches stay. Traffic per rank: words and their mask of all ranks once, the words' gradients once; of each
+text two numbers are all-reduced, one is gathered. Products: four of (N P) x (G L) x D, and nothing larger than a tile.
 """
 
 import math
@@ -62,7 +62,7 @@ def nearest(patch_NPD: Tensor, word_NLD: Tensor, mask_NL: Tensor, share: float) 
 
 
 class _Best(NamedTuple):
-    """A tile's similarities in both directions, the words and patches that made them, and the memory of its products."""
+    """A tile's similarities in both directions, the words and patches that made them, and its products' memory."""
 
     i2t_RC: Tensor
     t2i_RC: Tensor
