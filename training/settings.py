@@ -27,6 +27,7 @@ from training.reader.stored.asked import StoredSet
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
+from training.towers.abilities import check_able
 from training.towers.settings import YOUNGER, ModelSettings, check_trainable
 from training.wanted import Head, Scalar, Wanted, heads_of, scalars_of
 
@@ -139,6 +140,8 @@ class TrainSettings(Settings):
             found = f"a term wants {', '.join(lacking)}; companions give {', '.join(sorted(given)) or 'nothing'}"
             raise RecipeError("train.companions", found, "a companion that gives them", _GIVERS)
         _ = self.stored  # what it replays can be replayed
+        if (config := self.model.known()) is not None:
+            check_able(config, self.wanted.towers)
         if self.eval.of != "weights" and not any(isinstance(one, COMPANIONS["ema"]) for one in self.companions):
             found = f"{self.eval.of!r}, but no companion keeps an average"
             raise RecipeError("train.eval.of", found, "a companion of kind ema", "train.companions='[{kind: ema}]'")
@@ -206,6 +209,7 @@ class TrainSettings(Settings):
             "patch_dropout draws other patches in each epoch": bool(drops),
             "a term has a head behind the image tower": bool(self.heads),
             "a term wants further views, or a masked one": bool(self.wanted.views or self.wanted.masked),
+            "a term wants what the image tower says of each patch": bool(self.wanted.towers),
             f"a companion has to look at pictures, for {', '.join(sorted(pixels))}": bool(pixels),
         }
         for reason, holds in reasons.items():
@@ -220,7 +224,9 @@ class TrainSettings(Settings):
         """The untrained towers, the same on every rank and machine."""
         from training.towers.build import build_towers
 
-        return build_towers(self.model, seed, self.scalars, self.heads, self.wanted.masked)
+        towers = build_towers(self.model, seed, self.scalars, self.heads, self.wanted.masked)
+        check_able(towers.config, self.wanted.towers)  # again: a name of a hub is known only now
+        return towers
 
     def in_words(self) -> dict[str, Any]:
         """Informative settings that a checkpoint keeps."""

@@ -43,8 +43,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch; and of
-    companions."""
+    """What a term asks of the reader beside a picture and a caption of each pair, as columns of a batch; of companions;
+    and of the towers beside one feature of each."""
 
     positives: int = 0  # most further captions of a pair: positives/tokens
     negatives: int = 0  # most hard negatives of a pair: negatives/tokens
@@ -52,6 +52,7 @@ class Wanted:
     fields: frozenset[str] = frozenset()  # numbers in KEY.json, each a column of that name
     columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
     masked: float = 0.0  # share of the patches left out of a second look at the picture: the towers' output `masked`
+    towers: frozenset[str] = frozenset()  # what not all have: `tokens`, `captions` (`towers/abilities.py`)
 
     def __or__(self, other: "Wanted") -> "Wanted":
         """What satisfies both. RecipeError: two shares of patches."""
@@ -65,6 +66,7 @@ class Wanted:
             self.fields | other.fields,
             self.columns | other.columns,
             self.masked or other.masked,
+            self.towers | other.towers,
         )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests.helpers.ranks import run_ranks
 from tests.helpers.simulated import run_simulated
-from tests.helpers.tiny_towers import WIDTH, TinyTowers, cut, tiny_batch
+from tests.helpers.tiny_towers import LENGTH, SIDE, WIDTH, WORDS, TinyTowers, cut, lengths_mask, tiny_batch
 from training.engine.build import build_engine
 from training.engine.optimizers.adamw import AdamW
 from training.engine.settings import EngineSettings
@@ -67,7 +67,7 @@ def on_every_share(cases: Iterable[Any]) -> Callable:
 
 
 def check_features(case: Case, counts: Sequence[int], masked: bool) -> None:
-    """The term alone, on ranks that hold `counts` rows, in float64: exact to 1e-9."""
+    """The term alone, on ranks that hold `counts` rows, in float64: exact to 1e-9. A ChunkTerm by chunks of two."""
     batch = case.batch(sum(counts), masked)
     term = case.settings.build()
     made = torch.Generator().manual_seed(len(counts))
@@ -78,7 +78,8 @@ def check_features(case: Case, counts: Sequence[int], masked: bool) -> None:
         first = sum(counts[: peers.rank])
         where = spans(owners_of(batch.rows), first, first + counts[peers.rank])
         own = {name: column[where[group_of(name)]] for name, column in features.items()}
-        return term(own, scalars, cut_rows(batch.rows, where), peers)
+        rows = cut_rows(batch.rows, where)
+        return term(own, scalars, rows, peers) if not hasattr(term, "count") else _by_chunks(case, own, rows, peers)
 
     outputs = run_simulated(on_rank, len(counts))
     leaves = {name: leaf.clone().requires_grad_() for name, leaf in (features | scalars).items()}
@@ -97,6 +98,20 @@ def check_features(case: Case, counts: Sequence[int], masked: bool) -> None:
         if not any(len(part) for part in got):
             got = [torch.zeros_like(want)]
         assert torch.allclose(torch.cat(got), want, rtol=1e-8, atol=1e-11), name
+
+
+def _by_chunks(case: Case, features: Rows, rows: Rows, peers: Peers) -> TermOutput:
+    """A ChunkTerm as a step takes it: every chunk of two rows by autograd, sums added over chunks and ranks."""
+    objective, size = build_objective([case.settings]), len(rows["valid"])
+    counts, leaves = objective.counts(rows, peers), {name: column.requires_grad_() for name, column in features.items()}
+    total = torch.zeros((), dtype=torch.float64)
+    for start in range(0, max(size, 1), 2):
+        where = spans(owners_of(rows), start, min(start + 2, size))
+        outputs = {name: leaf[where[group_of(name)]] for name, leaf in leaves.items()}
+        (value,) = objective.of_chunk(outputs, cut_rows(rows, where), counts).values()
+        total = total + value
+    grads = torch.autograd.grad(total, list(leaves.values()))
+    return TermOutput(peers.all_sum(total), dict(zip(leaves, grads, strict=True)))
 
 
 def check_steps(case: Case, world: int, stage: int, counts: Sequence[int], chunks: int, steps: int = 1) -> None:
@@ -158,5 +173,10 @@ def _textbook_steps(case: Case, rows: int, steps: int) -> tuple[Rows, list[float
 
 def _random(name: str, rows: Rows, made: torch.Generator) -> Tensor:
     """Unit features for the entries of an output."""
+    if base_of(name) == "word_mask":
+        return lengths_mask(rows["tokens"]).double()
     column = rows[named(group_of(name), "tokens" if base_of(name) == "text" else "image")]
-    return F.normalize(torch.randn(len(column), WIDTH, generator=made, dtype=torch.float64), dim=-1)
+    if base_of(name) == "caption_logits":
+        return torch.randn(len(column), LENGTH - 1, WORDS, generator=made, dtype=torch.float64)
+    many = {"patches": (SIDE,), "words": (LENGTH,)}.get(base_of(name), ())
+    return F.normalize(torch.randn(len(column), *many, WIDTH, generator=made, dtype=torch.float64), dim=-1)

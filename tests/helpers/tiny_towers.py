@@ -14,6 +14,7 @@ from training.wanted import LOG_SCALE, Head, Scalar
 
 SIDE, LENGTH, WORDS, WIDTH = 4, 5, 17, 6
 GIVEN = {"image": "image", "tokens": "text"}
+TOKEN_OUTPUTS = ("patches", "words", "word_mask", "caption_logits")
 
 
 class TinyTowers(nn.Module):
@@ -66,12 +67,36 @@ class TinyTowers(nn.Module):
                 features = self.image(pixels)
                 features = self.heads[base](features) if base in self.heads else features
                 found[name] = F.normalize(self._wide(features), dim=-1)
+            elif base in TOKEN_OUTPUTS:
+                found[name] = getattr(self, f"_{base}")(rows)
             else:
                 found[name] = F.normalize(self._wide(self.text(rows[named(group, "tokens")])), dim=-1)
         return found
 
+    def _patches(self, rows: Rows) -> Tensor:
+        """[N, 4, 6]: a row of pixels each, the others grey."""
+        pixels = (rows["image"].to(self.log_scale.dtype) - 128) / 64
+        alone = [pixels * (torch.arange(SIDE) == row)[:, None] for row in range(SIDE)]
+        return F.normalize(self._wide(torch.stack([self.image(part) for part in alone], 1)), dim=-1)
+
+    def _words(self, rows: Rows) -> Tensor:
+        return F.normalize(self._wide(self.text(rows["tokens"].reshape(-1, 1))), dim=-1).unflatten(0, (-1, LENGTH))
+
+    def _word_mask(self, rows: Rows) -> Tensor:
+        return self._wide(lengths_mask(rows["tokens"]))
+
+    def _caption_logits(self, rows: Rows) -> Tensor:
+        """[N, 4, 17]: of the picture and the last word, against every word of the vocabulary."""
+        said = self._words(rows)[:, :-1] + self._patches(rows).mean(1, keepdim=True)
+        return 4 * said @ F.normalize(self._wide(self.text(torch.arange(WORDS)[:, None])), dim=-1).T
+
     def _wide(self, features_ND: Tensor) -> Tensor:
         return features_ND.to(self.log_scale.dtype)
+
+
+def lengths_mask(tokens_NL: Tensor) -> Tensor:
+    """1 for some of the first words of a text, at least one: how many the first token says."""
+    return (torch.arange(tokens_NL.shape[1]) <= tokens_NL[:, :1] % tokens_NL.shape[1]).float()
 
 
 def tiny_batch(rows: int, seed: int = 0, every_valid: bool = True, groups: dict[str, int] | None = None) -> Batch:

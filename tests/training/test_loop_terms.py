@@ -19,7 +19,8 @@ OTHERS = (
     "similarity_distill",
     "masked_view",
     "label_head",
-)  # of teachers, of labels: test_loop_*.py, terms/
+    "caption",
+)  # of teachers, labels, a decoder: test_loop_*.py, terms/
 KINDS = [kind for kind in TERMS if kind not in ("softmax", "sigmoid", *OTHERS)]  # rivals: their log scales start apart
 SMALL = {"views": {"hidden": 12, "width": 6}}
 

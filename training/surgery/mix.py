@@ -77,4 +77,6 @@ def _own_name(name: str) -> str:
         return {"logit_scale": "log_scale", "logit_bias": "bias"}[name]
     if name.startswith("visual."):
         return "image." + name.removeprefix("visual.")
+    if name.startswith("text_decoder."):
+        return name.removeprefix("text_")
     return name if name.startswith("text.") else f"text.{name}"

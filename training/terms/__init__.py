@@ -1,8 +1,10 @@
 """The terms an objective can have. A new one is a file here and a line below; the gradient tests read the table."""
 
+from training.terms.caption import Caption
 from training.terms.cloob import Cloob
 from training.terms.cyclip import Cyclip
 from training.terms.feature_distill import FeatureDistill
+from training.terms.filip import Filip
 from training.terms.infoloob import Infoloob
 from training.terms.label_head import LabelHead
 from training.terms.masked_view import MaskedView
@@ -18,6 +20,8 @@ TERMS: dict[str, type] = {
     "infoloob": Infoloob,
     "cloob": Cloob,
     "cyclip": Cyclip,
+    "filip": Filip,
+    "caption": Caption,
     "uniformity_alignment": UniformityAlignment,
     "views": Views,
     "masked_view": MaskedView,

@@ -13,12 +13,13 @@ from torch import nn
 from pipeline.errors import RecipeError, one_line
 from training.surgery.fit import fitted
 from training.surgery.mix import from_open_clip, swapped
+from training.towers.coca import draw_head, has_decoder
 from training.towers.config import WHERE, model_config
 from training.towers.heads import projections
 from training.towers.patches import keep_keyed
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
-from training.towers.towers import Towers
+from training.towers.towers import Towers, open_clip_class
 from training.wanted import LOG_SCALE, Head, Scalar
 
 _STARTS = {"log_scale": "init_logit_scale", "bias": "init_logit_bias"}  # the config's words for them
@@ -48,12 +49,14 @@ def build_towers(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            model = open_clip.CustomTextCLIP(**copy.deepcopy(arguments))
+            model = open_clip_class(config)(**copy.deepcopy(arguments))
             if not (settings.name and settings.pretrained and not os.path.isfile(settings.pretrained)):
                 _set_size(model, config["vision_cfg"]["image_size"])
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
+        if has_decoder(config):
+            draw_head(model)
         added = projections(heads, config["embed_dim"])
     tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
     _set_size(model, config["vision_cfg"]["image_size"])
@@ -72,6 +75,8 @@ def build_towers(
             tower.requires_grad_(False)
         elif settings.grad_checkpointing:
             tower.set_grad_checkpointing(True)
+    if towers.decoder is not None and settings.grad_checkpointing:
+        towers.decoder.set_grad_checkpointing(True)
     return towers
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import open_clip
 
 from pipeline.errors import RecipeError, one_line
+from training.towers.coca import check_coca, completed, has_decoder
 from training.towers.settings import ModelSettings
 
 WHERE = "train.model"
@@ -18,9 +19,6 @@ def model_config(settings: ModelSettings) -> dict[str, Any]:
     if missing:
         expected = "expected open_clip's model_cfg (embed_dim, vision_cfg, text_cfg)"
         raise RecipeError(f"{WHERE}.config", f"has no {', '.join(missing)}", expected)
-    if "multimodal_cfg" in config:
-        hint = "choose a model without multimodal_cfg"
-        raise RecipeError(WHERE, "is a CoCa model", "expected a contrastive model with two towers", hint)
     vision, text = config["vision_cfg"], config["text_cfg"]
     if settings.patch_dropout:
         vision["patch_dropout"] = settings.patch_dropout
@@ -38,6 +36,9 @@ def model_config(settings: ModelSettings) -> dict[str, Any]:
         vision["timm_model_pretrained"] = False
     if "hf_model_name" in text:
         text["hf_model_pretrained"] = False
+    if has_decoder(config):
+        check_coca(config)
+        completed(config)
     return config
 
 

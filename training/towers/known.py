@@ -7,18 +7,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-CONFIGS = {"vision_cfg": "CLIPVisionCfg", "text_cfg": "CLIPTextCfg"}
+CONFIGS = {
+    "vision_cfg": (("model.py", "CLIPVisionCfg"),),
+    "text_cfg": (("model.py", "CLIPTextCfg"),),
+    "multimodal_cfg": (("coca_model.py", "MultimodalCfg"), ("model.py", "CLIPTextCfg")),  # the one is one of the other
+}
 
 
 @functools.cache
 def known_fields(section: str) -> frozenset[str]:
-    """The keys that open_clip takes in `vision_cfg` or `text_cfg`; none where they cannot be told."""
+    """The keys that open_clip takes in `vision_cfg`, `text_cfg` or `multimodal_cfg`; none where they cannot be told."""
+    parts = [_fields(*place) for place in CONFIGS[section]]
+    return frozenset().union(*parts) if all(parts) else frozenset()
+
+
+def _fields(file: str, name: str) -> frozenset[str]:
     folder = _folder()
     try:
-        tree = ast.parse((folder / "model.py").read_text(encoding="utf-8")) if folder else ast.Module([], [])
+        tree = ast.parse((folder / file).read_text(encoding="utf-8")) if folder else ast.Module([], [])
     except (OSError, SyntaxError):
         return frozenset()
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == CONFIGS[section])
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     fields = (statement.target for node in classes for statement in node.body if isinstance(statement, ast.AnnAssign))
     return frozenset(target.id for target in fields if isinstance(target, ast.Name))
 

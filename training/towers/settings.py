@@ -7,6 +7,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.settings import PathText, Settings
+from training.towers.coca import SECTION, check_coca, has_decoder
 from training.towers.known import known_config, known_fields, known_names
 
 Triple = tuple[float, float, float]
@@ -20,14 +21,15 @@ _TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "l
 
 
 class ModelSettings(Settings):
-    """Exactly one of `name` (any open_clip contrastive model) and `config` (open_clip's model_cfg, inline).
+    """Exactly one of `name` (any open_clip contrastive model, or CoCa) and `config` (open_clip's model_cfg, inline).
 
     `pretrained`: one of the model's open_clip tags, or a local checkpoint file. `image_size`, `context_length` (tokens
     of a text): default is the config's.
     `mean`, `std`: of pixels in [0, 1]; default is the pretrained tag's, else OpenAI's.
     `image_pretrained`, `text_pretrained`: the weights of one tower, from a file of a model whose tower is the same.
     `patch_dropout`: share of a picture's patches that training leaves out, by keyed draws (FLIP, Li et al. 2023).
-    `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022).
+    `lock_image`, `lock_text`: keep a pretrained tower as it is (locked tuning, LiT, Zhai et al. 2022); CoCa's decoder
+    is trained in any case.
     """
 
     name: str | None = Field(None, min_length=1)
@@ -52,7 +54,14 @@ class ModelSettings(Settings):
             _check_config(self.config, self.image_size)
         elif self.name is not None:
             _check_name(self.name)
+            named = known_config(self.name)
+            if named and has_decoder(named):
+                check_coca(named)
         return self
+
+    def known(self) -> dict[str, Any] | None:
+        """open_clip's model_cfg as far as it is known without torch; None of a name that only a hub knows."""
+        return self.config if self.name is None else known_config(self.name)
 
 
 def batch_norm_refused(found: str) -> RecipeError:
@@ -82,7 +91,7 @@ def _check_name(name: str) -> None:
 def _check_config(config: dict[str, Any], image_size: int | None) -> None:
     """ValueError for what open_clip would refuse when the towers are built, seconds later on every rank."""
     _whole(config, "embed_dim", "config")
-    for section in ("vision_cfg", "text_cfg"):
+    for section in ("vision_cfg", "text_cfg", *((SECTION,) if has_decoder(config) else ())):
         sizes = config.get(section)
         if not isinstance(sizes, dict):
             raise ValueError(f"config.{section} is {sizes!r}; expected a mapping")
@@ -101,6 +110,10 @@ def _check_config(config: dict[str, Any], image_size: int | None) -> None:
     if not set(_OF_CLASSES) & set(text):
         sizes = {key: _whole(text, key, "config.text_cfg", default) for key, default in _TEXT.items()}
         _divides("config.text_cfg", "heads", sizes["heads"], sizes["width"])
+    if has_decoder(config):
+        decoder = config[SECTION]
+        sizes = {key: _whole(decoder, key, f"config.{SECTION}", _TEXT[key]) for key in ("width", "heads", "layers")}
+        check_coca(config)
 
 
 def _whole(sizes: dict[str, Any], key: str, where: str, default: int | None = None) -> int:

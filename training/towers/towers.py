@@ -4,7 +4,7 @@ The two towers are proper submodules called through their own `forward`, also fo
 keeps the text parameters at its root: ZeRO-3 gathers parameters on module hooks, which only fire on such calls.
 `native_state_dict` maps back to open_clip's own names.
 
-Shape letters: N rows, C channels, H and W pixels, L tokens, D embedding width.
+Shape letters: N rows, C channels, H and W pixels, P patches, L tokens, D embedding width.
 """
 
 import copy
@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
+from training.towers.coca import CAPTIONS, READ, SEEN, caption_logits, has_decoder
 from training.towers.heads import PREFIX
 from training.towers.patches import keyed_in, masked_keys, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
+from training.towers.tokens import PATCHES, WORD_MASK, WORDS, project_tokens, with_tokens, word_mask
 from training.wanted import FIXED, LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.
@@ -37,8 +39,8 @@ MASKED = "masked"  # an output: `image` of fewer patches
 
 
 class Towers(nn.Module):
-    """Features of images and texts. Parameters: `image.*`, `text.*`, `heads.*` and scalars of shape [1], `log_scale`
-    among them.
+    """Features of images and texts. Parameters: `image.*`, `text.*`, CoCa's `decoder.*`, `heads.*` and scalars of shape
+    [1], `log_scale` among them.
 
     Call it as a module, never a method of a part. `log_scale` is the logarithm of the logit scale. A 0-dim
     parameter would break DeepSpeed's start-up broadcast over gloo.
@@ -55,16 +57,19 @@ class Towers(nn.Module):
         heads: nn.ModuleDict | None = None,
         masked: float = 0.0,
     ) -> None:
-        """`model`: an open_clip CustomTextCLIP built from `config`; its towers are taken over, not copied. `masked`:
-        share of the patches that the output of that name leaves out."""
+        """`model`: an open_clip CustomTextCLIP or CoCa built from `config`; its towers are taken over, not copied.
+        `masked`: share of the patches that the output of that name leaves out."""
         super().__init__()
         self.config, self.tokenize, self.mean, self.std = config, tokenize, mean, std
         self.image: nn.Module = model.visual
         self.text: nn.Module = model.text
+        self.decoder: Any = getattr(model, "text_decoder", None)
         drops = keyed_in(model.visual)
         self._dropout, self._masked = [drops] if drops else [], masked  # in a list: a part of the tower alone
         self.heads = nn.ModuleDict() if heads is None else heads
-        self._gives = {IMAGE: ("image", *self.heads), TOKENS: ("text",)}
+        self._gives = {IMAGE: ("image", PATCHES, SEEN, *self.heads), TOKENS: ("text", WORDS, WORD_MASK, READ)}
+        if self.decoder is None:  # which reads tokens as they are
+            project_tokens(self.image, self.text)
         self.limits = {one.name: (one.low, one.high) for one in scalars if one.low > -math.inf or one.high < math.inf}
         self._scalars = tuple(scalar.name for scalar in scalars)
         given = {"log_scale": model.logit_scale, "bias": getattr(model, "logit_bias", None)}
@@ -93,13 +98,19 @@ class Towers(nn.Module):
         [N, D], L2-normalised in fp32. `GROUP/...` gives the same of the flat columns of a group; all that one tower
         has to do is done in one call. Heads give outputs of their names, of images, normalised too. `masked` is
         `image` without a share of the patches, in training, drawn apart from those that all of it may lose. Where rows
-        bring their image features along (`FIXED`), the image tower does not run for them.
+        bring their image features along (`FIXED`), the image tower does not run for them. `patches` [N, P, D] and
+        `words` [N, L, D], each normalised, and `word_mask` [N, L] (`tokens.py`), `caption_logits` [N, L - 1, V] of the
+        next token (`coca.py`): of towers that have them.
         """
         if want is None:
             want = frozenset(named(group_of(n), FEATURES[base_of(n)]) for n in rows if base_of(n) in FEATURES)
         given = {"image": rows[FIXED]} if FIXED in rows and "image" in want else {}
-        images = self._side(rows, want - {*given}, IMAGE, self._images) | self._masked_views(rows, want)
-        return given | images | self._side(rows, want, TOKENS, self._texts)
+        need = want - {CAPTIONS} | {SEEN, READ} if CAPTIONS in want else want
+        images = self._side(rows, need - {*given}, IMAGE, self._images) | self._masked_views(rows, want)
+        found = given | images | self._side(rows, need, TOKENS, self._texts)
+        if CAPTIONS in want:
+            found[CAPTIONS] = caption_logits(self.decoder, found.pop(SEEN), found.pop(READ))
+        return found
 
     def _masked_views(self, rows: Rows, want: frozenset[str]) -> Rows:
         """Image features of a second look at the same pictures, without a share of their patches."""
@@ -127,12 +138,16 @@ class Towers(nn.Module):
         return {name: split[base_of(name)][at[group_of(name)]] for name in sorted(mine)}
 
     def _images(self, images_NCHW: Tensor, bases: set[str]) -> Rows:
-        features_ND = self.image(self._pixels(images_NCHW))
+        features_ND, tokens = with_tokens(self.image, self._pixels(images_NCHW), not bases.isdisjoint({PATCHES, SEEN}))
         found = {"image": _unit(features_ND)} if "image" in bases else {}
+        found |= {PATCHES: _unit(tokens)} if PATCHES in bases else {SEEN: tokens} if SEEN in bases else {}
         return found | {name: _unit(head(features_ND)) for name, head in self.heads.items() if name in bases}
 
     def _texts(self, tokens_NL: Tensor, bases: set[str]) -> Rows:
-        return {"text": _unit(self.text(tokens_NL))}
+        features_ND, tokens = with_tokens(self.text, tokens_NL, not bases.isdisjoint({WORDS, READ}))
+        found = {"text": _unit(features_ND)} if "text" in bases else {}
+        found |= {WORDS: _unit(tokens)} if WORDS in bases else {READ: tokens} if READ in bases else {}
+        return found | ({WORD_MASK: word_mask(tokens_NL)} if WORD_MASK in bases else {})
 
     def _pixels(self, images_NCHW: Tensor) -> Tensor:
         """Normalised in fp32, in the dtype that the image tower's parameters have."""
@@ -161,7 +176,7 @@ class Towers(nn.Module):
     def open_clip_model(self, state: Mapping[str, Tensor] | None = None) -> nn.Module:
         """A fresh open_clip model of the native class, in eval mode, holding a copy of these weights on the CPU."""
         arguments = {key: value for key, value in self._native_config().items() if key != "custom_text"}
-        model = (open_clip.CustomTextCLIP if _custom_text(self.config) else open_clip.CLIP)(**arguments)
+        model = (open_clip_class(self.config) if _custom_text(self.config) else open_clip.CLIP)(**arguments)
         model.load_state_dict(
             {name: tensor.detach().cpu().float() for name, tensor in self.native_state_dict(state).items()}
         )
@@ -200,9 +215,16 @@ def native_name(name: str, custom_text: bool) -> str:
     tower, _, rest = name.partition(".")
     if tower == "image":
         return f"visual.{rest}"
+    if tower == "decoder":
+        return f"text_decoder.{rest}"
     if tower == "text":
         return f"text.{rest}" if custom_text or not rest.startswith(_ROOT_TEXT) else rest
     return _NATIVE_SCALARS[name]
+
+
+def open_clip_class(config: dict[str, Any]) -> Any:
+    """open_clip's class that keeps its text tower apart."""
+    return open_clip.CoCa if has_decoder(config) else open_clip.CustomTextCLIP
 
 
 def _custom_text(config: dict[str, Any]) -> bool:

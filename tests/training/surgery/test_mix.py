@@ -65,3 +65,10 @@ def test_open_clips_names_become_ours(custom: bool) -> None:
     state = one.state_dict()
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) and back[name].shape == state[name].shape for name in state)
+
+
+def test_the_decoder_of_a_coca_keeps_its_weights() -> None:
+    native = {f"{part}.x": torch.randn(1) for part in ("visual", "text", "text_decoder")}
+    ours = from_open_clip(native)
+    assert {name: native[f"{other}.x"] for name, other in
+            (("image.x", "visual"), ("text.x", "text"), ("decoder.x", "text_decoder"))} == ours  # fmt: skip

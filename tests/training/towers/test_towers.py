@@ -141,7 +141,6 @@ def test_another_image_size_is_taken_over() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "coca_ViT-B-32"}, "is a CoCa model"),
         ({"config": {**CONFIG, "nonsense": 1}}, "open_clip cannot build it: .*nonsense"),
         (
             {"config": {**CONFIG, "text_cfg": {**CONFIG["text_cfg"], "vocab_size": 1000}}},

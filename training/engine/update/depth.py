@@ -8,7 +8,7 @@ are registered, which is the order of computation in every tower of open_clip, t
 import re
 from collections.abc import Iterable
 
-_CONTAINER = re.compile(r"(resblocks|blocks|block|layers|layer\d*|stages|stage\d*|levels|h)$")
+_CONTAINER = re.compile(r"(resblocks|cross_attn|blocks|block|layers|layer\d*|stages|stage\d*|levels|h)$")
 _NESTED = re.compile(r"(blocks|layers)$")  # of a stage: its blocks are the layers, not the stage
 _HEADS = ("proj", "text_projection", "visual_projection", "head")  # registered before the blocks, as plain parameters
 

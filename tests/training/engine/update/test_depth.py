@@ -89,3 +89,9 @@ def _offline(config: dict) -> dict:
     if "timm_model_name" in config["vision_cfg"]:
         config["vision_cfg"]["timm_model_pretrained"] = False
     return config
+
+
+def test_both_halves_of_a_decoders_block_are_of_a_block_and_its_last_layer_is_not() -> None:
+    for half in ("resblocks", "cross_attn"):
+        assert block_of(f"decoder.{half}.3.mlp.c_fc.weight") == ("decoder", half, "3")
+    assert block_of("decoder.text_projection") is None
