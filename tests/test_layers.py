@@ -42,7 +42,7 @@ FLOORS = [
     ["curation.sources", "curation.stages"],
     ["curation.fetch"],
     ["curation.settings", "training.settings"],
-    ["curation.job", "curation.head", "curation.metadata", "training.changes", "training.stages", "training.fixed"],
+    ["curation.job", "curation.head", "curation.metadata", "training.changes", "training.stages"],
     ["training.finished"],
     ["training.run", "training.score", "training.replay", "training.reinforce"],
     ["curation.states", "training.opening"],

@@ -20,7 +20,6 @@ from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.evals.evaluation import Evaluation
 from training.finished import require_same
-from training.fixed import require_fixed
 from training.output.folder import require_checkpoints, save_recipe, set_aside
 from training.plan.plan import Plan
 from training.ranks.agreement import on_first_rank
@@ -29,6 +28,7 @@ from training.ranks.peers import Peers
 from training.reader.pairs import Pairs, open_pairs
 from training.reader.reader import Reader
 from training.reader.state import check_state
+from training.reader.stored.fixed import require_fixed
 from training.run import Run
 from training.settings import TrainSettings
 from training.stages import check_stages

@@ -8,13 +8,13 @@ import torch
 from pipeline.errors import RecipeError
 from tests.helpers.reinforced import settings_of, write
 from tests.helpers.tiny_run import MODEL
-from training.fixed import require_fixed
 from training.reader.captions.uniform import Uniform
 from training.reader.images import ImageSettings
 from training.reader.pairs import open_pairs
 from training.reader.reader import Reader
 from training.reader.settings import ReaderSettings
 from training.reader.stored.asked import StoredSet
+from training.reader.stored.fixed import require_fixed
 from training.settings import TrainSettings, check_training
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
