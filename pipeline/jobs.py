@@ -22,6 +22,8 @@ from pipeline.recipe.variables import expand
 
 if TYPE_CHECKING:
     from curation.settings import CurateSettings
+    from pipeline.plan.devices import Cluster
+    from pipeline.plan.found import Plan
     from pipeline.report import Outputs
 
 log = get_logger("jobs")
@@ -175,6 +177,27 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
         print(f"{recipe.source}: ok ({', '.join(known)}). Not looked at: {unseen}.")
         if "curate" in known:
             _tell_what_is_asked(recipe, curation)
+
+
+def plan(recipe: Recipe, cluster: "Cluster", pairs: int | None = None) -> "Plan":
+    """What its curation and training are going to cost on a cluster; `pairs` of the crawl, where its inputs do not say.
+
+    Nothing is read but manifests and footers. RecipeError: inputs that are not there, towers that cannot be built here.
+    """
+    from pipeline.plan.plan import composed
+
+    curation, training = None, None
+    if recipe.has("curate"):
+        from curation.runner.costs.foretold import foretell as of_curation
+        from curation.settings import CurateSettings
+
+        curation = of_curation(recipe.section("curate", CurateSettings), cluster, pairs)
+    if recipe.has("train"):
+        from training.costs.plan import foretell as of_training
+        from training.settings import TrainSettings
+
+        training = of_training(recipe.section("train", TrainSettings), cluster)
+    return composed(recipe.name, cluster, curation, training)
 
 
 def report(recipe: Recipe) -> str:
@@ -338,31 +361,14 @@ def show_step(recipe: Recipe, step: int) -> None:
 
 def verify(target: str, overrides: list[str]) -> None:
     """Checks a dataset folder byte by byte, or a run's log against the order that its recipe implies."""
+    from pipeline.contract.proof import prove
+
     if Path(target).is_dir() or "://" in target:
         if overrides:
             raise UsageError(overrides[0], "a dataset folder takes no overrides", "give a recipe, or the folder alone")
-        _verify_dataset(target)
+        prove(target)
     else:
         _verify_log(recipes.load(target, overrides))
-
-
-def _verify_dataset(folder: str) -> None:
-    from pipeline.contract.verify import verify as verify_bytes
-    from pipeline.progress import progress
-
-    saved = storage.join(folder, outputs.RECIPE)
-    hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
-    try:
-        pairs = Manifest.load(folder).num_pairs
-    except DataError as error:
-        raise DataError(error.where, error.found, error.expected, hint) from error
-    with progress(pairs, "verify", "pairs") as meter:
-        found = verify_bytes(folder, progress=meter.advance)
-    for problem in found.problems:
-        print(problem)
-    if found.problems:
-        raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
-    print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says")
 
 
 def _verify_log(recipe: Recipe) -> None:
