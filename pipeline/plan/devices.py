@@ -1,14 +1,14 @@
 """What devices can do, by their makers' sheets, and what a cluster of them is.
 
-Compute is dense (no sparsity); GB and TB are powers of 1000, memory is in GiB as the driver tells it. `link_gb_s` is one
-direction between the devices of a node, `network_gb_s` one direction out of the node, a device's share of it.
+Compute is dense (no sparsity); GB and TB are powers of 1000, memory is in GiB as the driver tells it. `link_gb_s` is
+one direction between the devices of a node, `network_gb_s` one direction out of the node, a device's share of it.
 
     a100, a100-40   NVIDIA A100 data sheet (2021), SXM: 312 TFLOP/s bf16, 19.5 fp32, 2,039 and 1,555 GB/s, NVLink 600
                     GB/s both ways; DGX A100: 8 ports of 200 Gbit/s
     h100            NVIDIA H100 data sheet (2023), SXM: 989 bf16, 67 fp32, 3.35 TB/s, NVLink 900; DGX H100: 8 of 400
     h200            NVIDIA H200 data sheet (2024), SXM: as h100, 141 GB of 4.8 TB/s
-    b200            NVIDIA DGX B200 data sheet (2024), an eighth of: 72 PFLOP/s fp8 with sparsity (a quarter of it is dense
-                    bf16: 2,250), 1,440 GB of 64 TB/s, NVLink 14.4 TB/s; 75 fp32 by HGX B200; ports as in DGX H100
+    b200            NVIDIA DGX B200 data sheet (2024), an eighth of: 72 PFLOP/s fp8 with sparsity (a quarter of it is
+                    dense bf16: 2,250), 1,440 GB of 64 TB/s, NVLink 14.4 TB/s; 75 fp32 by HGX B200; ports as DGX H100
     l4              NVIDIA L4 data sheet (2023): 242 bf16 with sparsity, 30.3 fp32, 24 GB of 300 GB/s; PCIe 4.0 x16
     l40s            NVIDIA L40S data sheet (2023): 362 bf16, 91.6 fp32, 48 GB of 864 GB/s; PCIe 4.0 x16
     cpu             no sheet: one process with about two cores of a server, for a run to try things out; assumed
@@ -103,5 +103,9 @@ def cluster_of(
     if network_gbit is not None:
         found = replace(found, network_gb_s=network_gbit / 8 / per_node)
     made = Cluster(found, nodes, per_node, price=price)
-    given = {"storage_gb_s": storage_gb_s, "cores": cores, "used": used}
-    return replace(made, **{name: value for name, value in given.items() if value is not None})
+    return replace(
+        made,
+        storage_gb_s=made.storage_gb_s if storage_gb_s is None else storage_gb_s,
+        cores=made.cores if cores is None else cores,
+        used=made.used if used is None else used,
+    )

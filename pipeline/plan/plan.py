@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.errors import RecipeError
+from pipeline.outputs import CHECKPOINTS, METRICS
 from pipeline.plan.devices import Cluster
 from pipeline.plan.found import CurationPlan, Note, Plan, TrainPlan
 
@@ -27,8 +28,8 @@ def composed(
     if training:
         if training.data_bytes is not None:
             stored["shards"] = training.data_bytes
-        stored["checkpoints"] = training.save.kept_bytes
-        stored["log"] = _LOG_LINE * sum(each.steps for each in training.stages)
+        stored[CHECKPOINTS] = training.save.kept_bytes
+        stored[METRICS] = _LOG_LINE * sum(each.steps for each in training.stages)
     said = {
         "nodes": cluster.nodes,
         "per_node": cluster.per_node,

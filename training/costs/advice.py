@@ -8,7 +8,9 @@ from pipeline.plan.found import Note, StagePlan
 from pipeline.plan.words import bytes_text, gib_text, share_text
 from training.costs import timing
 from training.costs.stage import ROOM, Shape, memory, rows_of, shape_of
+from training.costs.traffic import counted
 
+_SMALLER = "smaller pictures in the shards: curate.emit.resize='{min_side: 256}'"
 _LEAST_CHUNK = 4
 _MOST_CHUNK = 4096
 _WIRE_SHARE = 0.25
@@ -122,7 +124,7 @@ def _network(shape: Shape, plan: StagePlan, where: str) -> Iterator[Note]:
     )
     if most == "parameters" and plan.zero_stage == 3:
         fix = f"train.engine.zero_stage=1 where it fits, or train.batch.chunk={2 * plan.chunk}: fewer forwards"
-    elif most == "loss" and any(term.wire == "fp32" for term in timing.counted(shape.settings)):
+    elif most == "loss" and any(term.wire == "fp32" for term in counted(shape.settings)):
         fix = "train.loss.wire=bf16"
     else:
         fix = f"train.batch.global={2 * plan.pairs}: more pairs for each reduction; or fewer nodes"
@@ -135,9 +137,7 @@ def _reader(shape: Shape, plan: StagePlan, cluster: Cluster, where: str) -> Iter
             f"{where}the devices could take {plan.reader_mb_s:,.0f} MB/s of shards on each node, which reads "
             f"{1000 * cluster.storage_gb_s:,.0f}"
         )
-        yield Note(
-            "slow", found, "shards on the nodes' own disks, or smaller pictures: curate.emit.resize={min_side: 256}"
-        )
+        yield Note("slow", found, f"shards on the nodes' own disks, or {_SMALLER}")
     elif plan.waits_for == "decoding":
         reader = shape.settings.reader
         started = cluster.per_node * max(reader.workers, 1) * reader.threads
@@ -146,7 +146,7 @@ def _reader(shape: Shape, plan: StagePlan, cluster: Cluster, where: str) -> Iter
             workers = -(-min(cluster.cores, int(plan.decode_cores) + 1) // (cluster.per_node * reader.threads))
             yield Note("slow", f"{found}, and the reader starts {started} threads", f"train.reader.workers={workers}")
         else:
-            fix = "smaller pictures in the shards: curate.emit.resize={min_side: 256}"
+            fix = _SMALLER
             yield Note("slow", f"{found}, which has {cluster.cores}", fix)
 
 

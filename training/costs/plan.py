@@ -85,7 +85,7 @@ def _assumed(cluster: Cluster) -> tuple[str, ...]:
     device = cluster.device
     return (
         f"{cluster.used:.0%} of {device.bf16_tflops:,g} TFLOP/s bf16 and {device.fp32_tflops:,g} fp32, "
-        f"{timing.MEMORY:.0%} of {device.memory_gb_s:,g} GB/s of memory, {timing.HOST_S * 1e6:g} us of Python an operation",
+        f"{timing.MEMORY:.0%} of {device.memory_gb_s:,g} GB/s of memory, {timing.HOST_S * 1e6:g} us of Python a kernel",
         f"{timing.WIRE:.0%} of {cluster.wire_gb_s:,g} GB/s between ranks, {cluster.storage_gb_s:g} GB/s of storage and "
         f"{cluster.cores} cores a node",
     )

@@ -32,7 +32,7 @@ class Counted(NamedTuple):
 
 def counted(settings: CurateSettings, inputs: Inputs) -> Counted | None:
     """None where the files of some source do not tell. DataError: a footer or manifest is damaged."""
-    total, words = 0, []
+    total, words = 0, list[str]()
     for number, source in enumerate(settings.sources):
         mine = [each for at, each in inputs if at == number]
         if isinstance(source, SOURCES["table"]) and all(each.path.endswith(".parquet") for each in mine):
