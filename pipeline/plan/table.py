@@ -1,6 +1,6 @@
 """A plan for a person: what it comes to, where it goes, what does not fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.markup import escape
 from rich.table import Table
@@ -34,8 +34,8 @@ def rendered(plan: Plan) -> list[Table | str]:
 
 def _table(rows: Iterator[tuple[str, str, str]]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True, min_width=18)
+    table.add_column(justify="right", no_wrap=True, min_width=13)
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
@@ -83,10 +83,8 @@ def _of_training(plan: Plan) -> Iterator[tuple[str, str, str]]:
         yield "storage", bytes_text(sum(plan.storage.values())), _shares(plan.storage, bytes_text)
 
 
-def _shares(parts: Mapping[str, float], text: object) -> str:
-    """The parts, largest first, those of less than a hundredth together."""
-    assert callable(text)
-    whole = sum(parts.values())
-    large = sorted((item for item in parts.items() if item[1] > 0.01 * whole), key=lambda item: -item[1])
-    words = [f"{name} {text(value)}" for name, value in large]
-    return ", ".join(words)
+def _shares(parts: Mapping[str, float], text: Callable[[float], str]) -> str:
+    """The parts, largest first, without those of less than a hundredth."""
+    least = 0.01 * sum(parts.values())
+    large = sorted((item for item in parts.items() if item[1] > least), key=lambda item: -item[1])
+    return ", ".join(f"{name} {text(value)}" for name, value in large)

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from pipeline.errors import RecipeError, one_line
 from training.costs.watch import Watch, Work
 from training.engine.body import Body
 from training.engine.full_state import persistent_buffers
 from training.engine.update.groups import groups_of
 from training.rows import Rows
 from training.step.objective import build_objective
+from training.towers.config import WHERE
 
 if TYPE_CHECKING:
     from training.settings import TrainSettings
@@ -71,9 +73,14 @@ class Model:
     def __init__(self, settings: "TrainSettings") -> None:
         bare = {"pretrained": None, "image_pretrained": None, "text_pretrained": None}
         self.settings = settings.model_copy(update={"model": settings.model.model_copy(update=bare)})
-        self._fake = FakeTensorMode()
-        with self._fake:
+        with torch.device(
+            "meta"
+        ):  # as `check_stages`: what builds towers may ask for numbers, which a fake has none of
             self.towers = self.settings.towers(0)
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with self._fake:
+            self.towers.to_empty(device="cpu")
+            self.towers._mean_C11 = self.towers._std_C11 = torch.zeros(3, 1, 1)  # neither parameters nor buffers
             made = self.settings.optimizer.build(groups_of(self.towers, self.settings.optimizer))
         self.moments: dict[str, tuple[str, ...]] = made.moments
         self.groups: list[dict[str, Any]] = made.param_groups
@@ -93,7 +100,15 @@ class Model:
         return Weights(groups, locked, sum(buffer.nbytes for buffer in buffers), number)
 
     def passes(self, chunk: int) -> Passes:
-        """Of `chunk` pairs, with as many texts and views as the terms may ask for."""
+        """Of `chunk` pairs, with as many texts and views as the terms may ask for. RecipeError: the towers look at
+        numbers, not at shapes alone."""
+        try:
+            return self._passes(chunk)
+        except (RuntimeError, NotImplementedError) as error:
+            found = f"these towers cannot be run on shapes alone: {one_line(error)}"
+            raise RecipeError(WHERE, found, "", "try one step of the run itself") from error
+
+    def _passes(self, chunk: int) -> Passes:
         objective = build_objective(self.settings.loss).at(0.0)
         body = Body(self.towers, self.settings.engine.precision).train()
         with self._fake:

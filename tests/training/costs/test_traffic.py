@@ -79,9 +79,7 @@ def test_zero_stages_by_hand() -> None:
     """W = 4: 3 / 4 of P for a gather or scatter, twice that for an all-reduce."""
     P = 400_000
     weights = Weights((Group((P,), 2),))
-    by_stage = {
-        stage: traffic.moved(settings_of({"kind": "softmax"}, stage), weights, 16, 4, 4) for stage in range(4)
-    }
+    by_stage = {stage: traffic.moved(settings_of({"kind": "softmax"}, stage), weights, 16, 4, 4) for stage in range(4)}
     assert by_stage[0]["gradients"] == 6 * P and "parameters" not in by_stage[0]
     for stage in (1, 2):
         assert (by_stage[stage]["gradients"], by_stage[stage]["parameters"]) == (6 * P, 3 * P)
