@@ -1,6 +1,7 @@
 """`clipmill plan` as a user types it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,15 @@ def test_an_unknown_device_is_bad_usage(tmp_path: Path) -> None:
         plan(str(write_recipe(tmp_path)), "--device", "tpu")
 
 
-def test_the_example_fits_on_eight_h100(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_readme_shows_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fits on eight H100. Of figures the first of each line, about: another torch may move their last digit."""
     monkeypatch.chdir(ROOT)
-    found = json.loads(plan("examples/vit-b-32.yaml", "--json"))
-    assert found["fits"] is True and found["training"]["stages"][0]["pairs"] == 32_768
+    monkeypatch.setenv("COLUMNS", "140")
+    shown = (ROOT / "README.md").read_text().split("vit-b-32 on 8 x h100\n")[1].split("```")[0].splitlines()
+    assert shown and not any(line.startswith("does not work") for line in shown)
+    said = plan("examples/vit-b-32.yaml", "--price-per-gpu-hour", "2.5").splitlines()[1:]
+    assert [line.split()[:2] for line in said] == [line.split()[:2] for line in shown]
+    for one, other in zip(said, shown, strict=True):
+        numbers = [re.findall(r"[\d.,]*\d", line)[:1] for line in (one, other)]
+        first, second = ([float(number.replace(",", "")) for number in each] for each in numbers)
+        assert first == pytest.approx(second, rel=0.03), one
