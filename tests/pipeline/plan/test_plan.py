@@ -77,6 +77,7 @@ def test_what_must_not_be_started_does_not_fit_and_comes_first() -> None:
     )
     plan = composed("x", cluster_of(), None, bad)
     text = shown(plan)
+    assert composed("x", cluster_of(), None, replace(TRAINING, notes=(Note("slow", "s"),))).fits  # it waits, but works
     assert not plan.fits and text.index("does not fit: 90 GiB") < text.index("waits: s") < text.index("note: small")
 
 

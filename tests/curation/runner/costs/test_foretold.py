@@ -1,5 +1,6 @@
 """A curation on a cluster: the counts are those of the core's table, the hours those of its nodes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ def test_counts_are_those_of_the_core(tmp_path: Path) -> None:
     assert found.cost == {**said.cost._asdict(), "reads": said.cost.reads}
     assert (found.parts, found.buckets, found.bytes, found.memory) == (16_000, said.buckets, said.bytes, said.memory)
     assert found.hours == pytest.approx(max(said.core_s / 640, said.cost.reads / 50_000) / 3600)
+    busy = replace(said, core_s=7 * 3600.0 * 10 * 64)  # so much to compute that reading is waited for no more
+    assert (busy.hours(10, 64), busy.hours(10, 32)) == pytest.approx((7.0, 14.0))
     assert any("image_decode" in note.found for note in found.notes)
 
 
