@@ -97,7 +97,7 @@ def show_plans(folder: Path) -> None:
         stages: list[Stage] = [ImageDecode() if stage.kind == "looks" else stage for stage in made_up]
         for pairs in (10**8, 10**9, 10**10):
             found = plan(stages, pairs, pairs // PART_PAIRS)
-            hours = [max(found.core_s / 64 / nodes, found.cost.reads / 5000 / nodes) / 3600 for nodes in (1, 10, 100)]
+            hours = [found.hours(nodes, 64) for nodes in (1, 10, 100)]
             print(
                 f"| {name} | {pairs:.0e} | {found.parts:,} | {found.buckets:,} | {found.cost.tasks:.1e} "
                 f"| {found.cost.files:.1e} | {found.cost.reads:.1e} | {found.bytes / 1e12:.2g} TB "

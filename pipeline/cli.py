@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import jobs, log, recipe
+from pipeline import jobs, log, recipe, reports
 from pipeline.errors import ClipmillError
 from pipeline.streams import unbreakable_output
 
@@ -75,6 +75,46 @@ def check(name: RecipeName, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def plan(
+    name: RecipeName,
+    overrides: Overrides = None,
+    nodes: Annotated[int, typer.Option(min=1, max=100_000)] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=1, max=1024)] = 8,
+    device: Annotated[str, typer.Option(help="a100, a100-40, h100, h200, b200, l4, l40s, cpu")] = "h100",
+    price: Annotated[
+        float | None,
+        typer.Option("--price-per-gpu-hour", min=0, help="in your money; then the plan says what it costs"),
+    ] = None,
+    pairs: Annotated[
+        float | None, typer.Option(min=1, help="pairs of the crawl, where its inputs do not say: 1e9")
+    ] = None,
+    network_gbit: Annotated[float | None, typer.Option(min=0.001, help="Gbit/s out of a node")] = None,
+    storage_gb_s: Annotated[float | None, typer.Option(min=0.001, help="GB/s that a node reads and writes")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="of a node")] = None,
+    utilisation: Annotated[
+        float | None, typer.Option(min=0.01, max=1, help="share of the peak that matrix products reach")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for machines, every number as it was reckoned")] = False,
+) -> None:
+    """Say what a recipe is going to cost on a cluster: memory, traffic, time, storage, money. Does no work."""
+    from pipeline.plan.devices import cluster_of
+    from pipeline.plan.plan import as_json as plain
+    from pipeline.plan.table import rendered
+
+    cluster = cluster_of(
+        device, nodes, gpus_per_node, network_gbit=network_gbit, storage_gb_s=storage_gb_s, cores=cores,
+        used=utilisation, price=price,
+    )  # fmt: skip
+    found = jobs.plan(recipe.load(name, overrides or []), cluster, None if pairs is None else int(pairs))
+    if as_json:
+        print(json.dumps(plain(found), indent=1))
+    else:
+        console = Console()
+        for part in rendered(found):
+            console.print(part, markup=False, soft_wrap=isinstance(part, str), highlight=False)
+
+
+@app.command()
 def report(
     target: Annotated[str, typer.Argument(help="a recipe, or a folder (or URL) that a run has left")],
     overrides: Overrides = None,
@@ -82,7 +122,7 @@ def report(
     out: Annotated[str | None, typer.Option(help="where to write it; by default to the outputs of the first")] = None,
 ) -> None:
     """Write report.html from what a run has left behind, or comparison.html of two runs."""
-    print(jobs.report_at(target, overrides or [], against, out))
+    print(reports.report_at(target, overrides or [], against, out))
 
 
 @app.command()

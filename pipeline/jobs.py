@@ -18,11 +18,12 @@ from pipeline.contract.manifest import Manifest
 from pipeline.errors import DataError, RecipeError, Stopped, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
-from pipeline.recipe.variables import expand
+from pipeline.reports import outputs_of, report
 
 if TYPE_CHECKING:
     from curation.settings import CurateSettings
-    from pipeline.report import Outputs
+    from pipeline.plan.devices import Cluster
+    from pipeline.plan.found import Plan
 
 log = get_logger("jobs")
 
@@ -126,17 +127,17 @@ def run(recipe: Recipe) -> None:
         storage.publish_json(_marker(recipe), finished)
     from pipeline.report.summary import summary_table
 
-    Console().print(summary_table(**_outputs(recipe), name=recipe.name, report=report(recipe)))
+    Console().print(summary_table(**outputs_of(recipe), name=recipe.name, report=report(recipe)))
 
 
 def _marker(recipe: Recipe) -> str:
     """A file in the output of the last section, which says that a run of this recipe went through."""
-    return storage.join([folder for folder in _outputs(recipe).values() if folder][-1], outputs.FINISHED)
+    return storage.join([folder for folder in outputs_of(recipe).values() if folder][-1], outputs.FINISHED)
 
 
 def _is_done(recipe: Recipe) -> bool:
     """Found without torch or Ray, so that a finished run says so at once."""
-    folders = [folder for folder in _outputs(recipe).values() if folder]
+    folders = [folder for folder in outputs_of(recipe).values() if folder]
     if not folders or not storage.exists(_marker(recipe)):
         return False
     finished = storage.json_object(storage.read_bytes(_marker(recipe))) or {}  # damaged: every section looks for itself
@@ -184,7 +185,7 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
     if "eval" in known:
         from training.settings import EvalSettings, check_evaluation
 
-        check_evaluation(recipe.section("eval", EvalSettings), _outputs(recipe)["train_output"])
+        check_evaluation(recipe.section("eval", EvalSettings), outputs_of(recipe)["train_output"])
     if not quiet:
         unseen = "; ".join(_UNSEEN[section] for section in known)
         print(f"{recipe.source}: ok ({', '.join(known)}). Not looked at: {unseen}.")
@@ -192,75 +193,25 @@ def check(recipe: Recipe, sections: Sequence[str] = HALVES, quiet: bool = False)
             _tell_what_is_asked(recipe, curation)
 
 
-def report(recipe: Recipe) -> str:
-    """The path of the report.html written from whatever this recipe's runs left behind."""
-    from pipeline.report import write_data_card, write_report
+def plan(recipe: Recipe, cluster: "Cluster", pairs: int | None = None) -> "Plan":
+    """What its curation and training are going to cost on a cluster; `pairs` of the crawl, where its inputs do not say.
 
-    folders = _outputs(recipe)
-    homes = [folder for folder in folders.values() if folder]
-    if not homes:
-        raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
-    written = ""
-    for home in homes:
-        if os.path.isdir(home) or _is_remote_set(home):
-            written = written or storage.join(home, outputs.REPORT)
-            write_report(storage.join(home, outputs.REPORT), **folders, name=recipe.name)
-    if folders["curate_output"]:
-        write_data_card(folders["curate_output"], recipe.name)
-    if not written:
-        raise DataError(
-            homes[0], "does not exist yet", "a report needs a finished run", f"clipmill run {recipe.source}"
-        )
-    return written
+    Nothing is read but manifests and footers. RecipeError: inputs that are not there, towers that cannot be built here.
+    """
+    from pipeline.plan.plan import composed
 
+    curation, training = None, None
+    if recipe.has("curate"):
+        from curation.runner.costs.foretold import foretell as of_curation
+        from curation.settings import CurateSettings
 
-def report_at(target: str, overrides: list[str], against: str | None, out: str | None) -> str:
-    """The path of the page written of what lies at `target`, a recipe or a folder: its report, or beside `against`
-    their comparison. By default it lies with the outputs of `target`; `out` is another place."""
-    from pipeline.report import write_comparison, write_data_card, write_report
+        curation = of_curation(recipe.section("curate", CurateSettings), cluster, pairs)
+    if recipe.has("train"):
+        from training.costs.plan import foretell as of_training
+        from training.settings import TrainSettings
 
-    if against is None and out is None and not _is_folder(target):
-        return report(recipes.load(target, overrides))
-    mine = _left_by(target, overrides)
-    if against is not None:
-        return write_comparison(out or storage.join(mine.folders[0], outputs.COMPARISON), mine, _left_by(against, []))
-    written = write_report(out or storage.join(mine.folders[0], outputs.REPORT), **mine._asdict())
-    if mine.curate_output and out is None:
-        write_data_card(mine.curate_output, mine.name)
-    return written
-
-
-def _is_folder(target: str) -> bool:
-    return "://" in target or os.path.isdir(target)
-
-
-def _left_by(target: str, overrides: list[str]) -> "Outputs":
-    """The outputs at a folder, or of a recipe."""
-    from pipeline.report import Outputs, outputs_in
-
-    if _is_folder(target):
-        if overrides:
-            raise UsageError(overrides[0], "an output folder takes no overrides", "give a recipe, or the folder alone")
-        return outputs_in(target)
-    recipe = recipes.load(target, overrides)
-    found = Outputs(recipe.name, **_outputs(recipe))
-    if not found.folders:
-        raise RecipeError(recipe.source, "names no output folder", "a report needs curate.output or train.output")
-    return found
-
-
-def _is_remote_set(home: str) -> bool:
-    """Whether a curated set lies in a store: folders are not there by themselves."""
-    return storage.local_path(home) is None and storage.exists(storage.join(home, outputs.SUMMARY))
-
-
-def _outputs(recipe: Recipe) -> dict[str, str | None]:
-    def output(section: str) -> str | None:
-        found = recipe.data.get(section)
-        value = found.get("output") if isinstance(found, dict) else None
-        return expand(value, f"{recipe.source}: {section}.output") if isinstance(value, str) else None
-
-    return {f"{section}_output": output(section) for section in ("curate", "train", "eval")}
+        training = of_training(recipe.section("train", TrainSettings), cluster)
+    return composed(recipe.name, cluster, curation, training)
 
 
 def export(run_folder: str, out: str, average: int = 1, ema: float | None = None, weights: str | None = None) -> None:
@@ -350,12 +301,12 @@ def show_step(recipe: Recipe, step: int) -> None:
 
 def verify(target: str, overrides: list[str]) -> None:
     """Checks a dataset folder byte by byte, or a run's log against the order that its recipe implies."""
+    from pipeline.contract.proof import prove
+
     if Path(target).is_dir() or "://" in target:
         if overrides:
             raise UsageError(overrides[0], "a dataset folder takes no overrides", "give a recipe, or the folder alone")
-        from pipeline.undamaged import verify_dataset
-
-        print(verify_dataset(target))
+        prove(target)
     else:
         _verify_log(recipes.load(target, overrides))
 

@@ -28,7 +28,7 @@ from training.score import checkpoint_at
 from training.settings import TrainSettings
 from training.surgery.mix import averaged, ema_weights
 from training.towers.build import build_towers
-from training.towers.coca import CAPTIONS
+from training.towers.outputs.coca import CAPTIONS
 from training.towers.settings import ModelSettings
 from training.towers.towers import Towers
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline import cli, jobs
+from pipeline import cli, jobs, reports
 from pipeline.recipe import load
 from tests.helpers import small_crawl
 
@@ -57,5 +57,5 @@ def test_the_run_that_asks_takes_the_dry_run_away_and_the_next_has_nothing_to_as
 
 def test_what_a_dry_run_left_has_a_report_of_its_own(recipe):
     jobs.dry_run(load(str(recipe), []))
-    written = jobs.report_at(str(recipe.parent / "out"), [], None, str(recipe.parent / "page.html"))
+    written = reports.report_at(str(recipe.parent / "out"), [], None, str(recipe.parent / "page.html"))
     assert 'id="asked"' in Path(written).read_text()

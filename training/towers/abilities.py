@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.errors import RecipeError
-from training.towers.coca import has_decoder
+from training.towers.outputs.coca import has_decoder
 
 WHERE = "train.model"
 

@@ -13,9 +13,9 @@ from torch import nn
 from pipeline.errors import RecipeError, one_line
 from training.surgery.fit import fitted
 from training.surgery.mix import from_open_clip, swapped
-from training.towers.coca import draw_head, has_decoder
 from training.towers.config import WHERE, model_config
-from training.towers.heads import projections
+from training.towers.outputs.coca import draw_head, has_decoder
+from training.towers.outputs.heads import projections
 from training.towers.patches import keep_keyed
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 import open_clip
 
 from pipeline.errors import RecipeError, one_line
-from training.towers.coca import check_coca, completed, has_decoder
+from training.towers.outputs.coca import check_coca, completed, has_decoder
 from training.towers.settings import ModelSettings
 
 WHERE = "train.model"

@@ -7,8 +7,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from pipeline.errors import RecipeError
 from pipeline.settings import PathText, Settings
-from training.towers.coca import SECTION, check_coca, has_decoder
 from training.towers.known import known_config, known_fields, known_names
+from training.towers.outputs.coca import SECTION, check_coca, has_decoder
 
 Triple = tuple[float, float, float]
 YOUNGER = ("context_length", "image_pretrained", "text_pretrained")

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.rows import Rows, base_of, group_of, named
-from training.towers.coca import CAPTIONS, READ, SEEN, caption_logits, has_decoder
-from training.towers.heads import PREFIX
+from training.towers.outputs.coca import CAPTIONS, READ, SEEN, caption_logits, has_decoder
+from training.towers.outputs.heads import PREFIX
+from training.towers.outputs.tokens import PATCHES, WORD_MASK, WORDS, project_tokens, with_tokens, word_mask
 from training.towers.patches import keyed_in, masked_keys, view_keys
 from training.towers.settings import Triple
 from training.towers.tokenizer import Tokenizer
-from training.towers.tokens import PATCHES, WORD_MASK, WORDS, project_tokens, with_tokens, word_mask
 from training.wanted import FIXED, LOG_SCALE, Scalar
 
 # The text tower's parameters as the native open_clip CLIP class keeps them at its root.

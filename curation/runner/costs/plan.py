@@ -16,6 +16,8 @@ from curation.runner.costs.cost import Cost, told_by
 from curation.stage import IMAGE, Context, Generate, Group, Measure, Reduce, Stage
 from curation.stage_order import added
 
+READS_S = 5_000
+"""Reads a second that a node and its store sustain together: assumed."""
 ROUNDS = 8
 """Of a repeated step, taken for granted: seven on the clip-art crawl, one more for each tenfold or so."""
 _KNOWN, _RELATED = 0.5, 0.2  # shares of pairs: whose input somebody has already, that are alike to another one
@@ -37,6 +39,10 @@ class Plan:
     bytes: int
     memory: int
     core_s: float
+
+    def hours(self, nodes: int, cores: int) -> float:
+        """On so many nodes of so many cores: of computing or of reading, whichever takes longer."""
+        return max(self.core_s / cores, self.cost.reads / READS_S) / nodes / 3600
 
 
 def plan(stages: Sequence[Stage], pairs: int, parts: int) -> Plan:

@@ -34,6 +34,12 @@ def chosen_tile(wanted: int | Sides | str, width: int, peers: Peers) -> Sides:
     return rows, columns
 
 
+def largest_tile(device: str) -> Sides:
+    """The one that holds most of those that "auto" may choose on a kind of device."""
+    found = _CANDIDATES["cpu" if device == "cpu" else "cuda"]
+    return max(found, key=lambda sides: sides[0] * sides[1])
+
+
 def with_tiles(terms: Iterable[T], width: int, peers: Peers, kept: Mapping[str, Sides]) -> tuple[tuple[T, ...], Tiles]:
     """The terms (settings with `called`), those with `tile: auto` with the tile that they work with; and these tiles,
     to be kept in checkpoints. `kept`: those of a checkpoint, which are taken as they are. Collective.

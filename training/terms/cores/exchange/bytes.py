@@ -33,6 +33,14 @@ def bytes_moved(core: str, exchange: str, B: int, W: int, D: int, e: int = 4) ->
     return moved + _scalars(core, exchange, W)
 
 
+def ids_moved(B: int, W: int) -> int:
+    """What ids of pairs add to it, by which a pair that a step meets twice is known: of each, and whether it has one.
+
+    The trainer always gives them.
+    """
+    return (W - 1) * -(-B // W) * (_I64 + 1)
+
+
 def _scalars(core: str, exchange: str, W: int) -> int:
     """Three sizes of each rank; losses, hits, gradients of scale and bias, where not every rank sums up everything."""
 

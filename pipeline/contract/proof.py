@@ -1,4 +1,4 @@
-"""`clipmill data verify FOLDER`: every byte of a curated dataset."""
+"""A dataset proven undamaged on the terminal: `clipmill data verify FOLDER`."""
 
 from pipeline import outputs, storage
 from pipeline.contract.manifest import Manifest
@@ -8,10 +8,9 @@ from pipeline.errors import DataError
 from pipeline.progress import progress
 
 
-def verify_dataset(folder: str) -> str:
-    """What was looked at, in words: every byte of the dataset, and of the reinforced sets beside its shards.
-
-    Prints each problem; DataError if there is one."""
+def prove(folder: str) -> None:
+    """Reads every byte, those of reinforced sets beside the shards too; prints each problem, or a line that says there
+    is none. DataError: there are some."""
     saved = storage.join(folder, outputs.RECIPE)
     hint = f"make it again: clipmill curate {saved if storage.exists(saved) else 'RECIPE'} curate.fresh=true"
     try:
@@ -25,4 +24,4 @@ def verify_dataset(folder: str) -> str:
     if found.problems:
         raise DataError(folder, f"{len(found.problems)} problems", "an undamaged dataset", hint)
     beside = "".join(f"; reinforced set {name}" for name in verify_sets(folder))
-    return f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says{beside}"
+    print(f"{folder}: {found.pairs} pairs in {found.shards} shards, all bytes as the manifest says{beside}")

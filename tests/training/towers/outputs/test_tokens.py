@@ -16,8 +16,8 @@ from training.step.objective import build_objective
 from training.terms.filip import Filip
 from training.terms.softmax import Softmax
 from training.towers.build import build_towers
+from training.towers.outputs.tokens import word_mask
 from training.towers.settings import ModelSettings
-from training.towers.tokens import word_mask
 
 VISION = {"image_size": 16, "layers": 1, "width": 16, "head_width": 8, "patch_size": 4}
 TEXT = {"context_length": 10, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1}

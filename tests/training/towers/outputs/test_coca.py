@@ -23,7 +23,7 @@ from training.step.objective import build_objective
 from training.terms.caption import Caption
 from training.terms.softmax import Softmax
 from training.towers.build import build_towers
-from training.towers.coca import completed, draw_head
+from training.towers.outputs.coca import completed, draw_head
 from training.towers.settings import ModelSettings
 from training.towers.towers import Towers
 
