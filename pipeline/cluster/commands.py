@@ -53,6 +53,8 @@ def add_to(app: typer.Typer, check: Callable[[Recipe], None]) -> None:
     ) -> None:
         """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume."""
         recipe = recipes.load(name, overrides or [])
+        if on not in SCHEDULERS:
+            raise UsageError("--on", f"found {on!r}", f"one of {', '.join(SCHEDULERS)}", "--on local")
         request = Request(_stages(recipe), nodes, gpus_per_node, _options(option or []))
         path = (run_dir or Path("runs") / recipe.name).absolute()
         check(frozen(recipe, path))
@@ -82,8 +84,6 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def _submit(run: RunDir, on: str, request: Request, dry_run: bool) -> None:
-    if on not in SCHEDULERS:
-        raise UsageError("--on", f"found {on!r}", f"one of {', '.join(SCHEDULERS)}", "--on local")
     scheduler = SCHEDULERS[on]
     for name, text in scheduler.render(run, request).items():
         storage.publish_bytes(str(run.jobs(on) / name), text.encode())
