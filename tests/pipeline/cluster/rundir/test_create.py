@@ -76,6 +76,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "r").iterdir()] == ["thesis.tex"]
 
 
+def test_outputs_that_lie_there_already_are_no_hindrance(tmp_path):
+    """`clipmill run RECIPE` came first, and left its outputs where the run directory is to be."""
+    (tmp_path / "r/train").mkdir(parents=True)
+    create(tmp_path / "r", recipe_at(tmp_path, words=[f"train.output={tmp_path / 'r/train'}"]))
+
+
 def test_freezing_leaves_the_recipe_itself_as_it_was(tmp_path):
     recipe = recipe_at(tmp_path)
     frozen(recipe, tmp_path / "r")
