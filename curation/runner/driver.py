@@ -287,7 +287,7 @@ class Driver:
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
             for number, (call, result) in enumerate(self._place.run(calls, label), done + 1):
                 meter.advance()
-                self._feed.task(number, len(calls) + done)
+                self._feed.task(number, len(calls) + done, label)
                 yield call, result
 
     def _sweep(self) -> None:

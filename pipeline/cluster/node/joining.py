@@ -59,8 +59,8 @@ def head(joining: Joining) -> dict[str, str]:
     node does not join in time."""
     host, _, port = joining.address.rpartition(":")
     variables = {**joining.variables, **_secret(joining.run, make=True)}
-    _start(joining, variables, "--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false",
-           f"--temp-dir={joining.session_folder()}")  # fmt: skip
+    where = (f"--node-ip-address={_ip_of(host)}", f"--port={port}", f"--temp-dir={joining.session_folder()}")
+    _start(joining, variables, "--head", "--include-dashboard=false", *where)
     joining.note(0).touch()
     missing = set(range(1, joining.place.nodes))
     deadline = time.monotonic() + joining.place.join_s
@@ -121,6 +121,14 @@ def _secret(run: RunDir, make: bool) -> dict[str, str]:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": path.read_text()}
+
+
+def _ip_of(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        hint = "export CLIPMILL_MASTER_ADDR=<an address of node 0 that the others can reach>"
+        raise ClipmillError(host, f"has no address: {error}", "the name of node 0", hint) from None
 
 
 def own_address() -> str:

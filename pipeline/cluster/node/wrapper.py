@@ -197,8 +197,9 @@ class Node:
         finally:
             stage.end()
         assert stage.code is not None
-        asked = bool(self._asked.number or stage.told) or self._stage != "curate"
-        return verdict.of_process(stage.code, file, asked, self._state())
+        told = bool(self._asked.number or stage.told)
+        asked = told or self._stage != "curate"  # a curation stops by itself, too: Ray was lost, a budget is spent
+        return verdict.of_process(stage.code, file, told, asked, self._state())
 
     def _folder(self) -> Path | None:
         """Where the run was submitted, so that its relative paths mean what they meant there."""
@@ -271,7 +272,7 @@ class Node:
 
     def _told(self, found: Verdict) -> Verdict:
         """What node 0 has decided; what this node makes of its own end where node 0 is not heard of."""
-        deadline = time.monotonic() + 3 * SETTLE_S
+        deadline = time.monotonic() + 6 * SETTLE_S
         while time.monotonic() < deadline:
             decided = verdict.read_verdict(self._dir, self.attempt, 0)
             if decided is not None and decided.exit_code is not None:

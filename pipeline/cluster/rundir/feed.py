@@ -50,7 +50,7 @@ class Feed:
     def alive(self) -> None:
         """As `beat`, in the midst of what takes long: a save, an evaluation."""
 
-    def task(self, done: int, of: int) -> None:
+    def task(self, done: int, of: int, phase: str) -> None:
         """A task of curation is done; a stop that is asked for reaches whoever notes signals in this process."""
 
     def asked(self, margin_s: float = 0.0) -> int:
@@ -89,8 +89,8 @@ class RunFeed(Feed):
         if self._clock() - self._beat_s >= BEAT_S:
             self.alive()
 
-    def task(self, done: int, of: int) -> None:
-        self.beat(done, steps=of)
+    def task(self, done: int, of: int, phase: str) -> None:
+        self.beat(done, steps=of, phase=phase)
         if self.asked():
             ask_stop()
 

@@ -42,7 +42,9 @@ def manifest(settings: CurateSettings) -> Path:
 def test_it_tells_that_it_lives(settings, run):
     made(settings)
     found = json.loads(run.heartbeat.read_text())
-    assert (found["stage"], found["attempt"]) == ("curate", 1) and 0 < found["step"] <= found["steps"]
+    assert (
+        (found["stage"], found["attempt"]) == ("curate", 1) and found["phase"] and 0 < found["step"] <= found["steps"]
+    )
 
 
 def test_a_stop_that_is_asked_for_keeps_what_is_done(settings, run):

@@ -48,7 +48,7 @@ def test_a_heartbeat_that_stopped_is_told_with_its_age(run):
 def test_a_run_whose_process_is_gone_is_not_said_to_run(run):
     running(run)
     attempts.note(run, "submitted", on="local", jobs=[str(replace(Process.of(os.getpid()), began="1"))])
-    assert row(run)["state"] == "gone"
+    assert row(run)["state"] == "gone" and "submit it again" in row(run)["why"]
 
 
 def test_a_run_before_its_first_attempt_waits(run):

@@ -46,5 +46,20 @@ def test_the_last_error_of_a_log_with_its_hint(tmp_path):
 
 def test_what_rank_0_has_left_counts_more_than_a_code(tmp_path):
     state = State(stage="train", status="completed", attempt=1, owner="a")
-    assert of_process(1, tmp_path, False, state).status == "completed"
-    assert of_process(-9, tmp_path, False, None) == Verdict("failed", "crash", "ended by signal 9")
+    assert of_process(1, tmp_path, False, False, state).status == "completed"
+    assert of_process(-9, tmp_path, False, False, None) == Verdict("failed", "crash", "ended by signal 9")
+
+
+def test_a_stage_that_is_told_before_it_listens_has_stopped(tmp_path):
+    assert of_process(-15, tmp_path, True, True, None) == Verdict("stopped", None, "stopped before it had begun", True)
+    assert of_process(-15, tmp_path, False, True, None).fault == "crash"
+
+
+@pytest.mark.parametrize("first", ["error: rank 1 of 2: ", ""])
+def test_an_error_that_is_not_ours_is_told_by_its_last_line(tmp_path, first):
+    trace = "Traceback (most recent call last):\n  File x\n    y\n"
+    log = tmp_path / "log"
+    log.write_text(f"{trace}KeyError: 'a'\n\nDuring handling ...\n\n{first}{trace}RuntimeError: lost a peer\n\n")
+    assert last_error(log) == "RuntimeError: lost a peer"
+    log.write_text(f"{first}{trace}RuntimeError: CUDA error: uncorrectable ECC error encountered\nCUDA kernel ...\n")
+    assert of_process(1, log, False, True, None).fault == "node"
