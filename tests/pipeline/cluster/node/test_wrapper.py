@@ -98,9 +98,10 @@ def test_what_was_completed_is_not_done_again(tmp_path):
     assert run_node(run, script="exit 9") == (0, f"{run.path}: train: nothing to do, it was completed before\n")
 
 
+@pytest.mark.slow
 def test_a_silent_stage_is_ended_as_a_hang_with_all_that_came_of_it(tmp_path):
     run, orphan = fake_run(tmp_path), tmp_path / "orphan"
-    code, words = run_node(run, script=f"orphan {orphan}; beat 1; sleep 300", HANG_S=4)
+    code, words = run_node(run, script=f"orphan {orphan}; beat 1; sleep 300", HANG_S=15)
     assert code == 1 and state(run)["class"] == "hang" and "no heartbeat for" in state(run)["message"], words
     assert not is_alive(int(orphan.read_text()))
 

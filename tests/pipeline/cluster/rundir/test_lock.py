@@ -32,6 +32,12 @@ def test_attempts_that_start_at_once_have_numbers_of_their_own(run):
     assert sorted(found) == list(range(1, 9))
 
 
+def test_a_listing_that_is_behind_gives_no_number_twice(run, monkeypatch):
+    """NFS tells a client for seconds of what a folder held before."""
+    monkeypatch.setattr(lock.os, "listdir", lambda path: [])
+    assert [lock.number(run) for _ in range(3)] == [1, 2, 3]
+
+
 def test_the_newest_attempt_has_the_run(run):
     lock.take(run, 1, "a", "host:1")
     lock.require_ours(variables(run, 1))
