@@ -38,6 +38,7 @@ def left_of(run: RunDir) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_curation_on_two_nodes(tmp_path):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(24), files=4)
     plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "e.json", stages=[{"kind": "image_decode"}])

@@ -47,6 +47,7 @@ def checkpoints(run: RunDir) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_run_on_two_nodes_survives_what_happens_to_it(tmp_path):
     recipe = write_recipe(tmp_path, output=None, steps=STEPS, checkpoint={"every_steps": 6, "keep_last": 50})
     run = create(tmp_path / "run", load(str(recipe)))
@@ -80,6 +81,7 @@ def test_a_run_on_two_nodes_survives_what_happens_to_it(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_older_attempt_that_wakes_up_commits_nothing(tmp_path):
     """Frozen as a node is that was cut off from the network; the newer attempt goes on meanwhile, and ends."""
     recipe = write_recipe(tmp_path, output=None, steps=STEPS, checkpoint={"every_steps": 6, "keep_last": 50})
