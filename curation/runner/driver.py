@@ -31,6 +31,8 @@ from curation.settings import CurateSettings
 from curation.stage_order import faults_of, try_out
 from curation.stages import STAGES
 from pipeline import storage
+from pipeline.cluster.rundir.feed import feed_of
+from pipeline.cluster.rundir.output import locked
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
 from pipeline.errors import ClipmillError, DataError, RecipeError, StorageError, raise_all
 from pipeline.log import get_logger
@@ -39,7 +41,6 @@ from pipeline.progress import progress
 from pipeline.settings import digest_of
 from pipeline.signals import StopSignals
 from pipeline.storage import Note, turn
-from pipeline.storage.lock import locked
 
 log = get_logger("curation")
 
@@ -222,7 +223,7 @@ class Driver:
     """One run, from its inputs to the dataset. Another one that stops sooner may be given to `curate`."""
 
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
-        self._place, self._quiet = place, quiet
+        self._place, self._quiet, self._feed = place, quiet, feed_of("curate")
         self.made: Job | None = None  # the job as it was cut, once its dataset is being written
         self._begin(job)
 
@@ -284,8 +285,9 @@ class Driver:
         if not label or not calls:
             return
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
-            for call, result in self._place.run(calls, label):
+            for number, (call, result) in enumerate(self._place.run(calls, label), done + 1):
                 meter.advance()
+                self._feed.task(number, len(calls) + done, label)
                 yield call, result
 
     def _sweep(self) -> None:

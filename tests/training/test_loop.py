@@ -178,7 +178,7 @@ def _hold_and_train(peers: Any, recipe: str) -> list[str]:
 
 def test_a_second_run_on_one_output_is_refused_naming_the_first(tmp_path: Path) -> None:
     ((refused, allowed),) = run_ranks(_hold_and_train, 1, str(write_recipe(tmp_path)))
-    assert refused.startswith("StorageError") and "another run is at work here" in refused and ", process " in refused
+    assert refused.startswith("Busy") and "another run is at work here" in refused and ", process " in refused
     assert allowed == ""
 
 
