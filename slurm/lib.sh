@@ -1,0 +1,213 @@
+# shellcheck shell=bash
+# What the shell of a job does around its work; sourced by the job files, which then call `run_stage STAGE RECIPE ...`.
+#
+#   start    completed before: exit 0.  Cancelled: exit 1.  A stop that an earlier attempt left: forgotten.
+#   choose   preflight.sh on every node; the run gets the first healthy ones, spares stand in for the others
+#   launch   `clipmill node RUN_DIR STAGE` once a node, by srun in the background; this shell waits and hears signals
+#   decide   by RUN_DIR/state.json, never by srun's exit status alone (a task killed for another's failure has one too):
+#            completed 0 | cancelled 1, never again | stopped for SLURM: requeue | stopped by the user 75
+#            configuration or data 78, never again | unfit node or crash: again in this allocation, then requeue
+#
+# A node that is lost needs no code: SLURM requeues the job (--requeue) and it starts here again.
+# Signals: USR1 says that SLURM is about to end the job (time limit, preemption): save, then requeue. TERM with no USR1
+# before it is scancel: save, and never requeue; SLURM itself still requeues a job that it preempts without USR1.
+
+told=0 cancelled=0 interrupted=0 child=""
+
+say() { echo "$(date -u +%FT%TZ) job $SLURM_JOB_ID${RESTARTS:+.$RESTARTS}: $*"; }
+
+fail() { # fail CODE WORDS: the end of this job
+  local code=$1
+  shift
+  say "error: $*" >&2
+  exit "$code"
+}
+
+on_usr1() {
+  interrupted=1 told=1
+  say "USR1: SLURM is about to end this job; the run saves and the job is requeued"
+  ask_to_stop
+}
+
+on_term() {
+  interrupted=1
+  if ((told)); then
+    say "TERM: the time to save is nearly over"
+  else
+    cancelled=1
+    say "TERM: cancelled; the run saves and is not requeued"
+  fi
+  ask_to_stop
+}
+
+# Ranks look for this file; its words tell ours from one that `clipmill stop` left, which is empty.
+ask_to_stop() { [ -z "${RUN_DIR:-}" ] || echo "job $SLURM_JOB_ID" >"$RUN_DIR/control/stop" 2>/dev/null || true; }
+
+forget_stop() { rm -f "$RUN_DIR/control/stop"; }
+
+stop_is_ours() { [ -s "$RUN_DIR/control/stop" ]; }
+
+state() { # state KEY: its value in state.json, "" where there is none
+  python3 - "$RUN_DIR/state.json" "$1" <<'PYTHON' 2>/dev/null || true
+import json, sys
+value = json.load(open(sys.argv[1])).get(sys.argv[2])
+print("" if value is None else value)
+PYTHON
+}
+
+of_this_stage() { [ "$(state stage)" = "$STAGE" ]; }
+
+run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
+  STAGE=$1
+  shift
+  RESTARTS=${SLURM_RESTART_COUNT:-0}
+  trap on_usr1 USR1
+  trap on_term TERM
+  # shellcheck source=slurm/env.sh
+  source "$CLIPMILL_SLURM_DIR/env.sh"
+  find_run_dir "$@"
+  begin
+  local launches=0
+  while :; do
+    choose_nodes
+    ((told || cancelled)) && break # while nodes were looked at
+    launch "$launches"
+    decide "$launches" || break
+    launches=$((launches + 1))
+    say "again in this allocation ($launches)"
+  done
+  leave
+}
+
+find_run_dir() {
+  [ $# -gt 0 ] || fail 2 "no recipe; type: sbatch slurm/$STAGE.sbatch RECIPE [dotted.key=value ...]"
+  if [ -f "$1/run.yaml" ]; then
+    RUN_DIR=$(cd "$1" && pwd)
+  else
+    local said
+    said=$(cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --prepare) || fail $? "no run directory of $1"
+    RUN_DIR=$(tail -n 1 <<<"$said")
+  fi
+  [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"
+  mkdir -p "$RUN_DIR/control" "$RUN_DIR/logs"
+  say "$STAGE of $RUN_DIR on $SLURM_JOB_NODELIST"
+}
+
+begin() {
+  if of_this_stage && [ "$(state status)" = completed ]; then
+    say "finished before, nothing to do"
+    exit 0
+  fi
+  [ ! -e "$RUN_DIR/control/cancel" ] || fail 1 "cancelled before; to go on: rm $RUN_DIR/control/cancel"
+  if ((RESTARTS > 0)) && [ -e "$RUN_DIR/control/stop" ] && ! stop_is_ours; then
+    fail 75 "stopped by the user while it waited; to go on submit it again"
+  fi
+  ((told || cancelled)) || forget_stop
+}
+
+choose_nodes() { # NODES: one name a line, the first is where rank 0 is; COUNT of them; BAD: those left out
+  local all wanted name word folder="$RUN_DIR/logs/preflight/$SLURM_JOB_ID.$RESTARTS"
+  all=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || fail 71 "scontrol show hostnames $SLURM_JOB_NODELIST failed"
+  [ -n "$all" ] || fail 71 "no names of nodes in SLURM_JOB_NODELIST"
+  wanted=$(($(wc -l <<<"$all") - CLIPMILL_SPARES))
+  ((wanted > 0)) || fail 78 "CLIPMILL_SPARES is $CLIPMILL_SPARES of $(wc -l <<<"$all") nodes; none is left to work on"
+  mkdir -p "$folder"
+  in_background srun --nodes="$(wc -l <<<"$all")" --ntasks-per-node=1 --overlap --kill-on-bad-exit=0 --wait=0 \
+    --output="$folder/%N" bash "$CLIPMILL_SLURM_DIR/preflight.sh" "$RUN_DIR" "$(date +%s)"
+  NODES="" BAD=""
+  for name in $all; do
+    word=$(tail -n 1 "$folder/$name" 2>/dev/null || true)
+    if [ "$word" = "fit" ]; then
+      NODES+="$name"$'\n'
+    else
+      BAD+="$name "
+      say "$name is unfit: ${word:-said nothing}"
+      echo "$(date -u +%FT%TZ) $SLURM_JOB_ID $name ${word:-said nothing}" >>"$RUN_DIR/unfit_nodes"
+    fi
+  done
+  NODES=$(head -n "$wanted" <<<"${NODES%$'\n'}")
+  COUNT=$(grep -c . <<<"$NODES" || true)
+  ((told || cancelled)) && return
+  if ((COUNT < wanted)); then
+    say "$COUNT of $wanted nodes are fit"
+    requeue_or_end "unfit nodes" 71
+  fi
+  HEAD=$(head -n 1 <<<"$NODES")
+  [ -n "$(getent hosts "$HEAD")" ] || fail 71 "the address of $HEAD is not known on $(hostname)"
+}
+
+launch() { # launch NUMBER: returns when the last wrapper has ended; STATUS is srun's
+  export CLIPMILL_ATTEMPT="$SLURM_JOB_ID.$RESTARTS.$1"
+  export CLIPMILL_NODES=$COUNT CLIPMILL_MASTER_ADDR=$HEAD
+  export CLIPMILL_MASTER_PORT=$((20000 + (SLURM_JOB_ID * 4 + $1) % 10000))
+  local folder="$RUN_DIR/logs/$CLIPMILL_ATTEMPT"
+  mkdir -p "$folder"
+  say "attempt $CLIPMILL_ATTEMPT on $(paste -sd, <<<"$NODES")"
+  # All cores of a node for its one task: what the job asked for is not passed on to srun since SLURM 22.05. The node's
+  # rank is that in the step, which leaves spares out.
+  # shellcheck disable=SC2086,SC2016
+  in_background srun $CLIPMILL_SRUN_FLAGS --nodelist="$(paste -sd, <<<"$NODES")" --nodes="$COUNT" --ntasks="$COUNT" \
+    --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --cpu-bind=none --overlap \
+    --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$folder/%N.log" \
+    bash -c 'export CLIPMILL_NODE_RANK=$SLURM_NODEID; exec clipmill node "$@"' node "$RUN_DIR" "$STAGE"
+}
+
+in_background() { # a trapped signal ends bash's wait, not its child: wait until that is gone
+  "$@" &
+  child=$!
+  while :; do
+    interrupted=0
+    wait "$child"
+    STATUS=$?
+    ((interrupted)) || break
+  done
+}
+
+decide() { # 0: launch it again here; 1: over, by what `leave` then says
+  local status class
+  status=$(state status) class=$(state class)
+  if ! of_this_stage || [ "$(state attempt)" != "$CLIPMILL_ATTEMPT" ]; then
+    status=failed class=unsaid
+  fi
+  say "attempt $CLIPMILL_ATTEMPT: srun $STATUS, $status${class:+ ($class)}, step $(state step)"
+  OUTCOME=$status CLASS=$class
+  case $status:$class in
+  completed:* | stopped:* | failed:config | failed:data) return 1 ;;
+  esac
+  ((told || cancelled)) && return 1
+  ((STATUS == 126 || STATUS == 127)) && fail 78 "clipmill could not be started; see $RUN_DIR/logs/$CLIPMILL_ATTEMPT"
+  ((STATUS == 78)) && CLASS=budget && return 1
+  (($1 < 2))
+}
+
+leave() {
+  case ${OUTCOME:-}:${CLASS:-} in
+  completed:*) exit 0 ;;
+  failed:config | failed:data | failed:budget) fail 78 "$(state message); see $RUN_DIR/logs/${CLIPMILL_ATTEMPT:-}" ;;
+  esac
+  # Of scancel the tasks hear first.
+  [ "${OUTCOME:-}" != stopped ] || ((told || cancelled)) || in_background sleep 3
+  ((cancelled)) && fail 1 "cancelled at step $(state step); submit it again to go on"
+  if [ "${OUTCOME:-}" = stopped ] && ((!told)) && [ -e "$RUN_DIR/control/stop" ] && ! stop_is_ours; then
+    fail 75 "stopped by the user at step $(state step); submit it again to go on"
+  fi
+  requeue_or_end "${OUTCOME:-stopped}${CLASS:+ ($CLASS)}" 75
+}
+
+requeue_or_end() { # requeue_or_end WHY CODE: attempts of which nothing is heard are bounded, others by the wrapper
+  local silent="$RUN_DIR/logs/silent"
+  case $1 in
+  *unsaid* | unfit*) ((told)) || echo "$SLURM_JOB_ID.$RESTARTS" >>"$silent" ;;
+  *) rm -f "$silent" ;;
+  esac
+  if [ "$(wc -l 2>/dev/null <"$silent" || echo 0)" -ge 3 ]; then
+    rm -f "$silent"
+    fail "$([ "$2" = 71 ] && echo 71 || echo 78)" "three times in a row: $1; see $RUN_DIR/logs"
+  fi
+  trap '' TERM USR1 # SLURM ends this shell because of the requeue
+  forget_stop
+  say "$1 at step $(state step): requeued"
+  scontrol requeue "$SLURM_JOB_ID" || fail "$2" "SLURM refuses to requeue; submit the same line again to go on"
+  sleep 300 # ending here first would be an end of the job
+  exit "$2"
+}
