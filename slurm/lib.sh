@@ -40,12 +40,12 @@ on_term() {
   ask_to_stop
 }
 
-# Ranks look for this file; its words tell ours from one that `clipmill stop` left, which is empty.
-ask_to_stop() { [ -z "${RUN_DIR:-}" ] || echo "job $SLURM_JOB_ID" >"$RUN_DIR/control/stop" 2>/dev/null || true; }
+# Rank 0 looks for this file. Ours is empty and for this attempt alone; that of `clipmill stop` has a word in it.
+ask_to_stop() { [ -z "${RUN_DIR:-}" ] || touch "$RUN_DIR/control/stop" 2>/dev/null || true; }
 
-forget_stop() { rm -f "$RUN_DIR/control/stop"; }
+forget_stop() { user_stopped || rm -f "$RUN_DIR/control/stop"; }
 
-stop_is_ours() { [ -s "$RUN_DIR/control/stop" ]; }
+user_stopped() { [ -s "$RUN_DIR/control/stop" ]; }
 
 state() { # state KEY: its value in state.json, "" where there is none
   python3 - "$RUN_DIR/state.json" "$1" <<'PYTHON' 2>/dev/null || true
@@ -55,7 +55,6 @@ print("" if value is None else value)
 PYTHON
 }
 
-of_this_stage() { [ "$(state stage)" = "$STAGE" ]; }
 
 run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
   STAGE=$1
@@ -79,34 +78,37 @@ run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
   leave
 }
 
-find_run_dir() {
+find_run_dir() { # made by the first start of the job, which notes it in the job's comment for those after a requeue
   [ $# -gt 0 ] || fail 2 "no recipe; type: sbatch slurm/$STAGE.sbatch RECIPE [dotted.key=value ...]"
+  RUN_DIR=""
   if [ -f "$1/run.yaml" ]; then
     RUN_DIR=$(cd "$1" && pwd)
-  else
+  elif ((RESTARTS > 0)); then
+    RUN_DIR=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Comment=clipmill://p')
+  fi
+  if [ -z "$RUN_DIR" ]; then
     local said
-    said=$(cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --prepare) || fail $? "no run directory of $1"
+    said=$(cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --dry-run) || fail $? "no run directory of $1"
     RUN_DIR=$(tail -n 1 <<<"$said")
   fi
   [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"
-  mkdir -p "$RUN_DIR/control" "$RUN_DIR/logs"
+  scontrol update "jobid=$SLURM_JOB_ID" "comment=clipmill:$RUN_DIR" || say "the job could not be given a comment"
+  mkdir -p "$RUN_DIR/control" "$RUN_DIR/logs/slurm"
   say "$STAGE of $RUN_DIR on $SLURM_JOB_NODELIST"
 }
 
 begin() {
-  if of_this_stage && [ "$(state status)" = completed ]; then
+  if [ "$(state stage):$(state status)" = "$STAGE:completed" ]; then
     say "finished before, nothing to do"
     exit 0
   fi
-  [ ! -e "$RUN_DIR/control/cancel" ] || fail 1 "cancelled before; to go on: rm $RUN_DIR/control/cancel"
-  if ((RESTARTS > 0)) && [ -e "$RUN_DIR/control/stop" ] && ! stop_is_ours; then
-    fail 75 "stopped by the user while it waited; to go on submit it again"
-  fi
+  [ ! -e "$RUN_DIR/control/cancel" ] || fail 1 "cancelled; to go on: clipmill submit ... --uncancel"
+  ! user_stopped || fail 75 "stopped by the user; to go on submit it again"
   ((told || cancelled)) || forget_stop
 }
 
 choose_nodes() { # NODES: one name a line, the first is where rank 0 is; COUNT of them; BAD: those left out
-  local all wanted name word folder="$RUN_DIR/logs/preflight/$SLURM_JOB_ID.$RESTARTS"
+  local all wanted name word folder="$RUN_DIR/logs/slurm/preflight-$SLURM_JOB_ID.$RESTARTS"
   all=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || fail 71 "scontrol show hostnames $SLURM_JOB_NODELIST failed"
   [ -n "$all" ] || fail 71 "no names of nodes in SLURM_JOB_NODELIST"
   wanted=$(($(wc -l <<<"$all") - CLIPMILL_SPARES))
@@ -140,15 +142,13 @@ launch() { # launch NUMBER: returns when the last wrapper has ended; STATUS is s
   export CLIPMILL_ATTEMPT="$SLURM_JOB_ID.$RESTARTS.$1"
   export CLIPMILL_NODES=$COUNT CLIPMILL_MASTER_ADDR=$HEAD
   export CLIPMILL_MASTER_PORT=$((20000 + (SLURM_JOB_ID * 4 + $1) % 10000))
-  local folder="$RUN_DIR/logs/$CLIPMILL_ATTEMPT"
-  mkdir -p "$folder"
   say "attempt $CLIPMILL_ATTEMPT on $(paste -sd, <<<"$NODES")"
   # All cores of a node for its one task: what the job asked for is not passed on to srun since SLURM 22.05. The node's
   # rank is that in the step, which leaves spares out.
   # shellcheck disable=SC2086,SC2016
   in_background srun $CLIPMILL_SRUN_FLAGS --nodelist="$(paste -sd, <<<"$NODES")" --nodes="$COUNT" --ntasks="$COUNT" \
     --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --cpu-bind=none --overlap \
-    --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$folder/%N.log" \
+    --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$RUN_DIR/logs/slurm/$CLIPMILL_ATTEMPT-%N.log" \
     bash -c 'export CLIPMILL_NODE_RANK=$SLURM_NODEID; exec clipmill node "$@"' node "$RUN_DIR" "$STAGE"
 }
 
@@ -164,38 +164,34 @@ in_background() { # a trapped signal ends bash's wait, not its child: wait until
 }
 
 decide() { # 0: launch it again here; 1: over, by what `leave` then says
-  local status class
-  status=$(state status) class=$(state class)
-  if ! of_this_stage || [ "$(state attempt)" != "$CLIPMILL_ATTEMPT" ]; then
-    status=failed class=unsaid
+  OUTCOME=unsaid CLASS="" CODE=""
+  # Of this attempt only: a wrapper that never came as far as to say anything leaves the words of the one before.
+  if [ "$(state stage)" = "$STAGE" ] && [[ $(state owner) == "$CLIPMILL_ATTEMPT"* ]]; then
+    OUTCOME=$(state status) CLASS=$(state class) CODE=$(state exit_code)
   fi
-  say "attempt $CLIPMILL_ATTEMPT: srun $STATUS, $status${class:+ ($class)}, step $(state step)"
-  OUTCOME=$status CLASS=$class
-  case $status:$class in
-  completed:* | stopped:* | failed:config | failed:data) return 1 ;;
+  say "attempt $CLIPMILL_ATTEMPT: $OUTCOME${CLASS:+ ($CLASS)}, code ${CODE:-unsaid}, step $(state step), srun $STATUS"
+  case $OUTCOME:$CODE in
+  completed:* | stopped:* | *:78 | *:2) return 1 ;;
   esac
+  ((STATUS == 126 || STATUS == 127)) && fail 78 "clipmill could not be started; see $RUN_DIR/logs/slurm"
   ((told || cancelled)) && return 1
-  ((STATUS == 126 || STATUS == 127)) && fail 78 "clipmill could not be started; see $RUN_DIR/logs/$CLIPMILL_ATTEMPT"
-  ((STATUS == 78)) && CLASS=budget && return 1
   (($1 < 2))
 }
 
 leave() {
-  case ${OUTCOME:-}:${CLASS:-} in
+  case ${OUTCOME:-}:${CODE:-} in
   completed:*) exit 0 ;;
-  failed:config | failed:data | failed:budget) fail 78 "$(state message); see $RUN_DIR/logs/${CLIPMILL_ATTEMPT:-}" ;;
+  failed:78 | failed:2) fail 78 "$(state message); see clipmill logs $RUN_DIR" ;;
   esac
-  # Of scancel the tasks hear first.
+  # Of scancel and of preemption without USR1 the tasks hear first: wait for what this shell is told.
   [ "${OUTCOME:-}" != stopped ] || ((told || cancelled)) || in_background sleep 3
   ((cancelled)) && fail 1 "cancelled at step $(state step); submit it again to go on"
-  if [ "${OUTCOME:-}" = stopped ] && ((!told)) && [ -e "$RUN_DIR/control/stop" ] && ! stop_is_ours; then
-    fail 75 "stopped by the user at step $(state step); submit it again to go on"
-  fi
+  user_stopped && fail 75 "stopped by the user at step $(state step); submit it again to go on"
   requeue_or_end "${OUTCOME:-stopped}${CLASS:+ ($CLASS)}" 75
 }
 
 requeue_or_end() { # requeue_or_end WHY CODE: attempts of which nothing is heard are bounded, others by the wrapper
-  local silent="$RUN_DIR/logs/silent"
+  local silent="$RUN_DIR/logs/slurm/silent"
   case $1 in
   *unsaid* | unfit*) ((told)) || echo "$SLURM_JOB_ID.$RESTARTS" >>"$silent" ;;
   *) rm -f "$silent" ;;

@@ -80,7 +80,7 @@ sleep infinity & while :; do wait; done
 
 _NODE = """
 mount --make-rprivate / && hostname {name}
-mount -t tmpfs -o size=256m tmpfs /dev/shm && mount -t tmpfs -o size=256m tmpfs /tmp/ray
+mount -t tmpfs -o size=2g tmpfs /dev/shm && mount -t tmpfs -o size=256m tmpfs /tmp/ray
 ip link set lo up
 touch {base}/{name}.up
 until ip addr add {address}/24 dev eth0 2>/dev/null; do sleep 0.02; done
@@ -205,6 +205,15 @@ class SlurmCluster:
                 self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
             time.sleep(0.3)
         raise AssertionError(f"job {job} is not {'|'.join(wanted)} after {limit_s} s but {now}\n{self.words()}")
+
+    def settle(self, limit_s: float = 90.0) -> None:
+        """Ends all jobs and brings back every node; returns when all are idle."""
+        self.run("scancel", "--signal=KILL", "--full", "--state=RUNNING", "--user=root", check=False)
+        self.run("scancel", "--user=root", check=False)
+        for node in self.nodes:
+            if node not in self._inits:
+                self.boot(node)
+        _until(self._all_idle, f"{len(self.nodes)} idle nodes", self._started[0], self.words, limit_s)
 
     def words(self) -> str:
         """The last lines of the daemons' logs, for a failure's message."""
