@@ -12,7 +12,7 @@
 # Signals: USR1 says that SLURM is about to end the job (time limit, preemption): save, then requeue. TERM with no USR1
 # before it is scancel: save, and never requeue; SLURM itself still requeues a job that it preempts without USR1.
 
-told=0 cancelled=0 interrupted=0 child=""
+told=0 cancelled=0 interrupted=0 asking=""
 
 say() { echo "$(date -u +%FT%TZ) job $SLURM_JOB_ID${RESTARTS:+.$RESTARTS}: $*"; }
 
@@ -41,7 +41,19 @@ on_term() {
 }
 
 # Rank 0 looks for this file. Ours is empty and for this attempt alone; that of `clipmill stop` has a word in it.
-ask_to_stop() { [ -z "${RUN_DIR:-}" ] || touch "$RUN_DIR/control/stop" 2>/dev/null || true; }
+# An attempt that has just begun takes it for that of the attempt before, so it is asked until the attempt is over.
+ask_to_stop() {
+  [ -n "${RUN_DIR:-}" ] || return 0
+  touch "$RUN_DIR/control/stop" 2>/dev/null
+  [ -n "$asking" ] && return 0
+  while sleep 5; do touch "$RUN_DIR/control/stop"; done 2>/dev/null &
+  asking=$!
+}
+
+ask_no_more() {
+  [ -z "$asking" ] || kill "$asking" 2>/dev/null
+  asking=""
+}
 
 forget_stop() { user_stopped || rm -f "$RUN_DIR/control/stop"; }
 
@@ -89,7 +101,7 @@ find_run_dir() { # made by the first start of the job, which notes it in the job
   if [ -z "$RUN_DIR" ]; then
     local said
     said=$(cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --dry-run) || fail $? "no run directory of $1"
-    RUN_DIR=$(tail -n 1 <<<"$said")
+    RUN_DIR=$(dirname "$(dirname "$(tail -n 1 <<<"$said")")") # it prints the files that it made, RUN_DIR/slurm/NAME
   fi
   [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"
   scontrol update "jobid=$SLURM_JOB_ID" "comment=clipmill:$RUN_DIR" || say "the job could not be given a comment"
@@ -154,7 +166,7 @@ launch() { # launch NUMBER: returns when the last wrapper has ended; STATUS is s
 
 in_background() { # a trapped signal ends bash's wait, not its child: wait until that is gone
   "$@" &
-  child=$!
+  local child=$!
   while :; do
     interrupted=0
     wait "$child"
@@ -164,10 +176,13 @@ in_background() { # a trapped signal ends bash's wait, not its child: wait until
 }
 
 decide() { # 0: launch it again here; 1: over, by what `leave` then says
+  ask_no_more
   OUTCOME=unsaid CLASS="" CODE=""
   # Of this attempt only: a wrapper that never came as far as to say anything leaves the words of the one before.
   if [ "$(state stage)" = "$STAGE" ] && [[ $(state owner) == "$CLIPMILL_ATTEMPT"* ]]; then
     OUTCOME=$(state status) CLASS=$(state class) CODE=$(state exit_code)
+  elif ((STATUS == 0)); then # nothing was to be done: completed before, or held by the user
+    OUTCOME=$([ -e "$RUN_DIR/control/cancel" ] || user_stopped && echo stopped || echo completed)
   fi
   say "attempt $CLIPMILL_ATTEMPT: $OUTCOME${CLASS:+ ($CLASS)}, code ${CODE:-unsaid}, step $(state step), srun $STATUS"
   case $OUTCOME:$CODE in
@@ -185,7 +200,8 @@ leave() {
   esac
   # Of scancel and of preemption without USR1 the tasks hear first: wait for what this shell is told.
   [ "${OUTCOME:-}" != stopped ] || ((told || cancelled)) || in_background sleep 3
-  ((cancelled)) && fail 1 "cancelled at step $(state step); submit it again to go on"
+  ask_no_more
+  { ((cancelled)) || [ -e "$RUN_DIR/control/cancel" ]; } && fail 1 "cancelled at step $(state step); submit it again to go on"
   user_stopped && fail 75 "stopped by the user at step $(state step); submit it again to go on"
   requeue_or_end "${OUTCOME:-stopped}${CLASS:+ ($CLASS)}" 75
 }

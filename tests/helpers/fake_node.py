@@ -22,7 +22,7 @@ def main() -> int:
         Path(sys.argv[2]).mkdir(exist_ok=True)
         (Path(sys.argv[2]) / "run.yaml").write_text(" ".join(sys.argv[3:]))
         print("words for people")
-        print(Path(sys.argv[2]).absolute())
+        print(Path(sys.argv[2]).absolute() / "slurm/submit.sh")
         return 0
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: told.append(1))
