@@ -96,7 +96,7 @@ find_run_dir() { # made by the first start of the job, which notes it in the job
   if [ -f "$1/run.yaml" ]; then
     RUN_DIR=$(cd "$1" && pwd)
   elif ((RESTARTS > 0)); then
-    RUN_DIR=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Comment=clipmill://p')
+    RUN_DIR=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Comment=clipmill://p' | sed 's/ *$//')
   fi
   if [ -z "$RUN_DIR" ]; then
     local said
@@ -159,7 +159,7 @@ launch() { # launch NUMBER: returns when the last wrapper has ended; STATUS is s
   # rank is that in the step, which leaves spares out.
   # shellcheck disable=SC2086,SC2016
   in_background srun $CLIPMILL_SRUN_FLAGS --nodelist="$(paste -sd, <<<"$NODES")" --nodes="$COUNT" --ntasks="$COUNT" \
-    --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --cpu-bind=none --overlap \
+    --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --overlap \
     --kill-on-bad-exit=1 --wait=60 --open-mode=append --output="$RUN_DIR/logs/slurm/$CLIPMILL_ATTEMPT-%N.log" \
     bash -c 'export CLIPMILL_NODE_RANK=$SLURM_NODEID; exec clipmill node "$@"' node "$RUN_DIR" "$STAGE"
 }

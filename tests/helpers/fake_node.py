@@ -1,7 +1,7 @@
 """A stand-in for `clipmill` on a cluster's node: steps are naps, and what goes wrong at which step is said beforehand.
 
     clipmill node RUN_DIR STAGE      the wrapper's side of the contract: state.json, control/stop, exit codes
-    clipmill submit RECIPE ...       makes the run directory RECIPE names, prints it
+    clipmill submit RECIPE ...       makes the run directory `run`, prints a file of it
 
 RUN_DIR/plan.json: {"steps": 20, "nap_s": 0.1, "save_every": 5, "at": {"7": "crash"}}; what happens at a step (crash,
 config, node, hang, silent) happens once. Standard library alone: it starts in a blink.
@@ -19,10 +19,10 @@ told = []
 
 def main() -> int:
     if sys.argv[1] == "submit":
-        Path(sys.argv[2]).mkdir(exist_ok=True)
-        (Path(sys.argv[2]) / "run.yaml").write_text(" ".join(sys.argv[3:]))
+        Path("run").mkdir(exist_ok=True)
+        Path("run/run.yaml").write_text(" ".join(sys.argv[2:]))
         print("words for people")
-        print(Path(sys.argv[2]).absolute() / "slurm/submit.sh")
+        print(Path("run").absolute() / "slurm/submit.sh")
         return 0
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: told.append(1))

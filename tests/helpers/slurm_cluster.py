@@ -15,13 +15,15 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 TOOLS = "slurmctld slurmd munged sbatch squeue scontrol srun ip unshare nsenter setpriv"
-LOGIN = "login"
+DISK_MB = 128
+PYTHON = sys.executable
 _PREFIX = "clipmill-slurm-"
 _DAEMON_PATH = "/usr/sbin:/sbin:" + os.environ.get("PATH", "/usr/bin:/bin")
 
@@ -105,12 +107,14 @@ class SlurmCluster:
     """`nodes` nodes n1, n2, ... of 4 cores and 2 GPUs by name (there is nothing behind them), and the host `login`,
     where commands run. Partition `low` is preempted, with 20 s of grace, by partition `high`.
 
-    `folder` is seen by every node as it is here: all of this machine's files are, but /dev/shm and /tmp/ray.
+    All files of this machine are seen by every node, but /dev/shm and /tmp/ray. `disk`: a small file system that all
+    of them share, to be filled up.
     """
 
     def __init__(self, nodes: int = 2) -> None:
         self.nodes = [f"n{number}" for number in range(1, nodes + 1)]
         self.base = Path(f"/tmp/{_PREFIX}{os.getpid()}")
+        self.disk = self.base / "disk"
         self._site = 0
         self._started: list[subprocess.Popen] = []
         self._inits: dict[str, int] = {}
@@ -130,7 +134,7 @@ class SlurmCluster:
         for process in self._started:
             process.kill()
             process.wait()
-        shutil.rmtree(self.base, ignore_errors=True)
+        _remove(self.base)
 
     # ---- what a test does to it
 
@@ -201,10 +205,17 @@ class SlurmCluster:
             now = self.job(job)
             if now["JobState"] in wanted:
                 return now
-            if hurry and now["JobState"] == "PENDING" and now["Reason"] == "BeginTime":
-                self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+            if hurry:
+                self.hurry()
             time.sleep(0.3)
         raise AssertionError(f"job {job} is not {'|'.join(wanted)} after {limit_s} s but {now}\n{self.words()}")
+
+    def hurry(self) -> None:
+        """What was requeued may start now, not in 120 s."""
+        waiting = self.run("squeue", "--noheader", "--states=PENDING", "--format=%i %r").splitlines()
+        for job, reason in (line.split(maxsplit=1) for line in waiting):
+            if reason == "BeginTime":
+                self.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
     def settle(self, limit_s: float = 90.0) -> None:
         """Ends all jobs and brings back every node; returns when all are idle."""
@@ -222,6 +233,8 @@ class SlurmCluster:
     # ---- how it is made
 
     def _start(self) -> None:
+        self.disk.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(self.disk)], check=True)
         for folder in ("munge", "state", *(f"spool-{node}" for node in self.nodes)):
             (self.base / folder).mkdir(parents=True)
         Path("/tmp/ray").mkdir(exist_ok=True)  # a place to mount each node's own
@@ -271,11 +284,16 @@ class SlurmCluster:
 
 
 def _remove_stale() -> None:
-    """Folders of test processes that were killed. Their processes, mounts and links are gone already."""
+    """What test processes that were killed have left: a folder, and the disk in it. All else went with them."""
     for folder in Path("/tmp").glob(f"{_PREFIX}*"):
         number = folder.name.removeprefix(_PREFIX)
         if number.isdigit() and (int(number) == os.getpid() or not Path(f"/proc/{number}").exists()):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder / "disk")], stderr=subprocess.DEVNULL)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill(pid: int) -> None:

@@ -81,10 +81,10 @@ def test_each_node_has_its_rank_and_rank_0_is_met_by_name(idle, tmp_path):
 def test_a_recipe_submitted_by_hand_gets_its_run_directory_once(idle, tmp_path):
     run = Run(idle, tmp_path, steps=40)
     (run.path / "run.yaml").unlink()
-    job = run.sbatch("train", target="run")
+    job = run.sbatch("train", target="recipe.yaml")
     run.wait_for_step(3)
     made = (run.path / "run.yaml").stat().st_mtime_ns
-    assert (run.path / "run.yaml").read_text() == "--on slurm --dry-run"
+    assert (run.path / "run.yaml").read_text() == "recipe.yaml --on slurm --dry-run"
     idle.run("scontrol", "requeue", str(job))
     assert idle.wait(job)["JobState"] == "COMPLETED"
     assert (run.path / "run.yaml").stat().st_mtime_ns == made
