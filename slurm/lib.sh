@@ -43,6 +43,10 @@ on_term() {
 # Rank 0 looks for this file. Ours is empty and for this attempt alone; that of `clipmill stop` has a word in it.
 # An attempt that has just begun takes it for that of the attempt before, so it is asked until the attempt is over.
 ask_to_stop() {
+  if [ -n "${SHARE:-}" ]; then # an element of an array: its own step, no other's
+    scancel --signal=TERM "$SLURM_JOB_ID.0"
+    return
+  fi
   [ -n "${RUN_DIR:-}" ] || return 0
   touch "$RUN_DIR/control/stop" 2>/dev/null
   [ -n "$asking" ] && return 0
@@ -222,4 +226,47 @@ requeue_or_end() { # requeue_or_end WHY CODE: attempts of which nothing is heard
   scontrol requeue "$SLURM_JOB_ID" || fail "$2" "SLURM refuses to requeue; submit the same line again to go on"
   sleep 300 # ending here first would be an end of the job
   exit "$2"
+}
+
+# ---- curate-array.sbatch
+
+run_share() { # run_share RUN_DIR | run_share RECIPE [overrides]: one element of the array, which asks no other
+  STAGE=curate RESTARTS=${SLURM_RESTART_COUNT:-0}
+  trap on_usr1 USR1
+  trap on_term TERM
+  # shellcheck source=slurm/env.sh
+  source "$CLIPMILL_SLURM_DIR/env.sh"
+  find_run_dir "$@"
+  local shares=$RUN_DIR/array
+  mkdir -p "$shares"
+  # The number of shares stays that of the first submission, so that single elements can be submitted again.
+  (set -o noclobber && echo "${SLURM_ARRAY_TASK_COUNT:?submit it with --array=0-N}" >"$shares/count") 2>/dev/null
+  local count recipe
+  count=$(cat "$shares/count")
+  ((SLURM_ARRAY_TASK_ID < count)) || fail 78 "there are $count shares, numbered from 0; rm $shares/count for others"
+  [ ! -e "$RUN_DIR/control/cancel" ] || fail 1 "cancelled; to go on: clipmill submit ... --uncancel"
+  recipe=$(python3 -m pipeline.cluster.schedulers.shares "$RUN_DIR" "$SLURM_ARRAY_TASK_ID" "$count") ||
+    fail $? "no recipe of share $SLURM_ARRAY_TASK_ID"
+  SHARE="share $SLURM_ARRAY_TASK_ID of $count"
+  say "$SHARE: ${recipe:-is empty}"
+  [ -n "$recipe" ] || exit 0
+  share "$recipe"
+}
+
+share() {
+  local recipe=$1 folder
+  folder=$(dirname "$recipe")
+  # shellcheck disable=SC2086
+  in_background srun $CLIPMILL_SRUN_FLAGS --ntasks=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --open-mode=append \
+    --output="$folder/log" clipmill curate "$recipe" "curate.ray.num_cpus=${SLURM_CPUS_PER_TASK:-1}"
+  case $STATUS in
+  0)
+    rm -rf "$folder/output" # what counts is in the pool
+    exit 0
+    ;;
+  78 | 2) fail 78 "$SHARE: see $folder/log" ;;
+  esac
+  ((cancelled)) && fail 1 "cancelled; submit it again to go on"
+  ((STATUS == 75 || told || RESTARTS < 3)) || fail 1 "$SHARE failed again: see $folder/log"
+  requeue_or_end "$SHARE ended with $STATUS" 75
 }
