@@ -35,7 +35,7 @@ on_term() {
     say "TERM: the time to save is nearly over"
   else
     cancelled=1
-    say "TERM: cancelled; the run saves and is not requeued"
+    say "TERM: cancelled, or a node is lost, which SLURM sees to; the run saves and is not requeued from here"
   fi
   ask_to_stop
 }

@@ -124,7 +124,7 @@ def test_cancelled_it_saves_and_never_comes_back(idle, tmp_path):
     assert idle.wait(job)["JobState"] == "CANCELLED"
     assert idle.wait(dependent)["JobState"] == "CANCELLED"
     idle.settle()
-    assert idle.job(job)["Restarts"] == "0" and "not requeued" in run.said()
+    assert idle.job(job)["Restarts"] == "0" and "not requeued from here" in run.said()
     assert run.state()["status"] == "stopped"
     saved = run.state()["step"]
     (run.path / "plan.json").write_text(json.dumps({"steps": saved + 3}))

@@ -16,7 +16,7 @@ from tests.helpers.slurm_cluster import PYTHON, SlurmCluster
 from tests.helpers.tiny_run import metrics, wait_for_step, write_recipe
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.timeout(600)]
-STEPS, SAVE_EVERY = 120, 10
+STEPS, SAVE_EVERY = 60, 10
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 
@@ -81,7 +81,7 @@ def undisturbed(slurm: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -
 def test_preempted(idle, tmp_path, undisturbed):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
-    wait_for_step(run.output, 35)
+    wait_for_step(run.output, 24)
     at = time.time()
     other = idle.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap", "srun sleep 1")
     idle.wait(other, limit_s=120)
@@ -95,7 +95,7 @@ def test_preempted(idle, tmp_path, undisturbed):
 
 def test_at_the_time_limit(idle, tmp_path, undisturbed):
     run = Training(idle, tmp_path)
-    (job,) = run.submit("--option", "time=1", "--option", "signal=B:USR1@25")
+    (job,) = run.submit("--option", "time=2", "--option", "signal=B:USR1@30")
     done = idle.wait(job, limit_s=400)
     assert done["JobState"] == "COMPLETED" and int(done["Restarts"]) >= 1, run.said()
     assert run.steps() == undisturbed
@@ -105,7 +105,7 @@ def test_at_the_time_limit(idle, tmp_path, undisturbed):
 def test_cancelled(idle, tmp_path, undisturbed, by):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
-    wait_for_step(run.output, 35)
+    wait_for_step(run.output, 24)
     if by == "scancel":
         idle.run("scancel", str(job))
     else:
@@ -124,7 +124,7 @@ def test_cancelled(idle, tmp_path, undisturbed, by):
 def test_a_rank_killed(idle, tmp_path, undisturbed, node):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
-    wait_for_step(run.output, 35)
+    wait_for_step(run.output, 24)
     before = run.steps()[-1][0]
     at = time.time()
     for pid in idle.processes(node, "pipeline.cli\0train"):
@@ -141,7 +141,7 @@ def test_a_node_without_power(idle, tmp_path, undisturbed, lost):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
     dependent = idle.submit(f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes", "--wrap", "true")
-    wait_for_step(run.output, 35)
+    wait_for_step(run.output, 24)
     before = run.steps()[-1][0]
     at = time.time()
     idle.power_off(lost)
@@ -175,7 +175,7 @@ def test_a_hang(idle, tmp_path, undisturbed):
     """A rank that is stopped by SIGSTOP holds all: the wrapper of node 0 sees no heartbeat."""
     run = Training(idle, tmp_path)
     (job,) = run.submit(CLIPMILL_HANG_S="20")
-    wait_for_step(run.output, 35)
+    wait_for_step(run.output, 24)
     at = time.time()
     for pid in idle.processes("n2", "pipeline.cli\0train"):
         os.kill(pid, signal.SIGSTOP)
@@ -191,7 +191,7 @@ def test_a_full_shared_disk(idle, tmp_path, undisturbed):
     shared.mkdir()
     run = Training(idle, shared)
     (job,) = run.submit()
-    wait_for_step(run.output, 15)
+    wait_for_step(run.output, 12)
     idle.run("bash", "-c", f"cat /dev/zero >{shared}/ballast", check=False)
     done = idle.wait(job, "PENDING", "FAILED", limit_s=240)
     print(f"figure: full disk: {done['JobState']}, {[each.get('class') for each in run.attempts()]}")
