@@ -34,7 +34,7 @@ def test_there_are_job_files_for_both_schedulers():
 def test_a_batch_file_holds_flags_and_one_call(path):
     """All logic is in lib.sh, which all of them share."""
     lines = [line for line in path.read_text().splitlines() if line and not re.match("# |#!", line)]
-    flags, words = lines[: -(4)], lines[-4:]
+    flags, words = lines[:-(4)], lines[-4:]
     assert all(line.startswith("#SBATCH --") for line in flags)
     assert {"#SBATCH --requeue", "#SBATCH --open-mode=append", "#SBATCH --signal=B:USR1@300"} <= set(flags)
     assert words[0] == "set -uo pipefail" and words[2].startswith('source "$CLIPMILL_SLURM_DIR/lib.sh" || exit 78')

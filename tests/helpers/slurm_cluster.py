@@ -17,12 +17,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tests.helpers.places import ROOT
 
 PACKAGES = "slurmctld slurmd slurm-client munge iproute2"
 TOOLS = "slurmctld slurmd munged sbatch squeue scontrol srun ip unshare nsenter setpriv"
 DISK_MB = 128
+# Of clipmill's processes on the nodes: this checkout's code, and one thread each.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CLIPMILL_GRACE_S": "60"}
 PYTHON = sys.executable
 _PREFIX = "clipmill-slurm-"
 _DAEMON_PATH = "/usr/sbin:/sbin:" + os.environ.get("PATH", "/usr/bin:/bin")
@@ -170,13 +174,13 @@ class SlurmCluster:
                 found.append(pid)
         return found
 
-    def run(self, *command: str, node: str = "", check: bool = True, cwd: Path | None = None, **environment: str) -> str:
+    def run(self, *command: str, node: str = "", check: bool = True, cwd: Path | None = None, **variables: str) -> str:
         """What a command printed on the login host, or on a node."""
         target = self._inits[node] if node else self._site
         enter = ["nsenter", "-t", str(target), "-n", "-m", "-u", "-p"]
         done = subprocess.run(
             [*enter, "env", "-C", str(cwd or "/"), *command],
-            env={**self._environment(), **environment}, capture_output=True, text=True,
+            env={**self._environment(), **variables}, capture_output=True, text=True,
         )  # fmt: skip
         if check and done.returncode != 0:
             raise AssertionError(f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}")
@@ -225,6 +229,9 @@ class SlurmCluster:
             if node not in self._inits:
                 self.boot(node)
         _until(self._all_idle, f"{len(self.nodes)} idle nodes", self._started[0], self.words, limit_s)
+
+    def until(self, true: Callable[[], object], what: str, limit_s: float = 120.0) -> None:
+        _until(true, what, self._started[0], self.words, limit_s)
 
     def words(self) -> str:
         """The last lines of the daemons' logs, for a failure's message."""
@@ -319,9 +326,15 @@ def _tree(pid: int) -> list[int]:
     return [pid, *(below for child in _children(pid) for below in _tree(child))]
 
 
-def _until(true: object, what: str, process: subprocess.Popen, words: object = lambda: "", limit_s: float = 60.0) -> None:
+def _until(
+    true: Callable[[], object],
+    what: str,
+    process: subprocess.Popen,
+    words: Callable[[], str] = str,
+    limit_s: float = 60.0,
+) -> None:
     deadline = time.monotonic() + limit_s
     while not true():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"no {what} after {limit_s} s; exit status {process.poll()}\n{words()}")
+            raise AssertionError(f"no {what} within {limit_s} s; exit status {process.poll()}\n{words()}")
         time.sleep(0.05)
