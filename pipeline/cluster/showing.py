@@ -103,7 +103,7 @@ HEADS = ("run", "on", "state", "stage", "attempt", "step", "samples/s", "left", 
 
 def rows_of(found: list[Status]) -> list[tuple[str, ...]]:
     """In words, as `HEADS` names them."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for each in found:
         step = "" if each.step is None else f"{each.step:,}" + (f" of {each.steps:,}" if each.steps else "")
         speed = "" if each.samples_per_s is None else f"{each.samples_per_s:,.0f}"

@@ -5,6 +5,7 @@ Nothing is started that outlives the wrapper: Ray's servers are its descendants,
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pipeline.cluster.node.stage import descendants, reap
 from pipeline.cluster.node.verdict import Verdict, read_verdict
 from pipeline.cluster.rundir import RunDir, control, lock
 from pipeline.errors import ClipmillError
+from pipeline.settings import digest_of
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats")
 _LOOK_S = 1.0
@@ -43,6 +45,14 @@ class Joining:
     def note(self, node: int) -> Path:
         return self.run.attempt_logs(self.attempt) / f"{node}.joined"
 
+    def session_folder(self) -> str:
+        """Of Ray, on each node: short, for Unix sockets, and of this attempt alone."""
+        return f"/tmp/ray_{os.getuid()}_{digest_of([str(self.run.path), self.attempt])[:8]}"
+
+    def clean(self) -> None:
+        """Once all its processes have ended."""
+        shutil.rmtree(self.session_folder(), ignore_errors=True)
+
 
 def head(joining: Joining) -> dict[str, str]:
     """Starts the head and waits for the other nodes; the variables by which the driver finds it. ClipmillError when a
@@ -50,7 +60,7 @@ def head(joining: Joining) -> dict[str, str]:
     host, _, port = joining.address.rpartition(":")
     variables = {**joining.variables, **_secret(joining.run, make=True)}
     _start(joining, variables, "--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false",
-           f"--temp-dir={_session_folder(joining)}")  # fmt: skip
+           f"--temp-dir={joining.session_folder()}")  # fmt: skip
     joining.note(0).touch()
     missing = set(range(1, joining.place.nodes))
     deadline = time.monotonic() + joining.place.join_s
@@ -111,11 +121,6 @@ def _secret(run: RunDir, make: bool) -> dict[str, str]:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_hex(32))
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": path.read_text()}
-
-
-def _session_folder(joining: Joining) -> str:
-    """Short, for Unix sockets; of this process alone, since nodes of a test, or jobs, may share a machine."""
-    return f"/tmp/ray_clipmill_{os.getpid()}_{joining.attempt}"
 
 
 def own_address() -> str:

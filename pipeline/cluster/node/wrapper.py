@@ -14,7 +14,7 @@ from pipeline import recipe as recipes
 from pipeline import storage
 from pipeline.cluster.node import gate, joining, verdict
 from pipeline.cluster.node.place import ADDRESS, NODES, PORT, RANK, Place, of_stage, place_of
-from pipeline.cluster.node.stage import Stage, end_all
+from pipeline.cluster.node.stage import Stage, end_all, inherit_orphans
 from pipeline.cluster.node.verdict import CRASHED, DONE, NEVER, STOPPED, UNFIT, Verdict
 from pipeline.cluster.node.watch import Watch
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, lock, open_run
@@ -48,6 +48,7 @@ class Asked:
 def run_node(path: Path, stage: str, environment: Mapping[str, str] = os.environ) -> int:
     """The exit code, as verdict.py lists them; words on standard error where it is not 0."""
     asked = Asked()
+    inherit_orphans()
     try:
         run = open_run(path)
         if stage not in STAGES:
@@ -163,6 +164,7 @@ class Node:
                 return self.watched(variables)
             finally:
                 end_all()
+                ray.clean()
         return self.watched(variables)
 
     def _variables(self, address: str) -> dict[str, str]:
