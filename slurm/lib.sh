@@ -85,6 +85,7 @@ run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
   local launches=0
   while :; do
     choose_nodes
+    all_reduce
     ((told || cancelled)) && break # while nodes were looked at
     launch "$launches"
     decide "$launches" || break
@@ -119,7 +120,7 @@ begin() {
     exit 0
   fi
   [ ! -e "$RUN_DIR/control/cancel" ] || fail 1 "cancelled; to go on: clipmill submit ... --uncancel"
-  ! user_stopped || fail 75 "stopped by the user; to go on submit it again"
+  ! user_stopped || fail 75 "stopped by the user; to go on: clipmill submit again, or rm $RUN_DIR/control/stop"
   ((told || cancelled)) || forget_stop
 }
 
@@ -154,10 +155,32 @@ choose_nodes() { # NODES: one name a line, the first is where rank 0 is; COUNT o
   [ -n "$(getent hosts "$HEAD")" ] || fail 71 "the address of $HEAD is not known on $(hostname)"
 }
 
+all_reduce() { # over the chosen nodes, before a run waits half an hour for one that cannot be reached
+  ((told || cancelled)) && return
+  [ "$STAGE" != curate ] && ((COUNT > 1)) || return 0
+  case $CLIPMILL_ALL_REDUCE in
+  yes) ;;
+  auto) [ "${SLURM_GPUS_ON_NODE:-0}" != 0 ] && command -v nvidia-smi >/dev/null || return 0 ;;
+  *) return 0 ;;
+  esac
+  # shellcheck disable=SC2086,SC2016
+  in_background timeout 300 srun $CLIPMILL_SRUN_FLAGS --nodelist="$(paste -sd, <<<"$NODES")" --nodes="$COUNT" \
+    --ntasks="$COUNT" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --overlap --kill-on-bad-exit=1 \
+    --open-mode=append --output="$RUN_DIR/logs/slurm/all-reduce-$SLURM_JOB_ID.$RESTARTS-%N" env MASTER_ADDR="$HEAD" \
+    MASTER_PORT=$((30000 + SLURM_JOB_ID % 2000)) WORLD_SIZE="$COUNT" LOCAL_RANK=0 \
+    bash -c 'RANK=$SLURM_NODEID exec python3 "$1/all_reduce.py"' - "$CLIPMILL_SLURM_DIR"
+  ((STATUS == 0 || told || cancelled)) && return
+  say "the nodes do not reach each other: see $RUN_DIR/logs/slurm/all-reduce-*"
+  requeue_or_end "unfit network" 71
+}
+
 launch() { # launch NUMBER: returns when the last wrapper has ended; STATUS is srun's
   export CLIPMILL_ATTEMPT="$SLURM_JOB_ID.$RESTARTS.$1"
   export CLIPMILL_NODES=$COUNT CLIPMILL_MASTER_ADDR=$HEAD
   export CLIPMILL_MASTER_PORT=$((20000 + (SLURM_JOB_ID * 4 + $1) % 10000))
+  local end
+  end=$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e) && end=$(date -d "$end" +%s 2>/dev/null) || end=""
+  export CLIPMILL_ENDS_AT=$end # should no signal come
   say "attempt $CLIPMILL_ATTEMPT on $(paste -sd, <<<"$NODES")"
   # All cores of a node for its one task: what the job asked for is not passed on to srun since SLURM 22.05. The node's
   # rank is that in the step, which leaves spares out.

@@ -42,7 +42,7 @@ def share_of(recipe: Recipe, folder: Path, number: int, count: int) -> Recipe | 
     pool = curation.get("pool") or storage.join(curation["output"], outputs.POOL)
     wanted = {**curation, "sources": sources, "pool": pool, "output": str(folder / "output"), "keep": 0}
     data = {name: value for name, value in recipe.data.items() if name in ("name", "seed")}
-    return Recipe(str(folder / "recipe.yaml"), {**data, "curate": wanted})
+    return Recipe(str(folder / outputs.RECIPE), {**data, "curate": wanted})
 
 
 def _listed(paths: Any) -> list[str]:

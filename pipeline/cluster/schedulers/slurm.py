@@ -1,7 +1,7 @@
 """SLURM: the job files of slurm/ handed to sbatch with flags, each stage waiting for the one before.
 
     <run>/slurm/submit.sh        the sbatch lines; a person may edit it and run it by hand
-                {curate,train,eval}.sbatch, lib.sh, env.sh, preflight.sh    as they were at the submission
+                {curate,train,eval}.sbatch, lib.sh, env.sh, preflight.sh, all_reduce.py    as they were at the submission
 
 Asks squeue, never sacct, so that it works without slurmdbd.
 """
@@ -19,7 +19,7 @@ from pipeline.cluster.schedulers.scheduler import Job, Request
 from pipeline.errors import ClipmillError, UsageError
 
 FILES = Path(__file__).parents[3] / "slurm"
-_COPIED = ("lib.sh", "env.sh", "preflight.sh")
+_COPIED = ("lib.sh", "env.sh", "preflight.sh", "all_reduce.py")
 SUBMIT = "submit.sh"
 # Flags of sbatch that a site or a person may want; the rest is the job files' own.
 FLAGS = (

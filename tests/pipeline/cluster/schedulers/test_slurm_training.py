@@ -209,8 +209,9 @@ def test_a_full_shared_disk(idle, tmp_path, undisturbed):
 
 def test_submitted_twice(idle, tmp_path, undisturbed):
     run = Training(idle, tmp_path)
-    (first,) = run.submit()
+    (first,) = run.submit(CLIPMILL_ALL_REDUCE="yes")
     wait_for_step(run.output, 5)
+    assert "summed 64 MB" in "".join(path.read_text() for path in run.path.glob("logs/slurm/all-reduce-*"))
     (second,) = run.submit()
     time.sleep(3)
     assert idle.job(second)["JobState"] == "PENDING" and idle.job(second)["Reason"] == "Dependency"
