@@ -43,7 +43,16 @@ def test_the_same_request_gives_the_same_bytes(tmp_path):
     first = Slurm().render(run, request)
     turned = Request(ALL, 4, 8, {"partition": "gpu", "train.time": "48:00:00", "spares": "1"})
     assert first == Slurm().render(run, turned)
-    files = {"submit.sh", "lib.sh", "env.sh", "preflight.sh", "all_reduce.py", "curate.sbatch", "train.sbatch", "eval.sbatch"}
+    files = {
+        "submit.sh",
+        "lib.sh",
+        "env.sh",
+        "preflight.sh",
+        "all_reduce.py",
+        "curate.sbatch",
+        "train.sbatch",
+        "eval.sbatch",
+    }
     assert set(first) == files
     for name in files - {"submit.sh", "env.sh"}:
         assert first[name] == (ROOT / "slurm" / name).read_text()

@@ -1,7 +1,9 @@
 """The shell of the job files on a real SLURM: what it does for each end of its work, with a stand-in for the work."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -32,7 +34,7 @@ class Run:
         given = {"CLIPMILL_VENV": str(self.folder / "venv"), "CLIPMILL_SLURM_DIR": str(ROOT / "slurm"), **environment}
         plain = ["--gpus-per-node=1"] if stage != "curate" else []
         words = [*plain, *flags, f"{ROOT}/slurm/{stage}.sbatch", str(target or self.path)]
-        return self.cluster.submit("--time=5", *words, cwd=self.folder, **given)
+        return self.cluster.submit("--time=20", *words, cwd=self.folder, **given)
 
     def wait_for_step(self, step: int, stage: str = "train", limit_s: float = 60.0) -> None:
         deadline = time.monotonic() + limit_s
@@ -108,9 +110,9 @@ def test_preempted_it_saves_is_requeued_and_its_dependent_waits(idle, tmp_path):
 
 
 def test_at_its_time_limit_it_saves_and_is_requeued(idle, tmp_path):
-    run = Run(idle, tmp_path, steps=300)
-    job = run.sbatch("train", "--time=1", "--signal=B:USR1@50")
-    done = idle.wait(job, limit_s=200)
+    run = Run(idle, tmp_path, steps=900)
+    job = run.sbatch("train", "--time=2", "--signal=B:USR1@90")
+    done = idle.wait(job, limit_s=280)
     assert done["JobState"] == "COMPLETED" and int(done["Restarts"]) >= 1, run.said()
     assert run.lost() == 0 and "USR1" in run.said()
 
@@ -147,9 +149,7 @@ def test_a_crash_is_tried_again_in_the_same_allocation(idle, tmp_path):
     run.wait_for_step(8)
     (pid,) = idle.processes("n1", "fake_node.py\0node")
     # Killed with -9: nothing is said by the wrapper, and the other node's is ended by srun.
-    import os
-
-    os.kill(pid, 9)
+    os.kill(pid, signal.SIGKILL)
     done = idle.wait(job)
     assert (done["JobState"], done["Restarts"]) == ("COMPLETED", "0"), run.said()
     assert [start[0] for start in run.starts()] == [f"{job}.0.{n}" for n in (0, 0, 1, 1, 2, 2)]
