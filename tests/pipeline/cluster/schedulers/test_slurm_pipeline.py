@@ -32,7 +32,7 @@ class Pipeline:
             "schedule": {"kind": "cosine", "warmup_steps": 2}, "image": {"resize": "squash"},
             "reader": {"workers": 0, "window": 8}, "engine": {"zero_stage": 0}, "checkpoint": {"every_steps": 4},
         }  # fmt: skip
-        sets = [{"name": "pictures", "path": str(write_eval_set(folder / "pictures", 9, "txt"))}]
+        sets = [{"kind": "retrieval", "name": "pictures", "path": str(write_eval_set(folder / "pictures", 9, "txt"))}]
         recipe = {
             "name": "whole", "seed": 3, "launch": {"processes": 1, "threads": 1},
             "curate": section, "train": train, "eval": {"sets": sets},

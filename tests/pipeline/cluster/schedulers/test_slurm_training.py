@@ -177,8 +177,8 @@ def test_a_bad_recipe_fails_once(idle, tmp_path):
 
 
 def test_a_hang(idle, tmp_path, undisturbed):
-    """A rank that is stopped by SIGSTOP holds all: the wrapper of node 0 sees no heartbeat, for longer than a start takes
-    on a busy machine."""
+    """A rank that is stopped by SIGSTOP holds all: the wrapper of node 0 sees no heartbeat, for longer than a start
+    takes on a busy machine."""
     run = Training(idle, tmp_path)
     (job,) = run.submit(CLIPMILL_HANG_S="90")
     wait_for_step(run.output, 24)
