@@ -44,7 +44,7 @@ on_term() {
 # An attempt that has just begun takes it for that of the attempt before, so it is asked until the attempt is over.
 ask_to_stop() {
   if [ -n "${SHARE:-}" ]; then # an element of an array: its own step, no other's
-    scancel --signal=TERM "$SLURM_JOB_ID.0"
+    scancel --signal=TERM "$ME.0"
     return
   fi
   [ -n "${RUN_DIR:-}" ] || return 0
@@ -95,21 +95,29 @@ run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
   leave
 }
 
+# In an array the number of the job may be that of the whole array, too.
+ME=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+ME=${ME:-$SLURM_JOB_ID}
+
+prepare() { (cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --dry-run); }
+
 find_run_dir() { # made by the first start of the job, which notes it in the job's comment for those after a requeue
   [ $# -gt 0 ] || fail 2 "no recipe; type: sbatch slurm/$STAGE.sbatch RECIPE [dotted.key=value ...]"
   RUN_DIR=""
   if [ -f "$1/run.yaml" ]; then
     RUN_DIR=$(cd "$1" && pwd)
   elif ((RESTARTS > 0)); then
-    RUN_DIR=$(scontrol show job "$SLURM_JOB_ID" | sed -n 's/^ *Comment=clipmill://p' | sed 's/ *$//')
+    RUN_DIR=$(scontrol show job "$ME" | sed -n 's/^ *Comment=clipmill://p' | sed 's/ *$//')
   fi
   if [ -z "$RUN_DIR" ]; then
     local said
-    said=$(cd "$SLURM_SUBMIT_DIR" && clipmill submit "$@" --on slurm --dry-run) || fail $? "no run directory of $1"
+    # Elements of an array make it at the same time, and may find half of one.
+    said=$(prepare "$@") || { [ "$ME" != "$SLURM_JOB_ID" ] && sleep $((5 + RANDOM % 10)) && said=$(prepare "$@"); } ||
+      fail 78 "no run directory of $1"
     RUN_DIR=$(dirname "$(dirname "$(tail -n 1 <<<"$said")")") # it prints the files that it made, RUN_DIR/slurm/NAME
   fi
   [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"
-  scontrol update "jobid=$SLURM_JOB_ID" "comment=clipmill:$RUN_DIR" || say "the job could not be given a comment"
+  scontrol update "jobid=$ME" "comment=clipmill:$RUN_DIR" || say "the job could not be given a comment"
   mkdir -p "$RUN_DIR/control" "$RUN_DIR/logs/slurm"
   say "$STAGE of $RUN_DIR on $SLURM_JOB_NODELIST"
 }
@@ -246,7 +254,7 @@ requeue_or_end() { # requeue_or_end WHY CODE: attempts of which nothing is heard
   trap '' TERM USR1 # SLURM ends this shell because of the requeue
   forget_stop
   say "$1 at step $(state step): requeued"
-  scontrol requeue "$SLURM_JOB_ID" || fail "$2" "SLURM refuses to requeue; submit the same line again to go on"
+  scontrol requeue "$ME" || fail "$2" "SLURM refuses to requeue; submit the same line again to go on"
   sleep 300 # ending here first would be an end of the job
   exit "$2"
 }
@@ -287,6 +295,9 @@ share() {
     rm -rf "$folder/output" # what counts is in the pool
     exit 0
     ;;
+  78) # of a small share nothing may be left; what was measured is in the pool all the same
+    grep -q "^error: curate: no pair is left" "$folder/log" && exit 0
+    ;;&
   78 | 2) fail 78 "$SHARE: see $folder/log" ;;
   esac
   ((cancelled)) && fail 1 "cancelled; submit it again to go on"
