@@ -296,7 +296,7 @@ share() {
     exit 0
     ;;
   78) # of a small share nothing may be left; what was measured is in the pool all the same
-    grep -q "^error: curate: no pair is left" "$folder/log" && exit 0
+    grep -q "^error: curate: no pair is left" "$folder/log" && rm -rf "$folder/output" && exit 0
     ;;&
   78 | 2) fail 78 "$SHARE: see $folder/log" ;;
   esac
