@@ -2,9 +2,11 @@
 
 from pipeline.cluster.schedulers.local import Local
 from pipeline.cluster.schedulers.scheduler import JOB_STATES, Job, Request, Scheduler
+from pipeline.cluster.schedulers.slurm import Slurm
 
 SCHEDULERS: dict[str, Scheduler] = {
     "local": Local(),
+    "slurm": Slurm(),
 }
 
 __all__ = ["JOB_STATES", "SCHEDULERS", "Job", "Request", "Scheduler"]
