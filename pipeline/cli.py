@@ -1,7 +1,8 @@
 """The `clipmill` command: reads a recipe and opens the half that does the work, only when it is asked for.
 
 A curation node needs no deepspeed and a training node no ray, so both halves are imported inside command bodies.
-Exit codes: 0 done, 2 bad usage or recipe, 75 stopped and resumable, 78 bad data found late, 1 anything else.
+Exit codes: 0 done, 2 bad usage or recipe, 75 stopped and resumable, 78 bad data found late, 1 anything else; those of
+`clipmill node` are listed in pipeline/cluster/node/verdict.py.
 """
 
 import json
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import jobs, log, recipe
+from pipeline.cluster import commands
 from pipeline.errors import ClipmillError
 from pipeline.streams import unbreakable_output
 
@@ -25,6 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at the pairs a training step uses, and prove their order.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+commands.add_to(app, check=lambda given: jobs.check(given, quiet=True))
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a built-in recipe")]
 Overrides = Annotated[

@@ -5,6 +5,7 @@ ClipmillError                 1   anything else
 │   └── RecipeErrors          2   several such faults, said together
 ├── UsageError                2   the command line is wrong
 ├── DataError                78   data or configuration found bad after work began (damaged shard, empty crawl)
+├── Fenced                   78   a newer attempt has taken over the run; this one commits nothing more
 ├── StorageError              1   a file system said no (full disk, no permission, unreachable)
 └── Stopped                  75   stopped on request, resumable by the same command
 
@@ -55,6 +56,10 @@ class UsageError(ClipmillError):
 
 
 class DataError(ClipmillError):
+    exit_code = 78
+
+
+class Fenced(ClipmillError):
     exit_code = 78
 
 

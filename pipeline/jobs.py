@@ -382,7 +382,9 @@ def _verify_log(recipe: Recipe) -> None:
 
 
 def _is_first_rank() -> bool:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    from training.launch.nodes import is_first
+
+    return is_first() and int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def _leave(what: str, code: int) -> None:

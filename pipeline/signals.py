@@ -1,7 +1,7 @@
 """Signals that ask for a stop, noted instead of obeyed at once: one rule for curation, ranks and their launcher.
 
-The first SIGTERM, SIGUSR1 or SIGINT is noted: what is in hand is finished and kept, then the command ends with 75. A
-second SIGINT interrupts at once; schedulers send SIGTERM more than once, so a second one of those changes nothing.
+The first SIGTERM, SIGUSR1, SIGUSR2 or SIGINT is noted: what is in hand is finished and kept, then the command ends
+with 75. A second SIGINT interrupts at once; schedulers send SIGTERM more than once, so a second one changes nothing.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import Stopped
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 _armed: list["StopSignals"] = []
 
 
@@ -71,3 +71,9 @@ class StopSignals:
 def stop_asked() -> bool:
     """Whether a signal has asked this process to stop: for work so long that it looks for itself."""
     return any(each.received for each in _armed)
+
+
+def ask_stop() -> None:
+    """As if a signal had asked: for a stop that is asked for in another way."""
+    for each in _armed:
+        each.received = each.received or signal.SIGTERM

@@ -21,6 +21,7 @@ from typing import Literal
 from pipeline.errors import Stopped
 from pipeline.recipe import Recipe
 from pipeline.signals import StopSignals
+from training.launch.nodes import Node, node_of, placed
 from training.launch.settings import LaunchSettings
 from training.ranks.environment import joined
 
@@ -49,8 +50,10 @@ def start(command: Command, recipe: Recipe) -> int:
     In a rank of torchrun or srun, and with one process, the work is done here and errors are raised as they are.
     """
     settings = recipe.optional("launch", LaunchSettings)
-    place = joined()
+    place, node = joined(), node_of()
     processes = 1 if place else settings.processes or _gpus() or 1
+    if place is None and node is not None and processes == 1:
+        place = placed(node, 0, 1)
     if processes == 1:
         from training.launch.rank import work
 
@@ -71,7 +74,7 @@ def spawn(command: Command, recipe: Recipe, processes: int, threads: int) -> int
     with tempfile.TemporaryDirectory(prefix="clipmill-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"command": command, "source": recipe.source, "data": recipe.data}))
-        port = _free_port()
+        node = node_of() or Node(0, 1, "127.0.0.1", _free_port())
         ranks: list[Popen] = []
         received: list[int] = []
 
@@ -83,7 +86,7 @@ def spawn(command: Command, recipe: Recipe, processes: int, threads: int) -> int
         with StopSignals(passed_on=forward):
             try:
                 for rank in range(processes):
-                    ranks.append(_start(rank, processes, threads, port, job))
+                    ranks.append(_start(rank, processes, threads, node, job))
                     if received:  # it came while ranks were being started
                         _send(ranks[-1:], received[-1])
                 _wait(ranks)
@@ -92,20 +95,11 @@ def spawn(command: Command, recipe: Recipe, processes: int, threads: int) -> int
         return _outcome(ranks, Path(folder), received, ended)
 
 
-def _start(rank: int, processes: int, threads: int, port: int, job: Path) -> Popen:
-    environment = dict(os.environ)
-    environment.update(
-        RANK=str(rank),
-        WORLD_SIZE=str(processes),
-        LOCAL_RANK=str(rank),
-        LOCAL_WORLD_SIZE=str(processes),
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        OMP_NUM_THREADS=str(threads),
-    )
+def _start(rank: int, processes: int, threads: int, node: Node, job: Path) -> Popen:
+    environment = {**os.environ, **placed(node, rank, processes), "OMP_NUM_THREADS": str(threads)}
     report = job.parent / f"rank-{rank}.json"
     environment.update({JOB: str(job), REPORT: str(report), "CLIPMILL_LAUNCHER_PID": str(os.getpid())})
-    if os.path.isdir("/sys/class/net/lo"):
+    if node.nodes == 1 and os.path.isdir("/sys/class/net/lo"):
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo would look up a host name that may not resolve
     # Its own group: Ctrl-C on a terminal reaches every process of the group, and we pass it on once ourselves.
     return subprocess.Popen(

@@ -1,0 +1,114 @@
+"""Makes a run directory, or finds the one of an earlier submission: the same run id again is how a run is resumed."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import recipe as recipes
+from pipeline import storage
+from pipeline.cluster.rundir import control
+from pipeline.cluster.rundir.paths import STAGES, RunDir, read_object
+from pipeline.errors import RecipeError, UsageError
+from pipeline.recipe import Recipe
+from pipeline.recipe.differences import differences
+
+PACKAGES = ("clipmill", "torch", "deepspeed", "open_clip_torch", "ray", "numpy", "pyarrow", "pillow", "webdataset")
+_MOST_SHOWN = 5
+
+
+def frozen(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe as the run goes by it: named, overrides and variables applied; outputs that it does not name lie in
+    the run directory, and training reads what curation has made."""
+    data = dict(yaml.safe_load(recipe.as_yaml()) or {})
+    data = {"name": recipe.name, **data}
+    for section in STAGES:
+        if isinstance(data.get(section), dict):
+            data[section] = {"output": str(path / section), **data[section]}
+    if isinstance(data.get("train"), dict) and isinstance(data.get("curate"), dict):
+        data["train"] = {"data": [data["curate"]["output"]], **data["train"]}
+    return Recipe(str(path / "run.yaml"), data)
+
+
+def create(path: Path, recipe: Recipe, new_recipe: bool = False, uncancel: bool = False) -> RunDir:
+    """The run directory at `path`, made or found; a stop that a user asked for ends here.
+
+    RecipeError when it was made by another recipe, unless `new_recipe`; UsageError when it was cancelled, unless
+    `uncancel`, and when a folder is in the way that is no run directory.
+    """
+    run = RunDir(path.absolute())
+    wanted = frozen(recipe, run.path)
+    if run.path.exists() and not run.recipe.exists() and any(run.path.iterdir()):
+        raise UsageError(str(run.path), "is no run directory", "one that submit has made, or none", "--run-dir OTHER")
+    if run.recipe.exists():
+        _check(run, wanted, new_recipe, uncancel)
+    for folder in (run.path, run.control, run.logs):
+        with storage.storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    if not run.recipe.exists() or new_recipe:
+        about = {"run": run.id, "recipe_digest": recipes.digest(wanted), "folder": os.getcwd(), **versions()}
+        storage.publish_json(str(run.about), {"format_version": 1, **about})
+        storage.publish_bytes(str(run.recipe), wanted.as_yaml().encode())  # last: with it the run is there
+    for word in ("stop", "cancel", "save"):
+        control.clear(run, word)
+    return run
+
+
+def open_run(path: Path | str) -> RunDir:
+    """UsageError when there is none."""
+    run = RunDir(Path(path).absolute())
+    if not run.recipe.exists():
+        hint = "clipmill submit RECIPE --on local --run-dir DIR makes one"
+        raise UsageError(str(path), "is no run directory", f"a folder with a {run.recipe.name}", hint)
+    return run
+
+
+def load(run: RunDir) -> Recipe:
+    return recipes.load(str(run.recipe))
+
+
+def about(run: RunDir) -> dict[str, Any]:
+    """What is in run.json; empty where it was lost, since nothing depends on it."""
+    return read_object(run.about) or {}
+
+
+def _check(run: RunDir, wanted: Recipe, new_recipe: bool, uncancel: bool) -> None:
+    found = differences(load(run).data, wanted.data)
+    if found and not new_recipe:
+        shown = "; ".join(map(str, found[:_MOST_SHOWN])) + (" ..." if len(found) > _MOST_SHOWN else "")
+        hint = "give it another --run-dir, or --new-recipe to go on in this one by the new recipe"
+        raise RecipeError(str(run.path), f"was made by another recipe: {shown}", "the same", hint)
+    if control.asked(run, "cancel") is not None and not uncancel:
+        hint = "clipmill submit ... --uncancel, or another --run-dir"
+        raise UsageError(str(run.path), "was cancelled", "a run that may go on", hint)
+
+
+def versions() -> dict[str, Any]:
+    """Of what computes: Python, packages, and the git revision of the source where it is a checkout."""
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {"python": platform.python_version(), "packages": packages, "git": _git()}
+
+
+def _git() -> str | None:
+    """`<revision>`, with a + where files differ from it; None outside of a checkout or without git."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(root)]
+        revision = subprocess.run([*asked, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
+        changed = subprocess.run(
+            [*asked, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision.stdout.strip() + ("+" if changed.stdout.strip() else "")

@@ -1,0 +1,10 @@
+"""Schedulers by name: what `submit --on` may say."""
+
+from pipeline.cluster.schedulers.local import Local
+from pipeline.cluster.schedulers.scheduler import JOB_STATES, Job, Request, Scheduler
+
+SCHEDULERS: dict[str, Scheduler] = {
+    "local": Local(),
+}
+
+__all__ = ["JOB_STATES", "SCHEDULERS", "Job", "Request", "Scheduler"]
