@@ -1,8 +1,9 @@
 """An API server of Kubernetes over HTTP, of as much as the pipeline Job and its templates need: objects with versions,
 lists by labels, watches from a version on, 409 for a name that is taken, 410 for a version that is too old, foreground
-deletion that takes its time, and faults on demand. What no controller is here to do, tests do: `status`, `finish`."""
+deletion that takes its time, and faults on demand. It says enough of itself (discovery, PATCH) for the real kubectl. What no controller is here to do, tests do: `status`, `finish`."""
 
 import json
+import re
 import threading
 import time
 import urllib.parse
@@ -15,6 +16,47 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Object = dict[str, Any]
+GROUPS = {  # what kubectl asks before anything else: which kinds there are
+    "v1": {"ConfigMap": "configmaps", "Service": "services", "ServiceAccount": "serviceaccounts", "Pod": "pods",
+           "PersistentVolumeClaim": "persistentvolumeclaims"},
+    "batch/v1": {"Job": "jobs"},
+    "rbac.authorization.k8s.io/v1": {"Role": "roles", "RoleBinding": "rolebindings"},
+    "jobset.x-k8s.io/v1alpha2": {"JobSet": "jobsets"},
+    "ray.io/v1": {"RayJob": "rayjobs"},
+    "trainer.kubeflow.org/v1alpha1": {"TrainJob": "trainjobs", "TrainingRuntime": "trainingruntimes"},
+}  # fmt: skip
+
+
+def _kinds(group: str) -> Object:
+    verbs = ["get", "list", "watch", "create", "delete", "patch"]
+    found = [
+        {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": verbs}
+        for kind, plural in GROUPS[group].items()
+    ]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group, "resources": found}
+
+
+def _groups() -> Object:
+    found = []
+    for each in GROUPS:
+        group, _, version = each.rpartition("/")
+        if group:
+            versions = [{"groupVersion": each, "version": version}]
+            found.append({"name": group, "versions": versions, "preferredVersion": versions[0]})
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": found}
+
+
+def _merged(found: Any, change: Any) -> Any:
+    """A JSON merge patch. Of a strategic one this is right where lists have not changed, as in a second apply."""
+    if not isinstance(change, dict):
+        return change
+    merged = dict(found) if isinstance(found, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            merged.pop(key, None)
+        elif not key.startswith("$"):
+            merged[key] = _merged(merged.get(key), value)
+    return merged
 
 
 @dataclass
@@ -36,6 +78,7 @@ class Kube:
     events: list[tuple[int, str, str, Object]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
     made: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -94,6 +137,14 @@ class Kube:
         self.changed.notify_all()
 
 
+def _selected(selector: str, labels: dict[str, str]) -> bool:
+    for key, values in re.findall(r"([\w./-]+) in \(([^)]*)\)", selector):
+        if labels.get(key) not in values.split(","):
+            return False
+    plain = re.sub(r"[\w./-]+ in \([^)]*\)", "", selector)
+    return all(labels.get(key) == value for key, value in re.findall(r"([\w./-]+)=([\w.-]*)", plain))
+
+
 class _Handler(BaseHTTPRequestHandler):
     kube: Kube
 
@@ -130,7 +181,22 @@ class _Handler(BaseHTTPRequestHandler):
                 return True
         return False
 
+    def _discovered(self) -> Object | None:
+        path = urllib.parse.urlsplit(self.path).path.strip("/")
+        if path == "api":
+            return {"kind": "APIVersions", "versions": ["v1"]}
+        if path == "apis":
+            return _groups()
+        if re.fullmatch(r"api/v1/namespaces/[\w-]+", path):
+            return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": path.rpartition("/")[2]}}
+        group = path.removeprefix("apis/").removeprefix("api/")
+        return _kinds(group) if group in GROUPS else None
+
     def do_GET(self) -> None:
+        found = self._discovered()
+        if found is not None or "/namespaces/" not in self.path:
+            self._say(200, found) if found is not None else self._say(404, {"kind": "Status", "code": 404})
+            return
         plural, name, query = self._route()
         if self._refused(plural):
             return
@@ -142,13 +208,20 @@ class _Handler(BaseHTTPRequestHandler):
                 found = self.kube.objects.get((plural, name))
                 self._say(200, found) if found else self._say(404, {"reason": "NotFound", "message": name})
                 return
-            wanted = dict(pair.split("=", 1) for pair in query.get("labelSelector", "").split(",") if pair)
             items = [
                 {key: value for key, value in each.items() if key not in ("apiVersion", "kind")}
                 for (of, _), each in sorted(self.kube.objects.items())
-                if of == plural and wanted.items() <= each["metadata"].get("labels", {}).items()
+                if of == plural and _selected(query.get("labelSelector", ""), each["metadata"].get("labels", {}))
             ]
-            self._say(200, {"kind": "List", "items": items, "metadata": {"resourceVersion": str(self.kube.version)}})
+            group, kind = next((g, k) for g, kinds in GROUPS.items() for k, each in kinds.items() if each == plural)
+            about = {"resourceVersion": str(self.kube.version)}
+            self._say(200, {"apiVersion": group, "kind": f"{kind}List", "items": items, "metadata": about})
+
+    def do_PATCH(self) -> None:
+        plural, name, _ = self._route()
+        change = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.kube.changed:
+            self._say(200, self.kube.put(plural, _merged(self.kube.objects[plural, name], change)))
 
     def do_POST(self) -> None:
         plural, _, _ = self._route()
@@ -163,12 +236,14 @@ class _Handler(BaseHTTPRequestHandler):
                 self._say(409, {"reason": "AlreadyExists", "message": body["metadata"]["name"]})
                 return
             self.kube.made.append(body["metadata"]["name"])
+            body["metadata"].setdefault("namespace", self.path.split("/namespaces/")[1].split("/")[0])
             self._say(201, self.kube.put(plural, body))
 
     def do_DELETE(self) -> None:
         plural, name, _ = self._route()
         options = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
         assert options.get("propagationPolicy") == "Foreground", options
+        self.kube.deleted.append(name)
         with self.kube.changed:
             found = self.kube.objects.get((plural, name))
             if found is None:

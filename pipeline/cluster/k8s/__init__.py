@@ -1,5 +1,5 @@
-"""A run on Kubernetes: what leads it inside the cluster, and what `submit` writes for it outside.
+"""What leads a run inside a Kubernetes cluster (what submits it from outside: pipeline/cluster/schedulers/k8s.py).
 
 api.py: the API server over plain HTTP; kinds.py: how each kind of object says where it stands; live.py: a template and
-the copy of it that runs; reconcile.py: curate -> manifest -> train -> eval; overlay.py: the files of `submit --on k8s`.
+the copy of it that runs; reconcile.py: curate -> manifest -> train -> eval.
 """

@@ -84,7 +84,12 @@ class ApiServer:
 
     def delete(self, resource: Resource, name: str, uid: str) -> None:
         """Asks for its end, and for its pods' before its own; not of another object that took the name meanwhile."""
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground", "preconditions": {"uid": uid}}
+        body = {
+            "kind": "DeleteOptions",
+            "apiVersion": "v1",
+            "propagationPolicy": "Foreground",
+            "preconditions": {"uid": uid},
+        }
         try:
             self._ask("DELETE", self._path(resource, name), body=body, absent=None)
         except ApiError as error:

@@ -33,7 +33,7 @@ from pipeline.errors import DataError, Stopped, UsageError
 from pipeline.log import get_logger
 
 log = get_logger("cluster")
-RUN, PIPELINE_UID = "CLIPMILL_RUN", "CLIPMILL_PIPELINE_UID"
+RUN, PIPELINE_UID, PIPELINE_JOB = "CLIPMILL_RUN", "CLIPMILL_PIPELINE_UID", "CLIPMILL_PIPELINE_JOB"
 WATCH_S, PAUSE_S = 20, 1.0
 """Seconds of one watch, after which control/ is looked at again; and at least between two looks at an object."""
 GONE_S = 3600.0
@@ -96,7 +96,9 @@ class Chain:
                 raise DataError(where, f"failed: {outcome.reason} {outcome.message}", "", self._hint(stage))
             log.warning("%s: %s %s; started again", stage, outcome.reason, outcome.message)
             self._delete(kind, found)
-            self._create(kind, template, notes)  # killed before this line, the count begins anew; the wrapper's does not
+            self._create(
+                kind, template, notes
+            )  # killed before this line, the count begins anew; the wrapper's does not
 
     def _started(self, kind: Kind, template: Object, stage: str) -> Object:
         """The copy that runs, or has run, for this submission."""
@@ -218,13 +220,15 @@ def _again(template: Object, found: Object, outcome: Outcome) -> dict[str, str] 
     return {CRASHES: str(crashes), RESTARTS: str(int(notes.get(RESTARTS, 0)) + 1)}
 
 
-def prepared(path: Path, recipe: Path | None, pipeline: str) -> RunDir:
+def prepared(path: Path, recipe: Path | None, pipeline: str, job: str = "") -> RunDir:
     """The run directory, made where it is not there. The first pod of a pipeline Job submits the run, which ends an
-    earlier stop; the others find it submitted, and a stop that was asked for since is one."""
+    earlier stop; the others find it submitted, and a stop that was asked for since is one.
+
+    pipeline: the uid of the Job; job: what `submit` calls it, which ends in that."""
     known = RunDir(path.absolute())
     if known.recipe.exists():
         found = [each for each in attempts.events(known) if each["event"] == "submitted"]
-        if any(pipeline in each.get("jobs", ()) for each in found[-1:]):
+        if any(str(id).endswith(pipeline) for each in found for id in each.get("jobs", ())):
             return open_run(path)
     if recipe is None:
         run = open_run(path)
@@ -235,7 +239,7 @@ def prepared(path: Path, recipe: Path | None, pipeline: str) -> RunDir:
     stages = [stage for stage in STAGES if wanted.has(stage)]
     if not stages:
         raise UsageError(str(recipe or path), f"has none of the sections {', '.join(STAGES)}", "a recipe needs one")
-    attempts.note(run, "submitted", on="k8s", stages=stages, jobs=[pipeline])
+    attempts.note(run, "submitted", on="k8s", stages=stages, jobs=[job or pipeline])
     return run
 
 
@@ -248,7 +252,7 @@ def reconcile(path: Path, recipe: Path | None, environment: Mapping[str, str] = 
         raise UsageError(RUN, "is not set", "the run whose templates to start", hint)
     pipeline = environment.get(PIPELINE_UID) or "by hand"
     api = of_pod(environment)
-    run = prepared(path, recipe, pipeline)
+    run = prepared(path, recipe, pipeline, f"{api.namespace}/{environment.get(PIPELINE_JOB, 'pipeline')}/{pipeline}")
     Chain(api, run, name, pipeline).lead()
     log.info("%s: done", run.path)
 

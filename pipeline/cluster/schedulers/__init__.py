@@ -1,10 +1,12 @@
 """Schedulers by name: what `submit --on` may say."""
 
+from pipeline.cluster.schedulers.k8s import K8s
 from pipeline.cluster.schedulers.local import Local
 from pipeline.cluster.schedulers.scheduler import JOB_STATES, Job, Request, Scheduler
 
 SCHEDULERS: dict[str, Scheduler] = {
     "local": Local(),
+    "k8s": K8s(),
 }
 
 __all__ = ["JOB_STATES", "SCHEDULERS", "Job", "Request", "Scheduler"]
