@@ -7,6 +7,7 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 
+from pipeline.cluster.rundir.feed import OVERTAKEN, feed_of, in_words, overtaken_error
 from pipeline.errors import Stopped
 from pipeline.log import get_logger
 from pipeline.progress import progress as meter_of
@@ -36,19 +37,21 @@ def train(
     """Goes on from the newest checkpoint that verifies until `settings.steps` are done. Collective.
 
     Raises Stopped (75) after a signal, with everything done so far in a checkpoint; DataError for damaged data or
-    checkpoints, or too many non-finite steps.
+    checkpoints, or too many non-finite steps; Fenced (78) when a newer attempt has taken over the run directory.
     """
+    run: Run | None = None
     with claimed(settings.output_path, peers):
         for number in range(len(settings.plan.stages)):
             run = open_run(settings, seed=seed, recipe=recipe, peers=peers, sets=sets, goes_on=number > 0)
             if run is None:
-                return
+                break
             _train_stage(run, stop)
             if run.until == settings.steps:
                 break
-            del run  # its engine, before that of the next stage is built
+            run = None  # its engine, before that of the next stage is built
             gc.collect()
-    if peers.rank == 0:
+    feed_of("train", peers.rank).tell(status="completed")
+    if peers.rank == 0 and run is not None:
         samples = settings.plan.pairs_before(settings.steps)
         log.info("finished: %d steps, %d pairs, in %s", settings.steps, samples, settings.output)
 
@@ -69,18 +72,17 @@ def _train_stage(run: Run, stop: StopSignals) -> None:
 def _between_steps(run: Run, done: int, stop: StopSignals) -> None:
     """Evaluates, saves or stops, as all ranks agree; `done` steps are done."""
     finished = done == run.settings.steps
-    signal_number, save_due = run.agreed(stop.received, run.clock.due(done))
-    if run.eval_due(done) and not signal_number:
+    reason, save_due = run.agreed(stop.received, run.clock.due(done))
+    if reason == OVERTAKEN:
+        raise overtaken_error()
+    if run.eval_due(done) and not reason:
         run.evaluate(done)
-    if save_due or signal_number or done == run.until:
+    if save_due or reason or done == run.until:
         run.save(done)
-    if signal_number and not finished:
-        raise Stopped(
-            "train",
-            f"stopped by signal {signal_number} after step {done} of {run.settings.steps}, which is saved",
-            "",
-            "run the same command again to continue",
-        )
+    if reason and not finished:
+        words = f"stopped {in_words(reason)} after step {done} of {run.settings.steps}, which is saved"
+        run.feed.tell(status="stopped", message=f"train: {words}")
+        raise Stopped("train", words, "", "run the same command again to continue")
 
 
 def _timed(batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch, float]]:

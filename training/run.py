@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pipeline import recipe as recipes
+from pipeline.cluster.rundir.feed import Feed, feed_of
 from pipeline.errors import DataError
 from pipeline.log import get_logger
 from pipeline.outputs import CACHE, CHECKPOINTS, EVALS, METRICS
@@ -43,6 +44,8 @@ from training.step.grad_cache import StepResult
 from training.step.objective import Objective, build_objective
 
 log = get_logger("train")
+_SAVE_S, _SPARE_S = 30.0, 30.0
+"""Before the first save: what one may cost. Left over of the time limit after the last: for the ranks to end."""
 
 
 @dataclass
@@ -65,11 +68,13 @@ class Run:
     clock: SaveClock
     rejected: tuple[str, ...]
     goodput: dict[str, float]
+    feed: Feed
     logs: dict[str, JsonLines] = field(default_factory=dict)  # rank 0 only
     nonfinite: int = 0
     nonfinite_in_a_row: int = 0
     last: dict[str, Any] = field(default_factory=dict)
     _step_ended: float = field(default_factory=time.perf_counter)
+    _longest_s: float = 0.0
 
     @property
     def peers(self) -> Peers:
@@ -99,6 +104,7 @@ class Run:
         now = time.perf_counter()
         seconds, self._step_ended = now - self._step_ended, now
         self.goodput["train_s"] += seconds
+        self._longest_s = max(self._longest_s, seconds)
         scalars = self.engine.scalars()
         self.last = {
             "step": step,
@@ -118,8 +124,9 @@ class Run:
             "memory_mb": peak_memory_mb(self.peers.device),
             "epoch": self.reader.order.epoch_at(step),
         }
-        if self.peers.rank == 0:
+        if self.peers.rank == 0 and not self.feed.was_overtaken():
             self.logs[METRICS].write(self.last)
+        self._beat(step + 1)
         self.nonfinite_in_a_row = self.nonfinite_in_a_row + 1 if result.skipped else 0
         if result.skipped:
             self._dump_nonfinite(step, batch, result)
@@ -138,12 +145,21 @@ class Run:
         if self.peers.rank == 0:
             log.warning("step %d skipped: %s; its pairs are in %s", step, words, path)
 
+    def _beat(self, done: int) -> None:
+        speed = self.last["samples_per_s"]
+        left = self.samples(self.settings.steps) - self.last["samples"]
+        known = {"samples": self.last["samples"], "samples_per_s": speed, "eta_s": left / speed}
+        self.feed.beat(done, steps=self.settings.steps, **known)
+
     def in_words(self) -> str:
         return f"loss {self.last['loss']:.4f}, {self.last['samples_per_s']:,.0f} pairs/s"
 
     def agreed(self, signal_number: int, save_due: bool) -> tuple[int, bool]:
-        """(signal that any rank received, whether rank 0's clock says save), the same on every rank."""
-        mine = [signal_number, int(save_due and self.peers.rank == 0)]
+        """(signal that any rank received or what the run directory asks, whether rank 0 is to save), the same on every
+        rank."""
+        margin_s = 2 * (self._longest_s + (self.clock.cost_s or _SAVE_S)) + _SPARE_S
+        reason = max(signal_number, self.feed.asked(margin_s))
+        mine = [reason, int((save_due or self.feed.save_asked()) and self.peers.rank == 0)]
         signal_number, due = self.peers.all_max(torch.tensor(mine, device=self.peers.device)).tolist()
         return signal_number, bool(due)
 
@@ -169,12 +185,17 @@ class Run:
         self._pause("eval_s", started)
 
     def _scores(self, model: Model, prefix: str) -> dict[str, float]:
-        found = [as_results(one.name, one.run(model)) for one in self.sets]
+        found = [self._results(one, model) for one in self.sets]
         return {prefix + name: value for results in found for name, value in results.items()}
+
+    def _results(self, one: Evaluation, model: Model) -> dict[str, float]:
+        self.feed.alive()
+        return as_results(one.name, one.run(model))
 
     def save(self, done: int) -> None:
         """A checkpoint of `done` steps; the log's lines up to it are on disk before it counts."""
         started = time.perf_counter()
+        self.feed.alive()
         for lines in self.logs.values():
             lines.sync()
         root, keep_last = self.settings.output_path / CHECKPOINTS, self.settings.checkpoint.keep_last
@@ -183,6 +204,8 @@ class Run:
         if self.peers.rank == 0:
             note_saved(self.settings.output_path)
             log.debug("saved %s in %.2f s; next %s", step_name(done), cost_s, self.clock.in_words())
+            folder = str(root / step_name(done))
+            self.feed.saved(step=done, samples=self.samples(done), steps=self.settings.steps, checkpoint=folder)
         self._pause("save_s", started)
 
     def _pause(self, counter: str, started: float) -> None:
@@ -225,6 +248,10 @@ def open_run(
     `goes_on`: this process has just ended a stage of it."""
     began = time.perf_counter()
     found = _found(settings, peers, settings.fresh and not goes_on)
+    feed = feed_of("train", peers.rank)
+    step, samples = (found.state.step, found.state.samples) if found else (0, 0)
+    checkpoint = str(found.complete.folder) if found else None
+    feed.tell(status="running", step=step, samples=samples, steps=settings.steps, checkpoint=checkpoint)
     if found and found.state.step >= settings.steps:
         on_first_rank(peers, lambda: require_same(settings, seed, found))
         if peers.rank == 0:
@@ -266,6 +293,7 @@ def open_run(
         clock=SaveClock(settings.checkpoint, peers.world, found.state.save_cost_s if found else None),
         rejected=found.rejected if found else (),
         goodput=goodput,
+        feed=feed,
         nonfinite=found.state.nonfinite_steps if found else 0,
     )
 

@@ -1,9 +1,11 @@
 """`clipmill eval`: scores of one checkpoint, and of the untrained towers of the same seed, in eval.json."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 from pipeline import storage
+from pipeline.cluster.rundir.feed import feed_of
 from pipeline.errors import RecipeError
 from pipeline.log import get_logger
 from pipeline.outputs import BEFORE, CHECKPOINTS, EVAL
@@ -26,8 +28,14 @@ def evaluate(settings: EvalSettings, train: TrainSettings, *, seed: int, peers: 
     Raises RecipeError when there is no such checkpoint, DataError when it or a set is damaged.
     """
     towers, step, name = _trained(settings, train, seed, peers)
+    feed, done = feed_of("eval", peers.rank), itertools.count(1)
     with progress(len(settings.sets), "evaluate", "sets", quiet=peers.rank != 0) as meter:
-        results, sets = _scores(settings, train, towers, peers, meter.advance)
+
+        def tick() -> None:
+            meter.advance()
+            feed.beat(next(done), steps=len(settings.sets))
+
+        results, sets = _scores(settings, train, towers, peers, tick)
     found = {"checkpoint": name, "step": step, "results": results, "sets": sets, "before": None}
     if settings.before:
         found["before"] = _before(settings, train, seed, peers)

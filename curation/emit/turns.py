@@ -12,6 +12,7 @@ from dataclasses import replace
 from curation.emit import ownership
 from curation.job import Job
 from pipeline import storage
+from pipeline.cluster.rundir.lock import require_ours
 from pipeline.contract.manifest import MANIFEST, Manifest
 from pipeline.contract.pairs import index_name
 from pipeline.errors import DataError, Stopped, StorageError
@@ -22,7 +23,7 @@ from pipeline.storage import turn
 def in_turn(job: Job, *names: str) -> Iterator[None]:
     """Around the writing or removing of the files `names` of the output. StorageError when another run has taken over.
 
-    Costs two small reads, and nothing when the output is locked.
+    Costs two small reads; when the output is locked one in a run directory, and nothing elsewhere.
     """
     check(job)
     try:
@@ -41,7 +42,8 @@ def _look_back(job: Job, names: tuple[str, ...]) -> None:
 
 
 def check(job: Job) -> None:
-    """StorageError when another run has taken over."""
+    """StorageError when another run has taken over, Fenced when a newer attempt of the same run directory has."""
+    require_ours()
     said = turn.over(job.settings.output, job.turn) if job.turn else ""
     if said:
         raise _taken_over(job, said)

@@ -31,15 +31,16 @@ from curation.settings import CurateSettings
 from curation.stage_order import faults_of, try_out
 from curation.stages import STAGES
 from pipeline import storage
+from pipeline.cluster.rundir.feed import feed_of
+from pipeline.cluster.rundir.output import locked
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
 from pipeline.errors import ClipmillError, DataError, RecipeError, StorageError, raise_all
 from pipeline.log import get_logger
 from pipeline.outputs import SUBSET
 from pipeline.progress import progress
 from pipeline.settings import digest_of
-from pipeline.signals import StopSignals
+from pipeline.signals import StopSignals, ask_stop
 from pipeline.storage import Note, turn
-from pipeline.storage.lock import locked
 
 log = get_logger("curation")
 
@@ -224,6 +225,7 @@ class Driver:
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
         self._place, self._quiet = place, quiet
         self.made: Job | None = None  # the job as it was cut, once its dataset is being written
+        self._feed = feed_of("curate")
         self._begin(job)
 
     def _begin(self, job: Job) -> None:
@@ -284,8 +286,11 @@ class Driver:
         if not label or not calls:
             return
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
-            for call, result in self._place.run(calls, label):
+            for number, (call, result) in enumerate(self._place.run(calls, label), done + 1):
                 meter.advance()
+                self._feed.beat(number, steps=len(calls) + done)
+                if self._feed.asked():
+                    ask_stop()
                 yield call, result
 
     def _sweep(self) -> None:

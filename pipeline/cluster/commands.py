@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from pipeline import recipe as recipes
 from pipeline import storage
@@ -95,13 +97,26 @@ def _submit(run: RunDir, on: str, request: Request, dry_run: bool) -> None:
     print(f"{run.path}: {', '.join(job.id for job in jobs)}\nclipmill status {run.path}\nclipmill logs -f {run.path}")
 
 
+def _print_table(heads: Sequence[str], rows: list[tuple[str, ...]]) -> None:
+    """Columns on a terminal, tab-separated lines elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        for row in (heads, *rows):
+            print("\t".join(" ".join(word.split()) for word in row))
+        return
+    table = Table(*heads, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
 def status(runs: Runs, as_json: AsJson = False) -> None:
     """Where runs stand: state, attempt, step, speed, time left, last checkpoint, and why one waits."""
     found = [showing.status_of(open_run(path)) for path in runs]
     if as_json:
         print(json.dumps([each.as_dict() for each in found], indent=1))
     else:
-        Console().print(showing.table_of(found), soft_wrap=True)
+        _print_table(showing.HEADS, showing.rows_of(found))
 
 
 def logs(
@@ -163,6 +178,6 @@ def doctor(
     if as_json:
         print(json.dumps([vars(each) for each in found], indent=1))
     else:
-        Console().print(looking.table_of(found), soft_wrap=True)
+        _print_table(looking.HEADS, looking.rows_of(found))
     if any(each.is_wrong for each in found):
         sys.exit(1)

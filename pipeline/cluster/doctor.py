@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from rich.table import Table
-
 from pipeline import storage
 from pipeline.cluster.rundir.create import PACKAGES
 from pipeline.errors import ClipmillError
@@ -199,8 +197,9 @@ def _answer(words: list[str], limit_s: float = 20) -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def table_of(found: list[Finding]) -> Table:
-    table = Table("what", "", "found", "what to type", box=None, header_style="bold")
-    for each in found:
-        table.add_row(each.what, each.word, each.found.replace("[", r"\["), each.hint.replace("[", r"\["))
-    return table
+HEADS = ("what", "is", "found", "what to type")
+
+
+def rows_of(found: list[Finding]) -> list[tuple[str, ...]]:
+    """In words, as `HEADS` names them."""
+    return [(each.what, each.word, each.found, each.hint) for each in found]

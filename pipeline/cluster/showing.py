@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from pipeline.cluster.rundir import RunDir, State, attempts, control, read_state
 from pipeline.cluster.rundir.heartbeat import Beat, read_beat
 from pipeline.cluster.schedulers import SCHEDULERS, Job
@@ -100,18 +98,20 @@ def _why(run: RunDir, state: State, beat: Beat | None, age_s: float | None, jobs
     return "; ".join(reasons)
 
 
-def table_of(found: list[Status]) -> Table:
-    heads = ("run", "on", "state", "stage", "attempt", "step", "samples/s", "left", "checkpoint", "why")
-    table = Table(*heads, box=None, header_style="bold")
+HEADS = ("run", "on", "state", "stage", "attempt", "step", "samples/s", "left", "checkpoint", "why")
+
+
+def rows_of(found: list[Status]) -> list[tuple[str, ...]]:
+    """In words, as `HEADS` names them."""
+    rows = []
     for each in found:
         step = "" if each.step is None else f"{each.step:,}" + (f" of {each.steps:,}" if each.steps else "")
         speed = "" if each.samples_per_s is None else f"{each.samples_per_s:,.0f}"
         left = "" if each.eta_s is None else _seconds(each.eta_s)
         last = Path(each.checkpoint).name if each.checkpoint else ""
         attempt = "" if each.attempt is None else str(each.attempt)
-        row = (each.run, each.on, each.state, each.stage, attempt, step, speed, left, last, each.why)
-        table.add_row(*(word.replace("[", r"\[") for word in row))
-    return table
+        rows.append((each.run, each.on, each.state, each.stage, attempt, step, speed, left, last, each.why))
+    return rows
 
 
 def _seconds(seconds: float) -> str:

@@ -26,6 +26,12 @@ _NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS)
 _TRIAL = ".tmp-000000000000-lock-"  # as `publish` names what it writes aside: known as ours, should it be left
 
 
+class Busy(StorageError):
+    """Another run holds the lock; `of`: the run directory that it belongs to, "" where it has none."""
+
+    of = ""
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[bool]:
     """Holds <folder>/.lock, and makes the folder. StorageError naming host and process when another run holds it.
@@ -33,7 +39,7 @@ def locked(folder: Path) -> Iterator[bool]:
 
     The lock is flock's: sure between processes of one machine and on network file systems that pass it on.
     """
-    handle, held = _acquired(folder)
+    handle, held = acquired(folder)
     try:
         yield held
     finally:
@@ -42,16 +48,22 @@ def locked(folder: Path) -> Iterator[bool]:
 
 def acquire(folder: Path) -> int:
     """As `locked`, for holders that are no `with` block; `release` what it returns."""
-    return _acquired(folder)[0]
+    return acquired(folder)[0]
 
 
-def _acquired(folder: Path) -> tuple[int, bool]:
+def acquired(folder: Path, of: str = "") -> tuple[int, bool]:
+    """(handle for `release`, whether it is held); `of`: what whoever finds it busy is told, as `Busy.of`."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         held = _take(handle, folder)
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S %Z")}
+        holder: dict[str, object] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+        }
+        holder |= {"of": of} if of else {}
         with storage_errors(folder / LOCK):
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(holder).encode(), 0)
@@ -75,7 +87,9 @@ def _take(handle: int, folder: Path) -> bool:
         if _can_lock(folder):
             found = f"another run is at work here: {_holder(handle)}"
             hint = "wait for it, stop it (it can be resumed), or give this run another output"
-            raise StorageError(str(folder), found, "one run at a time on one output", hint) from None
+            busy = Busy(str(folder), found, "one run at a time on one output", hint)
+            busy.of = str((json_object(os.pread(handle, 4096, 0)) or {}).get("of", ""))
+            raise busy from None
         refused: OSError = error
     except OSError as error:
         if error.errno not in _NO_LOCKS:

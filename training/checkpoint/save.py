@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.cluster.rundir.lock import require_ours
 from pipeline.errors import ClipmillError, DataError
 from pipeline.log import get_logger
 from pipeline.storage.refusals import storage_errors
@@ -64,8 +65,8 @@ def save(
 
     `kept`: of companions, whole tensors by name, the same on every rank, made one at a time.
 
-    Raises StorageError (disk full, ...) or DataError (a tensor that is not finite) on every rank; then the earlier
-    checkpoints are untouched and the unfinished one is gone.
+    Raises StorageError (disk full, ...), DataError (a tensor that is not finite) or Fenced (a newer attempt has the
+    run) on every rank; then the earlier checkpoints are untouched and the unfinished one is gone.
     """
     started = time.monotonic()
     peers = engine.peers
@@ -112,6 +113,7 @@ def _finish(temp: Path, world: int, state: TrainState, reports: list[tuple[int, 
     if len(steps) != 1:
         raise DataError(str(temp), f"the ranks are at different steps: {steps}", "one step", "this is a bug; report it")
     files = [file for _, listed in reports for file in listed]
+    require_ours()
     with storage_errors(temp):
         files.append(write_hashed(temp / STATE, [state.as_bytes()]))
     commit(temp, state.step, world, files)

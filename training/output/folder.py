@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline import storage
+from pipeline.cluster.rundir.output import acquire
 from pipeline.errors import DataError
 from pipeline.log import get_logger
 from pipeline.outputs import CHECKPOINTS, EVALS, METRICS, RECIPE, SAVED
-from pipeline.storage import lock
+from pipeline.storage.lock import release
 from training.ranks.agreement import on_first_rank
 from training.ranks.peers import Peers
 
@@ -23,12 +24,12 @@ def claimed(output: Path, peers: Peers) -> Iterator[None]:
     The system lets go of the lock when rank 0 ends, however it ends, so nothing has to be cleaned up after a crash.
     """
     held: list[int] = []
-    on_first_rank(peers, lambda: held.append(lock.acquire(output)))
+    on_first_rank(peers, lambda: held.extend((acquire(output) or ())[:1]))
     try:
         yield
     finally:
         for handle in held:
-            lock.release(handle)
+            release(handle)
 
 
 def save_recipe(output: Path, text: str) -> None:

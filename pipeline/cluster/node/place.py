@@ -12,8 +12,8 @@ RANK, NODES, ATTEMPT = "CLIPMILL_NODE_RANK", "CLIPMILL_NODES", "CLIPMILL_ATTEMPT
 ADDRESS, PORT = "CLIPMILL_MASTER_ADDR", "CLIPMILL_MASTER_PORT"
 GRACE, HANG, JOIN = "CLIPMILL_GRACE_S", "CLIPMILL_HANG_S", "CLIPMILL_JOIN_S"
 FAILURES = "CLIPMILL_MAX_FAILURES"
-HANG_S = 3600.0
-"""Longest time without a heartbeat: longer than a start, a save or an evaluation ever takes."""
+HANG_S = {"curate": 6 * 3600.0, "train": 3600.0, "eval": 3600.0}
+"""Longest time without a heartbeat, by stage: longer than a start, a save, a set or a task of curation ever takes."""
 JOIN_S = 600.0
 MAX_FAILURES = 3
 _TAKEN_AWAY = (
@@ -26,7 +26,7 @@ _TAKEN_AWAY = (
 class Place:
     """rank: of this node, of `nodes`. owner: what all nodes of one launch call it, and no other launch. address: where
     rank 0 is met, "" where node 0 is to say so; port likewise 0. grace_s: from SIGTERM to SIGKILL, where it is known.
-    in_srun: exit codes are read by srun, which shoots the other nodes for any that is not 0."""
+    hang_s: None, as the stage has it. in_srun: codes are read by srun, which shoots the other nodes for any but 0."""
 
     rank: int
     nodes: int
@@ -34,7 +34,7 @@ class Place:
     address: str = ""
     port: int = 0
     grace_s: float | None = None
-    hang_s: float = HANG_S
+    hang_s: float | None = None
     join_s: float = JOIN_S
     max_failures: int = MAX_FAILURES
     in_srun: bool = False
@@ -57,7 +57,7 @@ def place_of(environment: Mapping[str, str] = os.environ) -> Place:
         address=environment.get(ADDRESS, ""),
         port=int(_number(environment, PORT, 0)),
         grace_s=_number(environment, GRACE, 0.0) if grace else None,
-        hang_s=_number(environment, HANG, HANG_S),
+        hang_s=_number(environment, HANG, 0) if environment.get(HANG) else None,
         join_s=_number(environment, JOIN, JOIN_S),
         max_failures=int(_number(environment, FAILURES, MAX_FAILURES)),
         in_srun="SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment,
@@ -90,5 +90,9 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
 
 
 def of_stage(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a stage's process inherits: not that this is one task of srun, which it would take for its rank."""
-    return {name: value for name, value in environment.items() if name not in _TAKEN_AWAY}
+    """What a stage's process inherits: not that this is one task of srun, which it would take for its rank; and the same
+    code from wherever it is started."""
+    found = {name: value for name, value in environment.items() if name not in _TAKEN_AWAY}
+    if found.get("PYTHONPATH"):
+        found["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, found["PYTHONPATH"].split(os.pathsep)))
+    return found

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from pipeline.cluster.node import verdict
-from pipeline.cluster.node.place import Place
+from pipeline.cluster.node.place import HANG_S, Place
 from pipeline.cluster.node.stage import Stage
 from pipeline.cluster.node.verdict import Verdict
 from pipeline.cluster.rundir import RunDir, control, lock
@@ -19,8 +19,11 @@ PEERS_S = 15.0
 class Watch:
     """Looks at the run directory every 2 s at most: it lies on shared storage."""
 
-    def __init__(self, run: RunDir, attempt: int, place: Place, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, run: RunDir, attempt: int, stage: str, place: Place, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._run, self._attempt, self._place, self._clock = run, attempt, place, clock
+        self._hang_s = HANG_S[stage] if place.hang_s is None else place.hang_s
         self._looked_s, self._stop = 0.0, False
         self._told_s: float | None = None
         self._peer_s: float | None = None
@@ -58,8 +61,8 @@ class Watch:
             beat = read_beat(self._run)
             if beat != self._beat:
                 self._beat, self._beat_s = beat, now
-            if now - self._beat_s > self._place.hang_s:
-                words = f"no heartbeat for {now - self._beat_s:.0f} s (CLIPMILL_HANG_S is {self._place.hang_s:.0f})"
+            if now - self._beat_s > self._hang_s:
+                words = f"no heartbeat for {now - self._beat_s:.0f} s (CLIPMILL_HANG_S is {self._hang_s:.0f})"
                 return Verdict("failed", "hang", words)
         grace_s = self._place.grace_s
         if grace_s is not None and self._told_s is not None and now - self._told_s > max(grace_s - 15, grace_s / 2):

@@ -20,7 +20,7 @@ from pipeline.cluster.node.watch import Watch
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, lock, open_run
 from pipeline.cluster.rundir.create import about, load
 from pipeline.cluster.rundir.paths import ATTEMPT, RUN_DIR
-from pipeline.cluster.rundir.state import State, read_state, write_state
+from pipeline.cluster.rundir.state import Fault, State, read_state, write_state
 from pipeline.errors import ClipmillError, Stopped, StorageError, UsageError
 from pipeline.log import get_logger
 from pipeline.recipe import Recipe
@@ -78,6 +78,12 @@ def _nothing_to_do(run: RunDir, recipe: Recipe, stage: str) -> str:
     return control.held(run)
 
 
+def _fault_of(error: ClipmillError) -> Fault:
+    if isinstance(error, StorageError):
+        return "node"
+    return "config" if error.exit_code == UsageError.exit_code else "data" if error.exit_code == NEVER else "crash"
+
+
 class Node:
     """This node's part in one attempt."""
 
@@ -104,8 +110,7 @@ class Node:
                 found = self._worked(address)
         except ClipmillError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
-            fault = "config" if error.exit_code == 2 else "data" if error.exit_code == NEVER else "crash"
-            found = Verdict("failed", "node" if isinstance(error, StorageError) else fault, str(error))
+            found = Verdict("failed", _fault_of(error), str(error))
         return self._end(found)
 
     def _begin(self) -> str:
@@ -163,6 +168,9 @@ class Node:
     def _variables(self, address: str) -> dict[str, str]:
         host, _, port = address.rpartition(":")
         place, own = self._place, {RUN_DIR: str(self._dir.path), ATTEMPT: str(self.attempt)}
+        own["CLIPMILL_JOB_ID"] = (
+            f"{self._dir.id}-{recipes.digest(self._recipe)}"  # one job, however often it is started
+        )
         if place.nodes > 1:
             own |= {RANK: str(place.rank), NODES: str(place.nodes), ADDRESS: host, PORT: port}
         else:
@@ -174,7 +182,7 @@ class Node:
         file, words = self._dir.log(self.attempt, self._place.rank), (*COMMAND, self._stage, str(self._dir.recipe))
         with storage.storage_errors(file):
             stage = Stage(words, variables, self._folder(), file)
-        watch = Watch(self._dir, self.attempt, self._place)
+        watch = Watch(self._dir, self.attempt, self._stage, self._place)
         try:
             while stage.poll() is None:
                 if self._asked.number or watch.stop_asked():
@@ -247,7 +255,8 @@ class Node:
 
     def _of_others(self) -> list[Verdict]:
         """What the other nodes found, of those that say so within moments."""
-        deadline, found = time.monotonic() + SETTLE_S, {}
+        found: dict[int, Verdict] = {}
+        deadline = time.monotonic() + SETTLE_S
         while len(found) < self._place.nodes - 1 and time.monotonic() < deadline:
             for node in range(1, self._place.nodes):
                 told = verdict.read_verdict(self._dir, self.attempt, node)

@@ -27,11 +27,15 @@ def frozen(recipe: Recipe, path: Path) -> Recipe:
     data = dict(yaml.safe_load(recipe.as_yaml()) or {})
     data = {"name": recipe.name, **data}
     for section in STAGES:
-        if isinstance(data.get(section), dict):
-            data[section] = {"output": str(path / section), **data[section]}
-    if isinstance(data.get("train"), dict) and isinstance(data.get("curate"), dict):
-        data["train"] = {"data": [data["curate"]["output"]], **data["train"]}
+        _fill(data.get(section), "output", str(path / section))
+    if isinstance(data.get("curate"), dict):
+        _fill(data.get("train"), "data", [data["curate"]["output"]])
     return Recipe(str(path / "run.yaml"), data)
+
+
+def _fill(section: Any, key: str, value: Any) -> None:
+    if isinstance(section, dict) and section.get(key) is None:
+        section[key] = value
 
 
 def create(path: Path, recipe: Recipe, new_recipe: bool = False, uncancel: bool = False) -> RunDir:
