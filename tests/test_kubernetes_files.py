@@ -129,22 +129,25 @@ def _set(value, *path):
     return change
 
 
+NAME, POLICY = ("metadata", "name"), ("spec", "failurePolicy")
+RAY = ("spec", "rayClusterSpec", "headGroupSpec", "template", "spec")
 JOB = ("spec", "replicatedJobs", 0, "template", "spec")
 POD = (*JOB, "template", "spec")
 NODE = (*POD, "containers", 0)
+CODES = (*JOB, "podFailurePolicy", "rules", 2, "onExitCodes")
 PLANTED = [
     ("a_pod_failure_policy_needs_pods_that_never_restart", "JobSet", _set("OnFailure", *POD, "restartPolicy")),
     ("pod_failure_rules_name_a_container_of_the_pod", "JobSet", _set("main", *NODE, "name")),
-    ("exit_codes_are_acted_on_as_agreed", "JobSet", _set([78, 79], *JOB, "podFailurePolicy", "rules", 2, "onExitCodes", "values")),
+    ("exit_codes_are_acted_on_as_agreed", "JobSet", _set([78, 79], *CODES, "values")),
     ("exit_codes_are_acted_on_as_agreed", "JobSet", _set("Ignore", *JOB, "podFailurePolicy", "rules", 1, "action")),
     ("exit_codes_are_acted_on_as_agreed", "JobSet", _set(6, *JOB, "backoffLimit")),
     ("a_group_has_as_many_pods_as_nodes_are_told_to_each", "JobSet", _set(3, *JOB, "completions")),
     ("a_group_has_as_many_pods_as_nodes_are_told_to_each", "JobSet", _set("4", *NODE, "env", 0, "value")),
     ("a_set_restarts_by_cause", "JobSet", lambda found: found["spec"]["failurePolicy"]["rules"].reverse()),
     ("a_set_restarts_by_cause", "JobSet", _set("Recreate", "spec", "failurePolicy", "restartStrategy")),
-    ("a_set_restarts_by_cause", "JobSet", _set(["exit code 79"], "spec", "failurePolicy", "rules", 0, "onJobFailureMessagePatterns")),
-    ("names_are_short_enough_for_those_made_of_them", "JobSet", _set("clipmill-train-" + "x" * 30, "metadata", "name")),
-    ("names_are_short_enough_for_those_made_of_them", "RayJob", _set("clipmill-curate-" + "x" * 30, "metadata", "name")),
+    ("a_set_restarts_by_cause", "JobSet", _set(["code 79"], *POLICY, "rules", 0, "onJobFailureMessagePatterns")),
+    ("names_are_short_enough_for_those_made_of_them", "JobSet", _set("clipmill-train-" + "x" * 30, *NAME)),
+    ("names_are_short_enough_for_those_made_of_them", "RayJob", _set("clipmill-curate-" + "x" * 30, *NAME)),
     ("templates_never_run", "JobSet", _set(False, "spec", "suspend")),
     ("templates_never_run", "RayJob", _set("q", "metadata", "labels", "kueue.x-k8s.io/queue-name")),
     ("templates_never_run", "JobSet", _set(None, "spec", "managedBy")),
@@ -163,7 +166,7 @@ PLANTED = [
     ("resources_are_what_is_asked_for", "JobSet", _set("300Gi", *POD, "volumes", 1, "emptyDir", "sizeLimit")),
     ("variables_are_known_where_they_are_used", "JobSet", lambda found: _of(found, NODE)["env"].reverse()),
     ("variables_are_known_where_they_are_used", "JobSet", _set(["$(RUN_DIR)", "train"], *NODE, "args")),
-    ("curation_by_ray_starts_over_by_itself", "RayJob", _set("Always", "spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "restartPolicy")),
+    ("curation_by_ray_starts_over_by_itself", "RayJob", _set("Always", *RAY, "restartPolicy")),
     ("curation_by_ray_starts_over_by_itself", "RayJob", _set(None, "spec", "shutdownAfterJobFinishes")),
     ("plain_pods_are_found_by_name", "Service", _set("10.0.0.1", "spec", "clusterIP")),
 ]  # fmt: skip

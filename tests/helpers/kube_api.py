@@ -1,6 +1,7 @@
 """An API server of Kubernetes over HTTP, of as much as the pipeline Job and its templates need: objects with versions,
 lists by labels, watches from a version on, 409 for a name that is taken, 410 for a version that is too old, foreground
-deletion that takes its time, and faults on demand. It says enough of itself (discovery, PATCH) for the real kubectl. What no controller is here to do, tests do: `status`, `finish`."""
+deletion that takes its time, and faults on demand. It says enough of itself (discovery, PATCH) for the real kubectl.
+What no controller is here to do, tests do: `status`, `finish`."""
 
 import json
 import re

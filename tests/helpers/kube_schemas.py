@@ -23,7 +23,8 @@ _POD_TEMPLATE = {"$ref": f"{_API}io.k8s.api.core.v1.PodTemplateSpec"}
 # Enumerations of the CRDs, which the models show as any text.
 _ENUMS = {
     ("JobsetV1alpha2FailurePolicyRule", "action"): [
-        "FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts", "RestartJob", "RestartJobAndIgnoreMaxRestarts"
+        "FailJobSet", "RestartJobSet", "RestartJobSetAndIgnoreMaxRestarts", "RestartJob",
+        "RestartJobAndIgnoreMaxRestarts",
     ],
     ("JobsetV1alpha2FailurePolicy", "restartStrategy"): ["Recreate", "BlockingRecreate", "InPlaceRestart"],
     ("JobsetV1alpha2DependsOn", "status"): ["Ready", "Complete"],

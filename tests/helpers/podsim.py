@@ -152,7 +152,7 @@ class PodSim:
     def pod(self, index: int) -> Pod:
         return next(pod for pod in self.pods if pod.index == index)
 
-    def wait_for(self, true: Any, limit_s: float = 120.0) -> None:
+    def wait_for(self, true: Any, limit_s: float = 240.0) -> None:
         deadline = time.monotonic() + limit_s
         while not true():
             assert time.monotonic() < deadline, self.said()
@@ -185,8 +185,8 @@ class PodSim:
         apart = ["--net", "--uts", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                ["unshare", *apart, "sh", "-ec", _POD, "sh", *words], cwd="/tmp", stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, env={**image, **self.variables, **shared, **environment, **plumbing},
+                ["unshare", *apart, "sh", "-ec", _POD, "sh", *words], cwd="/tmp", stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, env={**image, **self.variables, **shared, **environment, **plumbing},
             )  # fmt: skip
         init = self._plugged(process, len(self._all))
         grace = float(template["spec"].get("terminationGracePeriodSeconds", 30))
@@ -224,7 +224,7 @@ class PodSim:
     # What the controllers do
 
     @contextmanager
-    def running(self, live: Object, limit_s: float = 240.0) -> Iterator[Result]:
+    def running(self, live: Object, limit_s: float = 400.0) -> Iterator[Result]:
         """A JobSet or Job runs while the caller does things to its pods; ended and complete or failed afterwards."""
         result = Result()
         self._stop.clear()
@@ -262,7 +262,9 @@ class PodSim:
                 "jobset.sigs.k8s.io/restart-attempt": str(result.restarts),
             }  # fmt: skip
             waits = policy["restartStrategy"] == "BlockingRecreate"
-            reason, message = self.run_job(f"{name}-{group['name']}-0", group["template"]["spec"], labels, result, waits)
+            reason, message = self.run_job(
+                f"{name}-{group['name']}-0", group["template"]["spec"], labels, result, waits
+            )
             if not reason:
                 result.state = "completed"
                 return
@@ -278,7 +280,11 @@ class PodSim:
     ) -> tuple[str, str]:
         """("", "") when all indices ended with 0, else reason and message of the Job's failure. `waits`: until every
         pod has ended; a lost one is not waited for, as when its node is taken out of service."""
-        labels = {**labels, "batch.kubernetes.io/job-name": name, "batch.kubernetes.io/controller-uid": str(uuid.uuid4())}
+        labels = {
+            **labels,
+            "batch.kubernetes.io/job-name": name,
+            "batch.kubernetes.io/controller-uid": str(uuid.uuid4()),
+        }
         self.pods = []
         ended: dict[int, int | None] = {}
         result.generations.append(ended)
@@ -345,7 +351,9 @@ def _field(path: str, about: Object) -> str:
     match = re.fullmatch(r"metadata\.(labels|annotations)\['(.+)'\]", path)
     if match:
         return about[match[1]].get(match[2], "")
-    return {"metadata.name": about["name"], "metadata.uid": about["uid"], "spec.nodeName": f"node-of-{about['name']}"}[path]
+    return {"metadata.name": about["name"], "metadata.uid": about["uid"], "spec.nodeName": f"node-of-{about['name']}"}[
+        path
+    ]
 
 
 def _shm(template: Object) -> str:

@@ -103,7 +103,8 @@ class ApiServer:
         gets the object anew and goes on from that.
         """
         query = {
-            "watch": "1", "fieldSelector": f"metadata.name={name}", "resourceVersion": version, "timeoutSeconds": str(for_s)
+            "watch": "1", "fieldSelector": f"metadata.name={name}", "resourceVersion": version,
+            "timeoutSeconds": str(for_s),
         }  # fmt: skip
         try:
             answer = self._send("GET", self._path(resource), query, None, for_s + TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""A stage in a cluster is a template, which is never run, and a copy of it, which is: made from it, deleted, made again.
+"""A stage in a cluster is a template, which is never run, and a copy of it, which is: made, deleted, made again.
 
 So `kubectl apply -k` changes only what the next copy will be and disturbs none that runs; and overlays patch the
 template as what it is, a RayJob or a JobSet.
@@ -14,9 +14,11 @@ from pipeline.errors import DataError
 ROLE, STAGE, RUN = "clipmill/role", "clipmill/stage", "clipmill/run"
 QUEUE, KUEUE = "clipmill/queue", "kueue.x-k8s.io/queue-name"
 PIPELINE, CRASHES, RESTARTS = "clipmill/pipeline", "clipmill/crashes", "clipmill/restarts"
-"""Annotations of a copy: the pipeline Job that made it; how often the stage was started again, for a crash and at all."""
+"""Annotations of a copy: the pipeline Job that made it; how often its stage was started again, for crashes and in all.
+"""
 MAX_RESTARTS = "clipmill/max-restarts"
-"""Annotation of a template that does not start itself again as a whole: after how many crashes the stage is given up."""
+"""Annotation of a template that does not start itself again as a whole: after how many crashes its stage is given up.
+"""
 MANAGED_BY = "clipmill/template"
 _OF_THE_JOB = ("controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.cluster.schedulers import k8s_overlay as overlay
 from pipeline.cluster.k8s.kinds import KINDS, Outcome
 from pipeline.cluster.k8s.live import ROLE, RUN, STAGE
 from pipeline.cluster.rundir import RunDir
+from pipeline.cluster.schedulers import k8s_overlay as overlay
 from pipeline.cluster.schedulers.scheduler import Job, Request
 from pipeline.errors import ClipmillError, UsageError
 
@@ -69,9 +69,8 @@ class K8s:
         for kind, each in _objects(kubectl, run):
             if each["metadata"]["labels"].get(ROLE) == "live":
                 named = f"{KINDS[kind].resource.plural}.{KINDS[kind].resource.group}"
-                kubectl(
-                    "delete", named, each["metadata"]["name"], "--ignore-not-found", "--cascade=foreground", "--wait=false"
-                )  # fmt: skip
+                name = each["metadata"]["name"]
+                kubectl("delete", named, name, "--ignore-not-found", "--cascade=foreground", "--wait=false")
 
     def logs(self, run: RunDir, stage: str, tail: int = 50) -> str:
         """Of the pods that are there; those of earlier attempts are in the run directory."""
@@ -95,7 +94,8 @@ class Kubectl:
             )
         try:
             done = subprocess.run(
-                ["kubectl", *self._flags, *words], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+                ["kubectl", *self._flags, *words], capture_output=True, text=True, timeout=timeout_s,
+                stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             said = f"no answer within {timeout_s:.0f} s"
@@ -158,7 +158,7 @@ def _reason(outcome: Outcome, stage: str, pods: list[dict[str, Any]]) -> str:
 
 
 def pod_reason(pod: dict[str, Any]) -> str:
-    """Why a pod does not run, or how it ended: Evicted, Unschedulable, ImagePullBackOff, OOMKilled, Error 78; "" if well."""
+    """Why a pod does not run, or how it ended: Evicted, Unschedulable, ImagePullBackOff, Error 78; "" if well."""
     status = pod.get("status", {})
     if status.get("reason"):
         return f"{status['reason']} {status.get('message', '')}".strip()

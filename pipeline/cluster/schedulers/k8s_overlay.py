@@ -43,7 +43,7 @@ _PODS = {  # kind -> the pod specs in it
     "Job": ["/spec/template/spec"],
     "JobSet": [f"{_SET}/template/spec"],
     "TrainingRuntime": [f"/spec/template{_SET}/template/spec"],
-    "RayJob": ["/spec/rayClusterSpec/headGroupSpec/template/spec", "/spec/rayClusterSpec/workerGroupSpecs/0/template/spec"],
+    "RayJob": [f"/spec/rayClusterSpec/{group}/template/spec" for group in ("headGroupSpec", "workerGroupSpecs/0")],
 }  # fmt: skip
 _KINDS = {"curate": "RayJob", "train": "JobSet", "eval": "Job"}
 _APIS = {

@@ -33,7 +33,8 @@ def test_pods_that_are_not_ready_are_waited_for():
 @pytest.mark.parametrize(
     ("cluster", "command", "state"),
     [
-        ("", "", "waiting"), ("Initializing", "", "waiting"), ("Suspended", "", "waiting"), ("Running", "PENDING", "waiting"),
+        ("", "", "waiting"), ("Initializing", "", "waiting"), ("Suspended", "", "waiting"),
+        ("Running", "PENDING", "waiting"),
         ("Running", "RUNNING", "running"), ("Running", "SUCCEEDED", "waiting"), ("Retrying", "FAILED", "waiting"),
         ("Complete", "SUCCEEDED", "completed"), ("Complete", "FAILED", "failed"), ("Complete", "STOPPED", "failed"),
         ("Failed", "FAILED", "failed"), ("Failed", "", "failed"),

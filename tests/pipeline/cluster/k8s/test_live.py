@@ -12,11 +12,21 @@ from tests.helpers.kustomized import only, overlay
 def as_served(found: dict) -> dict:
     """With what a server fills in."""
     found = copy.deepcopy(found)
-    found["metadata"] |= {"uid": "t", "resourceVersion": "7", "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
+    found["metadata"] |= {
+        "uid": "t",
+        "resourceVersion": "7",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "generation": 1,
+    }
     found["metadata"].setdefault("annotations", {})["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
     found["status"] = {"conditions": [{"type": "Suspended", "status": "True"}]}
     if found["kind"] == "Job":
-        own = {"batch.kubernetes.io/controller-uid": "t", "controller-uid": "t", "batch.kubernetes.io/job-name": "x", "job-name": "x"}
+        own = {
+            "batch.kubernetes.io/controller-uid": "t",
+            "controller-uid": "t",
+            "batch.kubernetes.io/job-name": "x",
+            "job-name": "x",
+        }
         found["spec"]["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": "t"}}
         found["spec"]["template"]["metadata"]["labels"] |= own
     return found

@@ -37,7 +37,9 @@ def submitted(tmp_path: Path, kinds: str = "", **train) -> tuple[RunDir, list[di
     """A run directory, and what `submit --on k8s` renders for it, two nodes without GPUs."""
     settings = {"steps": 400, "checkpoint": {"every_steps": 20}, **train}
     run = create(tmp_path / "r1", load(str(tiny_run.write_recipe(tmp_path, **settings))))
-    wanted = Request(("train",), 2, 0, {"image": "clipmill:test", "run-dir": str(run.path), "with": kinds, "memory": "2Gi"})
+    wanted = Request(
+        ("train",), 2, 0, {"image": "clipmill:test", "run-dir": str(run.path), "with": kinds, "memory": "2Gi"}
+    )
     for name, text in K8s().render(run, wanted).items():
         (run.jobs("k8s") / name).parent.mkdir(parents=True, exist_ok=True)
         (run.jobs("k8s") / name).write_text(text)
@@ -60,7 +62,9 @@ def output(run: RunDir) -> Path:
 def reached(run: RunDir, step: int):
     def there() -> bool:
         path = output(run) / "metrics.jsonl"
-        return path.exists() and any(json.loads(line)["step"] >= step for line in path.read_text().splitlines() if line[-1:] == "}")
+        return path.exists() and any(
+            json.loads(line)["step"] >= step for line in path.read_text().splitlines() if line[-1:] == "}"
+        )
 
     return there
 
@@ -138,7 +142,7 @@ def test_a_generation_that_lives_on_beside_the_next_commits_nothing(tmp_path):
 
 
 def test_an_indexed_job_is_started_again_as_a_whole_by_the_pipeline_job(tmp_path):
-    """The overlay plain-job: the API server's part is played over HTTP, the pods are real, the chain is the real one."""
+    """The overlay plain-job: the API server is played over HTTP, the pods and the chain are real."""
     run, objects = submitted(tmp_path, "plain-job")
     raised: list[BaseException] = []
     with kube_api() as kube, PodSim(tmp_path / "sim", objects, **VARIABLES) as sim:

@@ -66,8 +66,8 @@ def test_curation_runs_on_the_cluster_and_its_exit_code_is_in_the_message(tmp_pa
     }  # fmt: skip
     start = [
         sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=2", f"--port={gcs}",
-        "--include-dashboard=true", f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--node-ip-address=127.0.0.1",
-        "--object-store-memory=100000000",
+        "--include-dashboard=true", f"--dashboard-port={dashboard}", f"--temp-dir={folder}",
+        "--node-ip-address=127.0.0.1", "--object-store-memory=100000000",
     ]  # fmt: skip
     said = open(tmp_path / "ray.log", "wb")
     head = subprocess.Popen(start, env=environment, stdout=said, stderr=said, cwd="/tmp", start_new_session=True)

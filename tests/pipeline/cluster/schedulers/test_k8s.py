@@ -43,14 +43,22 @@ def written(run, request: Request) -> Path:
 
 
 def request(*stages: str, nodes: int = 3, gpus: int | None = 4, **options: str) -> Request:
-    return Request(stages or ALL, nodes, gpus, {"image": IMAGE, **{key.replace("_", "-"): v for key, v in options.items()}})
+    return Request(
+        stages or ALL, nodes, gpus, {"image": IMAGE, **{key.replace("_", "-"): v for key, v in options.items()}}
+    )
 
 
 CASES = {
     "jobset": {},
     "one-node": {"nodes": 1},
     "cpu": {"gpus": 0, "with": "plain-job"},
-    "all": {"with": "kueue,infiniband,object-store", "queue": "team", "namespace": "ml", "claim": "shared", "cpus": "8"},
+    "all": {
+        "with": "kueue,infiniband,object-store",
+        "queue": "team",
+        "namespace": "ml",
+        "claim": "shared",
+        "cpus": "8",
+    },
     "trainer": {"with": "trainer-v2,kueue", "queue": "team", "memory": "64Gi"},
     "plain": {"with": "plain-job,infiniband", "claim": "shared"},
 }
@@ -76,7 +84,11 @@ def test_what_is_rendered_is_right_by_schemas_and_rules(tmp_path, case):
     limits = sets[0]["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert limits.get("nvidia.com/gpu") == (str(options["gpus"]) if options["gpus"] else None)
     assert limits["memory"] == options.get("memory", "512Gi") and limits["cpu"] == options.get("cpus", "64")
-    queues = {each["metadata"].get("annotations", {}).get("clipmill/queue") for each in objects if "suspend" in each.get("spec", {})}
+    queues = {
+        each["metadata"].get("annotations", {}).get("clipmill/queue")
+        for each in objects
+        if "suspend" in each.get("spec", {})
+    }
     assert queues == ({options["queue"]} if "queue" in options else {None})
     env = next(each["data"] for each in objects if each["metadata"]["name"] == "clipmill-env-r1")
     assert env["CLIPMILL_RUN_DIR"] == "/data/runs/r1"
@@ -198,7 +210,10 @@ def test_a_run_is_submitted_led_shown_and_cancelled(kube, tmp_path):
     control.ask(run, "cancel")
     scheduler.cancel(run, [job.id])
     thread.join(20)
-    assert ("jobsets", "clipmill-train-r1-live") not in kube.objects and ("jobs", "clipmill-pipeline-r1") not in kube.objects
+    assert ("jobsets", "clipmill-train-r1-live") not in kube.objects and (
+        "jobs",
+        "clipmill-pipeline-r1",
+    ) not in kube.objects
     assert ("jobsets", "clipmill-train-r1") in kube.objects  # the template stays
     assert len(raised) == 1 and "cancelled" in str(raised[0])
 
@@ -232,8 +247,14 @@ def test_a_server_that_says_no_is_told_in_its_words_and_status_never_raises(kube
     [
         ({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]}, ""),
         ({"reason": "Evicted", "message": "low on memory"}, "Evicted low on memory"),
-        ({"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]}, "PreemptionByScheduler"),
-        ({"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "x"}}}]}, "ImagePullBackOff x"),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}]},
+            "PreemptionByScheduler",
+        ),
+        (
+            {"containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "x"}}}]},
+            "ImagePullBackOff x",
+        ),
         ({"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}, ""),
         ({"containerStatuses": [{"state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]}, "OOMKilled 137"),
         ({"containerStatuses": [{"state": {"terminated": {"reason": "Completed", "exitCode": 0}}}]}, ""),
