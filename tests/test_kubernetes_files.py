@@ -4,11 +4,13 @@ import copy
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pipeline.cluster.schedulers.k8s_overlay import COMPONENTS
 from tests.helpers import kube_rules
 from tests.helpers.kube_schemas import OLDEST, checked, with_a_typo
 from tests.helpers.kustomized import K8S, OVERLAYS, named_files, only, overlay, render
@@ -261,6 +263,15 @@ def test_the_ray_of_the_cluster_is_that_of_the_image():
     assert only(overlay("kueue"), "RayJob")["spec"]["rayClusterSpec"]["rayVersion"] == pinned["ray"]
     needed = re.findall(r'^  "([\w-]+)[^"]*"', (ROOT / "pyproject.toml").read_text().split("dev = [")[0], re.M)
     assert [name for name in needed if name.lower().replace("_", "-") not in pinned] == []
+
+
+def test_a_package_brings_the_files_that_submit_copies():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    brought = {path for patterns in settings.values() for pattern in patterns for path in ROOT.glob(pattern)}
+    folders = [K8S / "base", *(K8S / "components" / name for name in COMPONENTS)]
+    assert brought == {path for folder in folders for path in folder.iterdir()}
+    for target, patterns in settings.items():
+        assert [target.removeprefix("share/clipmill/") + "/*.yaml"] == patterns
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile():

@@ -25,7 +25,7 @@ from tests.helpers.places import ROOT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(find_spec("aiohttp_cors") is None, reason="Ray's job server needs the packages of ray[default]"),
 ]
 
@@ -102,7 +102,7 @@ def _end_all_of(folder: str) -> None:
             continue
 
 
-def _wait_for(url: str, log: Path, head: subprocess.Popen, limit_s: float = 120.0) -> None:
+def _wait_for(url: str, log: Path, head: subprocess.Popen, limit_s: float = 300.0) -> None:
     deadline = time.monotonic() + limit_s
     while True:
         try:
@@ -113,13 +113,20 @@ def _wait_for(url: str, log: Path, head: subprocess.Popen, limit_s: float = 120.
             time.sleep(0.3)
 
 
-def _ran(server: str, entrypoint: str, run: RunDir, limit_s: float = 150.0) -> tuple[str, str]:
+def _ran(server: str, entrypoint: str, run: RunDir, limit_s: float = 300.0) -> tuple[str, str]:
     """Status and message of the job; the variable is the head pod's in a cluster, and the job's here."""
     from ray.job_submission import JobSubmissionClient
 
     client = JobSubmissionClient(server)
-    job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": {"CLIPMILL_RUN_DIR": str(run.path)}})
     deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            variables = {"CLIPMILL_RUN_DIR": str(run.path)}
+            job = client.submit_job(entrypoint=entrypoint, runtime_env={"env_vars": variables})
+            break
+        except RuntimeError as error:  # the head's agent starts after the server that answers
+            assert "No available agent" in str(error) and time.monotonic() < deadline, error
+            time.sleep(1.0)
     while not client.get_job_status(job).is_terminal():
         assert time.monotonic() < deadline, client.get_job_logs(job)
         time.sleep(0.3)

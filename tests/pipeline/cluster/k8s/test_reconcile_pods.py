@@ -24,7 +24,7 @@ from tests.helpers.podsim import PodSim
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(podsim.missing()), reason=podsim.missing()),
 ]
 VARIABLES = {
