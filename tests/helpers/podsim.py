@@ -96,6 +96,22 @@ class Pod:
         if self.told and self.exit_code() is None and time.monotonic() - self.told > self.grace_s:
             self.kill()
 
+    def freeze(self) -> None:
+        """Every process of it stops where it is, as on a node that hangs; `thaw` lets them go on."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: int) -> None:
+        mine = os.readlink(f"/proc/{self.init}/ns/pid")
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.readlink(path / "ns/pid") == mine:
+                    os.kill(int(path.name), number)
+            except OSError:  # gone meanwhile
+                continue
+
     def run(self, *words: str) -> subprocess.CompletedProcess:
         """Another process in the pod, as `kubectl exec` starts one."""
         enter = ["nsenter", "-t", str(self.init), "--net", "--uts", "--mount", "--pid"]
