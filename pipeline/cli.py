@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at the pairs a training step uses, and prove their order.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-commands.add_to(app, check=lambda given: jobs.check(given, quiet=True))
+commands.add_to(app)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a built-in recipe")]
 Overrides = Annotated[

@@ -18,8 +18,8 @@ OURS = ("pipeline", "curation", "training")
 FILES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py"))
 
 # The floors of the house, ground floor first. A room (a folder, or a file beside the folders) imports only from floors
-# below its own: so there is no upward import and no circle between rooms. A folder in a folder is a room of its own where
-# it stands on a floor of its own.
+# below its own: so there is no upward import and no circle between rooms. A folder in a folder is a room of its own
+# where it stands on a floor of its own.
 FLOORS = [
     ["pipeline.errors"],
     ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],

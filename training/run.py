@@ -248,10 +248,7 @@ def open_run(
     `goes_on`: this process has just ended a stage of it."""
     began = time.perf_counter()
     found = _found(settings, peers, settings.fresh and not goes_on)
-    feed = feed_of("train", peers.rank)
-    step, samples = (found.state.step, found.state.samples) if found else (0, 0)
-    checkpoint = str(found.complete.folder) if found else None
-    feed.tell(status="running", step=step, samples=samples, steps=settings.steps, checkpoint=checkpoint)
+    feed = _fed(settings, peers, found)
     if found and found.state.step >= settings.steps:
         on_first_rank(peers, lambda: require_same(settings, seed, found))
         if peers.rank == 0:
@@ -296,6 +293,15 @@ def open_run(
         feed=feed,
         nonfinite=found.state.nonfinite_steps if found else 0,
     )
+
+
+def _fed(settings: TrainSettings, peers: Peers, found: Found | None) -> Feed:
+    """The feed of this rank, which tells where the run begins."""
+    feed = feed_of("train", peers.rank)
+    step, samples = (found.state.step, found.state.samples) if found else (0, 0)
+    checkpoint = str(found.complete.folder) if found else None
+    feed.tell(status="running", step=step, samples=samples, steps=settings.steps, checkpoint=checkpoint)
+    return feed
 
 
 def _companions(

@@ -39,7 +39,7 @@ from pipeline.log import get_logger
 from pipeline.outputs import SUBSET
 from pipeline.progress import progress
 from pipeline.settings import digest_of
-from pipeline.signals import StopSignals, ask_stop
+from pipeline.signals import StopSignals
 from pipeline.storage import Note, turn
 
 log = get_logger("curation")
@@ -223,9 +223,8 @@ class Driver:
     """One run, from its inputs to the dataset. Another one that stops sooner may be given to `curate`."""
 
     def __init__(self, job: Job, place: Place, quiet: bool) -> None:
-        self._place, self._quiet = place, quiet
+        self._place, self._quiet, self._feed = place, quiet, feed_of("curate")
         self.made: Job | None = None  # the job as it was cut, once its dataset is being written
-        self._feed = feed_of("curate")
         self._begin(job)
 
     def _begin(self, job: Job) -> None:
@@ -288,9 +287,7 @@ class Driver:
         with progress(len(calls) + done, label, unit, done=done, quiet=self._quiet) as meter:
             for number, (call, result) in enumerate(self._place.run(calls, label), done + 1):
                 meter.advance()
-                self._feed.beat(number, steps=len(calls) + done)
-                if self._feed.asked():
-                    ask_stop()
+                self._feed.task(number, len(calls) + done, label)
                 yield call, result
 
     def _sweep(self) -> None:

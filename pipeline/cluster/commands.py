@@ -1,8 +1,8 @@
-"""The commands of a run directory: submit, status, logs, stop, cancel, save, doctor, node."""
+"""The commands of a run directory: submit, status, logs, stop, cancel, save, doctor, node, reconcile."""
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline import jobs, storage
 from pipeline import recipe as recipes
-from pipeline import storage
 from pipeline.cluster import showing
 from pipeline.cluster.node.wrapper import run_node
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, create, frozen, open_run
@@ -33,39 +33,31 @@ Runs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR ...", help="any num
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON value instead of a table")]
 
 
-def add_to(app: typer.Typer, check: Callable[[Recipe], None]) -> None:
-    """`check`: refuses a recipe before anything is spent."""
+def add_to(app: typer.Typer) -> None:
+    for command in (submit, status, logs, stop, save, cancel, node, doctor, reconcile):
+        app.command()(command)
 
-    @app.command()
-    def submit(
-        name: RecipeName,
-        overrides: Overrides = None,
-        on: On = "local",
-        run_dir: Where = None,
-        nodes: Annotated[int, typer.Option(min=1, help="of the training and evaluation jobs")] = 1,
-        gpus_per_node: Annotated[
-            int | None, typer.Option(min=0, help="what is asked for; default: whole nodes")
-        ] = None,
-        option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the scheduler, any number")] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="write the files that it would hand over")] = False,
-        new_recipe: Annotated[bool, typer.Option("--new-recipe", help="go on in this run by another recipe")] = False,
-        uncancel: Annotated[bool, typer.Option("--uncancel", help="go on with a run that was cancelled")] = False,
-    ) -> None:
-        """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume."""
-        recipe = recipes.load(name, overrides or [])
-        request = Request(_stages(recipe), nodes, gpus_per_node, _options(option or []))
-        path = (run_dir or Path("runs") / recipe.name).absolute()
-        check(frozen(recipe, path))
-        _submit(create(path, recipe, new_recipe, uncancel), on, request, dry_run)
 
-    app.command()(status)
-    app.command()(logs)
-    app.command()(stop)
-    app.command()(cancel)
-    app.command()(save)
-    app.command()(node)
-    app.command()(doctor)
-    app.command()(reconcile)
+def submit(
+    name: RecipeName,
+    overrides: Overrides = None,
+    on: On = "local",
+    run_dir: Where = None,
+    nodes: Annotated[int, typer.Option(min=1, help="of the training and evaluation jobs")] = 1,
+    gpus_per_node: Annotated[int | None, typer.Option(min=0, help="what is asked for; default: whole nodes")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the scheduler, any number")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="write the files that it would hand over")] = False,
+    new_recipe: Annotated[bool, typer.Option("--new-recipe", help="go on in this run by another recipe")] = False,
+    uncancel: Annotated[bool, typer.Option("--uncancel", help="go on with a run that was cancelled")] = False,
+) -> None:
+    """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume."""
+    recipe = recipes.load(name, overrides or [])
+    if on not in SCHEDULERS:
+        raise UsageError("--on", f"found {on!r}", f"one of {', '.join(SCHEDULERS)}", "--on local")
+    request = Request(_stages(recipe), nodes, gpus_per_node, _options(option or []))
+    path = (run_dir or Path("runs") / recipe.name).absolute()
+    jobs.check(frozen(recipe, path), quiet=True)
+    _submit(create(path, recipe, new_recipe, uncancel), on, request, dry_run)
 
 
 def _stages(recipe: Recipe) -> tuple[str, ...]:
@@ -83,8 +75,6 @@ def _options(words: list[str]) -> dict[str, str]:
 
 
 def _submit(run: RunDir, on: str, request: Request, dry_run: bool) -> None:
-    if on not in SCHEDULERS:
-        raise UsageError("--on", f"found {on!r}", f"one of {', '.join(SCHEDULERS)}", "--on local")
     scheduler = SCHEDULERS[on]
     for name, text in scheduler.render(run, request).items():
         storage.publish_bytes(str(run.jobs(on) / name), text.encode())
@@ -92,9 +82,9 @@ def _submit(run: RunDir, on: str, request: Request, dry_run: bool) -> None:
             print(run.jobs(on) / name)
     if dry_run:
         return
-    jobs = scheduler.submit(run, request)
-    attempts.note(run, "submitted", on=on, stages=list(request.stages), jobs=[job.id for job in jobs])
-    print(f"{run.path}: {', '.join(job.id for job in jobs)}\nclipmill status {run.path}\nclipmill logs -f {run.path}")
+    handed = [job.id for job in scheduler.submit(run, request)]
+    attempts.note(run, "submitted", on=on, stages=list(request.stages), jobs=handed)
+    print(f"{run.path}: {', '.join(handed)}\nclipmill status {run.path}\nclipmill logs -f {run.path}")
 
 
 def _print_table(heads: Sequence[str], rows: list[tuple[str, ...]]) -> None:

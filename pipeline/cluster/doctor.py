@@ -3,6 +3,7 @@
 Nothing here imports torch or Ray into this process: a broken driver must not take the doctor with it.
 """
 
+import contextlib
 import os
 import platform
 import resource
@@ -146,7 +147,8 @@ def _storage(folder: Path) -> list[Finding]:
     except ClipmillError as error:
         return [Finding("storage", "wrong", str(error).splitlines()[0], f"ls -ld {folder}; df -h {folder}")]
     finally:
-        trial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            trial.unlink()
     word = "ok" if whole and took_s < _SLOW_S else "wrong"
     free = shutil.disk_usage(folder).free / GB
     hint = "" if word == "ok" else "ask for the state of the file server, or give --run-dir on another one"

@@ -58,7 +58,7 @@ def status_of(run: RunDir) -> Status:
     running = state.status == "running" and bool(mine)
     return Status(
         str(run.path), on, _word(run, state, jobs), state.stage, state.attempt,
-        step=mine.step if running and mine else state.step,
+        step=mine.step if mine and (running or state.stage != "train") else state.step,
         steps=mine.steps if mine and mine.steps else state.steps,
         samples_per_s=mine.samples_per_s if running and mine else None,
         eta_s=mine.eta_s if running and mine else None,
@@ -86,10 +86,14 @@ def _word(run: RunDir, state: State, jobs: list[Job]) -> str:
 
 def _why(run: RunDir, state: State, beat: Beat | None, age_s: float | None, jobs: list[Job]) -> str:
     reasons = [f"{job.stage} {job.id}: {job.reason}".strip() for job in jobs if job.reason]
-    if state.status == "running":
+    if _word(run, state, jobs) == "gone":
+        reasons.insert(0, "it ended without a word: submit it again")
+    elif state.status == "running":
         if beat is None:
             reasons.insert(0, "starting")
-        elif age_s is not None and age_s > QUIET_S:
+        elif beat.phase:
+            reasons.insert(0, beat.phase)
+        if age_s is not None and age_s > QUIET_S:
             reasons.insert(0, f"no heartbeat for {_seconds(age_s)}")
     elif state.message:
         reasons.insert(0, state.message.splitlines()[0])
@@ -103,7 +107,7 @@ HEADS = ("run", "on", "state", "stage", "attempt", "step", "samples/s", "left", 
 
 def rows_of(found: list[Status]) -> list[tuple[str, ...]]:
     """In words, as `HEADS` names them."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for each in found:
         step = "" if each.step is None else f"{each.step:,}" + (f" of {each.steps:,}" if each.steps else "")
         speed = "" if each.samples_per_s is None else f"{each.samples_per_s:,.0f}"

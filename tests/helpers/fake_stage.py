@@ -44,7 +44,8 @@ def main(stage: str) -> int:
             elif verb == "say":
                 print(rest, file=sys.stderr, flush=True)
             elif verb == "orphan":
-                child = f"import subprocess as s, sys; p = s.Popen([sys.executable, '-c', {_ORPHAN!r}], stdout=s.DEVNULL); print(p.pid)"
+                child = f"import subprocess as s, sys; words = [sys.executable, '-c', {_ORPHAN!r}]; "
+                child += "print(s.Popen(words, stdout=s.DEVNULL).pid)"
                 done = subprocess.run([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True, check=True)
                 Path(rest).write_text(done.stdout)
             elif verb == "exit":

@@ -54,7 +54,7 @@ def start_node(run: RunDir, stage: str = "train", script: str | None = None, **v
     )  # fmt: skip
 
 
-def ended(process: subprocess.Popen, limit_s: float = 120.0) -> tuple[int, str]:
+def ended(process: subprocess.Popen, limit_s: float = 240.0) -> tuple[int, str]:
     """(exit code, what it wrote)."""
     try:
         words, _ = process.communicate(timeout=limit_s)
@@ -72,7 +72,7 @@ def state(run: RunDir) -> dict[str, Any]:
     return json.loads(run.state.read_text()) if run.state.exists() else {}
 
 
-def until(true: Callable[[], Any], limit_s: float = 120.0) -> Any:
+def until(true: Callable[[], Any], limit_s: float = 240.0) -> Any:
     """What `true` gives once it is true."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

@@ -5,6 +5,7 @@ Nothing is started that outlives the wrapper: Ray's servers are its descendants,
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pipeline.cluster.node.stage import descendants, reap
 from pipeline.cluster.node.verdict import Verdict, read_verdict
 from pipeline.cluster.rundir import RunDir, control, lock
 from pipeline.errors import ClipmillError
+from pipeline.settings import digest_of
 
 _RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--disable-usage-stats")
 _LOOK_S = 1.0
@@ -43,14 +45,22 @@ class Joining:
     def note(self, node: int) -> Path:
         return self.run.attempt_logs(self.attempt) / f"{node}.joined"
 
+    def session_folder(self) -> str:
+        """Of Ray, on each node: short, for Unix sockets, and of this attempt alone."""
+        return f"/tmp/ray_{os.getuid()}_{digest_of([str(self.run.path), self.attempt])[:8]}"
+
+    def clean(self) -> None:
+        """Once all its processes have ended."""
+        shutil.rmtree(self.session_folder(), ignore_errors=True)
+
 
 def head(joining: Joining) -> dict[str, str]:
     """Starts the head and waits for the other nodes; the variables by which the driver finds it. ClipmillError when a
     node does not join in time."""
     host, _, port = joining.address.rpartition(":")
     variables = {**joining.variables, **_secret(joining.run, make=True)}
-    _start(joining, variables, "--head", f"--node-ip-address={host}", f"--port={port}", "--include-dashboard=false",
-           f"--temp-dir={_session_folder(joining)}")  # fmt: skip
+    where = (f"--node-ip-address={_ip_of(host)}", f"--port={port}", f"--temp-dir={joining.session_folder()}")
+    _start(joining, variables, "--head", "--include-dashboard=false", *where)
     joining.note(0).touch()
     missing = set(range(1, joining.place.nodes))
     deadline = time.monotonic() + joining.place.join_s
@@ -113,9 +123,12 @@ def _secret(run: RunDir, make: bool) -> dict[str, str]:
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": path.read_text()}
 
 
-def _session_folder(joining: Joining) -> str:
-    """Short, for Unix sockets; of this process alone, since nodes of a test, or jobs, may share a machine."""
-    return f"/tmp/ray_clipmill_{os.getpid()}_{joining.attempt}"
+def _ip_of(host: str) -> str:
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        hint = "export CLIPMILL_MASTER_ADDR=<an address of node 0 that the others can reach>"
+        raise ClipmillError(host, f"has no address: {error}", "the name of node 0", hint) from None
 
 
 def own_address() -> str:

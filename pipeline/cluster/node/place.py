@@ -90,8 +90,8 @@ def _number(environment: Mapping[str, str], name: str, default: float) -> float:
 
 
 def of_stage(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a stage's process inherits: not that this is one task of srun, which it would take for its rank; and the same
-    code from wherever it is started."""
+    """What a stage's process inherits: not that this is one task of srun, which it would take for its rank; and the
+    same code from wherever it is started."""
     found = {name: value for name, value in environment.items() if name not in _TAKEN_AWAY}
     if found.get("PYTHONPATH"):
         found["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, found["PYTHONPATH"].split(os.pathsep)))

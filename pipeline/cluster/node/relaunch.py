@@ -26,6 +26,9 @@ class Relaunch:
     def __init__(self, run: RunDir) -> None:
         self._run, self._told = run, False
         self._child: subprocess.Popen[bytes] | None = None
+
+    def listen(self) -> None:
+        """Takes the signals that ask for a stop."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, self._pass_on)
 
@@ -65,6 +68,7 @@ class Relaunch:
 def main(words: list[str]) -> int:
     run = RunDir(Path(words[0]))
     relaunch = Relaunch(run)
+    relaunch.listen()
     for stage in words[1:]:
         code = relaunch.stage(stage)
         if code != DONE or not relaunch.is_through(stage):

@@ -23,7 +23,6 @@ class Stage:
     """One started command. `log` gets what it writes, and our own standard output gets it from there."""
 
     def __init__(self, words: Sequence[str], environment: Mapping[str, str], folder: Path | None, log: Path) -> None:
-        _inherit_orphans()
         self.code: int | None = None
         self.told: int = 0
         self._shown: BinaryIO | None = None
@@ -106,7 +105,8 @@ def descendants(pid: int | None = None) -> list[int]:
     return found
 
 
-def _inherit_orphans() -> None:
+def inherit_orphans() -> None:
+    """From now on what the children of this process leave behind is its own, wherever it is no PID 1 anyway."""
     if sys.platform == "linux" and os.getpid() != 1:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

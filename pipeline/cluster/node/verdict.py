@@ -9,6 +9,8 @@ Exit codes of the wrapper
 1    a crash or a hang; start it again
 """
 
+import re
+import signal
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +20,11 @@ from pipeline.errors import DataError, RecipeError, Stopped
 
 DONE, STOPPED, NEVER, UNFIT, CRASHED = 0, Stopped.exit_code, DataError.exit_code, 71, 1
 _TAIL = 1 << 16  # bytes of a log in which the cause is looked for
+_BROKEN = re.compile(
+    r"uncorrectable ECC|fallen off the bus|no CUDA-capable device|CUDA driver initialization failed|NVLink.*error", re.I
+)
+"""What the driver says of a GPU that only a reset, or another node, can help."""
+_TRACEBACK = "Traceback (most recent call last):"
 _ORDER: tuple[Fault, ...] = ("config", "data", "node", "hang", "crash")
 
 
@@ -32,10 +39,13 @@ class Verdict:
     exit_code: int | None = None
 
 
-def of_process(code: int, log: Path, asked: bool, state: State | None) -> Verdict:
-    """`state`: of this very attempt, where rank 0 has left one. What it says counts, whatever code came of it."""
+def of_process(code: int, log: Path, told: bool, asked: bool, state: State | None) -> Verdict:
+    """`told`: whether it was told to stop. `state`: of this very attempt, where rank 0 has left one: what it says
+    counts, whatever code came of it."""
     if state is not None and state.status in ("completed", "stopped"):
         return Verdict(state.status, None, state.message, asked)
+    if told and code in (-signal.SIGTERM, 128 + signal.SIGTERM):
+        return Verdict("stopped", None, "stopped before it had begun", True)
     said = last_error(log)
     if code == 0:
         return Verdict("completed")
@@ -43,7 +53,7 @@ def of_process(code: int, log: Path, asked: bool, state: State | None) -> Verdic
         return Verdict("stopped", None, said, asked)
     if code in (RecipeError.exit_code, DataError.exit_code):
         return Verdict("failed", "config" if code == RecipeError.exit_code else "data", said)
-    if code == UNFIT:
+    if code == UNFIT or _BROKEN.search(said):
         return Verdict("failed", "node", said)
     return Verdict("failed", "crash", said or (f"ended by signal {-code}" if code < 0 else f"ended with code {code}"))
 
@@ -60,7 +70,8 @@ def closest_to_cause(verdicts: list[Verdict]) -> Verdict:
 
 
 def last_error(log: Path) -> str:
-    """The last line of a log that begins with "error: ", with the hint behind it; "" where there is none."""
+    """The last line of a log that begins with "error: ", with the hint behind it; else the error that the last
+    traceback ends in; "" where there is none."""
     try:
         with open(log, "rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL))
@@ -68,10 +79,15 @@ def last_error(log: Path) -> str:
     except OSError:
         return ""
     at = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=None)
-    if at is None:
-        return ""
+    if at is None or lines[at].endswith(_TRACEBACK):
+        return _raised(lines)
     hint = [line for line in lines[at + 1 : at + 2] if line.startswith("hint: ")]
     return "\n".join([lines[at].removeprefix("error: "), *hint])
+
+
+def _raised(lines: list[str]) -> str:
+    at = max((number for number, line in enumerate(lines) if line.endswith(_TRACEBACK)), default=len(lines))
+    return next((line for line in lines[at + 1 :] if line.strip() and not line[0].isspace()), "")
 
 
 def exit_code_of(verdict: Verdict, held: str, in_srun: bool, failures: int, limit: int) -> int:

@@ -14,7 +14,7 @@ from pipeline import recipe as recipes
 from pipeline import storage
 from pipeline.cluster.node import gate, joining, verdict
 from pipeline.cluster.node.place import ADDRESS, NODES, PORT, RANK, Place, of_stage, place_of
-from pipeline.cluster.node.stage import Stage, end_all
+from pipeline.cluster.node.stage import Stage, end_all, inherit_orphans
 from pipeline.cluster.node.verdict import CRASHED, DONE, NEVER, STOPPED, UNFIT, Verdict
 from pipeline.cluster.node.watch import Watch
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, lock, open_run
@@ -48,6 +48,7 @@ class Asked:
 def run_node(path: Path, stage: str, environment: Mapping[str, str] = os.environ) -> int:
     """The exit code, as verdict.py lists them; words on standard error where it is not 0."""
     asked = Asked()
+    inherit_orphans()
     try:
         run = open_run(path)
         if stage not in STAGES:
@@ -163,6 +164,7 @@ class Node:
                 return self.watched(variables)
             finally:
                 end_all()
+                ray.clean()
         return self.watched(variables)
 
     def _variables(self, address: str) -> dict[str, str]:
@@ -195,8 +197,9 @@ class Node:
         finally:
             stage.end()
         assert stage.code is not None
-        asked = bool(self._asked.number or stage.told) or self._stage != "curate"
-        return verdict.of_process(stage.code, file, asked, self._state())
+        told = bool(self._asked.number or stage.told)
+        asked = told or self._stage != "curate"  # a curation stops by itself, too: Ray was lost, a budget is spent
+        return verdict.of_process(stage.code, file, told, asked, self._state())
 
     def _folder(self) -> Path | None:
         """Where the run was submitted, so that its relative paths mean what they meant there."""
@@ -269,7 +272,7 @@ class Node:
 
     def _told(self, found: Verdict) -> Verdict:
         """What node 0 has decided; what this node makes of its own end where node 0 is not heard of."""
-        deadline = time.monotonic() + 3 * SETTLE_S
+        deadline = time.monotonic() + 6 * SETTLE_S
         while time.monotonic() < deadline:
             decided = verdict.read_verdict(self._dir, self.attempt, 0)
             if decided is not None and decided.exit_code is not None:

@@ -42,7 +42,8 @@ def ends(found: list[Event]) -> dict[int, Event]:
 
 def failures_in_a_row(found: list[Event], stage: str) -> int:
     """Attempts of a stage since the last submission that failed one after the other without anything newer to go on
-    from. One that has no end was cut off (a node lost its power) and counts; one that was stopped does not count."""
+    from. One that has no end was cut off (a node lost its power) and counts, as does one that stopped without being
+    asked (Ray was lost, a budget of requests is spent); one that was asked to stop does not."""
     last = max((at for at, each in enumerate(found) if each["event"] == "submitted"), default=-1)
     starts = [each for each in found[last + 1 :] if each["event"] == "start" and each.get("stage") == stage]
     ended, count = ends(found), 0
@@ -53,7 +54,7 @@ def failures_in_a_row(found: list[Event], stage: str) -> int:
         after = end if end is not None else starts[at + 1]
         if int(after.get("step", 0)) > int(start.get("step", 0)):
             count = 0
-        elif end is None or end.get("status") == "failed":
+        elif end is None or end.get("status") == "failed" or not end.get("asked", True):
             count += 1
     return count
 

@@ -46,7 +46,7 @@ def create(path: Path, recipe: Recipe, new_recipe: bool = False, uncancel: bool 
     """
     run = RunDir(path.absolute())
     wanted = frozen(recipe, run.path)
-    if run.path.exists() and not run.recipe.exists() and any(run.path.iterdir()):
+    if run.path.exists() and not run.recipe.exists() and _others(run, wanted):
         raise UsageError(str(run.path), "is no run directory", "one that submit has made, or none", "--run-dir OTHER")
     if run.recipe.exists():
         _check(run, wanted, new_recipe, uncancel)
@@ -78,6 +78,13 @@ def load(run: RunDir) -> Recipe:
 def about(run: RunDir) -> dict[str, Any]:
     """What is in run.json; empty where it was lost, since nothing depends on it."""
     return read_object(run.about) or {}
+
+
+def _others(run: RunDir, wanted: Recipe) -> list[str]:
+    """What lies in the folder besides outputs that this recipe names there."""
+    outputs = [Path(str(wanted.data[section].get("output"))).absolute() for section in STAGES if wanted.has(section)]
+    ours = {path.relative_to(run.path).parts[0] for path in outputs if run.path in path.parents}
+    return [path.name for path in run.path.iterdir() if path.name not in ours]
 
 
 def _check(run: RunDir, wanted: Recipe, new_recipe: bool, uncancel: bool) -> None:

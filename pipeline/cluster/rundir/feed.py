@@ -19,6 +19,7 @@ from pipeline.cluster.rundir.paths import ATTEMPT, RUN_DIR, RunDir
 from pipeline.cluster.rundir.state import write_state
 from pipeline.errors import ClipmillError, Fenced
 from pipeline.log import get_logger
+from pipeline.signals import ask_stop
 
 log = get_logger("run")
 ENDS_AT = "CLIPMILL_ENDS_AT"
@@ -48,6 +49,9 @@ class Feed:
 
     def alive(self) -> None:
         """As `beat`, in the midst of what takes long: a save, an evaluation."""
+
+    def task(self, done: int, of: int, phase: str) -> None:
+        """A task of curation is done; a stop that is asked for reaches whoever notes signals in this process."""
 
     def asked(self, margin_s: float = 0.0) -> int:
         """A reason to stop, or 0; `margin_s`: what stopping takes, out of the time that is left."""
@@ -84,6 +88,11 @@ class RunFeed(Feed):
         self._last = {**self._last, "step": step, **known}
         if self._clock() - self._beat_s >= BEAT_S:
             self.alive()
+
+    def task(self, done: int, of: int, phase: str) -> None:
+        self.beat(done, steps=of, phase=phase)
+        if self.asked():
+            ask_stop()
 
     def alive(self) -> None:
         self._beat_s = self._clock()

@@ -9,10 +9,11 @@ from pipeline.settings import Settings
 
 
 class Beat(Settings):
-    """`step` steps are done (for curation: tasks of the phase that is under way)."""
+    """`step` steps are done; of a curation: tasks of the phase that is under way, of an evaluation: sets."""
 
     attempt: int
     stage: str
+    phase: str = ""
     step: int
     steps: int | None = None
     samples: int = 0

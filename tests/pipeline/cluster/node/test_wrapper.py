@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.rundir import create
+from pipeline.cluster.rundir.attempts import note
 from pipeline.recipe import load
 from tests.helpers.nodes import beats, ended, fake_run, run_node, start_node, state, until
 
@@ -112,23 +113,28 @@ def test_a_stage_that_outlives_its_grace_is_ended(tmp_path):
     assert ended(node)[0] == 1 and "CLIPMILL_GRACE_S" in state(run)["message"]
 
 
-def test_three_failures_without_progress_end_it_and_progress_or_a_stop_does_not_count(tmp_path):
+def failed_before(run, times: int, cut_off: bool = False) -> None:
+    """As if attempts had failed, or been cut off: a node that loses its power leaves no word."""
+    for attempt in range(1, times + 1):
+        run.attempt_logs(attempt).mkdir()
+        note(run, "start", attempt=attempt, stage="train", step=0)
+        if not cut_off:
+            note(run, "end", attempt=attempt, stage="train", step=0, status="failed")
+
+
+def test_three_failures_without_progress_end_it(tmp_path):
     run = fake_run(tmp_path)
-    scripts = ["exit 1", "exit 1", "saved 5; exit 1", "exit 1", "stopped; exit 75", "exit 1"]
-    assert [run_node(run, script=script)[0] for script in scripts] == [1, 1, 1, 1, 75, 1]
-    code, words = run_node(run, script="exit 1")
-    assert code == 78 and state(run)["exit_code"] == 78, words
-    assert "3 attempts in a row without a newer checkpoint" in state(run)["message"]
+    failed_before(run, 2)
+    assert run_node(run, script="saved 5; exit 1")[0] == 1  # progress
+    assert run_node(run, script="exit 1")[0] == 1
+    assert run_node(run, script="exit 1", MAX_FAILURES=2)[0] == 78
+    assert state(run)["exit_code"] == 78 and state(run)["attempt"] == 5
+    assert "2 attempts in a row without a newer checkpoint" in state(run)["message"]
 
 
 def test_attempts_that_were_cut_off_count_too(tmp_path):
-    """A node that loses its power leaves no word."""
     run = fake_run(tmp_path)
-    for number in (1, 2, 3):
-        node = start_node(run, script=f"beat {number}; sleep 60")
-        until(lambda number=number: beats(run, number))
-        node.kill()
-        ended(node)
+    failed_before(run, 3, cut_off=True)
     code, _ = run_node(run, script="saved 9; exit 0")
     assert code == 78 and "in a row without" in state(run)["message"] and state(run)["step"] == 0
 
