@@ -201,6 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
         plural, name, query = self._route()
         if self._refused(plural):
             return
+        if urllib.parse.urlsplit(self.path).path.endswith("/log"):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.kube.objects[plural, name]["said"].encode())
+            return
         if query.get("watch"):
             self._watch(plural, query)
             return

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from pipeline import outputs
 from pipeline.cluster.rundir import STAGES, RunDir
 from pipeline.cluster.rundir.create import load
 from pipeline.cluster.schedulers.scheduler import Request
@@ -76,7 +77,7 @@ def files(run: RunDir, request: Request) -> dict[str, str]:
             for path in sorted((_shipped() / "components" / each).iterdir())
         }
     inside = options.get("run-dir") or f"/data/runs/{run.id}"
-    found["recipe.yaml"] = _recipe(run, inside)
+    found[outputs.RECIPE] = _recipe(run, inside)
     about = "# Of one run, written by clipmill submit; kubectl apply -k on this folder does what submit does.\n"
     content = _kustomization(run, request, options, wanted, inside)
     found["kustomization.yaml"] = about + yaml.safe_dump(content, sort_keys=False, width=1000)
@@ -140,7 +141,7 @@ def _kustomization(
         "generatorOptions": {"disableNameSuffixHash": True},
         "configMapGenerator": [
             {"name": "clipmill-env", "behavior": "merge", "literals": [f"CLIPMILL_RUN_DIR={inside}"]},
-            {"name": "clipmill-recipe", "behavior": "replace", "files": ["recipe.yaml"]},
+            {"name": "clipmill-recipe", "behavior": "replace", "files": [outputs.RECIPE]},
         ],
         "patches": _patches(request, options, wanted),
     }

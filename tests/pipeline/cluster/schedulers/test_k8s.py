@@ -242,6 +242,18 @@ def test_a_server_that_says_no_is_told_in_its_words_and_status_never_raises(kube
     assert found.state == "gone" and "Forbidden" in found.reason
 
 
+def test_logs_are_those_of_the_pods_of_this_run_and_stage(kube, tmp_path):
+    run = made(tmp_path)
+    written(run, request())
+    for name, mine, stage in (("a", "r1", "train"), ("b", "r1", "train"), ("c", "r2", "train"), ("d", "r1", "eval")):
+        labels = {"clipmill/run": mine, "clipmill/stage": stage}
+        about = {"name": name, "namespace": "ml", "labels": labels}
+        spec = {"containers": [{"name": "node"}]}
+        kube.put("pods", {"kind": "Pod", "apiVersion": "v1", "metadata": about, "spec": spec, "said": f"{name} said\n"})
+    found = K8s().logs(run, "train").splitlines()
+    assert sorted(found) == ["[pod/a/node] a said", "[pod/b/node] b said"]
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [
