@@ -119,9 +119,14 @@ def _recipe(run: RunDir, inside: str) -> str:
     here = str(run.path)
     if here != inside:
         text = re.sub(rf"{re.escape(here)}(?=[/'\"\s]|$)", inside, text)
+    recipe = load(run).data
     for stage in STAGES:
-        if not isinstance((load(run).data.get(stage) or {"output": ""}).get("output"), str):
-            raise RecipeError(f"{run.recipe}: {stage}.output", "is no text", "a folder or URL", "write it out")
+        output = (recipe.get(stage) or {"output": inside}).get("output")
+        if not isinstance(output, str) or not ("://" in output or output.startswith("/")):
+            found, hint = f"found {output!r}", f"{stage}.output={inside}/{stage}, or leave it out"
+            raise RecipeError(
+                f"{run.recipe}: {stage}.output", found, "a path from / or a URL: pods share no folder", hint
+            )
     return text
 
 

@@ -135,6 +135,15 @@ def test_an_option_that_cannot_be_is_refused_by_name(tmp_path, options, said):
         K8s().render(made(tmp_path), Request(ALL, 1, None, {"image": IMAGE, **options}))
 
 
+def test_an_output_that_pods_would_not_share_is_refused(tmp_path):
+    run = made(tmp_path, train={"steps": 4, "output": "runs/demo/train"})
+    with pytest.raises(
+        RecipeError, match="train.output: found 'runs/demo/train'.*\n.*train.output=/data/runs/r1/train"
+    ):
+        K8s().render(run, request())
+    K8s().render(made(tmp_path, "r2", train={"steps": 4, "output": "s3://b/x"}), request())
+
+
 @pytest.mark.parametrize("name", ["r1", "My_Run.2026", "x" * 80, "Ä", "-a-", "a" * MOST, "a" * (MOST + 1)])
 def test_names_of_runs_become_parts_of_names_of_objects(tmp_path, name):
     run = made(tmp_path, name)
