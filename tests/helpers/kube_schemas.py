@@ -126,6 +126,14 @@ def _custom(kind: str) -> Any:
     return Draft202012Validator(schema, registry=_kubernetes()[1])
 
 
+@functools.cache
+def _with_files_read_once() -> Any:
+    """kubernetes-validate reads megabytes of definitions for every object: a second each, here once."""
+    package = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
+    package.utils.schema_contents = functools.cache(package.utils.schema_contents)
+    return package
+
+
 def checked(found: dict[str, Any], version: str = VERSION) -> str:
     """The kind by whose schema it was found right. ValidationError otherwise; KeyError for a kind without a schema."""
     kind = found["kind"]
@@ -133,7 +141,7 @@ def checked(found: dict[str, Any], version: str = VERSION) -> str:
         _kubernetes()
         _custom(kind).validate(found)
         return kind
-    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
+    kubernetes_validate = _with_files_read_once()
     try:
         kubernetes_validate.validate(found, version, strict=True)
     except kubernetes_validate.utils.SchemaNotFoundError as error:
