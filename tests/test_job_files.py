@@ -5,7 +5,6 @@ import shutil
 import subprocess
 
 import pytest
-import yaml
 from typer.main import get_command
 
 from pipeline.cli import app
@@ -13,7 +12,6 @@ from tests.helpers.places import ROOT
 
 SBATCH = sorted(ROOT.glob("slurm/*.sbatch"))
 SHELL = [*SBATCH, *sorted(ROOT.glob("slurm/*.sh"))]
-MANIFESTS = sorted(ROOT.glob("k8s/*.yaml"))
 
 
 def parse(words: list[str]) -> str:
@@ -25,9 +23,8 @@ def parse(words: list[str]) -> str:
     return name
 
 
-def test_there_are_job_files_for_both_schedulers():
+def test_there_is_a_job_file_for_each_stage():
     assert {p.stem for p in SBATCH} == {"curate", "curate-array", "train", "eval"}
-    assert {p.stem for p in MANIFESTS} == {"curate-job", "train-job"}
 
 
 @pytest.mark.parametrize("path", SBATCH, ids=lambda p: p.stem)
@@ -56,15 +53,3 @@ def test_the_commands_that_the_shell_calls_are_there():
     assert 'clipmill submit "$@" --on slurm --dry-run' in text and 'exec clipmill node "$@"' in text
     assert parse(["submit", "demo", "--on", "slurm", "--dry-run"]) == "submit"
     assert parse(["node", "runs/demo", "train"]) == "node" and parse(["curate", "demo", "curate.x=1"]) == "curate"
-
-
-@pytest.mark.parametrize("path", MANIFESTS, ids=lambda p: p.stem)
-def test_a_manifest_runs_one_clipmill_command_safely(path):
-    job = [doc for doc in yaml.safe_load_all(path.read_text()) if doc["kind"] == "Job"][0]
-    pod = job["spec"]["template"]["spec"]
-    command = pod["containers"][0]["command"]
-    assert parse(command[command.index("clipmill") + 1 :]) == path.stem.split("-")[0]
-    assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
-    assert {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]} in job["spec"]["podFailurePolicy"][
-        "rules"
-    ]

@@ -34,6 +34,7 @@ FLOORS = [
     ],
     ["pipeline.report", "pipeline.plan", "pipeline.cluster.rundir"],
     ["pipeline.reports", "pipeline.cluster.node"],
+    ["pipeline.cluster.k8s"],
     ["pipeline.cluster.schedulers"],
     ["curation.table", "curation.images", "curation.showing", "training.surgery", "training.plan"],
     ["training.ranks", "training.towers"],

@@ -1,4 +1,4 @@
-"""The commands of a run directory: submit, status, logs, stop, cancel, save, doctor, node."""
+"""The commands of a run directory: submit, status, logs, stop, cancel, save, doctor, node, reconcile."""
 
 import json
 import sys
@@ -34,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON value instead of 
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (submit, status, logs, stop, save, cancel, node, doctor):
+    for command in (submit, status, logs, stop, save, cancel, node, doctor, reconcile):
         app.command()(command)
 
 
@@ -145,6 +145,16 @@ def cancel(run_dir: Run) -> None:
 def node(run_dir: Run, stage: Annotated[str, typer.Argument(metavar="STAGE", help="curate, train or eval")]) -> None:
     """One stage on this node: what schedulers start, once on each node. Ends with 0, 75, 78, 71 or 1."""
     sys.exit(run_node(run_dir, stage))
+
+
+def reconcile(
+    run_dir: Run,
+    recipe: Annotated[Path | None, typer.Option(help="to make the run directory of, where it is not there")] = None,
+) -> None:
+    """Lead a run inside a Kubernetes cluster, stage by stage: what the pipeline Job of k8s/ runs."""
+    from pipeline.cluster.k8s.reconcile import reconcile as lead
+
+    lead(run_dir, recipe)
 
 
 def doctor(
