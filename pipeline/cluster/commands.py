@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pipeline import jobs, storage
 from pipeline import recipe as recipes
-from pipeline.cluster import showing
+from pipeline.cluster import asking, showing
 from pipeline.cluster.node.wrapper import run_node
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, create, frozen, open_run
 from pipeline.cluster.schedulers import SCHEDULERS, Request
@@ -49,14 +49,20 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="write the files that it would hand over")] = False,
     new_recipe: Annotated[bool, typer.Option("--new-recipe", help="go on in this run by another recipe")] = False,
     uncancel: Annotated[bool, typer.Option("--uncancel", help="go on with a run that was cancelled")] = False,
+    device: Annotated[str | None, typer.Option(help="of the nodes, for the plan that is shown: see `plan`")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
-    """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume."""
+    """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume.
+
+    On a cluster the plan of its cost is shown first, and at a terminal it is asked whether to go on."""
     recipe = recipes.load(name, overrides or [])
     if on not in SCHEDULERS:
         raise UsageError("--on", f"found {on!r}", f"one of {', '.join(SCHEDULERS)}", "--on local")
     request = Request(_stages(recipe), nodes, gpus_per_node, _options(option or []))
     path = (run_dir or Path("runs") / recipe.name).absolute()
     jobs.check(frozen(recipe, path), quiet=True)
+    if on != "local" and not dry_run:
+        asking.agreed(frozen(recipe, path), request, device, yes)
     _submit(create(path, recipe, new_recipe, uncancel), on, request, dry_run)
 
 
