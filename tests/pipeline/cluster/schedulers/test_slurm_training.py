@@ -3,10 +3,12 @@
 Each test prints its figures: seconds until training goes on, and steps done twice (pytest -rP shows them).
 """
 
+import contextlib
 import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,16 @@ class Training:
                 return time.time() - since
         raise AssertionError(f"no step after {limit_s} s\n{self.said()}")
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The run stays at its step meanwhile, however fast the machine: a rank is stopped, the others wait for it."""
+        ranks = self.cluster.processes("n2", "pipeline.cli\0train")
+        for pid in ranks:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+        for pid in ranks:
+            os.kill(pid, signal.SIGCONT)
+
     def state(self) -> dict:
         return json.loads((self.path / "state.json").read_text())
 
@@ -80,8 +92,10 @@ def test_preempted(idle, tmp_path, undisturbed):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
     wait_for_step(run.output, 24)
-    at = time.time()
-    other = idle.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap", "srun sleep 1")
+    with run.held():
+        at = time.time()
+        other = idle.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap", "srun sleep 1")
+        idle.until(lambda: "USR1" in run.said(), "word of the preemption")
     idle.wait(other, limit_s=120)
     freed = time.time()
     lasted = run.again(at)
@@ -96,8 +110,10 @@ def test_at_the_time_limit(idle, tmp_path, undisturbed):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
     wait_for_step(run.output, 24)
-    hours, minutes, _ = idle.job(job)["RunTime"].split(":")
-    idle.run("scontrol", "update", f"jobid={job}", f"TimeLimit={int(hours) * 60 + int(minutes) + 2}")
+    with run.held():
+        hours, minutes, _ = idle.job(job)["RunTime"].split(":")
+        idle.run("scontrol", "update", f"jobid={job}", f"TimeLimit={int(hours) * 60 + int(minutes) + 2}")
+        idle.until(lambda: "USR1" in run.said(), "word of the time limit", limit_s=200)
     idle.wait(job, "PENDING", limit_s=240, hurry=False)
     assert run.state()["status"] == "stopped" and "USR1" in run.said()
     idle.run("scontrol", "update", f"jobid={job}", "TimeLimit=20")
@@ -111,10 +127,11 @@ def test_cancelled(idle, tmp_path, undisturbed, by):
     run = Training(idle, tmp_path)
     (job,) = run.submit()
     wait_for_step(run.output, 24)
-    if by == "scancel":
-        idle.run("scancel", str(job))
-    else:
-        run.clipmill("cancel", str(run.path))
+    with run.held():
+        if by == "scancel":
+            idle.run("scancel", str(job))
+        else:
+            run.clipmill("cancel", str(run.path))
     done = idle.wait(job)
     assert done["JobState"] == ("CANCELLED" if by == "scancel" else "FAILED") and done["Restarts"] == "0"
     idle.settle()
