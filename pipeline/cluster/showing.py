@@ -126,9 +126,10 @@ def _seconds(seconds: float) -> str:
 
 
 def print_logs(
-    run: RunDir, node: int, only: int | None, follow: bool, write: Callable[[str], Any] = sys.stdout.write
+    run: RunDir, node: int, only: int | None, follow: bool, write: Callable[[str], Any] | None = None
 ) -> None:
-    """`follow`: until the run has ended: completed, failed for good, or held by a user."""
+    """`follow`: until the run has ended: completed, failed for good, or held by a user. `write`: default, to stdout."""
+    write = write or sys.stdout.write
     shown: dict[int, int] = {}
     while True:
         over = not follow or _is_over(run)  # asked first: what is written until then is shown

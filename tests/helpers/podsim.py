@@ -80,8 +80,7 @@ class Pod:
     def kill(self) -> None:
         """The process dies, as by the kernel for want of memory."""
         if self.exit_code() is None:
-            self.killed = True
-            os.kill(self.init, signal.SIGKILL)
+            self.killed = self._sent(signal.SIGKILL)
 
     def evict(self) -> None:
         self.disrupted = True
@@ -90,7 +89,15 @@ class Pod:
     def terminate(self) -> None:
         if self.exit_code() is None and not self.told:
             self.told = time.monotonic()
-            os.kill(self.init, signal.SIGTERM)
+            self._sent(signal.SIGTERM)
+
+    def _sent(self, number: int) -> bool:
+        """Whether its first process was there to hear it; it may have just ended."""
+        try:
+            os.kill(self.init, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def after_grace(self) -> None:
         if self.told and self.exit_code() is None and time.monotonic() - self.told > self.grace_s:

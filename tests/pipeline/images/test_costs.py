@@ -74,6 +74,8 @@ def passes(side: int, count: int, frame: int = 0xCA, parts: int = 3) -> bytes:
     for n in range(count):
         which = b"".join(bytes([part + 1, 0]) for part in range(parts))
         body += segment(0xDA, bytes([parts]) + which + (b"\0\0\1" if n == 0 else b"\0\0\x10"))
+    if frame == 0xCA:  # coarse scans alone are a picture that was cut
+        body += segment(0xDA, bytes([1, 1, 0, 1, 63, 0]))
     return body + b"\xff\xd9"
 
 

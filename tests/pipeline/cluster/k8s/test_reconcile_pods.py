@@ -23,7 +23,7 @@ from tests.helpers.kustomized import only, render
 from tests.helpers.podsim import PodSim
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.exhaustive,
     pytest.mark.timeout(900),
     pytest.mark.skipif(bool(podsim.missing()), reason=podsim.missing()),
 ]

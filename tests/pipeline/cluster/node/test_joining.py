@@ -17,6 +17,8 @@ from tests.helpers.nodes import ended, start_node, state
 
 def test_the_token_is_the_users_own_or_only_for_his_eyes(tmp_path, monkeypatch):
     run = RunDir(tmp_path)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):  # this process may have one from a test before
+        monkeypatch.delenv(name, raising=False)
     made = joining._secret(run, make=True)
     assert made == joining._secret(run, make=False) and len(made["RAY_AUTH_TOKEN"]) == 64
     assert stat.S_IMODE((tmp_path / "ray.token").stat().st_mode) == 0o600

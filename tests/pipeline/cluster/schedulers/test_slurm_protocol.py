@@ -13,8 +13,6 @@ import pytest
 from tests.helpers.places import ROOT
 from tests.helpers.slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.slow
-
 
 class Run:
     """A run directory with a plan for the stand-in, and what the job files left in it."""
@@ -66,6 +64,7 @@ class Run:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
 
+@pytest.mark.exhaustive
 def test_each_node_has_its_rank_and_rank_0_is_met_by_name(idle, tmp_path):
     run = Run(idle, tmp_path, steps=5)
     job = run.sbatch("train")
@@ -80,6 +79,7 @@ def test_each_node_has_its_rank_and_rank_0_is_met_by_name(idle, tmp_path):
     assert "finished before" in run.said() and len(run.starts()) == 2
 
 
+@pytest.mark.slow
 def test_a_recipe_submitted_by_hand_gets_its_run_directory_once(idle, tmp_path):
     run = Run(idle, tmp_path, steps=40)
     (run.path / "run.yaml").unlink()
@@ -93,6 +93,7 @@ def test_a_recipe_submitted_by_hand_gets_its_run_directory_once(idle, tmp_path):
     assert idle.job(job)["Comment"] == f"clipmill:{run.path}"
 
 
+@pytest.mark.slow
 def test_preempted_it_saves_is_requeued_and_its_dependent_waits(idle, tmp_path):
     run = Run(idle, tmp_path, steps=60)
     job = run.sbatch("train", "--nodes=3")
@@ -109,6 +110,7 @@ def test_preempted_it_saves_is_requeued_and_its_dependent_waits(idle, tmp_path):
     assert idle.wait(dependent)["JobState"] == "COMPLETED"
 
 
+@pytest.mark.exhaustive
 def test_at_its_time_limit_it_saves_and_is_requeued(idle, tmp_path):
     run = Run(idle, tmp_path, steps=900)
     job = run.sbatch("train", "--time=2", "--signal=B:USR1@90")
@@ -117,6 +119,7 @@ def test_at_its_time_limit_it_saves_and_is_requeued(idle, tmp_path):
     assert run.lost() == 0 and "USR1" in run.said()
 
 
+@pytest.mark.exhaustive
 def test_cancelled_it_saves_and_never_comes_back(idle, tmp_path):
     run = Run(idle, tmp_path, steps=600)
     job = run.sbatch("train")
@@ -134,6 +137,7 @@ def test_cancelled_it_saves_and_never_comes_back(idle, tmp_path):
     assert run.lost() == 0
 
 
+@pytest.mark.exhaustive
 def test_stopped_by_the_user_it_saves_and_stays_stopped(idle, tmp_path):
     run = Run(idle, tmp_path, steps=600)
     job = run.sbatch("train")
@@ -143,6 +147,7 @@ def test_stopped_by_the_user_it_saves_and_stays_stopped(idle, tmp_path):
     assert (done["JobState"], done["ExitCode"], done["Restarts"]) == ("FAILED", "75:0", "0"), run.said()
 
 
+@pytest.mark.exhaustive
 def test_a_crash_is_tried_again_in_the_same_allocation(idle, tmp_path):
     run = Run(idle, tmp_path, steps=12, at={"7": "crash", "8": "hang"}, nap_s=0.2)
     job = run.sbatch("train")
@@ -155,6 +160,7 @@ def test_a_crash_is_tried_again_in_the_same_allocation(idle, tmp_path):
     assert [start[0] for start in run.starts()] == [f"{job}.0.{n}" for n in (0, 0, 1, 1, 2, 2)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("fault, code", [("config", "78:0")])
 def test_a_bad_recipe_fails_once(idle, tmp_path, fault, code):
     run = Run(idle, tmp_path, steps=12, at={"7": fault})
@@ -164,6 +170,7 @@ def test_a_bad_recipe_fails_once(idle, tmp_path, fault, code):
     assert len(run.starts()) == 2 and f"{fault} at 7" in run.said()
 
 
+@pytest.mark.exhaustive
 def test_a_wrapper_that_never_starts_is_not_tried_for_ever(idle, tmp_path):
     run = Run(idle, tmp_path)
     shutil.rmtree(tmp_path / "venv")
@@ -171,6 +178,7 @@ def test_a_wrapper_that_never_starts_is_not_tried_for_ever(idle, tmp_path):
     assert (done["JobState"], done["ExitCode"]) == ("FAILED", "78:0"), run.said()
 
 
+@pytest.mark.exhaustive
 def test_a_spare_stands_in_for_an_unfit_node(idle, tmp_path):
     run = Run(idle, tmp_path, steps=5)
     idle.run("mount", "-o", "remount,size=1m", "/dev/shm", node="n2")
@@ -183,6 +191,7 @@ def test_a_spare_stands_in_for_an_unfit_node(idle, tmp_path):
     assert "n2 /dev/shm: 1 MB free" in (run.path / "unfit_nodes").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lost", ["n1", "n2"], ids=["the batch node", "another node"])
 def test_a_node_without_power_costs_the_steps_since_the_last_save(idle, tmp_path, lost):
     run = Run(idle, tmp_path, steps=60, save_every=5)
