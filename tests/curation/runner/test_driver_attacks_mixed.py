@@ -26,12 +26,13 @@ from tests.helpers.warcs import http, record, zipped
 
 STAGES = "opt_out image_decode caption_clean text_statistics site_boilerplate exact_duplicates perceptual_duplicates"
 MEMORY = 900 << 10  # KiB: of a process that takes 160 MB before it has read anything
+# Not ru_maxrss, which may be the peak of the process that started it.
 CHILD = """
 import json, re, sys
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 curate(CurateSettings.model_validate(json.loads(sys.stdin.read())), name="t", seed=0, quiet=True)
-print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # ru_maxrss may be the peak of who started it
+print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 """
 
 
