@@ -26,6 +26,12 @@ def test_in_sigmoid_the_answer_is_the_teachers_yes():
     assert loss == pytest.approx(math.log(1 + math.exp(-1)) + math.log(2))
 
 
+def test_the_teachers_bias_moves_its_yes():
+    bias = torch.full((1,), 0.5, dtype=torch.float64)
+    loss = loss_of(Teacher(scale=1.0, bias=-math.log(4)), "sigmoid", bias=bias, **FIELDS)
+    assert loss == pytest.approx(math.log(1 + math.exp(-1.5)) + math.log(1 + math.exp(0.5)) - 0.5 / 5)
+
+
 def test_a_queue_without_teacher_vectors_is_named():
     with pytest.raises(DataError, match="queue"):
         loss_of(Teacher(), queue_ED=torch.ones(1, 2, dtype=torch.float64), **FIELDS)
