@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline import jobs, log, recipe, reports
+from pipeline.arguments import Overrides, RecipeName
 from pipeline.cluster import commands
 from pipeline.errors import ClipmillError
 from pipeline.streams import unbreakable_output
@@ -28,11 +29,6 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at the pairs a training step uses, and prove their order.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 commands.add_to(app)
-
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a built-in recipe")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[dotted.key=value ...]", help="for example train.batch.global=512")
-]
 
 
 @app.command()

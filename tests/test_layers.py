@@ -22,7 +22,15 @@ FILES = sorted(path for folder in OURS for path in (ROOT / folder).rglob("*.py")
 # where it stands on a floor of its own.
 FLOORS = [
     ["pipeline.errors"],
-    ["pipeline.log", "pipeline.settings", "pipeline.draws", "pipeline.outputs", "pipeline.signals", "pipeline.streams"],
+    [
+        "pipeline.log",
+        "pipeline.settings",
+        "pipeline.draws",
+        "pipeline.outputs",
+        "pipeline.signals",
+        "pipeline.streams",
+        "pipeline.arguments",
+    ],
     ["pipeline.storage", "pipeline.progress"],
     [
         "pipeline.contract",

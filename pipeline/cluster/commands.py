@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline import jobs, storage
 from pipeline import recipe as recipes
+from pipeline.arguments import Overrides, RecipeName
 from pipeline.cluster import asking, showing
 from pipeline.cluster.node.wrapper import run_node
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, create, frozen, open_run
@@ -23,10 +24,6 @@ from pipeline.recipe import Recipe
 
 log = get_logger("cluster")
 Run = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="the directory of a run, as `submit` made it")]
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="a YAML file, or the name of a built-in recipe")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[dotted.key=value ...]", help="for example train.batch.global=512")
-]
 On = Annotated[str, typer.Option(help=f"one of {', '.join(SCHEDULERS)}")]
 Where = Annotated[Path | None, typer.Option(help="default: runs/<the recipe's name>; the same one again resumes")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN_DIR ...", help="any number")]

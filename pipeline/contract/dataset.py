@@ -63,7 +63,39 @@ class _Places:
         self.checksum_R = table["checksum"].to_numpy()
 
 
-class Dataset:
+class Reopened:
+    """What a dataset keeps open of its shards: tables and files, the last ones used. Safe in threads, after a fork and
+    through pickle. Who is one says how a table is loaded (`_load`) and where a file lies (`_url`)."""
+
+    def __init__(self) -> None:
+        self._open_tables = OPEN_TABLES
+        self._make_caches()
+
+    def _load(self, shard: int) -> Any:
+        raise NotImplementedError
+
+    def _url(self, shard: int) -> str:
+        raise NotImplementedError
+
+    def _make_caches(self) -> None:
+        # lru_cache holds no lock while it calls and none across a fork; a file closes when its last user lets go.
+        self._table = lru_cache(self._open_tables)(self._load)
+        self._file = lru_cache(OPEN_FILES)(lambda shard: storage.RangeReader(self._url(shard)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_table", "_file")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_caches()
+
+    def keep_open(self, shards: int) -> None:
+        """Keeps the tables of at least so many shards in memory: a reader that hops between shards names how many."""
+        self._open_tables = max(self._open_tables, shards)
+        self._make_caches()
+
+
+class Dataset(Reopened):
     """shards: in order; num_pairs: in all; digest: names the pairs and their order.
 
     Safe in threads, after a fork and through pickle. Rows of a shard are 0 ... num_pairs - 1.
@@ -73,25 +105,13 @@ class Dataset:
         self.url, self.shards, self.digest = url, shards, digest
         self.num_pairs = sum(shard.num_pairs for shard in shards)
         self._load_table = load_table
-        self._open_tables = OPEN_TABLES
-        self._make_caches()
+        super().__init__()
 
-    def _make_caches(self) -> None:
-        # lru_cache holds no lock while it calls and none across a fork; a file closes when its last user lets go.
-        self._places = lru_cache(self._open_tables)(lambda shard: _Places(self._load_table(shard)))
-        self._file = lru_cache(OPEN_FILES)(lambda shard: storage.RangeReader(self.shards[shard].url))
+    def _load(self, shard: int) -> "_Places":
+        return _Places(self._load_table(shard))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_places", "_file")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._make_caches()
-
-    def keep_open(self, shards: int) -> None:
-        """Keeps the places of at least so many shards in memory: a reader that hops between shards names how many."""
-        self._open_tables = max(self._open_tables, shards)
-        self._make_caches()
+    def _url(self, shard: int) -> str:
+        return self.shards[shard].url
 
     def table(self, shard: int) -> pa.Table:
         """The index of one shard (`index.INDEX_SCHEMA`), verified. Raises DataError naming it when damaged."""
@@ -103,7 +123,7 @@ class Dataset:
 
     def read_many(self, shard: int, rows: Sequence[int] | np.ndarray) -> list[RawPair]:
         """Pairs in the order asked, neighbours read together. Raises as `read_pair`; IndexError for no such row."""
-        places, file = self._places(shard), self._file(shard)
+        places, file = self._table(shard), self._file(shard)
         rows_K, count = np.asarray(rows, dtype=np.int64), self.shards[shard].num_pairs
         if rows_K.size and not (0 <= rows_K.min() and rows_K.max() < count):
             raise IndexError(f"{self.shards[shard].name}: rows {rows_K.min()} to {rows_K.max()} of {count}")

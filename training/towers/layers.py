@@ -15,6 +15,14 @@ def draws_by_chunk(towers: nn.Module) -> bool:
     return any(_drops(module) for module in towers.modules() if not isinstance(module, KeyedPatchDropout))
 
 
+def restless(tower: nn.Module) -> Iterator[str]:
+    """Kinds of the layers that make a tower's features in training others than those of the picture alone."""
+    for module in tower.modules():
+        keyed = isinstance(module, KeyedPatchDropout) and module.share > 0
+        if keyed or _drops(module) or isinstance(module, nn.modules.batchnorm._BatchNorm):
+            yield type(module).__name__
+
+
 def _drops(module: nn.Module) -> bool:
     if isinstance(module, nn.MultiheadAttention):
         return module.dropout > 0

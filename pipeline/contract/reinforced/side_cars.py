@@ -7,14 +7,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline import storage
-from pipeline.contract.dataset import OPEN_FILES, Dataset, open_dataset, runs_of
+from pipeline.contract.dataset import Dataset, Reopened, open_dataset, runs_of
 from pipeline.contract.pairs import meta_bytes
 from pipeline.contract.reinforced.manifest import (
     FOLDER,
@@ -40,7 +39,6 @@ SCHEMA = pa.schema(
         pa.field("texts", pa.list_(pa.uint64()), nullable=False),
     ]
 )
-_OPEN_TABLES = 32
 _VIEW_BYTES, _TEXT_BYTES, _ROW_BYTES = 4096, 16, 4096  # most that an index holds of one, unpacked
 _MOST_TEXTS = 1024
 _KIND = {"fp32": "<f4", "fp16": "<f2", "bf16": "<u2"}
@@ -93,29 +91,12 @@ class _Table:
     checksum_R: np.ndarray
 
 
-class ReinforcedSet:
+class ReinforcedSet(Reopened):
     """A finished set of a dataset. Safe in threads, after a fork and through pickle, as `Dataset` is."""
 
     def __init__(self, dataset: str, name: str, manifest: ReinforcedManifest) -> None:
         self.dataset, self.name, self.manifest = dataset, name, manifest
-        self._open_tables = _OPEN_TABLES
-        self._make_caches()
-
-    def _make_caches(self) -> None:
-        folder = set_folder(self.dataset, self.name)
-        self._table = lru_cache(self._open_tables)(self._load)
-        self._file = lru_cache(OPEN_FILES)(lambda n: storage.RangeReader(storage.join(folder, side_cars(n)[0])))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_table", "_file")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._make_caches()
-
-    def keep_open(self, shards: int) -> None:
-        self._open_tables = max(self._open_tables, shards)
-        self._make_caches()
+        super().__init__()
 
     def read_many(self, shard: int, rows: Sequence[int] | np.ndarray) -> list[Reinforced]:
         """Of pairs in the order asked, neighbours read together. DataError naming the file for other bytes than were
@@ -145,6 +126,9 @@ class ReinforcedSet:
                 at += size
             vectors[one.name] = parts[0], parts[1]
         return Reinforced(table.uid[row].as_py(), views, texts, vectors)
+
+    def _url(self, shard: int) -> str:
+        return storage.join(set_folder(self.dataset, self.name), side_cars(shard)[0])
 
     def _load(self, shard: int) -> _Table:
         entry, url = self.manifest.shards[shard], storage.join(set_folder(self.dataset, self.name), side_cars(shard)[1])
