@@ -293,12 +293,8 @@ class Driver:
     def _sweep(self) -> None:
         """Temporary files that a killed job left; only in a pool that is ours alone."""
         if self.job.settings.pool is None and swap.is_local(self.job):
-            rooms = [Path(self.job.pool, name) for name in ("parts", "columns", "joined", "inputs")]
-            for folder in (
-                Path(self.job.pool),
-                *rooms,
-                *(folder for room in rooms for folder in room.glob("*") if folder.is_dir()),
-            ):
+            pool = Path(self.job.pool)
+            for folder in (pool, *pool.glob("*/"), *pool.glob("*/*/")):
                 storage.sweep_temps(str(folder))
 
     def _ingest(self, parts: Parts) -> pooling.Pooled:

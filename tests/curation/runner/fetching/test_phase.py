@@ -290,6 +290,19 @@ def test_a_source_of_urls_is_downloaded_by_itself_and_others_beside_it_are_not(s
     assert off.fetching is None and not off.is_fetched(1)
 
 
+def test_what_a_killed_run_was_writing_is_gone_from_every_room_of_its_pool(site, tmp_path):
+    plain = downloads.recipe(tmp_path, downloads.pages(site))
+    made(tmp_path, downloads.pages(site))
+    pool = tmp_path / "out/_pool"
+    rooms = [pool, *(path for path in pool.rglob("*") if path.is_dir())]
+    assert {path.name for path in rooms} >= {"parts", "fetched", "joined"}
+    for room in rooms:
+        (room / f".tmp-{'0' * 12}-left.json").touch()
+    (tmp_path / "out/manifest.json").unlink()
+    again(tmp_path, plain=plain)
+    assert not list((tmp_path / "out").rglob(".tmp-*"))
+
+
 def test_without_the_package_that_downloads_it_is_said_before_any_work(site, tmp_path, monkeypatch):
     monkeypatch.setattr("curation.runner.fetching.phase.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match="img2dataset"):

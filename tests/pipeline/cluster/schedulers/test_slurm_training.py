@@ -230,10 +230,11 @@ def test_submitted_twice(idle, tmp_path, undisturbed):
     (first,) = run.submit(CLIPMILL_ALL_REDUCE="yes")
     wait_for_step(run.output, 5)
     assert "summed 64 MB" in "".join(path.read_text() for path in run.path.glob("logs/slurm/all-reduce-*"))
-    (second,) = run.submit()
-    time.sleep(3)
-    assert idle.job(second)["JobState"] == "PENDING" and idle.job(second)["Reason"] == "Dependency"
-    assert "Dependency" in run.clipmill("status", str(run.path))
+    with run.held():
+        (second,) = run.submit()
+        idle.until(lambda: idle.job(second)["Reason"] == "Dependency", "the second waits for the first")
+        assert idle.job(second)["JobState"] == "PENDING" and idle.state(first) == "RUNNING"
+        assert "Dependency" in run.clipmill("status", str(run.path))
     for job in (first, second):
         assert idle.wait(job, limit_s=300)["JobState"] == "COMPLETED", run.said()
     assert len([each for each in run.attempts() if each["event"] == "start"]) == 1
