@@ -10,8 +10,9 @@ from typing import Any
 from unittest import mock
 
 from curation.pool.store import ImageReader
-from curation.runner import cluster, driver
+from curation.runner import cluster, driver, exchange
 from curation.runner.calls import Call
+from curation.runner.closing import grouping
 from curation.runner.costs import of_run
 from curation.runner.costs.cost import Cost
 from curation.table import packs, parquet
@@ -137,12 +138,15 @@ class Counts:
         self.job, self._is_ending = work.job, True
         shares: Counter[int] = Counter()
         new: Counter[int] = Counter()
+        reopened = 0
         for area, call, told in self.calls:
             if area == CLOSING and call.function.__name__ == "share":
                 shares[call.args[0]] += 1
             elif area == CLOSING and call.function.__name__ == "claim":
                 new[call.args[0]] += sum(told[0].values())
+            elif area == CLOSING and call.function in (exchange.gather, grouping.merge):
+                reopened += told
         made = {index: (shares[index], self.columns[index]) for index in shares}
         at, self._at = self._at, ("", None)  # type: ignore[assignment]  # what the formulae read is not counted
-        self.expected = of_run.segments(work.job, work._told, made, new)
+        self.expected = of_run.segments(work.job, work._told, made, new, reopened)
         self._at = at

@@ -74,24 +74,24 @@ def urls_of(job: Job, here: Segment, name: str, number: int, is_merged: bool = F
     return [job.closing_file(here, f"{head}-{at:05d}.pack") for at in range(number)]
 
 
-def gather(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
-    """Merges packs that are cut by bucket, as they are."""
-    merge(job, index, name, at, urls, job.buckets)
+def gather(job: Job, index: int, name: str, at: int, urls: list[str]) -> int:
+    """Merges packs that are cut by bucket, as they are; returns what `merge` does."""
+    return merge(job, index, name, at, urls, job.buckets)
 
 
-def merge(
-    job: Job, index: int, name: str, at: int, urls: list[str], slots: int, combine: Combine | None = None
-) -> None:
-    """Merges some packs into one."""
+def merge(job: Job, index: int, name: str, at: int, urls: list[str], slots: int, combine: Combine | None = None) -> int:
+    """Merges some packs into one; returns how often a pack was opened besides the first time, as `packs.by_slot` does
+    where they have more than it holds at once."""
     here = job.segments[index]
     state = f"{name}-merged-{at:05d}.json"
     if is_done(job, here, state):
-        return
+        return 0
 
     pack = f"{name}-merged-{at:05d}.pack"
     tables = (_together(found, combine) for found in packs.by_slot(urls, slots))
     note = packs.publish_pack(job.closing_file(here, pack), tables, slots)
     storage.publish_state(job.closing_file(here, state), {}, {pack: note})
+    return len(urls) * (-(-slots // packs.run_of_slots(urls, slots)) - 1)
 
 
 def _together(found: list[pa.Table], combine: Combine | None) -> pa.Table:

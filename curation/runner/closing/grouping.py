@@ -170,8 +170,9 @@ def survey(job: Job, index: int, step: str, number: int, bucket: int, done: Sequ
     return notes.num_rows
 
 
-def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
-    """Brings the notes of some buckets together: fewer where they can be combined, and who asked."""
+def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> int:
+    """Brings the notes of some buckets together: fewer where they can be combined, and who asked. Returns what
+    `exchange.merge` does."""
     here = job.segments[index]
     step = name.split("-")[0]
     check_files(job, [here.closer])
@@ -186,7 +187,7 @@ def merge(job: Job, index: int, name: str, at: int, urls: list[str]) -> None:
         return pa.concat_tables([fewer, askers], promote_options="permissive")
 
     with explained(f"stage {job.names[number_of(here)]}, {step}, bringing together"):
-        exchange.merge(job, index, name, at, urls, spread(job, here, step).slots, combine)
+        return exchange.merge(job, index, name, at, urls, spread(job, here, step).slots, combine)
 
 
 def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[int, int], urls: list[str]) -> str:

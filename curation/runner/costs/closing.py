@@ -23,8 +23,9 @@
 G stands for B where the packs are read one by one. A pack is opened for two reads: of entries, and of blobs that lie
 side by side. R and T are runs of slots, of about 200,000 inputs and 50,000 notes, of up to 16 times as many (of answers
 512 MiB) where there would be more than 256, a power of two. What is merged is opened once more for each 32 MiB that it
-has. What is kept of P pieces is opened by each task of a bucket (2 P: a CPU goes through all centres twice), of a piece
-its own, or all of them in a round that asks no bucket. Evaluation and reference sets are read once by each process.
+has (256 packs five times at 4 million pairs, of 104,000 opened in all). What is kept of P pieces is opened by each task
+of a bucket (2 P: a CPU goes through all centres twice), of a piece its own, or all of them in a round that asks no
+bucket. Evaluation and reference sets are read once by each process.
 """
 
 from collections.abc import Sequence

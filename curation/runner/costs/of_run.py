@@ -22,10 +22,13 @@ Told = Mapping[int, Mapping[int, Mapping[str, Any]]]
 """Segment -> bucket -> what its task told (pairs, and inputs or notes)."""
 
 
-def segments(job: Job, told: Told, made: Mapping[int, tuple[int, int]], measured: Mapping[int, int]) -> Cost:
+def segments(
+    job: Job, told: Told, made: Mapping[int, tuple[int, int]], measured: Mapping[int, int], reopened: int
+) -> Cost:
     """From the joined table to the pairs behind the last segment, of a run that found nothing done. `made`: of the
-    Measure that ends a segment, by its number, the shares and the files of columns; `measured`: its inputs."""
-    whole, opens = Cost(), {"told": 0, "states": 0, "kept": 0}
+    Measure that ends a segment, by its number, the shares and the files of columns; `measured`: its inputs;
+    `reopened`: packs opened besides their first time, as `exchange.merge` tells of wide ones."""
+    whole, opens = Cost(packs=reopened), {"told": 0, "states": 0, "kept": 0}
     for here in job.segments:
         last = here.closer is not None
         whole += closing.segment(job.buckets, is_first=not here.index, is_closed=last, **opens)

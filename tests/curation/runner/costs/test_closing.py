@@ -9,6 +9,7 @@ from curation.runner.costs import closing
 from curation.runner.costs.cost import Cost
 from curation.settings import CurateSettings
 from curation.stages import cluster_quota, kmeans
+from curation.table import packs
 from tests.helpers import everything, small_crawl, tiny_clip
 from tests.helpers.benchmarks import imported
 
@@ -48,6 +49,15 @@ def test_of_stages_that_look_around(tmp_path, request, buckets, keep):
     plain["stages"].append({"kind": "balance", "target_pairs": 9})
     counted, expected, _ = run(plain)
     assert counted == expected and counted.kept == 0 and counted.images > 10
+
+
+def test_of_packs_that_are_merged_in_several_turns(tmp_path, small, monkeypatch):
+    """As where results are gigabytes: what is merged is opened once for each piece that fits into memory."""
+    monkeypatch.setattr(packs, "MERGED_BYTES", 1_000)
+    near = [{"kind": "perceptual_duplicates"}, {"kind": "caption_frequency", "max_pairs": 3}]
+    counted, expected, seen = run(crawl(tmp_path, *near, buckets=8))
+    again = [told for _, call, told in seen.calls if call.function in (exchange.gather, grouping.merge)]
+    assert counted == expected and max(again) > 3
 
 
 @pytest.mark.parametrize("buckets", [2, 8])
