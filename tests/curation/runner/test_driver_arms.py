@@ -82,7 +82,8 @@ class Seen:
 
 
 @pytest.mark.parametrize(
-    ("address", "arms"), [("inline", list(ARMS)), pytest.param("local", ["score", "clusters"], marks=pytest.mark.slow)]
+    ("address", "arms"),
+    [("inline", list(ARMS)), pytest.param("local", ["score", "clusters"], marks=pytest.mark.exhaustive)],
 )
 def test_arms_of_one_pool_measure_nothing_twice_and_have_the_same_budget(tmp_path, monkeypatch, caplog, address, arms):
     caplog.set_level(logging.INFO)

@@ -93,6 +93,7 @@ def test_inputs_of_a_plain_web_server_are_read(local, tmp_path):
         assert made(plain, sources=[source], output=str(tmp_path / "out")).digest() == manifest.digest()
 
 
+@pytest.mark.exhaustive
 def test_what_is_downloaded_goes_into_the_store(store, local, tmp_path):
     with web() as server:
         downloads.serve(server)

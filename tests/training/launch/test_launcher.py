@@ -71,7 +71,7 @@ def test_a_wrong_recipe_is_said_in_one_line_with_exit_code_2(tmp_path: Path) -> 
     assert words.count("train.stepps") == 1 and "Traceback" not in words
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_damaged_data_is_said_by_the_rank_that_met_it_with_exit_code_78(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     shard = tmp_path / "data" / "shard-000001.tar"

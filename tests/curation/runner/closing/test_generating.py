@@ -227,7 +227,7 @@ def test_a_server_that_dies_half_way_and_comes_back_is_gone_on_with(tmp_path):
     assert len(set(first) & set(second)) <= 16 and max(first.values()) == max(second.values()) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("actors", sampled([1, 2], 1))
 def test_on_ray_one_or_two_processes_ask_each_thing_once_and_the_bytes_are_the_same(tmp_path, actors):
     with chat_server.running(tmp_path / "s", faults=["429_after", "http_500"], share=0.2, delay=0.02) as server:
@@ -251,7 +251,7 @@ def _asking(folder: Path) -> set[int]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_again(tmp_path):
     kills = 0
     with chat_server.running(tmp_path / "s", delay=0.2) as server:

@@ -324,7 +324,7 @@ def test_a_turn_that_is_over_goes_on_in_the_next(tmp_path, monkeypatch):
         assert len(list((out / "_pool" / "parts").glob("fetched-*"))) > 2
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_on_ray_with_two_workers_it_is_the_same(site, reference, tmp_path, monkeypatch):
     ray = {"address": "local", "num_cpus": 2, "temp_dir": "/tmp"}
     manifest, out = made(tmp_path, downloads.pages(site), files=2, ray=ray)

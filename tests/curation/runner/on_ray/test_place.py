@@ -27,7 +27,7 @@ def crawl(tmp_path_factory):
     ("nodes", "changes", "more"),
     [
         (1, (), {}),
-        (3, ("kill", "add"), {}),
+        pytest.param(3, ("kill", "add"), {}, marks=pytest.mark.exhaustive),
         pytest.param(3, ("add", "kill"), {"placement": POOL}, marks=pytest.mark.exhaustive),
     ],
 )

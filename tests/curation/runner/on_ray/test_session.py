@@ -63,6 +63,7 @@ def server(folder: Path, name: str) -> int | None:
     return None
 
 
+@pytest.mark.exhaustive
 def test_killing_its_servers_stops_the_run_in_one_line_and_the_same_command_goes_on(home):
     settings = prepared(home)
     for name in ("raylet", "gcs_server"):
@@ -84,6 +85,7 @@ def test_killing_its_servers_stops_the_run_in_one_line_and_the_same_command_goes
     assert processes_with(str(home / "clipmill-ray-")) == [] and list(home.glob("clipmill-ray-*")) == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_a_curation_of_local_files_talks_to_this_machine_alone(home):
     trace = home / "trace"

@@ -46,6 +46,7 @@ def made(tmp_path: Path, name: str, **sections) -> RunDir:
     return create(tmp_path / name, load(str(path)))
 
 
+@pytest.mark.exhaustive
 def test_curation_runs_on_the_cluster_and_its_exit_code_is_in_the_message(tmp_path):
     good, bad = made(tmp_path, "good"), made(tmp_path, "bad")
     for crawl in (tmp_path / "crawl").iterdir():

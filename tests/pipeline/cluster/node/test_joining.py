@@ -39,7 +39,7 @@ def left_of(run: RunDir) -> list[str]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_a_curation_on_two_nodes(tmp_path):
     paths = small_crawl.write(tmp_path / "in", small_crawl.records(24), files=4)

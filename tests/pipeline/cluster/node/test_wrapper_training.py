@@ -46,7 +46,7 @@ def checkpoints(run: RunDir) -> set[str]:
     return {path.name for path in (run.path / "train/checkpoints").glob("step-*")}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_a_run_on_two_nodes_survives_what_happens_to_it(tmp_path):
     recipe = write_recipe(tmp_path, output=None, steps=STEPS, checkpoint={"every_steps": 6, "keep_last": 50})
@@ -80,7 +80,7 @@ def test_a_run_on_two_nodes_survives_what_happens_to_it(tmp_path):
     assert {path.name for path in (run.logs / "0003").glob("*.log")} == {"0.log", "1.log"}
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 def test_an_older_attempt_that_wakes_up_commits_nothing(tmp_path):
     """Frozen as a node is that was cut off from the network; the newer attempt goes on meanwhile, and ends."""

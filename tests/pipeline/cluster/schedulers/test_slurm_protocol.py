@@ -93,7 +93,7 @@ def test_a_recipe_submitted_by_hand_gets_its_run_directory_once(idle, tmp_path):
     assert idle.job(job)["Comment"] == f"clipmill:{run.path}"
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_preempted_it_saves_is_requeued_and_its_dependent_waits(idle, tmp_path):
     run = Run(idle, tmp_path, steps=60)
     job = run.sbatch("train", "--nodes=3")
