@@ -1,9 +1,9 @@
 """Seconds and memory of clusters of vectors: a round of k-means at 1e3, 1e4 and 1e5 centres, flat and in two levels,
 beside numpy's plain Lloyd; and greedy semantic duplicates of one cluster.
 
-    python -m benchmarks.clusters [rows] [width ...]
-    python -m benchmarks.clusters bound [rows] [width] [k ...]      # assignment alone, beside torch's product and max
-    python -m benchmarks.clusters pieces [rows] [width] [k]         # a task's share of a round, centres in mapped files
+    python benchmarks/clusters.py [rows] [width ...]
+    python benchmarks/clusters.py bound [rows] [width] [k ...]      # assignment alone, beside torch's product and max
+    python benchmarks/clusters.py pieces [rows] [width] [k]         # a task's share of a round, centres in mapped files
 
 Vectors are made up: Gaussian clouds. Each figure is of a process of its own, with two threads of BLAS.
 """
@@ -145,7 +145,7 @@ def _peak() -> int:
 
 
 def measured(what: str, rows: int, width: int, k: int, threads: str = _THREADS) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.clusters", "one", what, str(rows), str(width), str(k)]
+    command = [sys.executable, __file__, "one", what, str(rows), str(width), str(k)]
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 

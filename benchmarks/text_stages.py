@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from growth import MadeUp, png
+from made_up.inputs import MadeUp
+from made_up.pictures import png
 from steps import Steps, processor_s
 
 from curation.methods.concepts.matcher import read_entries
