@@ -15,6 +15,7 @@ from pipeline import jobs, storage
 from pipeline import recipe as recipes
 from pipeline.arguments import Overrides, RecipeName
 from pipeline.cluster import asking, showing
+from pipeline.cluster.logs import print_logs
 from pipeline.cluster.node.wrapper import run_node
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, create, frozen, open_run
 from pipeline.cluster.schedulers import SCHEDULERS, Request
@@ -118,8 +119,8 @@ def logs(
     attempt: Annotated[int | None, typer.Option(min=1, help="one attempt; default: all of them")] = None,
     node: Annotated[int, typer.Option(min=0, help="of which node")] = 0,
 ) -> None:
-    """What the stages said, attempt by attempt."""
-    showing.print_logs(open_run(run_dir), node, attempt, follow)
+    """What the stages said, attempt by attempt, and behind it what only the scheduler has: words of pods."""
+    print_logs(open_run(run_dir), node, attempt, follow)
 
 
 def stop(run_dir: Run) -> None:

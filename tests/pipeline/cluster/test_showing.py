@@ -1,17 +1,15 @@
-"""`status` and `logs`: the same words whoever runs it, from what lies in the run directory."""
+"""`status`: the same words whoever runs it, from what lies in the run directory."""
 
 import json
 import os
-import threading
 import time
 from dataclasses import replace
 
 import pytest
 
-from pipeline.cluster import showing
 from pipeline.cluster.node.alive import Process
-from pipeline.cluster.rundir import attempts, control, lock, write_state
-from pipeline.cluster.showing import HEADS, print_logs, rows_of, status_of
+from pipeline.cluster.rundir import attempts, control, write_state
+from pipeline.cluster.showing import HEADS, rows_of, status_of
 from tests.helpers.nodes import fake_run
 
 
@@ -74,38 +72,3 @@ def test_the_json_has_every_field(run):
     running(run)
     found = json.loads(json.dumps(status_of(run).as_dict()))
     assert found["step"] == 8 and found["eta_s"] == 7200 and found["jobs"][0]["state"] == "running"
-
-
-def logged(run, attempt, text):
-    run.attempt_logs(attempt).mkdir(parents=True, exist_ok=True)
-    with open(run.log(attempt, 0), "a") as file:
-        file.write(text)
-
-
-def test_logs_of_all_attempts_follow_each_other(run):
-    logged(run, 1, "one\n")
-    logged(run, 10, "ten\n")
-    logged(run, 2, "two\n")
-    said = []
-    print_logs(run, 0, None, False, said.append)
-    text = "".join(said)
-    assert [line for line in text.splitlines() if not line.startswith("---")] == ["one", "two", "ten"]
-    said.clear()
-    print_logs(run, 0, 2, False, said.append)
-    assert said == ["two\n"]
-
-
-def test_logs_are_followed_over_attempts_until_the_run_has_ended(run, monkeypatch):
-    monkeypatch.setattr(showing, "FOLLOW_S", 0.02)
-    write_state(run, 1, stage="train", status="running", owner="a")
-    logged(run, 1, "one\n")
-    said = []
-    thread = threading.Thread(target=print_logs, args=(run, 0, None, True, said.append))
-    thread.start()
-    logged(run, 1, "more\n")
-    lock.take(run, 2, "b")
-    logged(run, 2, "two\n")
-    write_state(run, 2, status="completed", owner="b")
-    thread.join(20)
-    assert not thread.is_alive()
-    assert [line for line in "".join(said).splitlines() if line[:3] != "---"] == ["one", "more", "two"]

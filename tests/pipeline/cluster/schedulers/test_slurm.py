@@ -168,3 +168,14 @@ def test_a_cancelled_run_may_save(tmp_path, monkeypatch):
         "scancel --state=PENDING 12 13",
         "scancel --state=RUNNING --batch --signal=TERM 12 13",
     ]
+
+
+def test_what_the_shells_of_the_jobs_and_the_tasks_said(tmp_path):
+    run = run_dir(tmp_path)
+    assert Slurm().said(run, ["7"]) == []
+    (run.logs / "slurm").mkdir(parents=True)
+    (run.logs / "slurm/train-7.log").write_text("job 7: requeued\n")
+    (run.logs / "slurm/7.0.0-n1.log").write_text("".join(f"{number}\n" for number in range(3000)))
+    said = Slurm().said(run, ["7"])
+    assert [each.text for each in said] == [*map(str, range(1000, 3000)), "job 7: requeued"]
+    assert len({(each.source, each.stamp) for each in said}) == 2001
