@@ -110,10 +110,8 @@ find_run_dir() { # made by the first start of the job, which notes it in the job
     RUN_DIR=$(scontrol show job "$ME" | sed -n 's/^ *Comment=clipmill://p' | sed 's/ *$//')
   fi
   if [ -z "$RUN_DIR" ]; then
-    local said
-    # Elements of an array make it at the same time, and may find half of one.
-    said=$(prepare "$@") || { [ "$ME" != "$SLURM_JOB_ID" ] && sleep $((5 + RANDOM % 10)) && said=$(prepare "$@"); } ||
-      fail 78 "no run directory of $1"
+    local said # of several elements of an array one makes it, and the others find it
+    said=$(prepare "$@") || fail 78 "no run directory of $1"
     RUN_DIR=$(dirname "$(dirname "$(tail -n 1 <<<"$said")")") # it prints the files that it made, RUN_DIR/slurm/NAME
   fi
   [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import secrets
+import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -41,25 +43,69 @@ def _fill(section: Any, key: str, value: Any) -> None:
 def create(path: Path, recipe: Recipe, new_recipe: bool = False, uncancel: bool = False) -> RunDir:
     """The run directory at `path`, made or found; a stop that a user asked for ends here.
 
-    RecipeError when it was made by another recipe, unless `new_recipe`; UsageError when it was cancelled, unless
-    `uncancel`, and when a folder is in the way that is no run directory.
+    Of several that make it at once one does, and the others find it. RecipeError when it was made by another recipe,
+    unless `new_recipe`; UsageError when it was cancelled, unless `uncancel`, and when a folder is in the way that is no
+    run directory.
     """
     run = RunDir(path.absolute())
     wanted = frozen(recipe, run.path)
-    if run.path.exists() and not run.recipe.exists() and _others(run, wanted):
-        raise UsageError(str(run.path), "is no run directory", "one that submit has made, or none", "--run-dir OTHER")
-    if run.recipe.exists():
+    if not _made(run, wanted):
         _check(run, wanted, new_recipe, uncancel)
-    for folder in (run.path, run.control, run.logs):
+        if new_recipe:
+            _write(run, run, wanted)
+    if not run.about.exists():  # lost, or whoever makes the run is about to write it
+        _write_about(run, run, wanted)
+    for folder in (run.control, run.logs):
         with storage.storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    if not run.recipe.exists() or new_recipe:
-        about = {"run": run.id, "recipe_digest": recipes.digest(wanted), "folder": os.getcwd(), **versions()}
-        storage.publish_json(str(run.about), {"format_version": 1, **about})
-        storage.publish_bytes(str(run.recipe), wanted.as_yaml().encode())  # last: with it the run is there
+            folder.mkdir(exist_ok=True)
     for word in ("stop", "cancel", "save"):
         control.clear(run, word)
     return run
+
+
+def _made(run: RunDir, wanted: Recipe) -> bool:
+    """Whether this very call has made it: written aside and given its name whole, so that nobody finds half of one."""
+    if run.recipe.exists():
+        return False
+    if run.path.exists() and _others(run, wanted) and not run.recipe.exists():  # looked at again: it may have come
+        raise UsageError(str(run.path), "is no run directory", "one that submit has made, or none", "--run-dir OTHER")
+    aside = RunDir(run.path.with_name(f"{storage.TEMP_PREFIX}{secrets.token_hex(6)}-{run.id}"))
+    with storage.storage_errors(run.path):
+        try:
+            for folder in (aside.control, aside.logs):
+                folder.mkdir(parents=True)
+            _write(aside, run, wanted)
+            return _moved(aside, run)
+        finally:
+            shutil.rmtree(aside.path, ignore_errors=True)
+
+
+def _moved(aside: RunDir, run: RunDir) -> bool:
+    """False where another was first. A folder that outputs lie in gets the recipe by a link, which never replaces."""
+    try:
+        os.rename(aside.path, run.path)
+        return True
+    except OSError:
+        if not run.path.is_dir():
+            raise
+    try:
+        os.link(aside.recipe, run.recipe)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        os.rename(aside.recipe, run.recipe)
+    return True
+
+
+def _write(at: RunDir, run: RunDir, wanted: Recipe) -> None:
+    """The files of `run`, to lie at `at`."""
+    _write_about(at, run, wanted)
+    storage.publish_bytes(str(at.recipe), wanted.as_yaml().encode())  # last: with it the run is there
+
+
+def _write_about(at: RunDir, run: RunDir, wanted: Recipe) -> None:
+    about = {"run": run.id, "recipe_digest": recipes.digest(wanted), "folder": os.getcwd(), **versions()}
+    storage.publish_json(str(at.about), {"format_version": 1, **about})
 
 
 def open_run(path: Path | str) -> RunDir:
