@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cluster.rundir.create import REVISION
 from pipeline.cluster.schedulers.k8s_overlay import COMPONENTS
 from tests.helpers import kube_rules
 from tests.helpers.kube_schemas import OLDEST, checked, with_a_typo
@@ -255,7 +256,10 @@ def test_the_image_is_pinned_runs_as_nobody_special_and_says_what_it_is():
     assert bases and all(re.search(r":[\w.-]*\d", base) and "latest" not in base for base in bases)
     assert re.findall(r"^USER (.+)$", text, re.M)[-1] == "1000:1000"
     assert yaml.safe_load(re.findall(r"^ENTRYPOINT (.+)$", text, re.M)[-1]) == ["clipmill", "node"]
-    assert "org.opencontainers.image.revision" in text
+    label = re.findall(r'^.*org.opencontainers.image.revision="\$\{(\w+)\}"$', text, re.M)
+    variable = re.findall(rf"^ENV .*\b{REVISION}=\$\{{(\w+)\}}$", text, re.M)
+    assert label == variable == re.findall(r"^ARG (\w+)=unknown$", text, re.M)
+    assert f"--build-arg {variable[0]}=" in (K8S / "README.md").read_text()
 
 
 def test_the_ray_of_the_cluster_is_that_of_the_image():

@@ -5,6 +5,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from pipeline.recipe import Recipe
 from pipeline.recipe.differences import differences
 
 PACKAGES = ("clipmill", "torch", "deepspeed", "open_clip_torch", "ray", "numpy", "pyarrow", "pillow", "webdataset")
+REVISION = "CLIPMILL_REVISION"
+"""Variable: what an image was built from."""
+_ROOT = Path(__file__).parents[3]
 _MOST_SHOWN = 5
 
 
@@ -144,24 +148,26 @@ def _check(run: RunDir, wanted: Recipe, new_recipe: bool, uncancel: bool) -> Non
         raise UsageError(str(run.path), "was cancelled", "a run that may go on", hint)
 
 
-def versions() -> dict[str, Any]:
-    """Of what computes: Python, packages, and the git revision of the source where it is a checkout."""
+def versions(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Of what computes: Python, packages, and the git revision of the source: of the checkout, or in an image the one
+    that it says it was built from."""
     packages = {}
     for name in PACKAGES:
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return {"python": platform.python_version(), "packages": packages, "git": _git()}
+    built = environment.get(REVISION, "")
+    git = _git() or (None if built in ("", "unknown") else built)  # what k8s/Dockerfile says without its argument
+    return {"python": platform.python_version(), "packages": packages, "git": git}
 
 
 def _git() -> str | None:
     """`<revision>`, with a + where files differ from it; None outside of a checkout or without git."""
-    root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
+    if not (_ROOT / ".git").exists():
         return None
     try:
-        asked = ["git", "-C", str(root)]
+        asked = ["git", "-C", str(_ROOT)]
         revision = subprocess.run([*asked, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
         changed = subprocess.run(
             [*asked, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=30, check=True

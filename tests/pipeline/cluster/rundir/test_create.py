@@ -4,6 +4,7 @@ import functools
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 
 import pytest
@@ -41,6 +42,21 @@ def test_what_computes_is_written_down(tmp_path):
     about = json.loads(run.about.read_text())
     assert about["run"] == "r" and about["packages"]["numpy"] and about["python"].count(".") == 2
     assert about["git"] == versions()["git"]
+
+
+def test_the_revision_is_that_of_the_checkout_or_what_the_image_says(tmp_path, monkeypatch):
+    module = sys.modules["pipeline.cluster.rundir.create"]
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    monkeypatch.setattr(module, "_ROOT", tmp_path)
+    assert versions({"CLIPMILL_REVISION": "abc123"})["git"] == head  # an image's word is not about what is mounted
+    monkeypatch.setattr(module, "_ROOT", tmp_path / "site-packages")
+    found = [versions(each)["git"] for each in ({"CLIPMILL_REVISION": "abc123"}, {"CLIPMILL_REVISION": "unknown"}, {})]
+    assert found == ["abc123", None, None]
+    monkeypatch.setenv("CLIPMILL_REVISION", "abc123")
+    assert json.loads(create(tmp_path / "r", recipe_at(tmp_path)).about.read_text())["git"] == "abc123"
 
 
 def test_the_same_recipe_finds_the_run_and_takes_a_users_stop_away(tmp_path):
