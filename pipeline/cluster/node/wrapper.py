@@ -12,7 +12,7 @@ from types import FrameType
 
 from pipeline import recipe as recipes
 from pipeline import storage
-from pipeline.cluster.node import gate, joining, verdict
+from pipeline.cluster.node import gate, joining, meeting, verdict
 from pipeline.cluster.node.place import ADDRESS, NODES, PORT, RANK, Place, of_stage, place_of
 from pipeline.cluster.node.stage import Stage, end_all, inherit_orphans
 from pipeline.cluster.node.verdict import CRASHED, DONE, NEVER, STOPPED, UNFIT, Verdict
@@ -102,6 +102,7 @@ class Node:
 
     def run(self) -> int:
         address = self._begin() if self._is_first else self._join()
+        here = meeting.Here(self._dir, self.attempt, self._place) if self._is_first else None
         try:
             failures = self._failures() if self._is_first else 0
             if failures >= self._place.max_failures:
@@ -112,6 +113,9 @@ class Node:
         except ClipmillError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             found = Verdict("failed", _fault_of(error), str(error))
+        finally:
+            if here is not None:
+                here.end()
         return self._end(found)
 
     def _begin(self) -> str:
@@ -133,19 +137,9 @@ class Node:
 
     def _join(self) -> str:
         """Another node: waits until node 0 of the same launch has the run."""
-        deadline = time.monotonic() + self._place.join_s
-        while time.monotonic() < deadline and not self._asked.number:
-            found = lock.holder(self._dir)
-            if found is not None and found.owner == self._place.owner:
-                if not self._dir.verdict(found.attempt, 0).exists():
-                    self.attempt = found.attempt
-                    return found.address
-            time.sleep(POLL_S)
-        if self._asked.number:
-            raise Stopped("node", "stopped before the first node had begun", "", "start it again")
-        hint = "see what node 0 says; set CLIPMILL_JOIN_S where nodes start at very different times"
-        found_words = f"node 0 of {self._place.owner} has not begun within {self._place.join_s:.0f} s"
-        raise ClipmillError(f"node {self._place.rank}", found_words, "all nodes of an attempt", hint)
+        found = meeting.attempt_of(self._dir, self._place, lambda: self._asked.number)
+        self.attempt = found.attempt
+        return found.address
 
     def _failures(self) -> int:
         """In a row before this attempt. A run whose attempts are cut off before they can say so must end, too."""
