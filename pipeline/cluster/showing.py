@@ -37,9 +37,23 @@ class Status:
 
 
 def submitted(run: RunDir) -> list[tuple[str, list[str]]]:
-    """(scheduler, its job ids) of the last submission."""
-    found = [each for each in attempts.events(run) if each["event"] == "submitted" and each.get("on") in SCHEDULERS]
-    return [(each["on"], [str(job) for job in each.get("jobs", ())]) for each in found[-1:]]
+    """(scheduler, its job ids) of the last submission, with the jobs that wait to go on in place of those."""
+    found = attempts.events(run)
+    at = max((at for at, each in enumerate(found) if _is_submission(each)), default=None)
+    if at is None:
+        return []
+    jobs = [str(job) for job in found[at].get("jobs", ())]
+    for each in found[at + 1 :]:
+        job = str(each.get("job"))
+        if each["event"] == "successor" and str(each.get("of")) in jobs:
+            jobs.append(job)
+        elif each["event"] == "no successor" and job in jobs:
+            jobs.remove(job)
+    return [(found[at]["on"], jobs)]
+
+
+def _is_submission(event: attempts.Event) -> bool:
+    return event["event"] == "submitted" and event.get("on") in SCHEDULERS
 
 
 def status_of(run: RunDir) -> Status:

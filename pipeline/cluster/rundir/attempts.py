@@ -1,6 +1,8 @@
 """attempts.jsonl: every submission, start and end, one JSON object each; and what follows from them.
 
 {"event": "submitted", "on": "slurm", "jobs": [...], "recipe": DIGEST, "time": ...}
+{"event": "successor", "on": "slurm", "of": "7", "job": "8", ...}: slurm/lib.sh has queued 8 to go on where 7 ends;
+"no successor": it has taken that back. Neither forgives a failure, as a submission does.
 {"event": "start", "attempt": 3, "stage": "train", "owner": ..., "host": ..., "nodes": 4, "step": 200, ...}
 {"event": "end", "attempt": 3, "stage": "train", "status": "failed", "class": "crash", "step": 260, ...}
 """

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.cluster.node.alive import Process
 from pipeline.cluster.rundir import attempts, control, write_state
-from pipeline.cluster.showing import HEADS, rows_of, status_of
+from pipeline.cluster.showing import HEADS, rows_of, status_of, submitted
 from tests.helpers.nodes import fake_run
 
 
@@ -72,3 +72,16 @@ def test_the_json_has_every_field(run):
     running(run)
     found = json.loads(json.dumps(status_of(run).as_dict()))
     assert found["step"] == 8 and found["eta_s"] == 7200 and found["jobs"][0]["state"] == "running"
+
+
+def test_the_jobs_of_a_run_are_those_of_the_last_submission_and_their_successors(run):
+    """As slurm/lib.sh writes them: with a line feed before, should the line before have been cut."""
+    assert submitted(run) == []
+    attempts.note(run, "submitted", on="slurm", jobs=["5"])
+    attempts.note(run, "submitted", on="slurm", jobs=["7", "8"])
+    of = [(5, 6, "successor"), (7, 9, "successor"), (9, 10, "successor"), (8, 11, "successor"), (8, 11, "no successor")]
+    with open(run.attempts, "a") as file:
+        for before, job, event in of:
+            file.write(f'\n{{"event": "{event}", "on": "slurm", "of": "{before}", "job": "{job}", "time": 1}}\n')
+    assert submitted(run) == [("slurm", ["7", "8", "9", "10"])]
+    assert attempts.failures_in_a_row(attempts.events(run), "train") == 0

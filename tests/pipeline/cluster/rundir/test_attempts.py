@@ -22,6 +22,7 @@ def end(attempt, status="failed", step=0, stage="train", **more):
     ([start(1), start(2), start(3)], 2),  # cut off twice, under way now
     ([start(1), start(2, 5), end(2, step=5)], 1),  # it was cut off after a checkpoint
     ([start(1), end(1), {"event": "submitted"}, start(2), end(2)], 1),  # by hand again
+    ([start(1), end(1), {"event": "successor"}, start(2), end(2)], 2),  # the same submission, as another job
     ([start(1, stage="curate"), end(1, stage="curate"), start(2)], 0),  # of another stage
 ])  # fmt: skip
 def test_failures_in_a_row_without_progress(events, count):
