@@ -135,6 +135,20 @@ def test_three_failures_without_progress_end_it(tmp_path):
     assert "2 attempts in a row without a newer checkpoint" in state(run)["message"]
 
 
+def test_a_curation_goes_on_for_as_long_as_each_attempt_commits_something(tmp_path):
+    """Without a manifest all the while: three that end too early are no reason to give up, three in vain are."""
+    run = fake_run(tmp_path, curate={"sources": []})
+    part = f"{run.path}/curate/_pool/parts/{{}}/part.json"
+    for number in range(3):
+        code, words = run_node(run, "curate", f"commit {part.format(number)}; exit 1")
+        assert code == 1, words
+    for code in (1, 1, 78):
+        assert run_node(run, "curate", f"commit {part.format(2)}; exit 1")[0] == code  # done again: no gain
+    assert "3 attempts in a row without a newer checkpoint, manifest or finished part" in state(run)["message"]
+    starts = [each["committed"] for each in attempts(run) if each["event"] == "start"]
+    assert starts == [{}, *({"pool/parts": number} for number in (1, 2, 3, 3, 3))]
+
+
 def test_attempts_that_were_cut_off_count_too(tmp_path):
     run = fake_run(tmp_path)
     failed_before(run, 3, cut_off=True)
