@@ -50,7 +50,7 @@ def submit(
     device: Annotated[str | None, typer.Option(help="of the nodes, for the plan that is shown: see `plan`")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
-    """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume.
+    """Run curate, reinforce, train and eval, as far as the recipe has them, on a scheduler; again: resume.
 
     On a cluster the plan of its cost is shown first, and at a terminal it is asked whether to go on."""
     recipe = recipes.load(name, overrides or [])
@@ -146,7 +146,7 @@ def cancel(run_dir: Run) -> None:
     print(f"{run.path}: cancelled")
 
 
-def node(run_dir: Run, stage: Annotated[str, typer.Argument(metavar="STAGE", help="curate, train or eval")]) -> None:
+def node(run_dir: Run, stage: Annotated[str, typer.Argument(metavar="STAGE", help=", ".join(STAGES))]) -> None:
     """One stage on this node: what schedulers start, once on each node. Ends with 0, 75, 78, 71 or 1."""
     sys.exit(run_node(run_dir, stage))
 

@@ -215,9 +215,9 @@ class Node:
         return state.step if state is not None and state.stage == self._stage else 0
 
     def _reached(self) -> attempts.Event:
-        """The same, and of a curation what it has committed besides."""
-        more = {"committed": committed(self._recipe)} if self._stage == "curate" else {}
-        return {"step": self._step(), **more}
+        """The same, and of a stage without checkpoints what it has committed besides."""
+        more = committed(self._recipe, self._stage)
+        return {"step": self._step(), **({} if more is None else {"committed": more})}
 
     def _end(self, found: Verdict) -> int:
         """Leaves this node's words for the others; node 0 decides for all of them."""

@@ -15,7 +15,7 @@ import yaml
 from pipeline import recipe as recipes
 from pipeline import storage
 from pipeline.cluster.rundir import control
-from pipeline.cluster.rundir.paths import STAGES, RunDir, read_object
+from pipeline.cluster.rundir.paths import OUTPUTS, RunDir, read_object
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import Recipe
 from pipeline.recipe.differences import differences
@@ -29,13 +29,14 @@ _MOST_SHOWN = 5
 
 def frozen(recipe: Recipe, path: Path) -> Recipe:
     """The recipe as the run goes by it: named, overrides and variables applied; outputs that it does not name lie in
-    the run directory, and training reads what curation has made."""
+    the run directory, and what comes after curation reads what that has made."""
     data = dict(yaml.safe_load(recipe.as_yaml()) or {})
     data = {"name": recipe.name, **data}
-    for section in STAGES:
+    for section in OUTPUTS:
         _fill(data.get(section), "output", str(path / section))
     if isinstance(data.get("curate"), dict):
-        _fill(data.get("train"), "data", [data["curate"]["output"]])
+        for section in ("reinforce", "train"):
+            _fill(data.get(section), "data", [data["curate"]["output"]])
     return Recipe(str(path / "run.yaml"), data)
 
 
@@ -132,7 +133,7 @@ def about(run: RunDir) -> dict[str, Any]:
 
 def _others(run: RunDir, wanted: Recipe) -> list[str]:
     """What lies in the folder besides outputs that this recipe names there."""
-    outputs = [Path(str(wanted.data[section].get("output"))).absolute() for section in STAGES if wanted.has(section)]
+    outputs = [Path(str(wanted.data[section].get("output"))).absolute() for section in OUTPUTS if wanted.has(section)]
     ours = {path.relative_to(run.path).parts[0] for path in outputs if run.path in path.parents}
     return [path.name for path in run.path.iterdir() if path.name not in ours]
 

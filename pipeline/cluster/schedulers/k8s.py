@@ -82,7 +82,8 @@ class K8s:
         since = [] if within_s is None else [f"--since={math.ceil(within_s)}s"]
         text = Kubectl(_saved(run))("logs", "-l", f"{RUN}={overlay.name_of(run)}", *words, *since)
         found = [Said(*match.groups()) for line in text.split("\n") if (match := _LINE.fullmatch(line))]
-        return sorted(found, key=lambda each: not each.source.startswith(f"pod/{_pipeline(run)}"))
+        leads = f"pod/{_pipeline(run)}"
+        return sorted(found, key=lambda each: (not each.source.startswith(leads), each.source))  # kubectl has no order
 
     def _flags(self, request: Request) -> list[str]:
         return [f"--{key}={request.options[key]}" for key in ("context", "namespace") if request.options.get(key)]

@@ -15,9 +15,9 @@ def write(folder, *names):
 
 def test_finished_units_are_counted_by_folder_and_what_is_under_way_is_not(tmp_path):
     recipe = Recipe("r", {"curate": {"output": str(tmp_path)}})
-    assert committed(recipe) == {}
+    assert committed(recipe, "curate") == {}
     with PoolSink(str(tmp_path / "_pool"), "a") as sink:
-        assert committed(recipe) == {}  # its folder is there, and it is not done
+        assert committed(recipe, "curate") == {}  # its folder is there, and it is not done
         sink.finish({})
     write(
         tmp_path / "_pool",
@@ -32,7 +32,7 @@ def test_finished_units_are_counted_by_folder_and_what_is_under_way_is_not(tmp_p
     )
     write(tmp_path / "_work", "fetch-1/0-3/0-0.json", "fetch-1/0-3/deeper/x.json")
     write(tmp_path, "other/x/y.json")
-    assert committed(recipe) == {
+    assert committed(recipe, "curate") == {
         "pool/parts": 2, "pool/joined": 1, "pool/columns": 2, "work/0-7f": 2, "work/fetch-1": 1,
     }  # fmt: skip
 
@@ -40,12 +40,25 @@ def test_finished_units_are_counted_by_folder_and_what_is_under_way_is_not(tmp_p
 def test_of_a_pool_elsewhere_and_in_a_store(tmp_path):
     write(tmp_path / "p", "parts/a/part.json", "columns/5e/1-0.pack")
     recipe = Recipe("r", {"curate": {"output": str(tmp_path / "out"), "pool": str(tmp_path / "p")}})
-    assert committed(recipe) == {"pool/parts": 1, "pool/columns": 2}
+    assert committed(recipe, "curate") == {"pool/parts": 1, "pool/columns": 2}
     for name in ("parts/a/part.json", "joined/7f/b.json", "_clipmill.json"):
         storage.publish_bytes(f"memory://pool/_pool/{name}", b"{}")
     storage.publish_bytes("memory://pool/_work/0-7f/b.json", b"{}")
     stored = Recipe("r", {"curate": {"output": "memory://pool/"}})
-    assert committed(stored) == {"pool/joined": 1, "pool/parts": 1, "work/0-7f": 1}
+    assert committed(stored, "curate") == {"pool/joined": 1, "pool/parts": 1, "work/0-7f": 1}
+
+
+def test_teachers_commit_shard_by_shard_and_training_by_checkpoints(tmp_path):
+    recipe = Recipe("r", {"reinforce": {"data": [str(tmp_path / "a"), str(tmp_path / "b")], "set": "s"}, "train": {}})
+    write(
+        tmp_path / "a/reinforced",
+        "s/shard-000000.parquet",
+        "s/shard-000000.bin",
+        "s/.tmp-0123456789ab-shard-000001.parquet",
+    )
+    write(tmp_path / "a/reinforced", "other/shard-000000.parquet", "s/_work/shard-000000.json")
+    assert committed(recipe, "reinforce") == {f"{tmp_path}/a/reinforced/s": 1, f"{tmp_path}/b/reinforced/s": 0}
+    assert committed(recipe, "train") is None
 
 
 def test_a_storage_that_does_not_say_is_no_sign(tmp_path, monkeypatch):
@@ -53,4 +66,4 @@ def test_a_storage_that_does_not_say_is_no_sign(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("os.scandir", refused)
-    assert committed(Recipe("r", {"curate": {"output": str(tmp_path)}})) is None
+    assert committed(Recipe("r", {"curate": {"output": str(tmp_path)}}), "curate") is None

@@ -37,6 +37,12 @@ def test_the_recipe_is_frozen_with_its_overrides_variables_and_outputs(tmp_path,
     assert load(str(run.recipe)).data == found
 
 
+def test_teachers_look_at_what_curation_has_made_and_have_no_folder_of_their_own(tmp_path):
+    text = "curate: {sources: []}\nreinforce: {set: s}\ntrain: {steps: 3}\n"
+    found = yaml.safe_load(create(tmp_path / "r", recipe_at(tmp_path, text)).recipe.read_text())
+    assert found["reinforce"] == {"set": "s", "data": [str(tmp_path / "r/curate")]}
+
+
 def test_what_computes_is_written_down(tmp_path):
     run = create(tmp_path / "r", recipe_at(tmp_path))
     about = json.loads(run.about.read_text())

@@ -25,7 +25,7 @@ from tests.helpers.kube_api import kube_api
 from tests.helpers.kube_schemas import checked
 from tests.helpers.kustomized import only, render
 
-ALL = ("curate", "train", "eval")
+ALL = ("curate", "reinforce", "train", "eval")
 IMAGE = "registry.test:5000/team/clipmill:v1"
 
 
