@@ -1,7 +1,7 @@
 """SLURM: the job files of slurm/ handed to sbatch with flags, each stage waiting for the one before.
 
     <run>/slurm/submit.sh        the sbatch lines; a person may edit it and run it by hand
-                {curate,train,eval}.sbatch, lib.sh, env.sh, ...    as they were at the submission
+                {curate,reinforce,train,eval}.sbatch, lib.sh, env.sh, ...    as they were at the submission
 
 Asks squeue, never sacct, so that it works without slurmdbd.
 """
