@@ -8,11 +8,12 @@
 #            completed 0 | cancelled 1, never again | stopped for SLURM: requeue | stopped by the user 75
 #            configuration or data 78, never again | unfit node or crash: again in this allocation, then requeue
 #
-# A node that is lost needs no code: SLURM requeues the job (--requeue) and it starts here again.
+# A node that is lost needs no code: SLURM requeues the job (--requeue) and it starts here again. Where a job may not be
+# requeued (--no-requeue, or a site's rule) it queues another one at its start that waits for its end (`queue_successor`).
 # Signals: USR1 says that SLURM is about to end the job (time limit, preemption): save, then requeue. TERM with no USR1
 # before it is scancel: save, and never requeue; SLURM itself still requeues a job that it preempts without USR1.
 
-told=0 cancelled=0 interrupted=0 asking=""
+told=0 cancelled=0 interrupted=0 asking="" SUCCESSOR="" goes_on=0
 
 say() { echo "$(date -u +%FT%TZ) job $SLURM_JOB_ID${RESTARTS:+.$RESTARTS}: $*"; }
 
@@ -33,8 +34,12 @@ on_term() {
   interrupted=1
   if ((told)); then
     say "TERM: the time to save is nearly over"
+  elif [ -n "$SUCCESSOR" ] && taken_away; then
+    told=1
+    say "TERM: SLURM takes the nodes away; the run saves and job $SUCCESSOR goes on"
   else
     cancelled=1
+    drop_successor # at once: soon this shell is killed
     say "TERM: cancelled, or a node is lost, which SLURM sees to; the run saves and is not requeued from here"
   fi
   ask_to_stop
@@ -82,6 +87,7 @@ run_stage() { # run_stage STAGE RUN_DIR | run_stage STAGE RECIPE [overrides]
   source "$CLIPMILL_SLURM_DIR/env.sh"
   find_run_dir "$@"
   begin
+  may_be_requeued || queue_successor || true
   local launches=0
   while :; do
     choose_nodes
@@ -110,10 +116,8 @@ find_run_dir() { # made by the first start of the job, which notes it in the job
     RUN_DIR=$(scontrol show job "$ME" | sed -n 's/^ *Comment=clipmill://p' | sed 's/ *$//')
   fi
   if [ -z "$RUN_DIR" ]; then
-    local said
-    # Elements of an array make it at the same time, and may find half of one.
-    said=$(prepare "$@") || { [ "$ME" != "$SLURM_JOB_ID" ] && sleep $((5 + RANDOM % 10)) && said=$(prepare "$@"); } ||
-      fail 78 "no run directory of $1"
+    local said # of several elements of an array one makes it, and the others find it
+    said=$(prepare "$@") || fail 78 "no run directory of $1"
     RUN_DIR=$(dirname "$(dirname "$(tail -n 1 <<<"$said")")") # it prints the files that it made, RUN_DIR/slurm/NAME
   fi
   [ -f "$RUN_DIR/run.yaml" ] || fail 78 "$RUN_DIR: no run.yaml in it; make it by: clipmill submit RECIPE --on slurm"
@@ -253,10 +257,77 @@ requeue_or_end() { # requeue_or_end WHY CODE: attempts of which nothing is heard
   fi
   trap '' TERM USR1 # SLURM ends this shell because of the requeue
   forget_stop
-  say "$1 at step $(state step): requeued"
-  scontrol requeue "$ME" || fail "$2" "SLURM refuses to requeue; submit the same line again to go on"
-  sleep 300 # ending here first would be an end of the job
+  if [ -z "$SUCCESSOR" ]; then
+    say "$1 at step $(state step): requeued"
+    if scontrol requeue "$ME"; then
+      sleep 300 # ending here first would be an end of the job
+      exit "$2"
+    fi
+    { [ -z "${SHARE:-}" ] && queue_successor; } ||
+      fail "$2" "SLURM refuses to requeue it and takes no other job; submit the same line again to go on"
+  fi
+  goes_on=1
+  say "$1 at step $(state step): job $SUCCESSOR goes on"
   exit "$2"
+}
+
+# ---- where a job may not be requeued
+
+may_be_requeued() { [[ $(scontrol -o show job "$SLURM_JOB_ID") != *" Requeue=0 "* ]]; }
+
+# By preemption, the time limit or a lost node, not by scancel.
+taken_away() {
+  local about
+  about=$(scontrol -o show job "$SLURM_JOB_ID") || return 1
+  [[ $about != *" Reason=None "* || $about =~ " PreemptTime="[0-9] ]]
+}
+
+queue_successor() { # SUCCESSOR: a job like this one, which begins when this one is over, however it ends
+  local about flags=() pair value script after="afterany:$SLURM_JOB_ID"
+  about=$(scontrol -o show job "$SLURM_JOB_ID") || return 1
+  # What may have been said on the command line of sbatch; the rest is in the job file.
+  for pair in partition:Partition account:Account qos:QOS time:TimeLimit nodes:NumNodes constraint:Features \
+    exclude:ExcNodeList licenses:Licenses gpus-per-node:TresPerNode reservation:Reservation wckey:WCKey output:StdOut; do
+    value=$(sed -n "s/.* ${pair#*:}=\([^ ]*\).*/\1/p" <<<"$about")
+    case $value in "" | "(null)" | "N/A" | "*") ;; *) flags+=("--${pair%%:*}=${value#gres:gpu:}") ;; esac
+  done
+  [[ $SLURM_JOB_NAME =~ ^clipmill-.*-[0-9a-f]{8}$ ]] && after+=",singleton" # as `clipmill submit` has it
+  script=$(sed -n 's/.* Command=\([^ ]*\).*/\1/p' <<<"$about")
+  [ -f "$script" ] || script="$CLIPMILL_SLURM_DIR/$STAGE.sbatch"
+  # shellcheck disable=SC2046
+  SUCCESSOR=$(cd "$SLURM_SUBMIT_DIR" && env $(compgen -e | sed -n '/^SLURM_CONF$/d; s/^SLURM_/-u &/p') sbatch --parsable \
+    --no-requeue --job-name="$SLURM_JOB_NAME" --dependency="$after" "${flags[@]}" "$script" "$RUN_DIR") || {
+    SUCCESSOR=""
+    say "this job may not be requeued, and no other one could be queued that goes on where it ends"
+    return 1
+  }
+  SUCCESSOR=${SUCCESSOR%%;*}
+  trap drop_successor EXIT
+  say "this job may not be requeued: job $SUCCESSOR waits to go on, should this one end too early"
+  note_successor successor
+  hand_over "$SLURM_JOB_ID" "$SUCCESSOR"
+}
+
+drop_successor() { # the work is done, or must not go on
+  [ -n "$SUCCESSOR" ] && ((!goes_on)) || return 0
+  hand_over "$SUCCESSOR" "$SLURM_JOB_ID"
+  scancel "$SUCCESSOR"
+  note_successor "no successor"
+  SUCCESSOR=""
+}
+
+note_successor() {
+  printf '\n{"event": "%s", "on": "slurm", "of": "%s", "job": "%s", "time": %s}\n' "$1" "$SLURM_JOB_ID" "$SUCCESSOR" \
+    "$(date +%s)" >>"$RUN_DIR/attempts.jsonl"
+}
+
+hand_over() { # hand_over FROM TO: whoever waits for the one job waits for the other
+  local job waits
+  squeue --me --noheader --states=PENDING --format='%i %E' | sed 's/([^)]*)//g' | while read -r job waits; do
+    [[ :$waits, == *:"$1"[:,]* && $job != "$2" ]] || continue
+    waits=$(sed -E "s/:$1([:,]|\$)/:$2\1/g" <<<"$waits")
+    scontrol update "jobid=$job" "dependency=$waits" || say "job $job could not be made to wait for job $2"
+  done
 }
 
 # ---- curate-array.sbatch

@@ -24,7 +24,7 @@ def parse(words: list[str]) -> str:
 
 
 def test_there_is_a_job_file_for_each_stage():
-    assert {p.stem for p in SBATCH} == {"curate", "curate-array", "train", "eval"}
+    assert {p.stem for p in SBATCH} == {"curate", "curate-array", "reinforce", "train", "eval"}
 
 
 @pytest.mark.parametrize("path", SBATCH, ids=lambda p: p.stem)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cluster.rundir.create import REVISION
 from pipeline.cluster.schedulers.k8s_overlay import COMPONENTS
 from tests.helpers import kube_rules
 from tests.helpers.kube_schemas import OLDEST, checked, with_a_typo
@@ -19,12 +20,12 @@ from tests.helpers.places import ROOT
 KUSTOMIZED = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
 # What each overlay has beside the ServiceAccount, the Role and its binding, the claim, two ConfigMaps and two Jobs.
 KINDS = {
-    "kueue": {"RayJob": 1, "JobSet": 1, "Job": 2},
-    "infiniband": {"RayJob": 1, "JobSet": 1, "Job": 2},
-    "object-store": {"RayJob": 1, "JobSet": 1, "Job": 2},
-    "trainer-v2": {"RayJob": 1, "TrainJob": 1, "TrainingRuntime": 1, "Job": 2},
-    "plain-job": {"Job": 4, "Service": 1},
-    "smoke-cpu": {"Job": 4, "Service": 1},
+    "kueue": {"RayJob": 1, "JobSet": 1, "Job": 3},
+    "infiniband": {"RayJob": 1, "JobSet": 1, "Job": 3},
+    "object-store": {"RayJob": 1, "JobSet": 1, "Job": 3},
+    "trainer-v2": {"RayJob": 1, "TrainJob": 1, "TrainingRuntime": 1, "Job": 3},
+    "plain-job": {"Job": 5, "Service": 1},
+    "smoke-cpu": {"Job": 5, "Service": 1},
 }
 ALWAYS = {"ServiceAccount": 1, "Role": 1, "RoleBinding": 1, "PersistentVolumeClaim": 1, "ConfigMap": 2}
 
@@ -108,7 +109,7 @@ def test_components_can_be_put_together_under_names_of_a_run(tmp_path, component
         for each in objects
         if "suspend" in each.get("spec", {})
     ]
-    assert None not in queues and len(queues) == 3
+    assert None not in queues and len(queues) == 4
     assert "rdma/ib" in str(
         only(
             objects,
@@ -246,7 +247,8 @@ def test_commands_of_the_files_are_commands_of_ours():
             command_name, command, rest = group.resolve_command(context, context._protected_args + context.args)
             command.make_context(command_name, list(rest), parent=context)
             seen.add((command_name, rest[-1]))
-    assert {("node", "curate"), ("node", "train"), ("node", "eval"), ("reconcile", "/etc/clipmill/recipe.yaml")} == seen
+    stages = {("node", stage) for stage in ("curate", "reinforce", "train", "eval")}
+    assert stages | {("reconcile", "/etc/clipmill/recipe.yaml")} == seen
 
 
 def test_the_image_is_pinned_runs_as_nobody_special_and_says_what_it_is():
@@ -255,7 +257,10 @@ def test_the_image_is_pinned_runs_as_nobody_special_and_says_what_it_is():
     assert bases and all(re.search(r":[\w.-]*\d", base) and "latest" not in base for base in bases)
     assert re.findall(r"^USER (.+)$", text, re.M)[-1] == "1000:1000"
     assert yaml.safe_load(re.findall(r"^ENTRYPOINT (.+)$", text, re.M)[-1]) == ["clipmill", "node"]
-    assert "org.opencontainers.image.revision" in text
+    label = re.findall(r'^.*org.opencontainers.image.revision="\$\{(\w+)\}"$', text, re.M)
+    variable = re.findall(rf"^ENV .*\b{REVISION}=\$\{{(\w+)\}}$", text, re.M)
+    assert label == variable == re.findall(r"^ARG (\w+)=unknown$", text, re.M)
+    assert f"--build-arg {variable[0]}=" in (K8S / "README.md").read_text()
 
 
 def test_the_ray_of_the_cluster_is_that_of_the_image():

@@ -15,6 +15,7 @@ from pipeline import jobs, storage
 from pipeline import recipe as recipes
 from pipeline.arguments import Overrides, RecipeName
 from pipeline.cluster import asking, showing
+from pipeline.cluster.logs import print_logs
 from pipeline.cluster.node.wrapper import run_node
 from pipeline.cluster.rundir import STAGES, RunDir, attempts, control, create, frozen, open_run
 from pipeline.cluster.schedulers import SCHEDULERS, Request
@@ -49,7 +50,7 @@ def submit(
     device: Annotated[str | None, typer.Option(help="of the nodes, for the plan that is shown: see `plan`")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="ask nothing")] = False,
 ) -> None:
-    """Run curate, train and eval, as far as the recipe has them, on a scheduler; again: resume.
+    """Run curate, reinforce, train and eval, as far as the recipe has them, on a scheduler; again: resume.
 
     On a cluster the plan of its cost is shown first, and at a terminal it is asked whether to go on."""
     recipe = recipes.load(name, overrides or [])
@@ -118,8 +119,8 @@ def logs(
     attempt: Annotated[int | None, typer.Option(min=1, help="one attempt; default: all of them")] = None,
     node: Annotated[int, typer.Option(min=0, help="of which node")] = 0,
 ) -> None:
-    """What the stages said, attempt by attempt."""
-    showing.print_logs(open_run(run_dir), node, attempt, follow)
+    """What the stages said, attempt by attempt, and behind it what only the scheduler has: words of pods."""
+    print_logs(open_run(run_dir), node, attempt, follow)
 
 
 def stop(run_dir: Run) -> None:
@@ -145,7 +146,7 @@ def cancel(run_dir: Run) -> None:
     print(f"{run.path}: cancelled")
 
 
-def node(run_dir: Run, stage: Annotated[str, typer.Argument(metavar="STAGE", help="curate, train or eval")]) -> None:
+def node(run_dir: Run, stage: Annotated[str, typer.Argument(metavar="STAGE", help=", ".join(STAGES))]) -> None:
     """One stage on this node: what schedulers start, once on each node. Ends with 0, 75, 78, 71 or 1."""
     sys.exit(run_node(run_dir, stage))
 

@@ -1,8 +1,6 @@
-"""What `status` and `logs` show: one table of words for all schedulers, and the words of all attempts in a row."""
+"""What `status` shows: one table of words for all schedulers."""
 
-import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from pipeline.cluster.schedulers import SCHEDULERS, Job
 
 QUIET_S = 60.0
 """A heartbeat that is older is shown with its age."""
-FOLLOW_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,9 +37,23 @@ class Status:
 
 
 def submitted(run: RunDir) -> list[tuple[str, list[str]]]:
-    """(scheduler, its job ids) of the last submission."""
-    found = [each for each in attempts.events(run) if each["event"] == "submitted" and each.get("on") in SCHEDULERS]
-    return [(each["on"], [str(job) for job in each.get("jobs", ())]) for each in found[-1:]]
+    """(scheduler, its job ids) of the last submission, with the jobs that wait to go on in place of those."""
+    found = attempts.events(run)
+    at = max((at for at, each in enumerate(found) if _is_submission(each)), default=None)
+    if at is None:
+        return []
+    jobs = [str(job) for job in found[at].get("jobs", ())]
+    for each in found[at + 1 :]:
+        job = str(each.get("job"))
+        if each["event"] == "successor" and str(each.get("of")) in jobs:
+            jobs.append(job)
+        elif each["event"] == "no successor" and job in jobs:
+            jobs.remove(job)
+    return [(found[at]["on"], jobs)]
+
+
+def _is_submission(event: attempts.Event) -> bool:
+    return event["event"] == "submitted" and event.get("on") in SCHEDULERS
 
 
 def status_of(run: RunDir) -> Status:
@@ -123,43 +134,3 @@ def _seconds(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def print_logs(
-    run: RunDir, node: int, only: int | None, follow: bool, write: Callable[[str], Any] | None = None
-) -> None:
-    """`follow`: until the run has ended: completed, failed for good, or held by a user. `write`: default, to stdout."""
-    write = write or sys.stdout.write
-    shown: dict[int, int] = {}
-    while True:
-        over = not follow or _is_over(run)  # asked first: what is written until then is shown
-        for attempt in _numbers(run, only):
-            path = run.log(attempt, node)
-            if not path.exists():
-                continue
-            if attempt not in shown and only is None:
-                write(f"--- attempt {attempt}, node {node}: {path}\n")
-            with open(path, "rb") as file:
-                file.seek(shown.get(attempt, 0))
-                data = file.read()
-            shown[attempt] = shown.get(attempt, 0) + len(data)
-            write(data.decode(errors="replace"))
-        if over:
-            return
-        time.sleep(FOLLOW_S)
-
-
-def _numbers(run: RunDir, only: int | None) -> list[int]:
-    if only is not None:
-        return [only]
-    return (
-        sorted(int(path.name) for path in run.logs.glob("[0-9]*") if path.name.isdigit()) if run.logs.exists() else []
-    )
-
-
-def _is_over(run: RunDir) -> bool:
-    state = read_state(run)
-    if state is None or state.status == "running":
-        return False
-    jobs = [job for on, ids in submitted(run) for job in SCHEDULERS[on].jobs(run, ids)]
-    return not any(job.state in ("waiting", "running") for job in jobs)

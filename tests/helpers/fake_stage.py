@@ -2,6 +2,7 @@
 
 beat N       a heartbeat with N steps done
 saved N      as a rank 0 that has committed a checkpoint of N steps
+commit FILE  as a task of a curation that has done a unit of work
 stopped      the state of a run that has saved and stopped
 wait         until it is told to stop
 sleep S      whatever it is told
@@ -33,6 +34,9 @@ def main(stage: str) -> int:
                 feed.beat(int(rest))
             elif verb == "saved":
                 feed.tell(step=int(rest), checkpoint=f"step-{int(rest):08d}")
+            elif verb == "commit":
+                Path(rest).parent.mkdir(parents=True, exist_ok=True)
+                Path(rest).write_text("{}")
             elif verb == "stopped":
                 feed.tell(status="stopped", message="stopped as asked")
             elif verb == "wait":

@@ -204,7 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         if urllib.parse.urlsplit(self.path).path.endswith("/log"):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(self.kube.objects[plural, name]["said"].encode())
+            self.kube.log.append((self.command, self.path, 200))
+            self.wfile.write(self._said(self.kube.objects[plural, name]["said"], query).encode())
             return
         if query.get("watch"):
             self._watch(plural, query)
@@ -222,6 +223,13 @@ class _Handler(BaseHTTPRequestHandler):
             group, kind = next((g, k) for g, kinds in GROUPS.items() for k, each in kinds.items() if each == plural)
             about = {"resourceVersion": str(self.kube.version)}
             self._say(200, {"apiVersion": group, "kind": f"{kind}List", "items": items, "metadata": about})
+
+    def _said(self, text: str, query: dict[str, str]) -> str:
+        """Of a pod: a line a second, where times are asked for."""
+        if query.get("timestamps") != "true":
+            return text
+        lines = text.splitlines(keepends=True)
+        return "".join(f"2026-01-01T00:{at // 60:02}:{at % 60:02}.000000000Z {line}" for at, line in enumerate(lines))
 
     def do_PATCH(self) -> None:
         plural, name, _ = self._route()

@@ -231,7 +231,7 @@ def there_is_time_to_save(objects):
         grace = template["spec"].get("terminationGracePeriodSeconds", 30)
         if told is not None and not 0 < float(told) <= grace - 30:
             yield f"{where}: CLIPMILL_GRACE_S is {told}, the grace period {grace}"
-        if container.get("args", [""])[-1] in ("train", "eval") and told is None:
+        if container.get("args", [""])[-1] in ("reinforce", "train", "eval") and told is None:
             yield f"{where}: the wrapper is not told of its grace period"
         if container.get("lifecycle"):
             yield f"{where}: a preStop hook takes from the grace period"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import storage
+from pipeline.cluster.rundir.feed import feed_of
 from pipeline.contract.dataset import Dataset, open_dataset
 from pipeline.contract.manifest import MANIFEST
 from pipeline.contract.reinforced.manifest import (
@@ -68,7 +69,7 @@ class _Writing:
         self, settings: ReinforceSettings, seed: int, dataset: Dataset, looks: Looks, peers: Peers, stop: StopSignals
     ) -> None:
         self.settings, self.dataset, self.looks, self.peers, self.stop = settings, dataset, looks, peers, stop
-        self.folder = set_folder(dataset.url, settings.set)
+        self.folder, self.feed, self.done = set_folder(dataset.url, settings.set), feed_of("reinforce", peers.rank), 0
         image = settings.image.model_dump(mode="json")
         entries = [
             TeacherEntry(name=name, image=image_digest(one), text=text_digest(one),
@@ -125,15 +126,22 @@ class _Writing:
     def _shard(self, number: int, tick: Any) -> SetShard:
         state = storage.join(self.folder, WORK, f"shard-{number:06d}.json")
         had = storage.read_state(state)
+        self.done += 1  # when the next one is begun
         if had and had["key"] == self.key and not storage.faults_of(self.folder, had["files"]):
             tick()
             return SetShard(**had["shard"])
-        pairs = self.looks.of_shard(self.dataset, number, lambda: self.stop.check("reinforce"))
+        pairs = self.looks.of_shard(self.dataset, number, self._breathe)
         made = write_side_cars(self.folder, number, pairs)
         notes = {name: storage.note_of(storage.join(self.folder, name)) for name in side_cars(number)}
         storage.publish_state(state, {"key": self.key, "shard": made.model_dump()}, notes)
         tick()
         return made
+
+    def _breathe(self) -> None:
+        """Between batches: the run directory hears that this lives, and a stop is seen."""
+        done, of = (self.done - 1) * self.peers.world, len(self.dataset.shards)
+        self.feed.task(min(done, of), of, "reinforce")
+        self.stop.check("reinforce")
 
     def _close(self, manifest: ReinforcedManifest) -> None:
         manifest.save(self.dataset.url, self.settings.set)

@@ -1,4 +1,4 @@
-"""What the pipeline Job runs: `clipmill reconcile RUN_DIR`, curate -> manifest -> train -> eval, one stage at a time.
+"""What the pipeline Job runs: `clipmill reconcile RUN_DIR`, the stages of a run in their order, one at a time.
 
 It keeps nothing in its memory that it could not find again: a stage is started by making an object of a known name, and
 how far the run is says what is there (the manifest, the objects, state.json). So it may be killed at any line, and two

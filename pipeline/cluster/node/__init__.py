@@ -1,6 +1,7 @@
 """What `clipmill node RUN_DIR STAGE` does, run once on every node: starts the stage, watches it, says how it ended.
 
-place.py: which node this is; stage.py: the process of the stage, its log and its end; joining.py: Ray on several nodes;
-gate.py: what has to be there before a stage; verdict.py: how an attempt ended and what to exit with; wrapper.py: all of
-it in order; relaunch.py: the stages of a run one after the other on this machine, started again as the exit codes say.
+place.py: which node this is; meeting.py: how the nodes of one launch come to one attempt; stage.py: the process of the
+stage, its log and its end; joining.py: Ray on several nodes; gate.py: what has to be there before a stage; verdict.py:
+how an attempt ended and what to exit with; wrapper.py: all of it in order; relaunch.py: the stages of a run one after
+the other on this machine, started again as the exit codes say.
 """

@@ -1,4 +1,5 @@
-"""What has to be there before a stage begins: a finished dataset before training, whatever exit codes came before."""
+"""What has to be there before a stage begins: a finished dataset before whatever reads it, whatever exit codes came
+before."""
 
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from pipeline.recipe import Recipe
 
 
 def require_inputs(recipe: Recipe, stage: str) -> None:
-    """DataError where training would read what the recipe's curation has not finished, or what is cut since.
+    """DataError where a stage would read what the recipe's curation has not finished, or what is cut since.
 
     The manifest is checked against its own digest and each shard's size against the manifest, not each byte: the
     reader checks those as it reads them.
     """
     output = (recipe.data.get("curate") or {}).get("output")
-    if stage != "train" or not isinstance(output, str) or not _reads(recipe, output):
+    if stage not in ("reinforce", "train") or not isinstance(output, str) or not _reads(recipe, stage, output):
         return
     manifest = Manifest.load(output)
     where = storage.join(output, MANIFEST)
@@ -29,8 +30,8 @@ def require_inputs(recipe: Recipe, stage: str) -> None:
         raise DataError(storage.shown(output), found, "the shards of its manifest", hint)
 
 
-def _reads(recipe: Recipe, output: str) -> bool:
-    named = (recipe.data.get("train") or {}).get("data")
+def _reads(recipe: Recipe, stage: str, output: str) -> bool:
+    named = (recipe.data.get(stage) or {}).get("data")
     found = [named] if isinstance(named, str) else named or []
     return any(isinstance(each, str) and _same(each, output) for each in found)
 

@@ -12,7 +12,7 @@ RANK, NODES, ATTEMPT = "CLIPMILL_NODE_RANK", "CLIPMILL_NODES", "CLIPMILL_ATTEMPT
 ADDRESS, PORT = "CLIPMILL_MASTER_ADDR", "CLIPMILL_MASTER_PORT"
 GRACE, HANG, JOIN = "CLIPMILL_GRACE_S", "CLIPMILL_HANG_S", "CLIPMILL_JOIN_S"
 FAILURES = "CLIPMILL_MAX_FAILURES"
-HANG_S = {"curate": 6 * 3600.0, "train": 3600.0, "eval": 3600.0}
+HANG_S = {"curate": 6 * 3600.0, "reinforce": 3600.0, "train": 3600.0, "eval": 3600.0}
 """Longest time without a heartbeat, by stage: longer than a start, a save, a set or a task of curation ever takes."""
 JOIN_S = 600.0
 MAX_FAILURES = 3

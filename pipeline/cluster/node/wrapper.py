@@ -12,7 +12,8 @@ from types import FrameType
 
 from pipeline import recipe as recipes
 from pipeline import storage
-from pipeline.cluster.node import gate, joining, verdict
+from pipeline.cluster.node import gate, joining, meeting, verdict
+from pipeline.cluster.node.committed import committed
 from pipeline.cluster.node.place import ADDRESS, NODES, PORT, RANK, Place, of_stage, place_of
 from pipeline.cluster.node.stage import Stage, end_all, inherit_orphans
 from pipeline.cluster.node.verdict import CRASHED, DONE, NEVER, STOPPED, UNFIT, Verdict
@@ -94,7 +95,7 @@ class Node:
         self._dir, self._recipe, self._stage, self._place = run, recipe, stage, place
         self._environment, self._asked = environment, asked
         self.attempt = 0
-        self._step_before = 0
+        self._before: attempts.Event = {}
 
     @property
     def _is_first(self) -> bool:
@@ -102,6 +103,7 @@ class Node:
 
     def run(self) -> int:
         address = self._begin() if self._is_first else self._join()
+        here = meeting.Here(self._dir, self.attempt, self._place) if self._is_first else None
         try:
             failures = self._failures() if self._is_first else 0
             if failures >= self._place.max_failures:
@@ -112,6 +114,9 @@ class Node:
         except ClipmillError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             found = Verdict("failed", _fault_of(error), str(error))
+        finally:
+            if here is not None:
+                here.end()
         return self._end(found)
 
     def _begin(self) -> str:
@@ -123,29 +128,19 @@ class Node:
         self.attempt = lock.number(run)
         address = f"{place.address or joining.own_address()}:{place.port or joining.free_port()}"
         lock.take(run, self.attempt, place.owner, address)
-        self._step_before = self._step()
+        self._before = self._reached()
         attempts.note(
             run, "start", attempt=self.attempt, stage=self._stage, owner=place.owner, nodes=place.nodes,
-            host=joining.own_address(), step=self._step_before, recipe=recipes.digest(self._recipe),
+            host=joining.own_address(), recipe=recipes.digest(self._recipe), **self._before,
         )  # fmt: skip
         write_state(run, self.attempt, stage=self._stage, status="running", owner=place.owner)
         return address
 
     def _join(self) -> str:
         """Another node: waits until node 0 of the same launch has the run."""
-        deadline = time.monotonic() + self._place.join_s
-        while time.monotonic() < deadline and not self._asked.number:
-            found = lock.holder(self._dir)
-            if found is not None and found.owner == self._place.owner:
-                if not self._dir.verdict(found.attempt, 0).exists():
-                    self.attempt = found.attempt
-                    return found.address
-            time.sleep(POLL_S)
-        if self._asked.number:
-            raise Stopped("node", "stopped before the first node had begun", "", "start it again")
-        hint = "see what node 0 says; set CLIPMILL_JOIN_S where nodes start at very different times"
-        found_words = f"node 0 of {self._place.owner} has not begun within {self._place.join_s:.0f} s"
-        raise ClipmillError(f"node {self._place.rank}", found_words, "all nodes of an attempt", hint)
+        found = meeting.attempt_of(self._dir, self._place, lambda: self._asked.number)
+        self.attempt = found.attempt
+        return found.address
 
     def _failures(self) -> int:
         """In a row before this attempt. A run whose attempts are cut off before they can say so must end, too."""
@@ -219,6 +214,11 @@ class Node:
         state = read_state(self._dir)
         return state.step if state is not None and state.stage == self._stage else 0
 
+    def _reached(self) -> attempts.Event:
+        """The same, and of a stage without checkpoints what it has committed besides."""
+        more = committed(self._recipe, self._stage)
+        return {"step": self._step(), **({} if more is None else {"committed": more})}
+
     def _end(self, found: Verdict) -> int:
         """Leaves this node's words for the others; node 0 decides for all of them."""
         self._leave(found)
@@ -240,19 +240,20 @@ class Node:
             decided = replace(found, status="failed", fault="crash", exit_code=NEVER)
             self._leave(decided)
             return decided
-        step = self._step()
-        failures = 0 if step > self._step_before else self._failures() + 1
+        # An end that was asked for is no failure, and has no time to lose.
+        reached = {"step": self._step()} if found.status == "stopped" and found.asked else self._reached()
+        failures = 0 if attempts.advanced(self._before, reached) else self._failures() + 1
         code = verdict.exit_code_of(found, control.held(run), place.in_srun, failures, place.max_failures)
         if code == NEVER and found.fault not in ("config", "data") and failures >= place.max_failures:
             found = replace(found, message=f"{_spent(failures)}; the last one: {found.message}")
         decided = replace(found, exit_code=code)
         attempts.note(
-            run, "end", attempt=self.attempt, stage=self._stage, step=step, recipe=recipes.digest(self._recipe),
+            run, "end", attempt=self.attempt, stage=self._stage, **reached, recipe=recipes.digest(self._recipe),
             status=decided.status, message=decided.message, asked=decided.asked, exit_code=code,
             **{"class": decided.fault},
         )  # fmt: skip
         changes = {"status": decided.status, "class": decided.fault, "message": decided.message, "exit_code": code}
-        write_state(run, self.attempt, **changes, **({"step": step} if self._stage == "curate" else {}))
+        write_state(run, self.attempt, **changes, **({"step": reached["step"]} if self._stage == "curate" else {}))
         self._leave(decided)
         return decided
 
@@ -283,4 +284,4 @@ class Node:
 
 
 def _spent(failures: int) -> str:
-    return f"{failures} attempts in a row without a newer checkpoint or manifest"
+    return f"{failures} attempts in a row without a newer checkpoint, manifest or finished part"

@@ -1,13 +1,17 @@
 """attempts.jsonl: every submission, start and end, one JSON object each; and what follows from them.
 
 {"event": "submitted", "on": "slurm", "jobs": [...], "recipe": DIGEST, "time": ...}
+{"event": "successor", "on": "slurm", "of": "7", "job": "8", ...}: slurm/lib.sh has queued 8 to go on where 7 ends;
+"no successor": it has taken that back. Neither forgives a failure, as a submission does.
 {"event": "start", "attempt": 3, "stage": "train", "owner": ..., "host": ..., "nodes": 4, "step": 200, ...}
+    of a curation start and end have "committed" as well: {"pool/parts": 120, ...}, finished units by folder
 {"event": "end", "attempt": 3, "stage": "train", "status": "failed", "class": "crash", "step": 260, ...}
 """
 
 import json
 import os
 import time
+from itertools import pairwise
 from typing import Any
 
 from pipeline import storage
@@ -47,16 +51,28 @@ def failures_in_a_row(found: list[Event], stage: str) -> int:
     last = max((at for at, each in enumerate(found) if each["event"] == "submitted"), default=-1)
     starts = [each for each in found[last + 1 :] if each["event"] == "start" and each.get("stage") == stage]
     ended, count = ends(found), 0
-    for at, start in enumerate(starts):
+    for start, following in pairwise([*starts, None]):
+        assert start is not None
         end = ended.get(int(start["attempt"]))
-        if end is None and at == len(starts) - 1:
+        if end is None and following is None:
             break  # under way
-        after = end if end is not None else starts[at + 1]
-        if int(after.get("step", 0)) > int(start.get("step", 0)):
+        if any(advanced(start, after) for after in (end, following) if after is not None):
             count = 0
         elif end is None or end.get("status") == "failed" or not end.get("asked", True):
             count += 1
     return count
+
+
+def advanced(before: Event, after: Event) -> bool:
+    """Whether there was more to go on from: a newer checkpoint or manifest (`step`), or units of a curation
+    (`committed`: how many, by folder). Folders that are removed when they have served, and units that were damaged and
+    are made anew, are no gain."""
+    if int(after.get("step", 0)) > int(before.get("step", 0)):
+        return True
+    then, now = before.get("committed"), after.get("committed")
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return False  # the storage did not say
+    return any(number > then.get(name, 0) for name, number in now.items())
 
 
 def completed(found: list[Event], stage: str, recipe: str) -> bool:

@@ -12,8 +12,10 @@ from typing import Any
 from pipeline import storage
 from pipeline.outputs import ATTEMPTS
 
-STAGES = ("curate", "train", "eval")
+STAGES = ("curate", "reinforce", "train", "eval")
 """In the order in which they are run."""
+OUTPUTS = ("curate", "train", "eval")
+"""Those with a folder of their own; what `reinforce` writes lies beside the shards."""
 RUN_DIR, ATTEMPT = "CLIPMILL_RUN_DIR", "CLIPMILL_RUN_ATTEMPT"
 """What the processes of a stage are told: the run directory, and the number of their attempt."""
 _STALE = (errno.ESTALE, errno.ENOENT)  # NFS, between the rename of a file and the news of it

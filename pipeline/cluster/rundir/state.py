@@ -20,7 +20,7 @@ class State(Settings):
     step 1 is there, step 0 is not yet). `exit_code`: what the wrappers of an attempt that has ended end with."""
 
     format_version: Literal[1] = 1
-    stage: Literal["curate", "train", "eval"]
+    stage: Literal["curate", "reinforce", "train", "eval"]
     status: Status
     fault: Fault | None = Field(None, alias="class")
     message: str = ""

@@ -5,6 +5,8 @@ pipeline Job leads the run (pipeline/cluster/k8s/reconcile.py).
 """
 
 import json
+import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,11 +18,13 @@ from pipeline.cluster.k8s.kinds import KINDS, Outcome
 from pipeline.cluster.k8s.live import ROLE, RUN, STAGE
 from pipeline.cluster.rundir import RunDir
 from pipeline.cluster.schedulers import k8s_overlay as overlay
-from pipeline.cluster.schedulers.scheduler import Job, Request
+from pipeline.cluster.schedulers.scheduler import TAIL, Job, Request, Said
 from pipeline.errors import ClipmillError, UsageError
 
 TIMEOUT_S = 60.0
 _STATES = {"waiting": "waiting", "running": "running", "completed": "done", "failed": "failed"}
+_LINE = re.compile(r"\[([^\]]+)\] (\S+) ?(.*)")
+"""A line of `kubectl logs --prefix --timestamps`: [pod/NAME/CONTAINER] TIME TEXT. Others are kubectl's own."""
 _GONE_S = 420
 """Longest wait for the pipeline Job of an earlier submission to be gone; seconds."""
 
@@ -72,10 +76,14 @@ class K8s:
                 name = each["metadata"]["name"]
                 kubectl("delete", named, name, "--ignore-not-found", "--cascade=foreground", "--wait=false")
 
-    def logs(self, run: RunDir, stage: str, tail: int = 50) -> str:
-        """Of the pods that are there; those of earlier attempts are in the run directory."""
-        selector = f"{RUN}={overlay.name_of(run)},{STAGE}={stage}"
-        return Kubectl(_saved(run))("logs", "-l", selector, "--prefix", f"--tail={tail}", "--ignore-errors")
+    def said(self, run: RunDir, ids: list[str], within_s: float | None = None) -> list[Said]:
+        """Of every container of every pod that is there, the pipeline Job's first; pods that are gone say nothing."""
+        words = ["--prefix", "--timestamps", "--all-containers", "--ignore-errors", f"--tail={TAIL}"]
+        since = [] if within_s is None else [f"--since={math.ceil(within_s)}s"]
+        text = Kubectl(_saved(run))("logs", "-l", f"{RUN}={overlay.name_of(run)}", *words, *since)
+        found = [Said(*match.groups()) for line in text.split("\n") if (match := _LINE.fullmatch(line))]
+        leads = f"pod/{_pipeline(run)}"
+        return sorted(found, key=lambda each: (not each.source.startswith(leads), each.source))  # kubectl has no order
 
     def _flags(self, request: Request) -> list[str]:
         return [f"--{key}={request.options[key]}" for key in ("context", "namespace") if request.options.get(key)]
@@ -95,7 +103,7 @@ class Kubectl:
         try:
             done = subprocess.run(
                 ["kubectl", *self._flags, *words], capture_output=True, text=True, timeout=timeout_s,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL, errors="replace",
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             said = f"no answer within {timeout_s:.0f} s"

@@ -18,6 +18,7 @@ import yaml
 from pipeline import outputs
 from pipeline.cluster.rundir import STAGES, RunDir
 from pipeline.cluster.rundir.create import load
+from pipeline.cluster.rundir.paths import OUTPUTS
 from pipeline.cluster.schedulers.scheduler import Request
 from pipeline.errors import RecipeError, UsageError
 
@@ -46,7 +47,7 @@ _PODS = {  # kind -> the pod specs in it
     "TrainingRuntime": [f"/spec/template{_SET}/template/spec"],
     "RayJob": [f"/spec/rayClusterSpec/{group}/template/spec" for group in ("headGroupSpec", "workerGroupSpecs/0")],
 }  # fmt: skip
-_KINDS = {"curate": "RayJob", "train": "JobSet", "eval": "Job"}
+_KINDS = {"curate": "RayJob", "reinforce": "Job", "train": "JobSet", "eval": "Job"}
 _APIS = {
     "RayJob": "ray.io/v1", "JobSet": "jobset.x-k8s.io/v1alpha2", "Job": "batch/v1", "Service": "v1",
     "TrainJob": "trainer.kubeflow.org/v1alpha1", "TrainingRuntime": "trainer.kubeflow.org/v1alpha1",
@@ -120,7 +121,7 @@ def _recipe(run: RunDir, inside: str) -> str:
     if here != inside:
         text = re.sub(rf"{re.escape(here)}(?=[/'\"\s]|$)", inside, text)
     recipe = load(run).data
-    for stage in STAGES:
+    for stage in OUTPUTS:
         output = (recipe.get(stage) or {"output": inside}).get("output")
         if not isinstance(output, str) or not ("://" in output or output.startswith("/")):
             found, hint = f"found {output!r}", f"{stage}.output={inside}/{stage}, or leave it out"
@@ -235,8 +236,8 @@ def _sizes(request: Request, options: dict[str, str], kind: str) -> list[Patch]:
         alone = [
             {**each, "path": each["path"].replace(container, "/spec/template/spec/containers/0")} for each in removed
         ]
-        if "eval" in request.stages:
-            patches.append({"target": {"kind": "Job", "name": "clipmill-eval"}, "patch": _text(alone)})
+        for stage in (each for each in ("reinforce", "eval") if each in request.stages):
+            patches.append({"target": {"kind": "Job", "name": f"clipmill-{stage}"}, "patch": _text(alone)})
     return patches
 
 

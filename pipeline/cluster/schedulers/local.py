@@ -5,12 +5,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 from pipeline import storage
 from pipeline.cluster.node.alive import Process
 from pipeline.cluster.rundir import RunDir, attempts
-from pipeline.cluster.schedulers.scheduler import Job, Request
+from pipeline.cluster.schedulers.scheduler import Job, Request, Said, lines_of
 from pipeline.errors import UsageError
 
 SCRIPT, OUTPUT = "run.sh", "output.log"
@@ -60,12 +59,11 @@ class Local:
             if process.is_here() and process.is_alive():
                 os.kill(process.pid, signal.SIGTERM)
 
+    def said(self, run: RunDir, ids: list[str], within_s: float | None = None) -> list[Said]:
+        """What the process itself says, between the attempts, too."""
+        return lines_of(run.jobs(self.name) / OUTPUT)
+
     def _running(self, run: RunDir) -> list[Process]:
         submitted = [each for each in attempts.events(run) if each["event"] == "submitted" and each["on"] == self.name]
         known = [Process.parse(text) for each in submitted for text in each.get("jobs", ())]
         return [each for each in known if each.is_here() and each.is_alive()]
-
-
-def output_of(run: RunDir) -> Path:
-    """What the process itself says, between the attempts."""
-    return run.jobs("local") / OUTPUT

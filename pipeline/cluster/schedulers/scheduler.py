@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from pipeline.cluster.rundir import RunDir
@@ -29,6 +30,29 @@ class Job:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Said:
+    """One line that a process of a run has said. source: who, in the scheduler's words; stamp: of its lines this one
+    alone, the same whenever it is asked for."""
+
+    source: str
+    stamp: str
+    text: str
+
+
+TAIL = 2000
+"""Lines of one source that are told; of a run whose directory is elsewhere they are all there is."""
+
+
+def lines_of(path: Path) -> list[Said]:
+    """The end of a file to which a scheduler writes, whole lines; none where it is not there."""
+    try:
+        lines = path.read_text(errors="replace").split("\n")[:-1]
+    except FileNotFoundError:
+        return []
+    return [Said(str(path), str(number), line) for number, line in enumerate(lines)][-TAIL:]
+
+
 JOB_STATES = ("waiting", "running", "done", "failed", "gone")
 
 
@@ -50,4 +74,10 @@ class Scheduler(Protocol):
 
     def cancel(self, run: RunDir, ids: list[str]) -> None:
         """Ends the jobs; control/cancel is there already."""
+        ...
+
+    def said(self, run: RunDir, ids: list[str], within_s: float | None = None) -> list[Said]:
+        """What the scheduler has kept of the run's words, or the end of it, each source in order; also what is in the
+        logs of the run directory. `within_s`: only what was said so long ago at most. ClipmillError when it cannot be
+        asked."""
         ...

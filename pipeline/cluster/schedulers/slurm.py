@@ -1,7 +1,7 @@
 """SLURM: the job files of slurm/ handed to sbatch with flags, each stage waiting for the one before.
 
     <run>/slurm/submit.sh        the sbatch lines; a person may edit it and run it by hand
-                {curate,train,eval}.sbatch, lib.sh, env.sh, ...    as they were at the submission
+                {curate,reinforce,train,eval}.sbatch, lib.sh, env.sh, ...    as they were at the submission
 
 Asks squeue, never sacct, so that it works without slurmdbd.
 """
@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.cluster.rundir import STAGES, RunDir
-from pipeline.cluster.schedulers.scheduler import Job, Request
+from pipeline.cluster.schedulers.scheduler import Job, Request, Said, lines_of
 from pipeline.errors import ClipmillError, UsageError
 
 FILES = Path(__file__).parents[3] / "slurm"
@@ -82,6 +82,10 @@ class Slurm:
         they need, while after a whole `scancel` SLURM kills them in KillWait (30 s)."""
         _told(["scancel", "--state=PENDING", *ids], quiet=True)
         _told(["scancel", "--state=RUNNING", "--batch", "--signal=TERM", *ids], quiet=True)
+
+    def said(self, run: RunDir, ids: list[str], within_s: float | None = None) -> list[Said]:
+        """What the shells of the jobs and srun's tasks wrote; of jobs submitted by hand the shells wrote elsewhere."""
+        return [line for path in sorted(run.logs.glob("slurm/*.log")) for line in lines_of(path)]
 
 
 def _script(run: RunDir, request: Request) -> str:

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.cluster.rundir import RunDir, attempts, write_state
-from pipeline.cluster.schedulers import SCHEDULERS, Job
+from pipeline.cluster.schedulers import SCHEDULERS, Job, Said
 from pipeline.errors import ClipmillError
 from tests.helpers.tiny_run import write_recipe
 
@@ -33,6 +33,9 @@ class Noting:
 
     def cancel(self, run, ids):
         self.cancelled.append(ids)
+
+    def said(self, run, ids, within_s=None):
+        return [Said("noting", "1", "what only the scheduler knows")]
 
 
 @pytest.fixture
@@ -109,6 +112,13 @@ def test_stop_save_and_cancel_leave_their_words(tmp_path, noting):
         submitted(tmp_path)
     submitted(tmp_path, "--uncancel")
     assert not list(run.control.iterdir())
+
+
+def test_logs_end_with_what_only_the_scheduler_has(tmp_path, noting):
+    run, _ = submitted(tmp_path)
+    run.attempt_logs(1).mkdir()
+    run.log(1, 0).write_text("of the stage\n")
+    assert typed("logs", run.path).splitlines()[1::2] == ["of the stage", "what only the scheduler knows"]
 
 
 @pytest.mark.parametrize("command", ["status", "logs", "stop", "save", "cancel"])

@@ -1,17 +1,15 @@
-"""`status` and `logs`: the same words whoever runs it, from what lies in the run directory."""
+"""`status`: the same words whoever runs it, from what lies in the run directory."""
 
 import json
 import os
-import threading
 import time
 from dataclasses import replace
 
 import pytest
 
-from pipeline.cluster import showing
 from pipeline.cluster.node.alive import Process
-from pipeline.cluster.rundir import attempts, control, lock, write_state
-from pipeline.cluster.showing import HEADS, print_logs, rows_of, status_of
+from pipeline.cluster.rundir import attempts, control, write_state
+from pipeline.cluster.showing import HEADS, rows_of, status_of, submitted
 from tests.helpers.nodes import fake_run
 
 
@@ -76,36 +74,14 @@ def test_the_json_has_every_field(run):
     assert found["step"] == 8 and found["eta_s"] == 7200 and found["jobs"][0]["state"] == "running"
 
 
-def logged(run, attempt, text):
-    run.attempt_logs(attempt).mkdir(parents=True, exist_ok=True)
-    with open(run.log(attempt, 0), "a") as file:
-        file.write(text)
-
-
-def test_logs_of_all_attempts_follow_each_other(run):
-    logged(run, 1, "one\n")
-    logged(run, 10, "ten\n")
-    logged(run, 2, "two\n")
-    said = []
-    print_logs(run, 0, None, False, said.append)
-    text = "".join(said)
-    assert [line for line in text.splitlines() if not line.startswith("---")] == ["one", "two", "ten"]
-    said.clear()
-    print_logs(run, 0, 2, False, said.append)
-    assert said == ["two\n"]
-
-
-def test_logs_are_followed_over_attempts_until_the_run_has_ended(run, monkeypatch):
-    monkeypatch.setattr(showing, "FOLLOW_S", 0.02)
-    write_state(run, 1, stage="train", status="running", owner="a")
-    logged(run, 1, "one\n")
-    said = []
-    thread = threading.Thread(target=print_logs, args=(run, 0, None, True, said.append))
-    thread.start()
-    logged(run, 1, "more\n")
-    lock.take(run, 2, "b")
-    logged(run, 2, "two\n")
-    write_state(run, 2, status="completed", owner="b")
-    thread.join(20)
-    assert not thread.is_alive()
-    assert [line for line in "".join(said).splitlines() if line[:3] != "---"] == ["one", "more", "two"]
+def test_the_jobs_of_a_run_are_those_of_the_last_submission_and_their_successors(run):
+    """As slurm/lib.sh writes them: with a line feed before, should the line before have been cut."""
+    assert submitted(run) == []
+    attempts.note(run, "submitted", on="slurm", jobs=["5"])
+    attempts.note(run, "submitted", on="slurm", jobs=["7", "8"])
+    of = [(5, 6, "successor"), (7, 9, "successor"), (9, 10, "successor"), (8, 11, "successor"), (8, 11, "no successor")]
+    with open(run.attempts, "a") as file:
+        for before, job, event in of:
+            file.write(f'\n{{"event": "{event}", "on": "slurm", "of": "{before}", "job": "{job}", "time": 1}}\n')
+    assert submitted(run) == [("slurm", ["7", "8", "9", "10"])]
+    assert attempts.failures_in_a_row(attempts.events(run), "train") == 0

@@ -147,3 +147,18 @@ def test_hard_negatives_have_vectors_where_they_are_asked_for(tmp_path):
     kept = open_reinforced(open_dataset(folder), "dr").read_many(0, [0, 1])
     assert [one.row_of(f"wrong {n}") for n, one in enumerate(kept)] == [2, 2]
     assert json.loads((tmp_path / "data/reinforced/dr/reinforced.json").read_text())["views"] == 3
+
+
+def test_a_run_directory_hears_of_it_and_can_stop_it(tmp_path, monkeypatch):
+    """Or the wrapper of a node would take it for a hang after an hour."""
+    run = tmp_path / "run"
+    (run / "control").mkdir(parents=True)
+    monkeypatch.setenv("CLIPMILL_RUN_DIR", str(run))
+    monkeypatch.setenv("CLIPMILL_RUN_ATTEMPT", "7")
+    monkeypatch.setattr("pipeline.cluster.rundir.feed.BEAT_S", 0.0)
+    write(settings_of(tmp_path))
+    beat = json.loads((run / "heartbeat").read_text())
+    assert [beat[key] for key in ("attempt", "stage", "step", "steps")] == [7, "reinforce", 2, 3]
+    (run / "control/stop").touch()
+    with StopSignals() as stop, pytest.raises(Stopped):
+        reinforce(settings_of(tmp_path, set="other"), seed=SEED, peers=Peers.alone(), stop=stop)

@@ -53,20 +53,20 @@ def templates(kube: Kube, plain: bool = False) -> None:
     kube.put("jobs", template("Job", "batch/v1", "eval", **pod))
 
 
-def recipe(tmp_path: Path) -> Path:
+def recipe(tmp_path: Path, **more: dict) -> Path:
     path = tmp_path / "recipe.yaml"
     content = {
-        "name": "r", "curate": {"sources": []}, "train": {"steps": 4}, "eval": {"sets": []}
+        "name": "r", "curate": {"sources": []}, "train": {"steps": 4}, "eval": {"sets": []}, **more
     }  # fmt: skip
     path.write_text(yaml.safe_dump(content))
     return path
 
 
 @contextmanager
-def leading(kube: Kube, tmp_path: Path, pipeline: str = "p1"):
+def leading(kube: Kube, tmp_path: Path, pipeline: str = "p1", **more: dict):
     """The chain in a thread; what it raised is in the list afterwards."""
     raised: list[BaseException] = []
-    run = prepared(tmp_path / "run", recipe(tmp_path), pipeline)
+    run = prepared(tmp_path / "run", recipe(tmp_path, **more), pipeline)
     api = ApiServer(kube.url, "ns", patience_s=5)
     api.first_pause_s = 0.01
 
@@ -117,6 +117,21 @@ def test_each_stage_is_started_when_the_one_before_it_is_complete(kube, tmp_path
         done(kube, "jobs", "clipmill-eval-live")
     assert raised == []
     assert kube.made == ["clipmill-curate-live", "clipmill-train-live", "clipmill-eval-live"]
+
+
+def test_teachers_look_between_curation_and_training(kube, tmp_path):
+    templates(kube)
+    kube.put("jobs", template("Job", "batch/v1", "reinforce", template={"metadata": {"labels": {}}, "spec": {}}))
+    with leading(kube, tmp_path, reinforce={"set": "s"}) as raised:
+        curated(tmp_path)
+        ray_done(kube)
+        kube.wait("jobs", "clipmill-reinforce-live")
+        assert ("jobsets", "clipmill-train-live") not in kube.objects
+        done(kube, "jobs", "clipmill-reinforce-live")
+        done(kube, "jobsets", "clipmill-train-live")
+        done(kube, "jobs", "clipmill-eval-live")
+    assert raised == []
+    assert kube.made == [f"clipmill-{stage}-live" for stage in ("curate", "reinforce", "train", "eval")]
 
 
 def test_curation_without_a_manifest_starts_no_training(kube, tmp_path):

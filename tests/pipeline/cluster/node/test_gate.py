@@ -33,6 +33,13 @@ def test_what_is_not_finished_is_named(recipe, tmp_path, break_it, words):
     require_inputs(recipe, "curate")
 
 
+def test_teachers_wait_for_it_as_training_does(recipe, tmp_path):
+    (tmp_path / "data/manifest.json").unlink()
+    teachers = Recipe("r", {**recipe.data, "reinforce": {"data": [str(tmp_path / "data")]}})
+    with pytest.raises(DataError, match="no manifest.json"):
+        require_inputs(teachers, "reinforce")
+
+
 def test_data_of_another_origin_are_not_looked_at(recipe, tmp_path):
     (tmp_path / "data/manifest.json").unlink()
     elsewhere = Recipe("r", {**recipe.data, "train": {"data": ["elsewhere"]}})

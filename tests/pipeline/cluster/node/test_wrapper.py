@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from pipeline.cluster.node.stage import descendants
 from pipeline.cluster.rundir import create
 from pipeline.cluster.rundir.attempts import note
 from pipeline.recipe import load
@@ -133,6 +135,20 @@ def test_three_failures_without_progress_end_it(tmp_path):
     assert "2 attempts in a row without a newer checkpoint" in state(run)["message"]
 
 
+def test_a_curation_goes_on_for_as_long_as_each_attempt_commits_something(tmp_path):
+    """Without a manifest all the while: three that end too early are no reason to give up, three in vain are."""
+    run = fake_run(tmp_path, curate={"sources": []})
+    part = f"{run.path}/curate/_pool/parts/{{}}/part.json"
+    for number in range(3):
+        code, words = run_node(run, "curate", f"commit {part.format(number)}; exit 1")
+        assert code == 1, words
+    for code in (1, 1, 78):
+        assert run_node(run, "curate", f"commit {part.format(2)}; exit 1")[0] == code  # done again: no gain
+    assert "3 attempts in a row without a newer checkpoint, manifest or finished part" in state(run)["message"]
+    starts = [each["committed"] for each in attempts(run) if each["event"] == "start"]
+    assert starts == [{}, *({"pool/parts": number} for number in (1, 2, 3, 3, 3))]
+
+
 def test_attempts_that_were_cut_off_count_too(tmp_path):
     run = fake_run(tmp_path)
     failed_before(run, 3, cut_off=True)
@@ -140,12 +156,14 @@ def test_attempts_that_were_cut_off_count_too(tmp_path):
     assert code == 78 and "in a row without" in state(run)["message"] and state(run)["step"] == 0
 
 
-def test_a_newer_attempt_takes_over_and_the_older_one_leaves_no_trace(tmp_path):
+@pytest.mark.parametrize("named", [{}, {"ATTEMPT": "the same"}], ids=["apart", "alike"])
+def test_a_newer_attempt_takes_over_and_the_older_one_leaves_no_trace(tmp_path, named):
+    """Numbered by the run directory, whatever the scheduler calls them: Kueue starts a job again by the same name."""
     run = fake_run(tmp_path)
-    older = start_node(run, script="beat 1; sleep 60")
+    older = start_node(run, script="beat 1; sleep 60", **named)
     until(lambda: beats(run, 1))
     os.kill(older.pid, signal.SIGSTOP)
-    assert run_node(run, script="saved 7; exit 0")[0] == 0
+    assert run_node(run, script="saved 7; exit 0", **named)[0] == 0
     before = (run.state.read_bytes(), run.attempts.read_bytes())
     os.kill(older.pid, signal.SIGCONT)
     code, words = ended(older)
@@ -174,6 +192,27 @@ def test_ranks_that_do_not_notice_a_lost_node_are_ended(tmp_path):
     nodes = two(run, ["beat 1; sleep 300", "exit 1"])
     assert [ended(node)[0] for node in nodes] == [1, 1]
     assert state(run)["class"] == "crash"
+
+
+def test_nodes_that_are_started_again_by_the_same_name_do_not_join_what_is_gone(tmp_path):
+    """As after an eviction by Kueue. The one whose node 0 lost its power comes first, and node 0 a while later."""
+    run = fake_run(tmp_path)
+    nodes = two(run, ["beat 1; sleep 300", "sleep 300"])
+    until(lambda: beats(run, 1) and run.log(1, 1).exists())
+    for node in nodes:
+        for pid in [node.pid, *descendants(node.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        node.wait()
+    assert not run.verdict(1, 0).exists() and json.loads(run.lock.read_text())["owner"] == "one"
+    first, other = (dict(script="saved 9; exit 0", NODES=2, ATTEMPT="one", NODE_RANK=rank) for rank in (0, 1))
+    waits = start_node(run, **other)
+    size = run.log(1, 1).stat().st_size
+    with pytest.raises(subprocess.TimeoutExpired):
+        waits.wait(6)
+    assert run.log(1, 1).stat().st_size == size
+    found = start_node(run, **first)
+    assert (ended(found)[0], ended(waits)[0]) == (0, 0)
+    assert run.log(2, 1).exists() and state(run)["attempt"] == 2 and state(run)["status"] == "completed"
 
 
 def test_a_node_alone_does_not_wait_for_ever(tmp_path):

@@ -11,10 +11,12 @@ import yaml
 
 from pipeline.cluster.k8s.api import ApiServer
 from pipeline.cluster.k8s.reconcile import Chain, prepared
+from pipeline.cluster.logs import print_logs
 from pipeline.cluster.rundir import attempts, control, create
 from pipeline.cluster.schedulers import SCHEDULERS, Request
 from pipeline.cluster.schedulers.k8s import K8s, KubernetesError, pod_reason
 from pipeline.cluster.schedulers.k8s_overlay import MOST, name_of
+from pipeline.cluster.schedulers.scheduler import TAIL
 from pipeline.errors import RecipeError, UsageError
 from pipeline.recipe import load
 from tests.helpers import kube_rules
@@ -23,7 +25,7 @@ from tests.helpers.kube_api import kube_api
 from tests.helpers.kube_schemas import checked
 from tests.helpers.kustomized import only, render
 
-ALL = ("curate", "train", "eval")
+ALL = ("curate", "reinforce", "train", "eval")
 IMAGE = "registry.test:5000/team/clipmill:v1"
 
 
@@ -251,16 +253,46 @@ def test_a_server_that_says_no_is_told_in_its_words_and_status_never_raises(kube
     assert found.state == "gone" and "Forbidden" in found.reason
 
 
-def test_logs_are_those_of_the_pods_of_this_run_and_stage(kube, tmp_path):
+def pod(kube, name: str, run: str, said: str, *containers: str) -> None:
+    about = {"name": name, "namespace": "ml", "labels": {"clipmill/run": run}}
+    spec = {"containers": [{"name": each} for each in containers or ("node",)]}
+    kube.put("pods", {"kind": "Pod", "apiVersion": "v1", "metadata": about, "spec": spec, "said": said})
+
+
+def test_what_the_pods_of_this_run_have_said(kube, tmp_path):
     run = made(tmp_path)
     written(run, request())
-    for name, mine, stage in (("a", "r1", "train"), ("b", "r1", "train"), ("c", "r2", "train"), ("d", "r1", "eval")):
-        labels = {"clipmill/run": mine, "clipmill/stage": stage}
-        about = {"name": name, "namespace": "ml", "labels": labels}
-        spec = {"containers": [{"name": "node"}]}
-        kube.put("pods", {"kind": "Pod", "apiVersion": "v1", "metadata": about, "spec": spec, "said": f"{name} said\n"})
-    found = K8s().logs(run, "train").splitlines()
-    assert sorted(found) == ["[pod/a/node] a said", "[pod/b/node] b said"]
+    pod(kube, "b", "r1", "b said\n\n  indented [x] \n", "node", "sidecar")
+    pod(kube, "clipmill-pipeline-r1-x", "r1", "leads\n")
+    pod(kube, "c", "r2", "c said\n")
+    found = [(each.source, each.text) for each in K8s().said(run, [])]
+    of_b = ["b said", "", "  indented [x] "]
+    assert found == [
+        ("pod/clipmill-pipeline-r1-x/node", "leads"),
+        *(("pod/b/node", text) for text in of_b), *(("pod/b/sidecar", text) for text in of_b),
+    ]  # fmt: skip
+    again = K8s().said(run, [], 5.2)
+    assert [each.stamp for each in again] == [each.stamp for each in K8s().said(run, [])]
+    assert any("sinceSeconds=6&" in path and f"tailLines={TAIL}" in path for _, path, _ in kube.log)
+
+
+def test_logs_show_what_a_container_said_before_there_was_a_log(kube, tmp_path):
+    """The run directory of the pods is another one than that of the submission, and has nothing of theirs in it."""
+    run = made(tmp_path)
+    written(run, request())
+    attempts.note(run, "submitted", on="k8s", stages=ALL, jobs=["ml/clipmill-pipeline-r1/u"])
+    pod(kube, "a", "r1", "error: /data/runs/r1: is no run directory\n")
+    said: list[str] = []
+    print_logs(run, 0, None, False, said.append)
+    assert "".join(said).splitlines() == [
+        "--- in no log, from k8s: pod/a/node", "error: /data/runs/r1: is no run directory",
+    ]  # fmt: skip
+    run.attempt_logs(1).mkdir()
+    run.log(1, 0).write_text("error: /data/runs/r1: is no run directory\n")
+    kube.denied |= {"pods"}
+    said.clear()
+    print_logs(run, 0, None, False, said.append)
+    assert said[-1].startswith("--- what only k8s knows cannot be shown: kubectl logs -l: ") and len(said) == 3
 
 
 @pytest.mark.parametrize(

@@ -100,3 +100,15 @@ def test_a_run_is_run_by_one_process_at_a_time_and_known_by_it(tmp_path):
     assert [job.state for job in local.jobs(run, [me, me.replace("@", "@9")])] == ["running", "gone"]
     elsewhere = "other-host:1@2"
     assert local.jobs(run, [elsewhere])[0].reason.startswith("it runs on other-host")
+
+
+def test_what_it_says_between_the_attempts_is_kept(tmp_path):
+    run = fake_run(tmp_path)
+    assert SCHEDULERS["local"].said(run, []) == []
+    output = run.jobs("local") / "output.log"
+    output.parent.mkdir()
+    output.write_bytes(b"one\n\xfftwo\nhalf a li")
+    said = SCHEDULERS["local"].said(run, [])
+    assert [(each.source, each.stamp, each.text) for each in said] == [
+        (str(output), "0", "one"), (str(output), "1", "\ufffdtwo"),
+    ]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cluster.rundir import RunDir
+from pipeline.cluster.rundir import STAGES, RunDir
 from pipeline.cluster.schedulers import Request
 from pipeline.cluster.schedulers.slurm import Slurm
 from pipeline.errors import ClipmillError, UsageError
@@ -38,10 +38,10 @@ def written(run: RunDir, request: Request) -> RunDir:
 
 
 def test_the_same_request_gives_the_same_bytes(tmp_path):
-    request = Request(ALL, 4, 8, {"partition": "gpu", "train.time": "48:00:00", "spares": "1"})
+    request = Request(STAGES, 4, 8, {"partition": "gpu", "train.time": "48:00:00", "spares": "1"})
     run = run_dir(tmp_path)
     first = Slurm().render(run, request)
-    turned = Request(ALL, 4, 8, {"partition": "gpu", "train.time": "48:00:00", "spares": "1"})
+    turned = Request(STAGES, 4, 8, {"partition": "gpu", "train.time": "48:00:00", "spares": "1"})
     assert first == Slurm().render(run, turned)
     files = {
         "submit.sh",
@@ -52,6 +52,7 @@ def test_the_same_request_gives_the_same_bytes(tmp_path):
         "curate.sbatch",
         "train.sbatch",
         "eval.sbatch",
+        "reinforce.sbatch",
     }
     assert set(first) == files
     for name in files - {"submit.sh", "env.sh"}:
@@ -85,6 +86,16 @@ def test_stages_are_chained_and_submitted_by_flags_alone(tmp_path, monkeypatch):
         (tmp_path / "env.sh").write_text(environment)
         asked = ["bash", "-c", spares.format(stage, tmp_path / "env.sh")]
         assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == expected
+
+
+def test_teachers_stand_between_curation_and_training(tmp_path, monkeypatch):
+    stages = ("curate", "reinforce", "train")
+    run = written(run_dir(tmp_path), Request(stages, 4, 8))
+    called = tool(tmp_path, "sbatch", 'n=$(wc -l <"$(dirname "$0")/../called"); echo "$((n + 100))"', monkeypatch)
+    assert [job.stage for job in Slurm().submit(run, Request(stages, 4, 8))] == list(stages)
+    teachers, training = called.read_text().splitlines()[4:]
+    assert "--dependency=afterok:104,singleton" in teachers and "--dependency=afterok:105,singleton" in training
+    assert "--nodes" not in teachers and "--gpus-per-node=8" in teachers and "slurm/reinforce.sbatch" in teachers
 
 
 def test_nodes_found_unfit_within_a_day_are_left_out(tmp_path, monkeypatch):
@@ -168,3 +179,14 @@ def test_a_cancelled_run_may_save(tmp_path, monkeypatch):
         "scancel --state=PENDING 12 13",
         "scancel --state=RUNNING --batch --signal=TERM 12 13",
     ]
+
+
+def test_what_the_shells_of_the_jobs_and_the_tasks_said(tmp_path):
+    run = run_dir(tmp_path)
+    assert Slurm().said(run, ["7"]) == []
+    (run.logs / "slurm").mkdir(parents=True)
+    (run.logs / "slurm/train-7.log").write_text("job 7: requeued\n")
+    (run.logs / "slurm/7.0.0-n1.log").write_text("".join(f"{number}\n" for number in range(3000)))
+    said = Slurm().said(run, ["7"])
+    assert [each.text for each in said] == [*map(str, range(1000, 3000)), "job 7: requeued"]
+    assert len({(each.source, each.stamp) for each in said}) == 2001

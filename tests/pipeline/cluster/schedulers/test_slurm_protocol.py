@@ -137,6 +137,54 @@ def test_cancelled_it_saves_and_never_comes_back(idle, tmp_path):
     assert run.lost() == 0
 
 
+def successor(run: Run, job: int) -> int:
+    """The job that waits to go on after one that may not be requeued."""
+    run.cluster.until(lambda: f"job {job}.0: this job may not be requeued: job " in run.said(), "successor")
+    events = [json.loads(line) for line in (run.path / "attempts.jsonl").read_text().split("\n") if line]
+    (found,) = [int(each["job"]) for each in events if each["event"] == "successor" and each["of"] == str(job)]
+    return found
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("lost", ["preempted", "without its batch node", "without another node"])
+def test_a_job_that_may_not_be_requeued_goes_on_as_another_one(idle, tmp_path, lost):
+    """The next stage waits for the other one, which has the flags of the first."""
+    steps = 600 if lost == "without another node" else 60  # rank 0 goes on until SLURM has seen it
+    run = Run(idle, tmp_path, steps=steps)
+    job = run.sbatch("train", "--nodes=2", "--no-requeue", "--nodelist=n1,n2", "--comment=mine")
+    dependent = run.sbatch("eval", f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes")
+    run.wait_for_step(10)
+    other = successor(run, job)
+    if lost == "preempted":
+        idle.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap", "srun sleep 2")
+    else:
+        idle.power_off("n1" if "batch" in lost else "n2")
+    assert idle.wait(job)["JobState"] in ("PREEMPTED", "FAILED", "NODE_FAIL")
+    done, before = idle.wait(other), idle.job(job)
+    assert done["JobState"] == "COMPLETED", run.said()
+    same = ("Partition", "TimeLimit", "NumNodes", "TresPerNode", "JobName", "Requeue", "Command")
+    assert [done[key] for key in same] == [before[key] for key in same] and done["Requeue"] == "0"
+    assert {step for step, _ in run.steps()} == set(range(1, steps + 1)) and (lost != "preempted" or run.lost() == 0)
+    assert idle.wait(dependent)["JobState"] == "COMPLETED"
+    last = successor(run, other)
+    assert idle.wait(last)["JobState"] == "CANCELLED" and len({start[0] for start in run.starts()}) == 3
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("how", ["scancel", "bad recipe"])
+def test_a_job_that_may_not_be_requeued_and_must_not_go_on_leaves_none_behind(idle, tmp_path, how):
+    run = Run(idle, tmp_path, steps=600, at={"12": "config"} if how == "bad recipe" else {})
+    job = run.sbatch("train", "--no-requeue")
+    dependent = run.sbatch("eval", f"--dependency=afterok:{job}", "--kill-on-invalid-dep=yes")
+    run.wait_for_step(7)
+    other = successor(run, job)
+    if how == "scancel":
+        idle.run("scancel", str(job))
+    assert idle.wait(job)["JobState"] == {"scancel": "CANCELLED", "bad recipe": "FAILED"}[how]
+    assert [idle.wait(each)["JobState"] for each in (other, dependent)] == ["CANCELLED", "CANCELLED"]
+    assert len({start[0] for start in run.starts()}) == 1
+
+
 @pytest.mark.exhaustive
 def test_stopped_by_the_user_it_saves_and_stays_stopped(idle, tmp_path):
     run = Run(idle, tmp_path, steps=600)
