@@ -20,7 +20,7 @@ from typing import Any
 _PRELOAD = ["tests.helpers.preload"]
 
 
-def run_ranks(function: Callable[..., Any], world: int, *args: Any, timeout_s: float = 120.0) -> list[Any]:
+def run_ranks(function: Callable[..., Any], world: int, *args: Any, timeout_s: float = 240.0) -> list[Any]:
     """`function(peers, *args)` on each of `world` processes; their results in rank order.
 
     `function` must be importable (defined at the top of a test module or helper); arguments and results are pickled.
