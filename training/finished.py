@@ -25,7 +25,7 @@ def require_same(settings: TrainSettings, seed: int, found: Found) -> None:
 
 
 def _of_the_order(settings: TrainSettings, seed: int, found: Found) -> dict[str, str]:
-    """Which pairs were drawn, what was stored of them, and how many steps, by setting. DataError: no such set is there."""
+    """Which pairs were drawn, what was stored of them, and how many steps, by setting. DataError: no set is there."""
     before, last = found.state, settings.plan.of_checkpoint(found.state.step)
     data = open_pairs(settings.data, str(settings.output_path / CACHE))
     stored = before.reader.stored  # of other data it would be another anyhow
