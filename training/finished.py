@@ -8,6 +8,7 @@ from training.changes.consent import found_changes, unaccepted
 from training.changes.kept import kept_in
 from training.checkpoint.save import Found
 from training.reader.pairs import open_pairs
+from training.reader.stored.replay import stored_digest
 from training.settings import TrainSettings
 
 log = get_logger("train")
@@ -24,13 +25,17 @@ def require_same(settings: TrainSettings, seed: int, found: Found) -> None:
 
 
 def _of_the_order(settings: TrainSettings, seed: int, found: Found) -> dict[str, str]:
-    """Which pairs were drawn, and how many steps, by setting."""
-    before = found.state
-    data = open_pairs(settings.data, str(settings.output_path / CACHE)).digest
+    """Which pairs were drawn, what was stored of them, and how many steps, by setting. DataError: no set is there."""
+    before, last = found.state, settings.plan.of_checkpoint(found.state.step)
+    data = open_pairs(settings.data, str(settings.output_path / CACHE))
+    stored = before.reader.stored  # of other data it would be another anyhow
+    if data.digest == before.reader.data:
+        stored = stored_digest(data, last.stored.name) if last.stored else None
     pairs = (
-        ("train.data", f"dataset {before.reader.data}", f"dataset {data}"),
+        ("train.data", f"dataset {before.reader.data}", f"dataset {data.digest}"),
+        ("train.companions: stored", f"set {before.reader.stored}", f"set {stored}"),
         ("seed", before.reader.seed, seed),
-        ("train.batch.global", before.reader.global_batch, settings.plan.of_checkpoint(before.step).batch.global_pairs),
+        ("train.batch.global", before.reader.global_batch, last.batch.global_pairs),
         ("train.steps", before.step, settings.steps),
     )
     return {path: f"{path}: {old} -> {now}" for path, old, now in pairs if old != now}

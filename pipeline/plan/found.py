@@ -17,6 +17,8 @@ class Note:
 @dataclass(frozen=True)
 class StagePlan:
     """One stage of a training, the same on every step. `memory`, `traffic`: bytes of one rank by what they are for;
+    `terms`: of each term of the loss, on one rank: bytes received, flops of products and bytes held between the passes,
+    parameters that it trains beside the model's and bytes of those; or why it is not counted.
     `seconds`: of a step by what it does then; `used`: share of the device's peak by useful work alone (MFU)."""
 
     first: int
@@ -33,6 +35,7 @@ class StagePlan:
     memory: dict[str, int]
     memory_limit: int
     traffic: dict[str, int]
+    terms: dict[str, dict[str, int | str]]
     seconds: dict[str, float]
     step_s: float
     waits_for: str

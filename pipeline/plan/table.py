@@ -59,6 +59,10 @@ def _of_stage(stage: StagePlan, whole: TrainPlan) -> Iterator[tuple[str, str, st
     yield "step", f"{stage.pairs:,}", f"pairs, {chunks}, ZeRO {stage.zero_stage}, {stage.precision}"
     yield "memory", gib_text(stage.held), f"of {gib_text(stage.memory_limit)}: {_shares(stage.memory, gib_text)}"
     moved = sum(stage.traffic.values())
+    counted = {name: cost for name, cost in stage.terms.items() if "not_counted" not in cost}
+    own = sum(int(cost["parameters"]) for cost in counted.values())
+    if own:
+        yield "weights of terms", count_text(own), "parameters beside the model's, with an optimizer of their own"
     yield "received", bytes_text(moved), f"a step and rank: {_shares(stage.traffic, bytes_text)}"
     yield "time of a step", time_text(stage.step_s), _shares(stage.seconds, time_text)
     speed = f"pairs/s, waits for {stage.waits_for}, {share_text(stage.used, 1)} of the peak"

@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.datasets import make_dataset
 from tests.helpers.lanes import sampled
+from tests.helpers.reinforced import settings_of, weights, write
 from tests.helpers.tiny_run import metrics, run, train_here, write_recipe
 
 
@@ -60,6 +61,28 @@ def test_other_data_are_refused_and_the_same_data_elsewhere_are_not(home: Path, 
     assert words.startswith("RecipeError") and "train.data: dataset " in words
     shutil.copytree(home / "data", tmp_path / "moved")
     assert said(home, f"train.data=[{tmp_path / 'moved'}]") == ""
+
+
+def test_a_changed_set_of_stored_vectors_is_refused_and_the_same_set_is_not(tmp_path: Path) -> None:
+    """Nothing in the recipe tells them apart: the set of that name was written anew, with other views."""
+    given = {"companions": [{"kind": "stored", "set": "dr"}], "loss": [{"kind": "softmax"}, DISTILLED]}
+    recipe = write_recipe(tmp_path, steps=2, schedule={"kind": "constant"}, **given)
+    teachers = [{"model": weights(tmp_path)}]
+    write(settings_of(tmp_path, teachers=teachers))
+    assert train_here(recipe, 1) == [""] and train_here(recipe, 1) == [""]
+    moved = shutil.move(tmp_path / "data/reinforced/dr", tmp_path / "before")
+    write(settings_of(tmp_path, teachers=teachers, views=2))
+    (words,) = train_here(recipe, 1)
+    assert (
+        words.startswith("RecipeError")
+        and "is finished, but by another recipe: train.companions: stored: set " in words
+    )
+    shutil.rmtree(tmp_path / "data/reinforced/dr")
+    shutil.move(moved, tmp_path / "data/reinforced/dr")
+    assert train_here(recipe, 1) == [""]
+
+
+DISTILLED = {"kind": "feature_distill", "of": "text"}
 
 
 @pytest.mark.parametrize(

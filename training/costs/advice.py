@@ -1,6 +1,7 @@
 """What does not fit, or waits for something: in words, with what to type. Every cure is tried by the same formulae."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from pipeline.plan.devices import GIB, Cluster
@@ -8,7 +9,6 @@ from pipeline.plan.found import Note, StagePlan
 from pipeline.plan.words import bytes_text, gib_text, share_text
 from training.costs import timing
 from training.costs.stage import ROOM, Shape, memory, rows_of, shape_of
-from training.costs.traffic import counted
 
 _SMALLER = "smaller pictures in the shards: curate.emit.resize='{min_side: 256}'"
 _LEAST_CHUNK = 4
@@ -84,7 +84,7 @@ def _anew(shape: Shape, cluster: Cluster, section: str, **changes: Any) -> Shape
     before: Any = getattr(shape.settings, section)
     settings = shape.settings.model_copy(update={section: before.model_copy(update=changes)})
     if set(changes) == {"zero_stage"}:
-        return Shape(settings, shape.weights, shape.passes, shape.width)
+        return replace(shape, settings=settings)
     return shape_of(settings, cluster.ranks)
 
 
@@ -124,7 +124,7 @@ def _network(shape: Shape, plan: StagePlan, where: str) -> Iterator[Note]:
     )
     if most == "parameters" and plan.zero_stage == 3:
         fix = f"train.engine.zero_stage=1 where it fits, or train.batch.chunk={2 * plan.chunk}: fewer forwards"
-    elif most == "loss" and any(term.wire == "fp32" for term in counted(shape.settings)):
+    elif most == "loss" and any(getattr(term, "wire", "") == "fp32" for term in shape.settings.loss):
         fix = "train.loss.wire=bf16"
     else:
         fix = f"train.batch.global={2 * plan.pairs}: more pairs for each reduction; or fewer nodes"

@@ -1,6 +1,6 @@
 """A run on a cluster before it begins: every stage of it, its checkpoints, and what there is to say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -8,13 +8,11 @@ from pipeline.errors import RecipeError
 from pipeline.plan.devices import Cluster
 from pipeline.plan.found import Note, StagePlan, TrainPlan
 from pipeline.settings import digest_of
-from training.companions import COMPANIONS
 from training.costs import timing
 from training.costs.advice import notes_of
 from training.costs.reading import PAIR_BYTES, Data, data_of
 from training.costs.saving import saves
-from training.costs.stage import Shape, rows_of, shape_of, stage_plan
-from training.costs.traffic import counted
+from training.costs.stage import Shape, beside, rows_of, shape_of, stage_plan
 from training.towers.config import WHERE
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ def _foretold(settings: "TrainSettings", cluster: Cluster) -> TrainPlan:
         where = f"stage {number + 1}: " if len(plan.stages) > 1 else ""
         notes += notes_of(shape, stages[-1], cluster, where)
     train_s = sum(each.steps * each.step_s for each in stages)
-    save = saves(settings, cluster, shape.weights, shape.width, train_s)
+    save = saves(settings, cluster, shape.weights, beside(shape, cluster.ranks), train_s)
     return TrainPlan(
         stages=tuple(stages),
         save=save,
@@ -59,21 +57,23 @@ def _foretold(settings: "TrainSettings", cluster: Cluster) -> TrainPlan:
         pair_bytes=data.pair_bytes,
         train_s=train_s,
         total_s=train_s + save.number * save.seconds + save.lost_s,
-        notes=(*notes, *_not_counted(settings, data)),
+        notes=(*notes, *_not_counted(settings, stages, shapes.values(), data)),
         assumed=_assumed(cluster),
     )
 
 
-def _not_counted(settings: "TrainSettings", data: Data) -> Iterator[Note]:
-    known = [term.called for term in counted(settings)]
-    others = [term.called for term in settings.loss if term.called not in known]
-    if others:
-        yield Note(
-            "note", f"not counted: what {', '.join(others)} of train.loss exchanges and computes between the passes"
-        )
-    teachers = [one.called for one in settings.companions if isinstance(one, COMPANIONS["teacher"])]
-    if teachers:
-        yield Note("note", f"not counted: memory and forwards of {', '.join(teachers)} in train.companions")
+def _not_counted(
+    settings: "TrainSettings", stages: Iterable[StagePlan], shapes: Iterable[Shape], data: Data
+) -> Iterator[Note]:
+    """By name, and why."""
+    terms = {
+        name: cost["not_counted"] for stage in stages for name, cost in stage.terms.items() if "not_counted" in cost
+    }
+    for name, why in terms.items():
+        yield Note("note", f"not counted: what {name} of train.loss exchanges and computes between the passes: {why}")
+    company = {one.called: one.reason for shape in shapes for one in shape.company if one.reason}
+    for name, why in company.items():
+        yield Note("note", f"not counted: memory and forwards of {name} in train.companions: {why}")
     if settings.eval.every_steps:
         yield Note("note", "not counted: evaluations in the loop")
     if data.pairs is None:

@@ -1,12 +1,12 @@
 """Checkpoints: their bytes (`training/checkpoint`), what a save costs, and the interval of the save clock."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.plan.devices import Cluster
 from pipeline.plan.found import SavePlan
 from training.checkpoint.clock import DAY_S, SaveClock
-from training.companions import COMPANIONS
 from training.costs.model import Weights
 from training.costs.timing import wire_s
 from training.costs.weights import F32
@@ -21,16 +21,19 @@ PAGEABLE_GB_S = 6.0
 _ENTRY, _STATE = 100, 4096  # bytes of a tensor's line in a header; of state.json and COMPLETE.json
 
 
-def checkpoint_bytes(settings: "TrainSettings", weights: Weights, width: int) -> int:
+@dataclass(frozen=True)
+class Beside:
+    """What companions and the weights of terms add to a checkpoint: bytes, and tensors that they are of."""
+
+    bytes: int = 0
+    tensors: int = 0
+
+
+def checkpoint_bytes(weights: Weights, beside: Beside = Beside()) -> int:  # noqa: B008
     """Of one, all files together."""
     moments = sum(sum(group.sizes) * group.moments for group in weights.groups)
-    size = F32 * (weights.parameters + moments) + weights.buffers + _ENTRY * weights.number + _STATE
-    for one in settings.companions:
-        if isinstance(one, COMPANIONS["ema"]):
-            size += F32 * weights.trained
-        elif isinstance(one, COMPANIONS["momentum"]):
-            size += F32 * weights.parameters + weights.buffers + one.queue * (2 * F32 * width + 8)
-    return size
+    size = F32 * (weights.parameters + moments) + weights.buffers
+    return size + beside.bytes + _ENTRY * (weights.number + beside.tensors) + _STATE
 
 
 def save_s(size: int, cluster: Cluster, stage: int) -> float:
@@ -42,9 +45,9 @@ def save_s(size: int, cluster: Cluster, stage: int) -> float:
     return gathered + copied + written
 
 
-def saves(settings: "TrainSettings", cluster: Cluster, weights: Weights, width: int, train_s: float) -> SavePlan:
+def saves(settings: "TrainSettings", cluster: Cluster, weights: Weights, beside: Beside, train_s: float) -> SavePlan:
     """Over a run of `train_s` seconds of steps. A failure costs half an interval on average."""
-    size = checkpoint_bytes(settings, weights, width)
+    size = checkpoint_bytes(weights, beside)
     cost_s = save_s(size, cluster, settings.engine.zero_stage)
     clock = SaveClock(settings.checkpoint, cluster.ranks, cost_s)
     step_s = train_s / settings.steps

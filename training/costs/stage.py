@@ -1,15 +1,20 @@
 """One stage of a run on a cluster: memory, traffic and time of a step."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.plan.devices import GIB, Cluster
 from pipeline.plan.found import StagePlan
-from training.companions import COMPANIONS
 from training.costs import timing, traffic, weights
-from training.costs.model import Model, Passes, Weights
+from training.costs.company import Company, company_of
+from training.costs.model import Model, Passes, Weights, ever_on
 from training.costs.reading import DECODED_S, Data
+from training.costs.saving import Beside
+from training.step.objective import build_objective
 from training.terms.cores.tiles import largest_tile
+from training.terms.costs import NotCounted, StepSizes, TermCost
+from training.terms.term import TermSettings
 
 if TYPE_CHECKING:
     from training.settings import TrainSettings
@@ -19,7 +24,6 @@ CONTEXT = 2 * GIB
 ROOM = 0.95
 """Share of the memory that tensors can fill: the allocator loses some between blocks. Assumed."""
 _FEATURES = 4  # features, those of valid rows, gradients, and gradients among zero rows
-_TILES = 3  # scores, what is taken off them, and a temporary
 _PROCESS = GIB // 2  # Python and torch, on a CPU
 
 
@@ -30,14 +34,16 @@ class Shape:
     settings: "TrainSettings"
     weights: Weights
     passes: Passes
-    width: int
+    company: tuple[Company, ...] = ()
+    chunk_terms: int = 0
 
 
 def shape_of(settings: "TrainSettings", ranks: int, model: Model | None = None) -> Shape:
     """RecipeError: towers that cannot be built here."""
     model = model or Model(settings)
-    return Shape(settings, model.weights(), model.passes(min(settings.batch.chunk, rows_of(settings, ranks))),
-                 model.towers.embed_dim)  # fmt: skip
+    chunk = min(settings.batch.chunk, rows_of(settings, ranks))
+    chunk_terms = len(build_objective(model.loss).chunk_terms)
+    return Shape(settings, model.weights(), model.passes(chunk), company_of(model, chunk), chunk_terms)
 
 
 def rows_of(settings: "TrainSettings", ranks: int) -> int:
@@ -50,11 +56,12 @@ def stage_plan(shape: Shape, cluster: Cluster, data: Data, first: int, steps: in
     rows, pairs = rows_of(settings, ranks), settings.batch.global_pairs
     chunk = min(settings.batch.chunk, rows)
     chunks, _ = timing.chunk_shares(rows, chunk)
-    moved = traffic.moved(settings, shape.weights, shape.width, chunks, ranks)
-    spent = timing.seconds(settings, cluster, shape.weights, passes, moved, rows, shape.width)
-    for one in settings.companions:
-        if isinstance(one, COMPANIONS["momentum"]):
-            spent["companions"] = chunks * timing.work_s(passes.plain or passes.forward, cluster)
+    terms = term_costs(shape, ranks, cluster.device.name)
+    moved = moved_by(shape, ranks, terms)
+    spent = timing.seconds(settings, cluster, shape.weights, passes, moved, rows, known(terms))
+    if shape.company:
+        looks = sum(timing.work_s(one.look.work, cluster) for one in shape.company)
+        spent["companions"] = chunks * looks + timing.wire_s(moved.get("companions", 0), cluster)
     busy_s, reader_s = sum(spent.values()), reading_s(settings, cluster, data)
     step_s = max(busy_s, *reader_s.values())
     useful = passes.forward.flops + min(passes.backward.flops, 2 * passes.forward.flops)
@@ -74,6 +81,7 @@ def stage_plan(shape: Shape, cluster: Cluster, data: Data, first: int, steps: in
         memory=memory(shape, cluster, rows),
         memory_limit=int(ROOM * cluster.device.memory_gib * GIB),
         traffic=moved,
+        terms={name: _as_data(cost) for name, cost in terms.items()},
         seconds=spent,
         step_s=step_s,
         waits_for=waits_for(shape, cluster, moved, busy_s, reader_s, chunks),
@@ -84,39 +92,65 @@ def stage_plan(shape: Shape, cluster: Cluster, data: Data, first: int, steps: in
     )
 
 
+def moved_by(shape: Shape, ranks: int, terms: Mapping[str, TermCost | str]) -> dict[str, int]:
+    """Bytes that a rank receives in a step."""
+    settings, pairs = shape.settings, shape.settings.batch.global_pairs
+    rows = rows_of(settings, ranks)
+    chunks, _ = timing.chunk_shares(rows, min(settings.batch.chunk, rows))
+    found = traffic.moved(settings.engine.zero_stage, shape.weights, chunks, ranks)
+    found["loss"] = sum(one.moved for one in known(terms)) + traffic.of_chunk_terms(shape.chunk_terms, ranks)
+    found["companions"] = sum(one.moved(pairs, ranks) for one in shape.company)
+    return found if found["companions"] else {name: size for name, size in found.items() if name != "companions"}
+
+
 def memory(shape: Shape, cluster: Cluster, rows: int) -> dict[str, int]:
     """Bytes of one rank, by what they are for. The last chunk's graph lies there while the loss is computed."""
     settings, ranks = shape.settings, cluster.ranks
     found = weights.held(shape.weights, settings.engine.zero_stage, ranks)
-    found["activations"] = shape.passes.peak
+    found["activations"] = max(shape.passes.peak, *(one.look.peak for one in shape.company), 0)
     found["rows of the step"] = int(rows * shape.passes.rows)
     found["features"] = int(_FEATURES * rows * shape.passes.outputs)
-    found["loss"] = loss_bytes(settings, ranks, shape.width, cluster.device.name)
-    found["companions"] = _companions(settings, shape, ranks)
+    terms = known(term_costs(shape, ranks, cluster.device.name))
+    found["loss"] = max((one.held for one in terms), default=0)  # one at a time
+    found["weights of terms"] = sum(one.trained.held for one in terms)
+    pairs, stage = settings.batch.global_pairs, settings.engine.zero_stage
+    found["companions"] = sum(one.held(shape.weights, stage, ranks, pairs) for one in shape.company)
     found["context"] = _PROCESS if cluster.device.name == "cpu" else CONTEXT
     return {name: size for name, size in found.items() if size}
 
 
-def loss_bytes(settings: "TrainSettings", ranks: int, width: int, device: str = "cuda") -> int:
-    """What an exchange holds of all ranks' features (training/README.md, `memory beside the features`), and tiles."""
-    B, b, F32 = settings.batch.global_pairs, rows_of(settings, ranks), weights.F32
-    total = 0
-    for term in traffic.counted(settings):
-        tall, wide = largest_tile(device) if term.tile == "auto" else term.sides
-        blocks = {"gather": 2 * B, "gather2": 2 * B + 2 * b, "ring": 4 * b}[term.exchange]
-        total += F32 * (blocks * width + 4 * B + _TILES * min(tall, B) * min(wide, B))
-    return total
+def term_costs(shape: Shape, ranks: int, device: str = "cuda") -> dict[str, TermCost | str]:
+    """Of each term that weighs something at some time: what it costs, or why that is not known."""
+    settings, pairs = shape.settings, shape.settings.batch.global_pairs
+    shapes = shape.passes.shapes | {n: (width,) for one in shape.company for n, width in one.widths.items()}
+    queues = {one.called: one.queued(pairs, ranks) for one in shape.company}
+    at = StepSizes(ranks, pairs, shapes, queues, largest_tile(device))
+    return {term.called: _cost_of(term, at) for term in ever_on(settings.loss)}
 
 
-def _companions(settings: "TrainSettings", shape: Shape, ranks: int) -> int:
-    size = 0
-    for one in settings.companions:
-        if isinstance(one, COMPANIONS["ema"]):
-            size += weights.F32 * shape.weights.trained // ranks
-        elif isinstance(one, COMPANIONS["momentum"]):
-            size += weights.F32 * shape.weights.parameters + shape.weights.buffers
-            size += one.queue * (2 * weights.F32 * shape.width + 8) // ranks
-    return size
+def _cost_of(term: TermSettings, at: StepSizes) -> TermCost | str:
+    try:
+        return term.costs(at) or "it does not say what it costs"
+    except NotCounted as reason:
+        return str(reason)
+
+
+def _as_data(cost: TermCost | str) -> dict[str, int | str]:
+    if isinstance(cost, str):
+        return {"not_counted": cost}
+    numbers = {"received": cost.moved, "flops": cost.flops, "held": cost.held}
+    return {**numbers, "parameters": cost.trained.whole, "weights_held": cost.trained.held}
+
+
+def known(costs: Mapping[str, TermCost | str]) -> list[TermCost]:
+    return [cost for cost in costs.values() if isinstance(cost, TermCost)]
+
+
+def beside(shape: Shape, ranks: int) -> Beside:
+    """What a checkpoint has beside the model."""
+    trained = [cost.trained for cost in known(term_costs(shape, ranks))]
+    size = sum(one.saved for one in trained) + sum(one.saved(shape.weights) for one in shape.company)
+    return Beside(size, sum(one.tensors for one in trained) + sum(one.tensors for one in shape.company))
 
 
 def reading_s(settings: "TrainSettings", cluster: Cluster, data: Data) -> dict[str, float]:

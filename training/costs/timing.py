@@ -2,16 +2,18 @@
 
 An operation takes the longer of its matrix products at `Cluster.used` of the device's peak and its bytes at MEMORY of
 the bandwidth; a pass no less than HOST_S for each of its operations, which the host sends off one by one. Nothing
-overlaps: gradients travel after the last backward (`accumulate`), features between the passes.
+overlaps: gradients travel after the last backward (`accumulate`), features between the passes. A term's arithmetic is
+what it says of itself (`TermSettings.costs`).
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline.plan.devices import Cluster
 from training.costs.model import Passes, Weights
-from training.costs.traffic import counted
 from training.costs.watch import Work
 from training.costs.weights import F32, parts
+from training.terms.costs import TermCost
 
 if TYPE_CHECKING:
     from training.settings import TrainSettings
@@ -20,10 +22,10 @@ MEMORY = 0.7
 """Share of the memory's bandwidth that large elementwise kernels reach: STREAM-like kernels measure 0.8 to 0.9."""
 WIRE = 0.6
 """Share of link and network that large collectives reach: nccl-tests' bus bandwidth on DGX is 0.75 to 0.85 of it."""
+BETWEEN = ("loss", "companions")
+"""What travels beside gradients and parameters."""
 HOST_S = 8e-6
 """Python, dispatch and launch of one operation of PyTorch in eager mode."""
-_PRODUCTS = {"gather": 4, "ring": 4, "gather2": 6}  # of 2 b B D FLOPs each (training/README.md)
-_SCORES = 12  # reads and writes of a score: two sweeps make it, take exponentials and sum
 
 
 def work_s(work: Work, cluster: Cluster) -> float:
@@ -60,7 +62,7 @@ def seconds(
     passes: Passes,
     traffic: dict[str, int],
     rows: int,
-    width: int,
+    terms: Iterable[TermCost],
 ) -> dict[str, float]:
     """Of a step by what it does then; `passes` are of min(chunk, rows) pairs."""
     chunks, last = chunk_shares(rows, min(settings.batch.chunk, rows))
@@ -69,19 +71,18 @@ def seconds(
     return {
         "copy of pixels": passes.rows * rows / (cluster.device.host_gb_s * 1e9),
         "first pass": (chunks - 1) * plain * cached + last * forward,
-        "loss": loss_s(settings, cluster, rows, width) + wire_s(traffic["loss"], cluster),
+        "loss": loss_s(terms, cluster) + wire_s(traffic["loss"], cluster),
         "second pass": (chunks - 1) * forward + (chunks - 1 + last) * work_s(passes.backward, cluster),
-        "reduction": wire_s(sum(size for name, size in traffic.items() if name != "loss"), cluster),
+        "reduction": wire_s(sum(size for name, size in traffic.items() if name not in BETWEEN), cluster),
         "optimizer": optimizer_s(settings, cluster, weights),
     }
 
 
-def loss_s(settings: "TrainSettings", cluster: Cluster, rows: int, width: int) -> float:
-    """Its arithmetic, in fp32."""
-    scores = rows * settings.batch.global_pairs
-    products = sum(_PRODUCTS[term.exchange] if cluster.ranks > 1 else 4 for term in counted(settings))
-    flops = 2 * products * scores * width / (cluster.used * cluster.device.flops("fp32"))
-    return flops + len(counted(settings)) * _SCORES * F32 * scores / (MEMORY * cluster.device.memory_gb_s * 1e9)
+def loss_s(terms: Iterable[TermCost], cluster: Cluster) -> float:
+    """Arithmetic between the passes, in fp32."""
+    each = list(terms)
+    flops = sum(one.flops for one in each) / (cluster.used * cluster.device.flops("fp32"))
+    return flops + sum(one.touched for one in each) / (MEMORY * cluster.device.memory_gb_s * 1e9)
 
 
 def optimizer_s(settings: "TrainSettings", cluster: Cluster, weights: Weights) -> float:

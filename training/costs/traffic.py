@@ -7,28 +7,21 @@ P trained parameters of 4 bytes, W ranks, without their factors (W - 1) / W:
     stage 3        gradients 4 P; parameters 4 P for every forward and every backward of a chunk: 3 K - 1 times for K
                    chunks. DeepSpeed keeps some of them where there is room, so this is the most.
     Muon           its matrices 8 P once more where ZeRO cuts them
-    loss           `bytes_moved` of the cores, and the ids of pairs
+    loss           what terms say of themselves (`TermSettings.costs`)
+    companions     ids of a step's pairs, for a queue
 """
-
-from typing import TYPE_CHECKING
 
 from training.costs.model import Weights
 from training.costs.weights import F32, PERSISTENT, parts
-from training.terms.contrast import Contrast
-from training.terms.cores.exchange.bytes import bytes_moved, ids_moved
 
-if TYPE_CHECKING:
-    from training.settings import TrainSettings
-
-WIRES = {"fp32": 4, "bf16": 2}
 _I64, _F64 = 8, 8
 
 
-def moved(settings: "TrainSettings", weights: Weights, width: int, chunks: int, ranks: int) -> dict[str, int]:
-    """By what it is for. `width`: of a feature."""
-    stage, W = settings.engine.zero_stage, ranks
+def moved(stage: int, weights: Weights, chunks: int, ranks: int) -> dict[str, int]:
+    """By what it is for, without what terms and companions move. `stage`: of ZeRO."""
+    W = ranks
     if W == 1:
-        return {"gradients": 0, "loss": 0, "numbers": 0}
+        return {"gradients": 0, "numbers": 0}
     whole = F32 * weights.trained
     found = {"gradients": _all_reduced(whole, W) if stage < 3 else whole * (W - 1) // W}
     if stage in (1, 2):
@@ -40,20 +33,14 @@ def moved(settings: "TrainSettings", weights: Weights, width: int, chunks: int, 
     if stage and any(group.matrix for group in weights.groups):
         matrices = F32 * sum(sum(group.sizes) for group in weights.groups if group.matrix)
         found["matrices"] = _all_reduced(matrices, W)
-    found["loss"] = sum(_of_term(term, settings.batch.global_pairs, W, width) for term in counted(settings))
     # the fullest rank's rows, the number of pairs; digest and rows, and whether to stop
     found["numbers"] = _all_reduced(_I64, W) + _all_reduced(_F64, W) + 2 * _all_reduced(2 * _I64, W)
     return found
 
 
-def counted(settings: "TrainSettings") -> list[Contrast]:
-    """The terms whose exchange has formulae."""
-    return [term for term in settings.loss if isinstance(term, Contrast)]
-
-
-def _of_term(term: Contrast, B: int, W: int, width: int) -> int:
-    core = str(type(term).model_fields["kind"].default)
-    return bytes_moved(core, term.exchange, B, W, width, WIRES[term.wire]) + ids_moved(B, W)
+def of_chunk_terms(many: int, ranks: int) -> int:
+    """Their counts before the first pass, and their sums behind the last, all of them together."""
+    return 2 * _all_reduced(many * _F64, ranks)
 
 
 def _all_reduced(size: int, W: int) -> int:

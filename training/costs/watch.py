@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 _ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"
+_EVALUATED = "_native_multi_head_attention"  # of nn.MultiheadAttention without a graph, its four projections included
 _ROWS_ONLY = ("aten::embedding",)  # they read of the table what they give, and no more
 
 
@@ -112,6 +113,9 @@ def _flops(func: Any, args: Any, kwargs: Any, found: Any) -> int:
         return _attention(*args[:3])
     if name == _ATTENTION + "_backward":  # scores once more, then four products of their size (Dao et al., 2022)
         return 5 * _attention(*args[1:4]) // 2
+    if name == _EVALUATED:
+        rows, length, width = args[0].shape
+        return 2 * rows * length * width * (4 * width + 2 * length)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Literal
 
+from training.terms.costs import StepSizes, TermCost
 from training.terms.term import ChunkTerm, TermSettings
 from training.wanted import Wanted
 
@@ -24,6 +25,10 @@ class Caption(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(towers=frozenset({"captions"}))
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Its work is in the passes, where a plan looks at it; what is summed up of chunk terms, plans add."""
+        return TermCost()
 
     def build(self) -> ChunkTerm:
         return CaptionTerm()

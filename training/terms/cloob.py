@@ -1,11 +1,13 @@
 """CLOOB: modern Hopfield networks with InfoLOOB (Fürst et al., 2022)."""
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from training.terms.across.settings import AcrossSettings
+from training.terms.costs import Everyones, StepSizes, TermCost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +30,12 @@ class Cloob(AcrossSettings):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "text"})
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Four retrievals of 7 products each, two losses of 4. Of each, what was gathered stays for its gradient."""
+        across = Everyones(at, at.width("image"), self.tile)
+        cost = across.swept(times=6, products=4 * 7 + 2 * 4, kept=7)
+        return replace(cost, moved=cost.moved + across.begin() + across.sums(2))
 
     def value(self, features: "Rows", scalars: "Rows", everyone: "Everyone") -> "tuple[Tensor, Rows]":
         from torch.nn.functional import normalize

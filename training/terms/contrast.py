@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import ClipmillError
 from pipeline.settings import one_of
+from training.terms.costs import WIRES, NotCounted, StepSizes, TermCost, of_core
 from training.terms.targets import TARGETS
 from training.terms.targets.settings import TargetSettings
 from training.terms.term import TermOutput, TermSettings
@@ -70,6 +71,30 @@ class Contrast(TermSettings):
     def queued(self) -> dict[str, str]:
         """The columns of the queue."""
         return {name: f"{self.queue}.queue/{name}" for name in ("image", "text", "id")} if self.queue else {}
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Of a core with as many rows and texts as there may be."""
+        from training.terms.cores.exchange.bytes import CoreStep
+
+        aim, queued = self.target.costs(at), at.queues.get(self.queue, 0) if self.queue else 0
+        if aim is None:
+            raise NotCounted(f"its target {self.target.kind} does not say what it costs")  # type: ignore[attr-defined]
+        step = CoreStep(
+            str(type(self).model_fields["kind"].default),
+            self.exchange,
+            at.ranks,
+            at.rows,
+            at.width("image"),
+            WIRES[self.wire],
+            at.tile if self.tile == "auto" else self.sides,
+            further=at.rows * (self.positives + self.negatives) + queued,
+            queued=queued,
+            weighed=self.pair_weight is not None,
+            labels=aim.labels,
+            spread=aim.spread or self.target.smoothing > 0,
+            soft=aim.soft,
+        )
+        return of_core(step)
 
     def wanted(self) -> Wanted:
         groups = ["", *(f"{group}/" for group in FURTHER if getattr(self, group))]

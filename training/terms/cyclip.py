@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from training.terms.across.settings import AcrossSettings
+from training.terms.costs import F32, F64, Everyones, StepSizes, TermCost
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from training.rows import Rows
     from training.terms.across.everyone import Everyone
+
+_SQUARES = 8  # of D x D: three sums, their gradients, products of theirs
 
 
 class Cyclip(AcrossSettings):
@@ -29,6 +32,12 @@ class Cyclip(AcrossSettings):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "text"})
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Three sums of D x D in float64, each one product forwards and two backwards."""
+        across, D = Everyones(at, at.width("image"), 1), at.width("image")
+        moved = across.begin() + 3 * at.summed(F64 * D * D)
+        return TermCost(moved, 3 * 3 * 2 * at.rows * D * D, 12 * F32 * at.rows * D, _SQUARES * F64 * D * D)
 
     def value(self, features: "Rows", scalars: "Rows", everyone: "Everyone") -> "tuple[Tensor, Rows]":
         from training.terms.across.sums import all_products

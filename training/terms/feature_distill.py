@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import F32, F64, StepSizes, TermCost, Trained
 from training.terms.term import TermOutput, TermSettings
 from training.wanted import Wanted
 
@@ -46,6 +47,15 @@ class FeatureDistill(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(columns=frozenset(f"{self.teacher}.{side}" for side in self.sides))
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """A map is a product forwards and two backwards, and its gradients are summed over ranks."""
+        sizes = [(at.width(side), at.width(f"{self.teacher}.{side}")) for side in self.sides]
+        maps = [D * F for D, F in sizes if D != F or self.project]
+        moved = at.summed(F64) + at.summed(F64 * len(sizes)) + sum(at.summed(F32 * size) for size in maps)
+        numbers = at.rows * sum(2 * D + 4 * F for D, F in sizes)
+        trained = Trained(sum(maps), sum(maps), 4 * len(maps), len(maps))
+        return TermCost(moved, 3 * 2 * at.rows * sum(maps), 2 * F32 * numbers, F32 * sum(maps), trained)
 
     def build(self) -> "FeatureDistillTerm":
         from training.terms.heads.replicated import Replicated

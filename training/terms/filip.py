@@ -1,11 +1,13 @@
 """Token-wise alignment: FILIP, fine-grained interactive language-image pre-training (Yao et al., 2022)."""
 
 import math
+from math import ceil
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from training.terms.across.settings import AcrossSettings
+from training.terms.costs import F32, Everyones, StepSizes, TermCost
 from training.wanted import Scalar, Wanted
 
 if TYPE_CHECKING:
@@ -49,6 +51,19 @@ class Filip(AcrossSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(towers=frozenset({"tokens"}))
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Four products of all patches of this rank with all words; words travel with their mask, patches stay."""
+        across, b, G = Everyones(at, 1, 1), at.rows, at.every
+        (P, D), (L, _) = at.shape("patches"), at.shape("words")
+        chosen = 2 * b * P * L * D if self.keep < 1 else 0  # a pair's own patches and words, to choose from
+        P, L = ceil(self.keep * P), ceil(self.keep * L)
+        moved = across.begin() + at.summed(F32) + across.sums(4 + 1)
+        moved += at.gathered(b * (L * (2 * D * F32 + 1) + F32)) + 2 * at.summed(G * F32)
+        products, side = b * P * G * L, min(self.tile, G)
+        tile = min(side, b) * P * side * L
+        held = F32 * (2 * G * L * D + 3 * tile)
+        return TermCost(moved, 4 * 2 * products * D + chosen, 12 * F32 * products, held)
 
     def value(self, features: "Rows", scalars: "Rows", everyone: "Everyone") -> "tuple[Tensor, Rows]":
         import torch

@@ -1,10 +1,12 @@
 """InfoLOOB (Poole et al., 2019; as an objective of contrast: Fürst et al., 2022)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from training.terms.across.settings import AcrossSettings
+from training.terms.costs import Everyones, StepSizes, TermCost
 from training.wanted import LOG_SCALE, Scalar
 
 if TYPE_CHECKING:
@@ -29,6 +31,12 @@ class Infoloob(AcrossSettings):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "text"})
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Each direction: scores twice, and both sides' gradients."""
+        across = Everyones(at, at.width("text"), self.tile)
+        cost = across.swept(times=2, products=8)
+        return replace(cost, moved=cost.moved + across.begin() + across.sums(3))
 
     def value(self, features: "Rows", scalars: "Rows", everyone: "Everyone") -> "tuple[Tensor, Rows]":
         from training.terms.across.loob import left_out

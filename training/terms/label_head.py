@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
+from training.terms.costs import F32, I64, StepSizes, TermCost, Trained
 from training.terms.term import TermOutput, TermSettings
 from training.wanted import Wanted
 
@@ -48,6 +49,17 @@ class LabelHead(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(fields=frozenset({self.field}))
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """Scores twice, features' gradients, classes' gradients: each a product of all rows with the rank's classes."""
+        from training.terms.heads.sharded import BLOCK
+
+        b, G, D, held = at.rows, at.every, at.width(self.of), -(-self.classes // at.ranks)
+        moved = at.gathered(I64 + b * (2 * D * F32 + I64)) + 4 * at.summed(G * F32)
+        side = min(self.tile, held)
+        beside = F32 * (3 * G * D + 3 * side * D + 3 * G * side)
+        trained = Trained(held * D, self.classes * D, 1 + 3 * -(-self.classes // BLOCK), 1)
+        return TermCost(moved, 4 * 2 * G * held * D, 10 * F32 * G * held, beside, trained)
 
     def build(self) -> "LabelHeadTerm":
         from training.terms.heads.sharded import Sharded

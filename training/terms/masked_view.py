@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import F32, F64, StepSizes, TermCost
 from training.terms.term import StepTerm, TermOutput, TermSettings
 from training.wanted import Wanted
 
@@ -31,6 +32,9 @@ class MaskedView(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(columns=frozenset({f"{self.teacher}.image"}), masked=self.share)
+
+    def costs(self, at: StepSizes) -> TermCost:
+        return TermCost(at.summed(2 * F64), touched=6 * F32 * at.rows * at.width("masked"))
 
     def build(self) -> StepTerm:
         return MaskedViewTerm(self.teacher)

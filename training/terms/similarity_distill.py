@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from pipeline.settings import Settings
+from training.terms.costs import F64, WIRES, StepSizes, TermCost, of_core
 from training.terms.term import StepTerm, TermOutput, TermSettings
 from training.wanted import LOG_SCALE, Scalar, Wanted
 
@@ -57,6 +58,17 @@ class SimilarityDistill(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(columns=frozenset(f"{one.name}.{side}" for one in self.teachers for side in ("image", "text")))
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """CLIP's core with the teachers' scores as its target, and the entropies of those."""
+        from training.terms.cores.exchange.bytes import CoreStep
+
+        widths = tuple(at.width(f"{one.name}.text") for one in self.teachers)
+        wire, tile = WIRES[self.wire], (self.tile, self.tile)
+        width = at.width("image")
+        step = CoreStep("softmax", self.exchange, at.ranks, at.rows, width, wire, tile, spread=True, soft=widths)
+        by_teacher = 0 if self.exchange == "gather2" else len(widths)
+        return of_core(step, (1 + by_teacher) * at.summed(2 * F64))
 
     def build(self) -> StepTerm:
         return SimilarityDistillTerm(self)

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from pipeline.settings import Settings
 from training.scheduled import Scheduled
+from training.terms.costs import StepSizes, TermCost
 from training.wanted import Head, Scalar, Wanted
 
 if TYPE_CHECKING:
@@ -109,6 +110,11 @@ class TermSettings(Settings):
     def wanted(self) -> Wanted:
         """What the reader has to hand over beside a picture and a caption."""
         return Wanted()
+
+    def costs(self, at: StepSizes) -> TermCost | None:
+        """What it does between the passes of a step, for plans. None: it does not say, and a plan names it as not
+        counted; NotCounted, with the reason, where only this recipe's cannot be told."""
+        return None
 
     @abstractmethod
     def build(self) -> StepTerm | ChunkTerm:

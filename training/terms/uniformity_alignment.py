@@ -1,10 +1,12 @@
 """Alignment and uniformity on the hypersphere (Wang & Isola, 2020)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from training.terms.across.settings import AcrossSettings
+from training.terms.costs import Everyones, StepSizes, TermCost
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +31,11 @@ class UniformityAlignment(AcrossSettings):
     @property
     def needs(self) -> frozenset[str]:
         return frozenset({"image", "text"})
+
+    def costs(self, at: StepSizes) -> TermCost:
+        across = Everyones(at, at.width("image"), self.tile)
+        cost = across.swept(times=2, products=8, kept=3)
+        return replace(cost, moved=cost.moved + across.begin() + across.sums(1 + 2 * 2))
 
     def value(self, features: "Rows", scalars: "Rows", everyone: "Everyone") -> "tuple[Tensor, Rows]":
         from training.terms.across.sums import all_mean

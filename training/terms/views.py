@@ -1,9 +1,11 @@
 """Views of a picture told from those of others: SimCLR (Chen et al., 2020) beside CLIP (SLIP, Mu et al., 2022)."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import F32, WIRES, StepSizes, TermCost, of_core
 from training.terms.term import StepTerm, TermSettings
 from training.wanted import Head, Scalar, Wanted
 
@@ -46,6 +48,15 @@ class Views(TermSettings):
 
     def wanted(self) -> Wanted:
         return Wanted(views=self.count)
+
+    def costs(self, at: StepSizes) -> TermCost:
+        """A core's of two rows a picture; joined, and taken apart, they lie there twice more."""
+        from training.terms.cores.exchange.bytes import CoreStep
+
+        width, tile = at.width(f"views/{OUTPUT}"), (self.tile, self.tile)
+        step = CoreStep("softmax", self.exchange, at.ranks, 2 * at.rows, width, WIRES[self.wire], tile)
+        cost = of_core(step)
+        return replace(cost, held=cost.held + 6 * F32 * 2 * at.rows * width)
 
     def build(self) -> StepTerm:
         return ViewsTerm(self)

@@ -19,7 +19,7 @@ from training.towers.outputs.heads import projections
 from training.towers.patches import keep_keyed
 from training.towers.settings import ModelSettings
 from training.towers.tokenizer import Tokenizer
-from training.towers.towers import Towers, open_clip_class
+from training.towers.towers import Towers, open_clip_class, set_size
 from training.wanted import LOG_SCALE, Head, Scalar
 
 _STARTS = {"log_scale": "init_logit_scale", "bias": "init_logit_bias"}  # the config's words for them
@@ -51,7 +51,7 @@ def build_towers(
         try:
             model = open_clip_class(config)(**copy.deepcopy(arguments))
             if not (settings.name and settings.pretrained and not os.path.isfile(settings.pretrained)):
-                _set_size(model, config["vision_cfg"]["image_size"])
+                set_size(model, config["vision_cfg"]["image_size"])
         except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, OSError) as error:
             hint = "compare with a config of open_clip (open_clip.get_model_config)"
             raise RecipeError(WHERE, f"open_clip cannot build it: {one_line(error)}", "", hint) from None
@@ -59,7 +59,7 @@ def build_towers(
             draw_head(model)
         added = projections(heads, config["embed_dim"])
     tag = _load_pretrained(model, settings, settings.pretrained) if settings.pretrained else {}
-    _set_size(model, config["vision_cfg"]["image_size"])
+    set_size(model, config["vision_cfg"]["image_size"])
     mean = settings.mean or tuple(tag.get("mean") or open_clip.OPENAI_DATASET_MEAN)
     std = settings.std or tuple(tag.get("std") or open_clip.OPENAI_DATASET_STD)
     if dropped or masked:
@@ -96,18 +96,6 @@ def _load_tower(towers: Towers, name: Literal["image", "text"], path: str) -> No
         towers.load_state_dict(swapped(state, fitted(own, shapes), name))
     except RecipeError as error:
         raise RecipeError(where, f"{path}: {error.found}", error.expected, error.hint) from None
-
-
-def _set_size(model: Any, size: int) -> None:
-    """timm makes its towers for their own picture size, and open_clip leaves them so: their positions are resized here.
-
-    Before a file is loaded, which has the positions of `size`; after a tag's weights, which have those of the tower."""
-    trunk: Any = getattr(model.visual, "trunk", None)
-    if not hasattr(trunk, "set_input_size"):
-        return
-    native = trunk.default_cfg.get("input_size", (3, size, size))[1:]
-    if tuple(getattr(getattr(trunk, "patch_embed", None), "img_size", None) or native) != (size, size):
-        model.visual.set_input_size(size)
 
 
 def _load_pretrained(model: nn.Module, settings: ModelSettings, wanted: str) -> dict[str, Any]:

@@ -177,6 +177,7 @@ class Towers(nn.Module):
         """A fresh open_clip model of the native class, in eval mode, holding a copy of these weights on the CPU."""
         arguments = {key: value for key, value in self._native_config().items() if key != "custom_text"}
         model = (open_clip_class(self.config) if _custom_text(self.config) else open_clip.CLIP)(**arguments)
+        set_size(model, self.image_size)
         model.load_state_dict(
             {name: tensor.detach().cpu().float() for name, tensor in self.native_state_dict(state).items()}
         )
@@ -225,6 +226,19 @@ def native_name(name: str, custom_text: bool) -> str:
 def open_clip_class(config: dict[str, Any]) -> Any:
     """open_clip's class that keeps its text tower apart."""
     return open_clip.CoCa if has_decoder(config) else open_clip.CustomTextCLIP
+
+
+def set_size(model: Any, size: int) -> None:
+    """timm makes its towers for their own picture size, and open_clip leaves them so: their positions are resized here.
+
+    Before a file is loaded, or these weights are, which have the positions of `size`; after a tag's weights, which have
+    those of the tower."""
+    trunk: Any = getattr(model.visual, "trunk", None)
+    if not hasattr(trunk, "set_input_size"):
+        return
+    native = trunk.default_cfg.get("input_size", (3, size, size))[1:]
+    if tuple(getattr(getattr(trunk, "patch_embed", None), "img_size", None) or native) != (size, size):
+        model.visual.set_input_size(size)
 
 
 def _custom_text(config: dict[str, Any]) -> bool:

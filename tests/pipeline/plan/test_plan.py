@@ -29,6 +29,7 @@ STAGE = StagePlan(
     memory={"activations": 8 << 30, "parameters": 1 << 29},
     memory_limit=75 << 30,
     traffic={"gradients": 1_100_000_000, "loss": 90_000_000, "numbers": 28},
+    terms={"softmax": {"received": 90_000_000, "parameters": 0}, "odd": {"not_counted": "it does not say"}},
     seconds={"first pass": 0.3, "second pass": 0.7},
     step_s=1.0,
     waits_for="device",
@@ -99,6 +100,14 @@ def test_a_person_sees_what_it_comes_to() -> None:
         "50% of the peak",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_weights_that_terms_train_by_themselves_are_shown() -> None:
+    head = {"received": 1, "parameters": 64_000_000}
+    with_head = replace(STAGE, terms={**STAGE.terms, "label_head": head})
+    text = shown(composed("x", cluster_of(), None, replace(TRAINING, stages=(with_head,))))
+    (line,) = [line for line in text.splitlines() if line.startswith("weights of terms")]
+    assert "64 million" in line and "weights of terms" not in shown(composed("x", cluster_of(), None, TRAINING))
 
 
 def test_stages_are_told_apart() -> None:

@@ -33,7 +33,7 @@ def looked_at_once() -> Iterator[None]:
     known: dict[str, Shape] = {}
 
     def remembered(settings: TrainSettings, ranks: int) -> Shape:
-        parts = [settings.model, settings.loss, settings.optimizer, settings.engine.precision]
+        parts = [settings.model, settings.loss, settings.companions, settings.optimizer, settings.engine.precision]
         key = digest_of([*parts, min(settings.batch.chunk, stage.rows_of(settings, ranks))])
         if key not in known:
             known[key] = stage.shape_of(settings, ranks)
@@ -163,10 +163,50 @@ def test_a_reader_that_is_too_slow_is_what_is_waited_for(tmp_path: Path) -> None
 
 
 def test_what_is_not_counted_is_said(tmp_path: Path) -> None:
-    loss = [{"kind": "softmax"}, {"kind": "cyclip", "weight": 0.25}]
-    plan = planned(recipe(tmp_path, loss=loss, eval={"every_steps": 10}), cluster_of())
-    words = " ".join(note.found for note in notes(plan, "note"))
-    assert "cyclip" in words and "evaluations" in words
+    """A teacher that is not here, and the term whose vectors are as wide as nobody knows; each by its name."""
+    loss = [{"kind": "softmax"}, {"kind": "feature_distill", "teacher": "big", "weight": 0.25}]
+    company = [{"kind": "stored", "set": "far", "teachers": ["big"]}]
+    plan = planned(recipe(tmp_path, loss=loss, companions=company, eval={"every_steps": 10}), cluster_of())
+    words = [note.found for note in notes(plan, "note") if "not counted" in note.found]
+    assert [word.split("not counted: ")[1].split(":")[0] for word in words] == [
+        "what feature_distill of train.loss exchanges and computes between the passes",
+        "memory and forwards of stored in train.companions",
+        "evaluations in the loop",
+    ]
+    assert "size of big.image is not known" in words[0] and "no reinforced.json" in words[1]
+    assert plan.stages[0].terms["feature_distill"] == {"not_counted": "the size of big.image is not known here"}
+
+
+def test_every_term_is_part_of_memory_traffic_and_time(tmp_path: Path) -> None:
+    """And of the parameters, where it trains some; a term that never weighs anything is part of nothing."""
+    cluster = cluster_of("h100", 1, 8)
+    alone = planned(recipe(tmp_path), cluster).stages[0]
+    head = {"kind": "label_head", "classes": 1_000_000}
+    both = planned(recipe(tmp_path, loss=[{"kind": "softmax"}, head]), cluster).stages[0]
+    assert both.terms["softmax"] == alone.terms["softmax"]
+    assert both.terms["label_head"]["parameters"] == 64_000_000
+    assert both.memory["weights of terms"] == 4 * 4 * 64_000_000 // 8 and "weights of terms" not in alone.memory
+    assert both.memory["loss"] == max(int(cost["held"]) for cost in both.terms.values()) > alone.memory["loss"]
+    more = both.terms["label_head"]["received"]
+    assert both.traffic["loss"] == alone.traffic["loss"] + int(more) and int(more) > 0
+    assert both.seconds["loss"] > 2 * alone.seconds["loss"]
+    later = planned(recipe(tmp_path, loss=[{"kind": "softmax"}, {**head, "weight": [[0, 0], [1, 1]]}]), cluster)
+    never = planned(recipe(tmp_path, loss=[{"kind": "softmax"}, {**head, "weight": 0}]), cluster)
+    assert later.stages[0].terms == both.terms and never.stages[0].terms == alone.terms
+
+
+def test_a_captioning_term_is_part_of_the_passes(tmp_path: Path) -> None:
+    """Logits of every token and word, their logarithms of shares, and the gradient of both are more than all else."""
+    loss = [{"kind": "softmax"}, {"kind": "caption", "weight": 2}]
+    decoder = {"width": 64, "heads": 2, "layers": 1}
+    vision = {"image_size": 16, "layers": 1, "width": 64, "head_width": 32, "patch_size": 8}
+    config = {**CONFIG, "vision_cfg": vision, "multimodal_cfg": decoder}
+    path = recipe(tmp_path, loss=loss, model={"config": config}, batch={"global": 64, "chunk": 8})
+    (stage,) = planned(path, cluster_of("h100", 1, 8)).stages
+    assert stage.memory["activations"] > 2.9 * 4 * 8 * 15 * 49408
+    assert stage.terms["caption"] == {"received": 0, "flops": 0, "held": 0, "parameters": 0, "weights_held": 0}
+    of_core = int(stage.terms["softmax"]["received"])
+    assert stage.traffic["loss"] == of_core + 2 * (2 * 8 * 7 // 8)
 
 
 def test_companions_take_memory(tmp_path: Path) -> None:
@@ -174,7 +214,10 @@ def test_companions_take_memory(tmp_path: Path) -> None:
     plan = planned(recipe(tmp_path, companions=company), cluster_of())
     (stage,) = plan.stages
     P = stage.parameters
-    assert stage.memory["companions"] == 4 * P // 8 + 4 * P + 4096 * (2 * 4 * 64 + 8) // 8
+    entries = 4096 * (2 * 4 * 64 + 8) // 8
+    said = 512 * 2 * 4 * 64  # of this step's rows, on their way into the queue
+    held = stage.memory["companions"] - 2 * entries - said  # a step reads a copy
+    assert 4 * P // 8 + 4 * P <= held < 1.001 * (4 * P // 8 + 4 * P)
     assert stage.seconds["companions"] > 0
 
 

@@ -10,20 +10,30 @@ from pipeline.plan.devices import cluster_of
 from pipeline.recipe import load
 from tests.helpers.tiny_run import train_here, write_recipe
 from training.costs import saving
-from training.costs.model import Group, Model, Weights
+from training.costs.model import Group, Weights
+from training.costs.stage import beside, shape_of
 from training.settings import TrainSettings
 
-COMPANIES: list[list[dict[str, Any]]] = [[], [{"kind": "ema"}]]
+HEAD = {"kind": "label_head", "classes": 500}
+CASES: list[dict[str, Any]] = [
+    {},
+    {"companions": [{"kind": "ema"}], "optimizer": {"kind": "lion"}},
+    {"companions": [{"kind": "momentum", "queue": 16}], "loss": [{"kind": "softmax", "queue": "momentum"}, HEAD]},
+    {
+        "companions": [{"kind": "momentum"}],
+        "loss": [{"kind": "softmax"}, {"kind": "feature_distill", "teacher": "momentum", "project": True}],
+    },
+]
 
 
-@pytest.mark.parametrize("companions", COMPANIES, ids=["alone", "with an average"])
-@pytest.mark.parametrize("kind", ["adamw", "lion"])
-def test_a_checkpoint_has_the_size_that_was_foretold(tmp_path: Path, companions: list[Any], kind: str) -> None:
-    recipe = write_recipe(tmp_path, steps=2, companions=companions, optimizer={"kind": kind})
+@pytest.mark.parametrize("given", CASES, ids=["alone", "average", "queue and label head", "a map"])
+def test_a_checkpoint_has_the_size_that_was_foretold(tmp_path: Path, given: dict[str, Any]) -> None:
+    recipe = write_recipe(tmp_path, steps=2, **given)
     assert train_here(recipe, 1) == [""]
     written = sum(path.stat().st_size for path in (tmp_path / "train/checkpoints/step-00000002").iterdir())
     settings = load(str(recipe)).section("train", TrainSettings)
-    assert saving.checkpoint_bytes(settings, Model(settings).weights(), 16) == pytest.approx(written, rel=0.01)
+    shape = shape_of(settings, 1)
+    assert saving.checkpoint_bytes(shape.weights, beside(shape, 1)) == pytest.approx(written, rel=0.01)
 
 
 def settings_of(**checkpoint: Any) -> TrainSettings:
@@ -39,7 +49,7 @@ def test_the_interval_is_youngs_with_the_cost_that_was_reckoned() -> None:
     cluster = cluster_of("h100", 2, 8, network_gbit=8 * 8 * 4)
     size = 12 * 10**9 + saving._STATE
     cost = 2 * size * 15 / 16 / (0.6 * 4e9) + size / 6e9 + size / 2 / 2e9
-    found = saving.saves(settings_of(failures_per_gpu_day=0.1), cluster, WEIGHTS, 512, 50_000.0)
+    found = saving.saves(settings_of(failures_per_gpu_day=0.1), cluster, WEIGHTS, saving.Beside(), 50_000.0)
     assert found.bytes == size and found.seconds == pytest.approx(cost)
     assert found.every_s == pytest.approx(math.sqrt(2 * cost * 86_400 / (0.1 * 16)))
     assert found.number == 1 + int(50_000 // found.every_s)
@@ -50,9 +60,9 @@ def test_the_interval_is_youngs_with_the_cost_that_was_reckoned() -> None:
 
 def test_steps_and_minutes_count_where_they_are_given() -> None:
     cluster = cluster_of()
-    by_steps = saving.saves(settings_of(every_steps=100), cluster, WEIGHTS, 512, 5000.0)
+    by_steps = saving.saves(settings_of(every_steps=100), cluster, WEIGHTS, saving.Beside(), 5000.0)
     assert by_steps.every_s is None and by_steps.number == 1 + 10
-    by_minutes = saving.saves(settings_of(every_minutes=10), cluster, WEIGHTS, 512, 5000.0)
+    by_minutes = saving.saves(settings_of(every_minutes=10), cluster, WEIGHTS, saving.Beside(), 5000.0)
     assert by_minutes.every_s == 600 and by_minutes.number == 1 + 8
-    both = saving.saves(settings_of(every_minutes=10, every_steps=10), cluster, WEIGHTS, 512, 5000.0)
+    both = saving.saves(settings_of(every_minutes=10, every_steps=10), cluster, WEIGHTS, saving.Beside(), 5000.0)
     assert both.number == 1 + 100

@@ -5,23 +5,32 @@ from typing import Any
 
 import pytest
 
+from pipeline.recipe import load
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_run import MODEL, write_recipe
 from tests.helpers.tiny_towers import WIDTH, TinyTowers, cut, tiny_batch
 from training.costs import traffic
-from training.costs.model import Group, Model, Weights
+from training.costs.model import Group, Passes, Weights
+from training.costs.stage import Shape, moved_by, shape_of, term_costs
+from training.costs.watch import Work
 from training.settings import TrainSettings
 
-LOSSES: list[dict[str, Any]] = [
+LOSSES: list[Any] = [
     *({"kind": kind, "exchange": way} for kind in ("softmax", "sigmoid") for way in ("gather", "gather2", "ring")),
     {"kind": "softmax", "exchange": "gather", "wire": "bf16"},
     {"kind": "softmax", "exchange": "ring", "wire": "bf16"},
+    [{"kind": "softmax"}, {"kind": "caption", "weight": 2}],
+    [{"kind": "uniformity_alignment"}, {"kind": "caption"}, {"kind": "caption", "name": "again"}],
 ]
 PAIRS, LOOP = 20, 2 * (2 * 16 // 2)  # digest and rows; signal and save: 16 bytes each, all-reduced over two ranks
 
+WIDE = {"image": (WIDTH,), "text": (WIDTH,)}
+PASSES = Passes(Work(), Work(), Work(), kept=0, peak=0, rows=0.0, outputs=0.0, shapes=WIDE)
+
 
 def settings_of(loss: Any, stage: int = 0, pairs: int = PAIRS) -> TrainSettings:
-    plain = {"data": ["x"], "output": "y", "steps": 3, "model": {"config": MODEL}, "loss": loss}
+    model = {"name": "coca_ViT-B-32"} if chunk_terms(loss) else {"config": MODEL}
+    plain = {"data": ["x"], "output": "y", "steps": 3, "model": model, "loss": loss}
     return TrainSettings.model_validate(
         {**plain, "batch": {"global": pairs, "chunk": 3}, "engine": {"zero_stage": stage}}
     )
@@ -45,16 +54,24 @@ def count(peers: Any) -> list[tuple[int, int]]:
     return found
 
 
+def said_of(loss: Any, parameters: int, chunks: int, W: int) -> dict[str, int]:
+    """Of a model of so many parameters, whose features are as wide as the tiny towers'."""
+    shape = Shape(settings_of(loss), Weights((Group((parameters,), 2),)), PASSES, chunk_terms=chunk_terms(loss))
+    return moved_by(shape, W, term_costs(shape, W))
+
+
+def chunk_terms(loss: Any) -> int:
+    return sum(one["kind"] == "caption" for one in (loss if isinstance(loss, list) else [loss]))
+
+
 def test_a_step_without_zero_moves_what_the_formulae_say_for_every_exchange() -> None:
     for counted in run_ranks(count, 2):
         for loss, (parameters, moved) in zip(LOSSES, counted, strict=True):
-            said = traffic.moved(settings_of(loss), Weights((Group((parameters,), 2),)), WIDTH, 4, 2)
-            assert sum(said.values()) - LOOP == moved, loss
+            assert sum(said_of(loss, parameters, 4, 2).values()) - LOOP == moved, loss
 
 
 def train(peers: Any, recipe: str, steps: int) -> int:
     """Bytes that a whole run of so many steps has moved."""
-    from pipeline.recipe import load
     from pipeline.signals import StopSignals
     from training.loop import train as whole
 
@@ -68,9 +85,13 @@ def train(peers: Any, recipe: str, steps: int) -> int:
 @pytest.mark.slow
 def test_each_further_step_of_a_run_moves_what_the_plan_says(tmp_path: Path) -> None:
     """Two runs that differ in steps alone: what they save at their end is the same."""
-    recipe = write_recipe(tmp_path, checkpoint={"every_steps": 100}, schedule={"kind": "constant"})
-    settings = settings_of({"kind": "softmax"}, pairs=16)
-    said = sum(traffic.moved(settings, Model(settings).weights(), MODEL["embed_dim"], 2, 2).values())
+    loss = [{"kind": "softmax", "queue": "momentum"}, {"kind": "cyclip"}]
+    company = [{"kind": "momentum", "queue": 16}, {"kind": "ema"}]
+    recipe = write_recipe(
+        tmp_path, checkpoint={"every_steps": 100}, schedule={"kind": "constant"}, loss=loss, companions=company
+    )
+    shape = shape_of(load(str(recipe)).section("train", TrainSettings), 2)
+    said = sum(moved_by(shape, 2, term_costs(shape, 2)).values())
     two, five = run_ranks(train, 2, str(recipe), 2), run_ranks(train, 2, str(recipe), 5)
     assert [more - less for less, more in zip(two, five, strict=True)] == [3 * said] * 2
 
@@ -79,7 +100,7 @@ def test_zero_stages_by_hand() -> None:
     """W = 4: 3 / 4 of P for a gather or scatter, twice that for an all-reduce."""
     P = 400_000
     weights = Weights((Group((P,), 2),))
-    by_stage = {stage: traffic.moved(settings_of({"kind": "softmax"}, stage), weights, 16, 4, 4) for stage in range(4)}
+    by_stage = {stage: traffic.moved(stage, weights, 4, 4) for stage in range(4)}
     assert by_stage[0]["gradients"] == 6 * P and "parameters" not in by_stage[0]
     for stage in (1, 2):
         assert (by_stage[stage]["gradients"], by_stage[stage]["parameters"]) == (6 * P, 3 * P)
@@ -89,10 +110,9 @@ def test_zero_stages_by_hand() -> None:
 
 def test_small_parameters_of_stage_3_stay_where_they_are() -> None:
     weights = Weights((Group((100_000, 100_001), 2),))
-    found = traffic.moved(settings_of({"kind": "softmax"}, 3), weights, 16, 1, 2)
+    found = traffic.moved(3, weights, 1, 2)
     assert found["parameters"] == 2 * 4 * 100_001 // 2
 
 
 def test_alone_nothing_moves() -> None:
-    found = traffic.moved(settings_of({"kind": "softmax"}), Weights((Group((10,), 2),)), 16, 1, 1)
-    assert sum(found.values()) == 0
+    assert sum(said_of({"kind": "softmax"}, 10, 1, 1).values()) == 0

@@ -88,6 +88,23 @@ def test_a_plain_open_clip_user_gets_the_same_features_from_the_export(changes: 
     assert all(torch.equal(a, b) for a, b in zip(fresh.state_dict().values(), model.state_dict().values(), strict=True))
 
 
+@pytest.mark.parametrize("size", [32, 224])
+def test_a_tower_of_timm_at_another_picture_size_becomes_open_clips_own(size: int) -> None:
+    """timm makes it for pictures of 224: its positions are of `size` before the weights come."""
+    vision = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "token", "timm_proj": "linear"}
+    config = {**CONFIG, "vision_cfg": {**vision, "image_size": size}}
+    towers = build_towers(ModelSettings(config=config), 3).eval()
+    model = towers.open_clip_model()
+    assert model.visual.trunk.pos_embed.shape[1] == (size // 16) ** 2 + 1
+    made = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, size, size), generator=made, dtype=torch.uint8)
+    mean, std = (torch.tensor(each)[:, None, None] for each in (towers.mean, towers.std))
+    with torch.no_grad():
+        ours, _ = _features(towers, images)
+        theirs = model.encode_image((images / 255 - mean) / std, normalize=True)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
 def test_native_names_are_those_of_open_clip_for_every_built_in_vit() -> None:
     for name in ("ViT-B-32", "ViT-L-14", "RN50"):
         config = open_clip.get_model_config(name)

@@ -3,6 +3,7 @@
 Letters: N rows, M flat rows, F numbers of a vector.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class Replay:
         self.manifest = next(iter(self._sets.values())).manifest
         for one in self._sets.values():
             _check(one, self.manifest, asked, image)
-        self.digest = digest_of([one.manifest.digest() for one in self._sets.values()])
+        self.digest = _digest(one.manifest for one in self._sets.values())
 
     def keep_open(self, lanes: int, window: int) -> None:
         a_pair = _BYTES_A_PAIR + _BYTES_A_VIEW * self.manifest.views
@@ -75,6 +76,16 @@ class Replay:
             found = f"{entry.name!r} of the set {self.asked.name!r} has other weights, sizes or pixels than train.model"
             hint = "write a set with this very model: clipmill reinforce RECIPE; or leave `locked` out"
             raise RecipeError(f"{_WHERE}.locked", found, f"image tower {digest}, not {entry.image}", hint)
+
+
+def stored_digest(pairs: Pairs, name: str) -> str:
+    """What a checkpoint keeps of the sets of that name: views and vectors of each dataset. Manifests alone are read.
+    DataError as `Replay`."""
+    return _digest(ReinforcedManifest.load(dataset.url, name) for dataset in pairs.datasets)
+
+
+def _digest(manifests: Iterable[ReinforcedManifest]) -> str:
+    return digest_of([manifest.digest() for manifest in manifests])
 
 
 def _check(found: ReinforcedSet, like: ReinforcedManifest, asked: StoredSet, image: ImageSettings) -> None:

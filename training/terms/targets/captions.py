@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from training.terms.costs import StepSizes, TargetCost
 from training.terms.targets.settings import TargetSettings
 
 
@@ -18,3 +19,6 @@ class Captions(TargetSettings):
     @property
     def positives(self) -> Literal["first", "all", "each"]:
         return "all" if self.among == "shared" else "each"
+
+    def costs(self, at: StepSizes) -> TargetCost:
+        return TargetCost()

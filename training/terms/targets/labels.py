@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import StepSizes, TargetCost
 from training.terms.targets.settings import TargetSettings
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ class Labels(TargetSettings):
     @property
     def numbers(self) -> frozenset[str]:
         return frozenset({self.field})
+
+    def costs(self, at: StepSizes) -> TargetCost:
+        return TargetCost(labels=True, spread=True)
 
     def spread(self, step: "Step") -> "Spread | None":
         """Gathers a label of each row: 8 bytes a row, whatever the exchange."""

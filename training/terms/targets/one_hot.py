@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from training.terms.costs import StepSizes, TargetCost
 from training.terms.targets.settings import TargetSettings
 
 
@@ -13,3 +14,6 @@ class OneHot(TargetSettings):
     @property
     def positives(self) -> Literal["first", "all", "each"]:
         return "first"
+
+    def costs(self, at: StepSizes) -> TargetCost:
+        return TargetCost()

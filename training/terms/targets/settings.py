@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from pipeline.settings import Settings
+from training.terms.costs import StepSizes, TargetCost
 
 if TYPE_CHECKING:
     from training.terms.cores.step import Step
@@ -32,6 +33,10 @@ class TargetSettings(Settings):
     def positives(self) -> Literal["first", "all", "each"]:
         """Which of a row's own texts are its answers: `training.terms.cores.positives.of_rows`."""
         return "all"
+
+    def costs(self, at: StepSizes) -> TargetCost | None:
+        """What it adds to a core, smoothing apart, for plans. None: it does not say."""
+        return None
 
     def spread(self, step: "Step") -> "Spread | None":
         return None

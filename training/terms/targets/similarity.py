@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import StepSizes, TargetCost
 from training.terms.targets.settings import TargetSettings
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Similarity(TargetSettings):
     def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
         side: Literal["rows", "texts"] = "rows" if self.of == "image" else "texts"
         return () if self.field is None else ((side, self.field),)
+
+    def costs(self, at: StepSizes) -> TargetCost:
+        return TargetCost(spread=True, soft=(at.width(self.field or self.of),))
 
     def spread(self, step: "Step") -> "Spread | None":
         import torch

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.terms.costs import StepSizes, TargetCost
 from training.terms.targets.settings import TargetSettings
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class Teacher(TargetSettings):
     @property
     def names(self) -> tuple[tuple[Literal["rows", "texts"], str], ...]:
         return (("rows", self.image), ("texts", self.text))
+
+    def costs(self, at: StepSizes) -> TargetCost:
+        return TargetCost(spread=True, soft=(at.width(self.text),))
 
     def spread(self, step: "Step") -> "Spread | None":
         from training.terms.targets.asked import row_field, text_field

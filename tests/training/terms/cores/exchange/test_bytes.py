@@ -54,4 +54,4 @@ def test_the_leading_terms_are_those_of_the_arithmetic(core: str, exchange: str,
 
 
 def test_alone_nothing_moves() -> None:
-    assert [bytes_moved(core, way, 100, 1, 8) for core in CORES for way in ("gather", "gather2")] == [0] * 4
+    assert [bytes_moved(core, way, 100, 1, 8) for core in CORES for way in EXCHANGES] == [0] * 6
