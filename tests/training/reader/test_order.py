@@ -1,3 +1,5 @@
+from itertools import combinations, pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,6 +98,14 @@ def test_another_epoch_or_seed_is_another_order() -> None:
     first, second, other = lane(0, range(13)), lane(0, range(13, 26)), lane(1, range(13))
     assert set(first) == set(second) == set(other)
     assert first != second and first != other
+
+
+def test_another_epoch_has_its_shards_in_another_order_not_only_from_another_start() -> None:
+    order = Order([64] * 50, seed=5, global_batch=64, lanes=1, window=64)
+    epochs = [np.concatenate([order.draw(step).shard for step in range(e * 50, e * 50 + 50)]) for e in range(3)]
+    after = [{(int(a), int(b)) for a, b in pairwise(shards) if a != b} for shards in epochs]  # who follows whom
+    for one, other in combinations(after, 2):
+        assert len(one & other) < 0.3 * len(one)
 
 
 def test_a_single_shard_does_not_pin_its_pairs_to_a_lane() -> None:
