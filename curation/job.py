@@ -128,10 +128,10 @@ class Job:
         return storage.join(self.work, f"redirects-{self.joined_digest}")
 
     def file(self, segment: Segment, bucket: int, suffix: str) -> str:
-        return storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}")
+        return storage.Scratch(storage.join(self.work, segment.folder, f"bucket-{bucket:05d}{suffix}"))
 
     def closing_file(self, segment: Segment, name: str) -> str:
-        return storage.join(self.work, segment.closing_folder, name)
+        return storage.Scratch(storage.join(self.work, segment.closing_folder, name))
 
     def stage(self, at: int) -> Stage:
         """Stage `at` of the recipe; behind the last of them the probe, where nothing else measures images."""

@@ -102,7 +102,7 @@ def run(job: Job, number: int) -> None:
 
 def join(job: Job, bucket: int) -> None:
     """Joins one bucket."""
-    done = storage.join(job.joined_folder, f"{_name(bucket)}.json")
+    done = _file(job, bucket, ".json")
     if storage.read_state(done) is not None:
         return
     every = range(len(runs.groups_of(job.parts)))
@@ -112,19 +112,23 @@ def join(job: Job, bucket: int) -> None:
     pairs, verdicts = join_rows(rows[runs.OCCURRENCES], rows[runs.IMAGES], followed, where)
     for name, column in ((_REASON, verdicts.reason), (_DETAIL, verdicts.detail)):
         pairs = pairs.append_column(pa.field(name, pa.string()), column)
-    url = storage.join(job.joined_folder, f"{_name(bucket)}.parquet")
+    url = _file(job, bucket, ".parquet")
     storage.publish_state(done, {"pairs": pairs.num_rows}, {storage.basename(url): parquet.publish_rows(url, pairs)})
 
 
 def read(job: Job, bucket: int) -> tuple[pa.Table, Verdicts]:
     """PAIRS of one bucket, and the verdicts of the stage "pool" on them."""
-    table = storage.read_parquet(storage.join(job.joined_folder, f"{_name(bucket)}.parquet"))
+    table = storage.read_parquet(_file(job, bucket, ".parquet"))
     verdicts = Verdicts(reason=table.column(_REASON), detail=table.column(_DETAIL))
     return table.drop_columns([_REASON, _DETAIL]), verdicts
 
 
 def _name(bucket: int) -> str:
     return f"bucket-{bucket:05d}"
+
+
+def _file(job: Job, bucket: int, suffix: str) -> str:
+    return storage.Scratch(storage.join(job.joined_folder, f"{_name(bucket)}{suffix}"))
 
 
 def _forget(job: Job) -> None:

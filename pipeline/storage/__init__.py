@@ -13,6 +13,7 @@ from pipeline.storage.address import basename, join, local_path, scheme_of, show
 from pipeline.storage.files import (
     TEMP_PREFIX,
     RangeReader,
+    Scratch,
     can_list,
     exists,
     file_kind,
@@ -54,6 +55,7 @@ __all__ = [
     "Most",
     "Note",
     "RangeReader",
+    "Scratch",
     "TEMP_PREFIX",
     "Window",
     "basename",

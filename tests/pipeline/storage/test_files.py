@@ -158,6 +158,20 @@ write_shard(sys.argv[1], 0, pairs())
 """
 
 
+def test_what_is_published_is_on_the_disk_before_it_has_its_name_and_scratch_alone_is_not_waited_for(
+    tmp_path, monkeypatch
+):
+    done, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(os.readlink(f"/proc/self/fd/{fd}")), sync(fd)))
+    monkeypatch.setattr(os, "replace", lambda source, target: (done.append("named"), replace(source, target)))
+    storage.publish_json(str(tmp_path / "kept.json"), {})
+    first, *rest = done
+    assert os.path.basename(first).startswith(".tmp-") and rest == ["named", str(tmp_path)]
+    done.clear()
+    storage.publish_state(storage.Scratch(tmp_path / "scratch.json"), {"a": 1})
+    assert done == ["named"] and storage.read_state(str(tmp_path / "scratch.json")) == {"a": 1, "files": {}}
+
+
 def test_a_killed_writer_leaves_nothing_under_a_final_name(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, cwd=os.getcwd())
     assert child.stdout.readline() == b"go\n"
