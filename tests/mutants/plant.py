@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -91,9 +92,13 @@ def caught_by(mutant: Mutant, tree: Path) -> str:
         if not child:
             _test(mutant.tests, tree, says)
         os.close(says)
+        # From outside: pytest-timeout has the alarm, and a test of hypothesis goes on shrinking after it.
+        limit = threading.Timer(LIMIT_S, _end_group, (child,))
+        limit.start()
         with os.fdopen(said) as answers:
             words = answers.read()  # until no process of its group is left to say more
         _, status = os.waitpid(child, 0)
+        limit.cancel()
     if os.WIFSIGNALED(status):
         return f"{mutant.tests[0]} (ended by signal {os.WTERMSIG(status)} after at most {LIMIT_S} s)"
     ended = os.waitstatus_to_exitcode(status)
@@ -101,12 +106,16 @@ def caught_by(mutant: Mutant, tree: Path) -> str:
     return words
 
 
+def _end_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
 def _test(tests: tuple[str, ...], tree: Path, says: int) -> None:
     """Runs them on the copy and ends the process."""
     status = 3
     try:
         os.setsid()
-        signal.alarm(LIMIT_S)
         quiet = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(quiet, stream)

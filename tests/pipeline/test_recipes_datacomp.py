@@ -17,6 +17,7 @@ from pipeline.contract.dataset import open_dataset
 from pipeline.draws import keyed_uniform
 from pipeline.errors import RecipeError
 from tests.helpers import small_crawl, tiny_clip
+from tests.helpers.lanes import sampled
 from tests.helpers.places import ROOT
 
 SEVEN = ("no-filter", "basic", "clip-score", "laion2b", "text-based", "image-based", "image-based-clip-score")
@@ -204,7 +205,7 @@ def of_clusters(name: str) -> list[str]:
     return [] if at is None else [f"curate.stages.{at}.k={K}"]
 
 
-@pytest.mark.parametrize(("files", "buckets", "shuffled"), CUTS)
+@pytest.mark.parametrize(("files", "buckets", "shuffled"), sampled(CUTS, 1))
 def test_each_keeps_what_one_process_keeps(tmp_path, reference, files, buckets, shuffled):
     crawl = written(tmp_path / "crawl", files, shuffled)
     uids = kept("no-filter", tmp_path, crawl, buckets)

@@ -4,11 +4,12 @@ import itertools
 import tempfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.pool.store import ImagePlace, ImageReader, PoolSink
 from tests.helpers.joins import join_bucket
+from tests.helpers.lanes import examples
 from tests.helpers.small_crawl import picture
 
 URLS = [f"http://site.test/{letter}.png" for letter in "abc"]
@@ -71,7 +72,7 @@ def joined(parts, buckets):
         return told
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data(), records)
 def test_the_cut_into_parts_and_their_order_leave_no_trace_in_the_pairs(data, rows):
     assert joined(dealt(data, rows), 2 ** data.draw(st.integers(0, 2))) == joined([rows], 1)

@@ -18,6 +18,7 @@ from curation.runner.redirects import Trail
 from curation.settings import CurateSettings
 from curation.table.uids import uid_of_url
 from pipeline.errors import DataError
+from tests.helpers.lanes import sampled
 from tests.helpers.small_crawl import picture
 from tests.helpers.warcs import http, record, sha1, zipped
 
@@ -141,7 +142,7 @@ def made(folder, parts, buckets):
     return found
 
 
-@pytest.mark.parametrize("slot_rows", [1, 3, redirects.SLOT_ROWS])
+@pytest.mark.parametrize("slot_rows", sampled([1, 3, redirects.SLOT_ROWS], 1))
 def test_pairs_are_those_of_a_plain_loop_whatever_parts_buckets_and_slots(slot_rows, tmp_path, monkeypatch):
     rng = random.Random(slot_rows)
     monkeypatch.setattr(redirects, "SLOT_ROWS", slot_rows)
@@ -211,7 +212,7 @@ def recipe(folder, records, cut, **more):
     return CurateSettings.model_validate({**plain, "ray": {"address": "inline"}, **more})
 
 
-@pytest.mark.parametrize(("cut", "buckets"), [(1, 1), (3, 4), (8, 16)])
+@pytest.mark.parametrize(("cut", "buckets"), sampled([(1, 1), (3, 4), (8, 16)], 1))
 def test_a_redirected_image_reaches_the_shards_under_the_mentioned_url(tmp_path, cut, buckets):
     manifest = curate(recipe(tmp_path, crawl(), cut, buckets=buckets), name="t", seed=0, quiet=True)
     drops = {stage.name: stage.drops for stage in manifest.stages}

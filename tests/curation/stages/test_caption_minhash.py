@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from curation.methods.minhash import bands, rows_for, shingles
 from curation.stages.caption_minhash import CaptionMinhash
+from tests.helpers.lanes import examples
 from tests.helpers.pairs import pair, pairs_of, run_global, texts_of
 
 WORDS = "red blue boat river Dog over the a of castle in winter straße 犬 flag".split()
@@ -52,7 +53,7 @@ def oracle(rows: list[tuple[str, list[str]]], threshold: float, width: int, most
     num=st.integers(0, 60), seed=st.integers(0, 10**6), threshold=st.sampled_from([0.5, 0.8, 1.0]),
     width=st.sampled_from([1, 3, 5]), most=st.integers(1, 3), buckets=st.integers(1, 4), slots=st.integers(1, 4),
 )  # fmt: skip
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_captions_that_stay_are_those_of_comparing_all_with_all(num, seed, threshold, width, most, buckets, slots):
     lists = said(num, seed)
     pairs = pairs_of(*[pair(f"n{i}", *texts) for i, texts in enumerate(lists)])

@@ -12,6 +12,7 @@ from curation.stages import cluster_quota, kmeans
 from curation.table import packs
 from tests.helpers import everything, small_crawl, tiny_clip
 from tests.helpers.benchmarks import imported
+from tests.helpers.lanes import sampled
 
 counts = imported("counts")
 
@@ -40,7 +41,7 @@ def crawl(folder, *stages, **more):
 
 
 @pytest.mark.parametrize("buckets", [4, 8])
-@pytest.mark.parametrize("keep", [0, 64])
+@pytest.mark.parametrize("keep", sampled([0, 64], 0))
 def test_of_stages_that_look_around(tmp_path, request, buckets, keep):
     if buckets == 8:
         request.getfixturevalue("small")
