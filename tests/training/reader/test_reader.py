@@ -25,6 +25,7 @@ from training.reader.pairs import open_pairs
 from training.reader.reader import Reader
 from training.reader.settings import ReaderSettings
 from training.reader.state import ReaderState, check_state
+from training.wanted import Wanted
 
 BATCH, PAIRS = 16, 40
 
@@ -42,12 +43,19 @@ def tokenize(texts: list[str]) -> torch.Tensor:
     return torch.tensor([[len(text), *text.encode()[:3]] for text in texts])
 
 
-def _reader(data: list[str], rank: int = 0, world: int = 1, quarantine: Path | None = None, **settings) -> Reader:
+def _reader(
+    data: list[str],
+    rank: int = 0,
+    world: int = 1,
+    quarantine: Path | None = None,
+    wanted: Wanted | None = None,
+    **settings,
+) -> Reader:
     chosen = ReaderSettings(**{"workers": 0, "lanes": 8, "window": 4, "threads": 1, **settings})
     image = ImageSettings(resize="squash", crop_scale=(0.5, 1.0), flip=True)
     return Reader(
         open_pairs(data), chosen, seed=5, global_batch=BATCH, image=image, image_size=8, captions=Uniform(),
-        tokenize=tokenize, rank=rank, world=world, quarantine=quarantine,
+        tokenize=tokenize, rank=rank, world=world, quarantine=quarantine, wanted=wanted,
     )  # fmt: skip
 
 
@@ -122,6 +130,20 @@ def test_pixels_are_keyed_by_seed_epoch_and_uid(tmp_path: Path) -> None:
             assert epoch == batch.step  # one step is one epoch here
             assert np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch, uid))
             assert not np.array_equal(pixels, train_image(out.getvalue(), image, 8, 5, epoch + 1, uid))
+
+
+def test_further_views_stand_pair_by_pair_each_drawn_by_its_number(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.radial_gradient("L").save(out, "PNG")
+    shard = write_shard(str(tmp_path), 0, [make_pair(n, "png", out.getvalue()) for n in range(BATCH)])
+    Manifest(name="x", num_pairs=BATCH, shards=[shard]).save(str(tmp_path))
+    image = ImageSettings(resize="squash", crop_scale=(0.5, 1.0), flip=True)
+    (batch,) = _batches(_reader([str(tmp_path)], wanted=Wanted(views=3)), stop=1)
+    drawn = [[train_image(out.getvalue(), image, 8, 5, 0, uid, view=view) for view in range(4)] for uid in batch.uids]
+    assert batch.rows["views/owner"].tolist() == [row for row in range(BATCH) for _ in range(3)]
+    assert np.array_equal(batch.rows["image"], np.stack([views[0] for views in drawn]))
+    assert np.array_equal(batch.rows["views/image"], np.stack([one for views in drawn for one in views[1:]]))
+    assert len({one.tobytes() for views in drawn for one in views}) > 3.5 * BATCH
 
 
 def test_remote_datasets_and_plain_tars_are_read_too(tmp_path: Path) -> None:
