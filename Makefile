@@ -5,8 +5,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready
-# A test file stays on one process, so that what its tests share is made once; tests/conftest.py has the long ones first.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# tests/conftest.py says which tests stay together on one process, and has the long ones first.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --no-loadscope-reorder
 
 .PHONY: demo test quick exhaustive mutants lint setup clean
 
@@ -21,7 +21,7 @@ quick: $(READY)
 
 exhaustive: $(READY)
 	$(PYTEST) -m "hypothesis and not exhaustive" --hypothesis-profile exhaustive
-	$(BIN)/python -m pytest -m exhaustive --hypothesis-profile exhaustive  # most take both cores each
+	$(PYTEST) -m exhaustive --hypothesis-profile exhaustive
 
 mutants: $(READY)
 	$(BIN)/python -m tests.mutants.plant

@@ -6,6 +6,7 @@ exhaustive  `make exhaustive`: those marked so, and every test of hypothesis wit
 """
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,8 +16,32 @@ settings.register_profile("clipmill", deadline=None, max_examples=40)
 settings.register_profile("exhaustive", deadline=None, max_examples=200)
 settings.load_profile("clipmill")
 
+CLUSTERS = tuple(
+    f"tests/pipeline/cluster/{name}"
+    for name in (
+        "schedulers/test_slurm",
+        "k8s/test_reconcile_pods",
+        "k8s/test_kinds_ray_job",
+        "node/test_wrapper_training",
+        "node/test_joining",
+    )
+)
+"""Whole clusters on this machine: one at a time, mostly waiting, beside everything else."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: a file stays on one process, and none shall be left over for the end."""
+    """What takes longest comes first, as a file stays on one process: clusters, then files by their slow tests."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    items.sort(key=lambda item: (not item.nodeid.startswith(CLUSTERS), -slow[item.path]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays on one process, so that what its tests share is made once, and so do all clusters."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Lanes(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "clusters" if nodeid.startswith(CLUSTERS) else super()._split_scope(nodeid)
+
+    return Lanes(config, log)

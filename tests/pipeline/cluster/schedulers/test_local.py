@@ -60,7 +60,7 @@ def test_stages_follow_each_other_and_are_started_again_as_their_codes_say(tmp_p
 def test_a_stop_reaches_the_attempt_once_and_nothing_is_started_after_it(tmp_path):
     run = fake_run(tmp_path)
     process = started(run, "wait 0", "train", "eval")
-    until(lambda: (run.path / "starts").exists())
+    until(lambda: (run.path / "starts").exists() and (run.path / "starts").read_text())
     process.terminate()
     assert ended(process)[0] == 75 and (run.path / "told").exists()
     assert (run.path / "starts").read_text() == "train "
