@@ -14,7 +14,6 @@ same bytes, and a part cut off half way is simply written again. <pool>/columns/
 """
 
 import hashlib
-import os
 import tarfile
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -254,8 +253,6 @@ class PoolSink:
         """Publishes the part; `counts` are the source's own (records, pages, bad_records:<reason>, ...), `beside` notes
         of further files in its folder, `more` is kept in its state. Returns these and those of its rows."""
         self._tar.write(bytes(2 * _BLOCK))
-        self._tar.flush()
-        os.fsync(self._tar.fileno())
         self._stack.close()  # publishes images.tar
         tables = {"images.parquet": self._images, "occurrences.parquet": self._occurrences}
         files: dict[str, storage.Note] = dict(beside or {})
