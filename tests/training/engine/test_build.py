@@ -125,6 +125,38 @@ def test_every_engine_walks_the_float64_path(world: int, stage: int, left, oracl
             assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4) and ours.grad_norm > CLIP
 
 
+def _begun(peers: Peers, stage: int) -> dict[str, Tensor]:
+    towers = TinyTowers(seed=peers.rank)
+    towers.register_buffer("kept", torch.full((3,), float(peers.rank)))
+    live = {name: tensor.detach().clone() for name, tensor in _engine(peers, stage, towers).towers.state_dict().items()}
+    return live
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_every_rank_begins_with_the_weights_and_buffers_of_rank_0(stage: int) -> None:
+    want = {**TinyTowers(seed=0).state_dict(), "kept": torch.zeros(3)}
+    for live in run_ranks(_begun, 2, stage):
+        assert all(torch.equal(live[name], tensor) for name, tensor in want.items())
+
+
+@pytest.mark.parametrize("stage", [0, 2])
+def test_the_rate_of_each_part_is_the_steps_times_its_scale(stage: int) -> None:
+    """A first step of AdamW moves every weight by its rate, whatever the gradient's size."""
+    before, moved = TinyTowers().state_dict(), {}
+    scales = {"image": 0.0, "text": 0.5}
+    engine = build_engine(
+        TinyTowers(),
+        EngineSettings(zero_stage=stage),
+        AdamW(lr=1e-2, eps=1e-12, weight_decay=0, lr_scales=scales),
+        Peers.alone(),
+    )
+    cached_step(engine, tiny_batch(12), build_objective([Softmax(tile=8)]), 4, lr=1e-2)
+    for name, tensors in ((name, parts) for name, parts in _state(engine).items() if "param" in parts):
+        moved.setdefault(name.split(".")[0], []).append((tensors["param"] - before[name]).abs().max().item())
+    assert moved.keys() >= {"image", "text"} and max(moved["image"]) == 0.0
+    assert moved["text"] == pytest.approx([5e-3] * len(moved["text"]), rel=1e-2)
+
+
 @pytest.mark.parametrize(("world", "stage"), sampled(LEFT, *QUICK))
 def test_the_same_world_and_stage_goes_on_bit_for_bit(world: int, stage: int, left) -> None:
     assert [difference for _, _, difference, _ in left[world, stage]] == [0.0] * world
