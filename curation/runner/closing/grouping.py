@@ -14,7 +14,7 @@ segment.
                     /closed.json                                [[step, round, packs told, whether merged], ...]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +41,8 @@ from pipeline.storage import Note
 
 ROWS = 50_000
 """About so many notes are settled by one task."""
+AT_ONCE = 100_000
+"""Of the notes of a run so many are settled together: sorted and joined they take 700 bytes each, read 50."""
 WIDE, FEW, PASSES = 16, 16, 2
 """A step in which a pair has WIDE notes or more is gone through in PASSES where there are more than FEW buckets: each
 makes the notes of a share of all groups, and they are removed before the next, so that less lies on the disk."""
@@ -199,7 +201,8 @@ def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[
     check_files(job, [here.closer])
     found = exchange.Sources(tuple(urls)).read(*slots)
     with explained(f"stage {job.names[number_of(here)]}, {step}, slots {slots[0]} to {slots[1]}"):
-        results = _settled(job, here, step, found)
+        results = [_settled(job, here, step, some) for some in _apart(found)]
+    results = pa.concat_tables(results, promote_options="permissive").combine_chunks()
     at = results.column(FROM).to_numpy() if results.num_rows else np.zeros(0, np.int64)
     note = packs.publish_cut(job.closing_file(here, f"{name}.pack"), results, at, job.buckets)
     told = _hex(np.bincount(at, minlength=job.buckets) > 0)
@@ -207,11 +210,24 @@ def settle(job: Job, index: int, step: str, number: int, run: int, slots: tuple[
     return told
 
 
-def _settled(job: Job, here: Segment, step: str, found: list[pa.Table]) -> pa.Table:
+def _apart(found: list[pa.Table]) -> Iterator[pa.Table]:
+    """The notes, each group with all of its own, about AT_ONCE at a time; at least one table."""
+    rows = pa.concat_tables(found, promote_options="permissive").combine_chunks() if found else pa.table({})
+    number = -(-rows.num_rows // AT_ONCE)
+    if number < 2:
+        yield rows
+        return
+    # By bits that do not decide over slots: all of a run may have those in common.
+    scattered = mixed(whole(rows.column(GROUP)).to_numpy(zero_copy_only=False)) >> np.uint64(40)
+    share = scattered % np.uint64(number)
+    for each in range(number):
+        yield rows.filter(pa.array(share == each)).combine_chunks()
+
+
+def _settled(job: Job, here: Segment, step: str, rows: pa.Table) -> pa.Table:
     """What the notes say, with the bucket that each row goes to."""
-    if not found:
+    if not rows.num_rows:
         return pa.table({})
-    rows = pa.concat_tables(found, promote_options="permissive").combine_chunks()
     askers = rows.select([GROUP, FROM])
     if _IS_NOTE in rows.column_names:
         rows = rows.filter(pc.fill_null(rows.column(_IS_NOTE), True)).drop_columns([_IS_NOTE])

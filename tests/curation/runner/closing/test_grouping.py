@@ -92,6 +92,18 @@ def test_settled_rounds_leave_no_notes_and_are_not_asked_again(reference, tmp_pa
     assert small_crawl.outcome(tmp_path / "out") == reference
 
 
+@pytest.mark.parametrize("fan", [3, 512])
+def test_notes_settled_a_few_at_a_time_come_to_the_same(reference, tmp_path, monkeypatch, fan):
+    write(tmp_path)
+    monkeypatch.setattr(exchange, "FAN", fan)
+    monkeypatch.setattr(grouping, "AT_ONCE", 3)
+    settled, real = [], grouping._settled
+    monkeypatch.setattr(grouping, "_settled", lambda *args: settled.append(args[-1].num_rows) or real(*args))
+    run(tmp_path)
+    assert sum(rows > 0 for rows in settled) > 60
+    assert small_crawl.outcome(tmp_path / "out") == reference
+
+
 @pytest.mark.parametrize(
     ("home", "name", "calls"),
     [(grouping, "survey", 30), (grouping, "settle", 5), (grouping, "_free", 3), (pieces, "remove", 2)],
