@@ -5,6 +5,7 @@ saved N      as a rank 0 that has committed a checkpoint of N steps
 commit FILE  as a task of a curation that has done a unit of work
 stopped      the state of a run that has saved and stopped
 wait         until it is told to stop
+meet FILE    until the file is there
 sleep S      whatever it is told
 say TEXT     on standard error
 orphan FILE  a grandchild that ignores SIGTERM and outlives its parent; its process id in FILE
@@ -41,6 +42,9 @@ def main(stage: str) -> int:
                 feed.tell(status="stopped", message="stopped as asked")
             elif verb == "wait":
                 while not stop.received:
+                    time.sleep(0.02)
+            elif verb == "meet":
+                while not Path(rest).exists():
                     time.sleep(0.02)
             elif verb == "sleep":
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -10,6 +10,7 @@ from pipeline.cluster.node.meeting import Here, attempt_of
 from pipeline.cluster.node.place import Place
 from pipeline.cluster.rundir import RunDir, lock
 from pipeline.errors import ClipmillError, Stopped
+from tests.helpers.nodes import until
 
 FIRST, OTHER = Place(0, 2, "one", join_s=20), Place(1, 2, "one", join_s=20)
 
@@ -59,12 +60,13 @@ def test_nodes_of_another_launch_are_not_met(run):
 
 
 def test_node_0_is_seen_until_all_have_come(run):
-    here = Here(run, 1, FIRST)
+    here, seen = Here(run, 1, FIRST), run.attempt_logs(1) / "0.here"
+    until(seen.exists)
     run.log(1, 1).touch()
     time.sleep(0.3)
-    before = (run.attempt_logs(1) / "0.here").stat().st_mtime_ns
+    before = seen.stat().st_mtime_ns
     time.sleep(0.3)
-    assert (run.attempt_logs(1) / "0.here").stat().st_mtime_ns == before
+    assert seen.stat().st_mtime_ns == before
     here.end()
     alone = Here(run, 1, Place(0, 1, "one"))
     alone.end()

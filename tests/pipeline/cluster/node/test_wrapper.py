@@ -180,7 +180,8 @@ def two(run, scripts, **variables):
 def test_the_cause_on_one_node_is_the_verdict_of_all(tmp_path):
     """Node 0 only lost a peer; node 1 met a damaged shard. Both end as that, for good."""
     run = fake_run(tmp_path)
-    lost, cause = "say error: rank 0 of 2: connection closed; exit 1", "say error: shard-1.tar: is cut; exit 78"
+    lost = f"meet {run.log(1, 1)}; say error: rank 0 of 2: connection closed; exit 1"
+    cause = "say error: shard-1.tar: is cut; exit 78"
     nodes = two(run, [lost, cause])
     assert [ended(node)[0] for node in nodes] == [78, 78]
     assert state(run)["class"] == "data" and state(run)["message"] == "shard-1.tar: is cut"
