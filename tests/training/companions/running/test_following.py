@@ -98,3 +98,17 @@ def test_zero_3_is_refused():
     engine.settings = EngineSettings(zero_stage=3)
     with pytest.raises(RecipeError, match="ZeRO-3"):
         SETTINGS.build(engine, 0)
+
+
+def test_a_skipped_step_moves_neither_the_momentum_towers_nor_their_queue():
+    engine = build_engine(TinyTowers(), EngineSettings(zero_stage=0), OPTIMIZER, Peers.alone())
+    companions = Companions((SETTINGS.build(engine, 0),))
+    objective = build_objective([Softmax(tile=4, queue="momentum")])
+    cached_step(engine, _batch(0), objective, 3, LR, companions=companions)
+    before = {name: tensor.clone() for name, tensor in companions.state()}
+    spoilt = _batch(1)
+    spoilt.rows["image"] = torch.full_like(spoilt.rows["image"].float(), torch.nan)
+    assert cached_step(engine, spoilt, objective, 3, LR, companions=companions).skipped
+    after = dict(companions.state())
+    assert after.keys() == before.keys() and len(before) > 3
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
