@@ -140,6 +140,17 @@ def test_dropout_is_keyed_the_same_in_both_passes_and_after_a_restart_and_leaves
     assert all(torch.equal(one[name], other[name]) for name in one), "masks depend on the state of the process"
 
 
+def test_dropout_of_another_step_is_another_one() -> None:
+    def gradients(step: int) -> dict[str, Tensor]:
+        engine = build_engine(TinyTowers(dropout=0.5), EngineSettings(zero_stage=0), OPTIMIZER, Peers.alone())
+        cached_step(engine, dataclasses.replace(tiny_batch(12), step=step), CLIP, 3, lr=1e-3)
+        return gradients_of(engine)
+
+    first, again, next_one = gradients(0), gradients(0), gradients(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], next_one[name]) for name in first)
+
+
 class _LikeHuggingFace(torch.nn.Module):
     """Dropout of every sort that text towers of transformers have: layers, functions, attention, whole layers."""
 
