@@ -8,7 +8,7 @@ READY := .venv/.ready
 # tests/conftest.py says which tests stay together on one process, and has the long ones first. Many of them wait for
 # others: a process more than there are cores.
 JOBS ?= $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 
 .PHONY: demo test quick exhaustive mutants lint setup clean
 

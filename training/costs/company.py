@@ -12,15 +12,15 @@ from pipeline.outputs import RECIPE
 from training.companions.companion import CompanionSettings
 from training.costs.model import Look, Model, Seen, Weights, bare
 from training.costs.watch import Work
-from training.costs.weights import F32, parts
+from training.costs.weights import parts
 from training.engine.full_state import persistent_buffers
+from training.ranks.ring import F32, I64, gathered
 from training.rows import base_of, group_of, named
 from training.settings import TrainSettings
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
 from training.wanted import LOG_SCALE, Scalar
 
-_I64 = 8
 NOTHING = Look(Work(), 0)
 _NUMBERS = {"fp16": 2, "bf16": 2, "fp32": F32}
 
@@ -57,7 +57,7 @@ class Company:
 
     def moved(self, pairs: int, ranks: int) -> int:
         """Bytes that a rank receives in a step: the ids of its pairs, and how many each rank has, before and after."""
-        return (ranks - 1) * _I64 * (2 + -(-pairs // ranks)) if self.queue else 0
+        return gathered(I64 * (2 + -(-pairs // ranks)), ranks) if self.queue else 0
 
     def saved(self, weights: Weights) -> int:
         """Bytes of a checkpoint."""
@@ -86,7 +86,7 @@ def _momentum(one: Any, model: Model, chunk: int) -> Company:
         state=sum(tensor.nbytes for tensor in saved),
         tensors=len(saved) + (3 if one.queue else 0),
         queue=one.queue,
-        entry=2 * F32 * D + _I64 if one.queue else 0,
+        entry=2 * F32 * D + I64 if one.queue else 0,
         look=model.look(chunk, frozenset(outputs.values())) if outputs else NOTHING,
         row=_row(outputs, model, D),
         widths={f"{one.called}.{side}": D for side in ("image", "text")},

@@ -9,7 +9,7 @@ from pipeline.plan.found import SavePlan
 from training.checkpoint.clock import DAY_S, SaveClock
 from training.costs.model import Weights
 from training.costs.timing import wire_s
-from training.costs.weights import F32
+from training.ranks.ring import F32
 
 if TYPE_CHECKING:
     from training.settings import TrainSettings

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from pipeline.plan.devices import Cluster
 from training.costs.model import Passes, Weights
 from training.costs.watch import Work
-from training.costs.weights import F32, parts
+from training.costs.weights import parts
+from training.ranks.ring import F32
 from training.terms.costs import TermCost
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ P trained parameters of 4 bytes, W ranks, without their factors (W - 1) / W:
 """
 
 from training.costs.model import Weights
-from training.costs.weights import F32, PERSISTENT, parts
-
-_I64, _F64 = 8, 8
+from training.costs.weights import PERSISTENT, parts
+from training.ranks.ring import F32, F64, I64, summed
 
 
 def moved(stage: int, weights: Weights, chunks: int, ranks: int) -> dict[str, int]:
@@ -23,7 +22,7 @@ def moved(stage: int, weights: Weights, chunks: int, ranks: int) -> dict[str, in
     if W == 1:
         return {"gradients": 0, "numbers": 0}
     whole = F32 * weights.trained
-    found = {"gradients": _all_reduced(whole, W) if stage < 3 else whole * (W - 1) // W}
+    found = {"gradients": summed(whole, W) if stage < 3 else whole * (W - 1) // W}
     if stage in (1, 2):
         found["parameters"] = F32 * sum(parts(weights, stage, W)) * (W - 1)
     if stage == 3:
@@ -32,16 +31,12 @@ def moved(stage: int, weights: Weights, chunks: int, ranks: int) -> dict[str, in
         found["parameters"] = (3 * chunks - 1) * F32 * large * (W - 1) // W
     if stage and any(group.matrix for group in weights.groups):
         matrices = F32 * sum(sum(group.sizes) for group in weights.groups if group.matrix)
-        found["matrices"] = _all_reduced(matrices, W)
+        found["matrices"] = summed(matrices, W)
     # the fullest rank's rows, the number of pairs; digest and rows, and whether to stop
-    found["numbers"] = _all_reduced(_I64, W) + _all_reduced(_F64, W) + 2 * _all_reduced(2 * _I64, W)
+    found["numbers"] = summed(I64, W) + summed(F64, W) + 2 * summed(2 * I64, W)
     return found
 
 
 def of_chunk_terms(many: int, ranks: int) -> int:
     """Their counts before the first pass, and their sums behind the last, all of them together."""
-    return 2 * _all_reduced(many * _F64, ranks)
-
-
-def _all_reduced(size: int, W: int) -> int:
-    return 2 * size * (W - 1) // W
+    return 2 * summed(many * F64, ranks)

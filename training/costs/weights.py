@@ -5,8 +5,8 @@ multiple of two elements; stage 3 cuts each parameter by itself into W equal par
 """
 
 from training.costs.model import Weights
+from training.ranks.ring import F32
 
-F32 = 4
 BUCKET = 500_000_000
 """Elements of DeepSpeed's buckets, at most (`training/engine/zero.py`)."""
 PERSISTENT = 100_000

@@ -74,7 +74,7 @@ class Contrast(TermSettings):
 
     def costs(self, at: StepSizes) -> TermCost:
         """Of a core with as many rows and texts as there may be."""
-        from training.terms.cores.exchange.bytes import CoreStep
+        from training.terms.cores.exchange.costs import CoreStep
 
         aim, queued = self.target.costs(at), at.queues.get(self.queue, 0) if self.queue else 0
         if aim is None:

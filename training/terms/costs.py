@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from training.terms.cores.exchange.bytes import CoreStep
+from training.ranks.ring import F32, F64, I64, gathered, summed
 
-F32, F64, I64 = 4, 8, 8
+if TYPE_CHECKING:
+    from training.terms.cores.exchange.costs import CoreStep
+
 _SCORES = 12  # reads and writes of a score: sweeps make it, take exponentials and sum
 WIRES = {"fp32": F32, "bf16": 2}
 
@@ -54,12 +55,10 @@ class StepSizes:
         return self.shape(name)[-1]
 
     def gathered(self, size: int) -> int:
-        """Bytes that come from the other ranks, `size` of each; or as many sums of this rank's own."""
-        return (self.ranks - 1) * size
+        return gathered(size, self.ranks)
 
     def summed(self, size: int) -> int:
-        """Bytes of an all-reduce of `size` bytes."""
-        return 2 * size * (self.ranks - 1) // self.ranks
+        return summed(size, self.ranks)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.ranks.ring import F32, F64
 from training.terms.across.settings import AcrossSettings
-from training.terms.costs import F32, F64, Everyones, StepSizes, TermCost
+from training.terms.costs import Everyones, StepSizes, TermCost
 
 if TYPE_CHECKING:
     from torch import Tensor

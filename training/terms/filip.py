@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from training.ranks.ring import F32
 from training.terms.across.settings import AcrossSettings
-from training.terms.costs import F32, Everyones, StepSizes, TermCost
+from training.terms.costs import Everyones, StepSizes, TermCost
 from training.wanted import Scalar, Wanted
 
 if TYPE_CHECKING:

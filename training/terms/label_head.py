@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from training.terms.costs import F32, I64, StepSizes, TermCost, Trained
+from training.ranks.ring import F32, I64
+from training.terms.costs import StepSizes, TermCost, Trained
 from training.terms.term import TermOutput, TermSettings
 from training.wanted import Wanted
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from training.terms.costs import F32, F64, StepSizes, TermCost
+from training.ranks.ring import F32, F64
+from training.terms.costs import StepSizes, TermCost
 from training.terms.term import StepTerm, TermOutput, TermSettings
 from training.wanted import Wanted
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, model_validator
 
 from pipeline.settings import Settings
-from training.terms.costs import F64, WIRES, StepSizes, TermCost, of_core
+from training.ranks.ring import F64
+from training.terms.costs import WIRES, StepSizes, TermCost, of_core
 from training.terms.term import StepTerm, TermOutput, TermSettings
 from training.wanted import LOG_SCALE, Scalar, Wanted
 
@@ -61,7 +62,7 @@ class SimilarityDistill(TermSettings):
 
     def costs(self, at: StepSizes) -> TermCost:
         """CLIP's core with the teachers' scores as its target, and the entropies of those."""
-        from training.terms.cores.exchange.bytes import CoreStep
+        from training.terms.cores.exchange.costs import CoreStep
 
         widths = tuple(at.width(f"{one.name}.text") for one in self.teachers)
         wire, tile = WIRES[self.wire], (self.tile, self.tile)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from training.terms.costs import F32, WIRES, StepSizes, TermCost, of_core
+from training.ranks.ring import F32
+from training.terms.costs import WIRES, StepSizes, TermCost, of_core
 from training.terms.term import StepTerm, TermSettings
 from training.wanted import Head, Scalar, Wanted
 
@@ -51,7 +52,7 @@ class Views(TermSettings):
 
     def costs(self, at: StepSizes) -> TermCost:
         """A core's of two rows a picture; joined, and taken apart, they lie there twice more."""
-        from training.terms.cores.exchange.bytes import CoreStep
+        from training.terms.cores.exchange.costs import CoreStep
 
         width, tile = at.width(f"views/{OUTPUT}"), (self.tile, self.tile)
         step = CoreStep("softmax", self.exchange, at.ranks, 2 * at.rows, width, WIRES[self.wire], tile)

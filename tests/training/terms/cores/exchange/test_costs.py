@@ -8,9 +8,14 @@ from tests.helpers.ranks import run_ranks
 from training.ranks.peers import Peers
 from training.terms.cores import CORES, Problem
 from training.terms.cores.exchange import EXCHANGES
-from training.terms.cores.exchange.bytes import bytes_moved
+from training.terms.cores.exchange.costs import CoreStep
 
 b, D = 24, 32
+
+
+def bytes_moved(core: str, exchange: str, B: int, W: int, width: int, e: int = 4) -> int:
+    """Of one text an image, without ids."""
+    return CoreStep(core, exchange, W, B // W, width, e, ids=False).moved()
 
 
 def count(peers: Peers) -> dict[tuple, int]:

@@ -8,7 +8,8 @@ as it travels (4 or 2). What a rank of a ring receives: see `training.ranks.peer
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_F32, _F64, _I64 = 4, 8, 8
+from training.ranks.ring import F32, F64, I64, gathered, summed
+
 _BLOCK = 4096  # rows that pairs' own scores are made of at a time
 _BLOCKS = 2  # of a tile: scores, and as much to spare
 _SHARES = 5  # of a tile: a target's shares of rows and columns, products of theirs, and a copy
@@ -28,7 +29,7 @@ class CoreStep:
     ranks: int
     pairs: int
     width: int
-    wire: int = _F32
+    wire: int = F32
     tile: tuple[int, int] = (512, 512)
     further: int = 0
     queued: int = 0
@@ -65,45 +66,43 @@ class CoreStep:
         return self._layout() + self._weights() + travels + sum(map(self._of_soft, self.soft))
 
     def _gathered(self, size: int) -> int:
-        """A block of `size` bytes of each rank; or sums of blocks, of which a rank receives its own."""
-        return (self.ranks - 1) * size
+        return gathered(size, self.ranks)
 
     def _summed(self, size: int) -> int:
-        """An all-reduce of `size` bytes."""
-        return 2 * size * (self.ranks - 1) // self.ranks
+        return summed(size, self.ranks)
 
     def _layout(self) -> int:
         """Three sizes of each rank, the owners of further texts, ids and whether there is one, labels."""
-        found = self._gathered(3 * _I64)
-        found += self._gathered(self.texts * _I64) if self.further else 0
-        found += self._gathered(self.rows * (_I64 + 1)) if self.ids else 0
-        return found + (self._gathered(self.rows * _I64) if self.labels else 0)
+        found = self._gathered(3 * I64)
+        found += self._gathered(self.texts * I64) if self.further else 0
+        found += self._gathered(self.rows * (I64 + 1)) if self.ids else 0
+        return found + (self._gathered(self.rows * I64) if self.labels else 0)
 
     def _weights(self) -> int:
         if self.exchange == "gather2":
-            return self._gathered((self.pairs + self.texts) * _F32) if self.weighed else 0
-        return (self.weighed + (self.weighed or self.further > 0)) * self._summed(_F64)
+            return self._gathered((self.pairs + self.texts) * F32) if self.weighed else 0
+        return (self.weighed + (self.weighed or self.further > 0)) * self._summed(F64)
 
     def _scalars(self) -> int:
         """Losses and hits, gradients of scale and bias, where not every rank sums up everything."""
-        return self._summed(4 * _F64) + (3 if self.core == "sigmoid" else 1) * self._summed(_F64)
+        return self._summed(4 * F64) + (3 if self.core == "sigmoid" else 1) * self._summed(F64)
 
     @property
     def _read(self) -> int:
         """Bytes a column that a sweep reads beside features: shifts or halves of weights, weights of the target."""
         halves = self.weighed or self.further > 0 or self.queued > 0
-        own = _F32 if self.core == "softmax" or halves else 0
-        return own + (_F32 if self.spread else 0)
+        own = F32 if self.core == "softmax" or halves else 0
+        return own + (F32 if self.spread else 0)
 
     @property
     def _carried(self) -> int:
         """Bytes a column that come home from the sweep that gives gradients, beside maxima."""
-        return _F32 * self.width + (0 if self.core == "softmax" else _F32) + (2 * _F32 if self.spread else 0)
+        return F32 * self.width + (0 if self.core == "softmax" else F32) + (2 * F32 if self.spread else 0)
 
     def _gathers(self) -> int:
         M = self.texts
         texts = self._gathered(M * self.width * self.wire)
-        tops = self._summed(self.ranks * M * _F32) + (self._gathered(M * _F32) if self.core == "softmax" else 0)
+        tops = self._summed(self.ranks * M * F32) + (self._gathered(M * F32) if self.core == "softmax" else 0)
         return texts + tops + self._gathered(M * (self._read + self._carried)) + self._scalars()
 
     def _gathers_both(self) -> int:
@@ -112,14 +111,14 @@ class CoreStep:
         dots = M if self.queued else b
         numbers = 2 * (b + M) + dots + (self.rows if self.core == "sigmoid" else 0)
         numbers += 2 * (b + M) if self.spread else 0
-        return self._gathered((self.rows + M) * D * self.wire + numbers * _F32)
+        return self._gathered((self.rows + M) * D * self.wire + numbers * F32)
 
     def _rings(self) -> int:
         """What is read makes W - 1 hops, what is carried one more, home."""
         M = self.texts
         text = M * self.width * self.wire
         first = self._gathered(text) if self.core == "softmax" else 0
-        home = self.ranks * M * (self._carried + (2 if self.core == "softmax" else 1) * _F32)
+        home = self.ranks * M * (self._carried + (2 if self.core == "softmax" else 1) * F32)
         return first + home + self._gathered(text + M * self._read) + self._scalars()
 
     def _of_soft(self, F: int) -> int:
@@ -127,12 +126,12 @@ class CoreStep:
         M, text = self.texts, self.texts * F * self.wire
         softmax = self.core == "softmax"
         if self.exchange == "gather2":
-            sums = 2 * (self.pairs + M) * _F32 if softmax else 0
+            sums = 2 * (self.pairs + M) * F32 if softmax else 0
             return self._gathered(self.rows * F * self.wire + text + sums)
         if self.exchange == "gather":
-            sums = self._summed(self.ranks * M * _F32) + self._gathered(2 * M * _F32) if softmax else 0
+            sums = self._summed(self.ranks * M * F32) + self._gathered(2 * M * F32) if softmax else 0
             return self._gathered(text) + sums
-        sums = self._gathered(text + M * _F32) + self.ranks * M * 2 * _F32 if softmax else 0
+        sums = self._gathered(text + M * F32) + self.ranks * M * 2 * F32 if softmax else 0
         return self._gathered(text) + sums
 
     # -- products and bytes of memory
@@ -148,9 +147,6 @@ class CoreStep:
     def scores(self) -> int:
         """How many a sweep makes."""
         return self._areas()[0]
-
-    def sweeps(self) -> int:
-        return (2 if self.core == "softmax" else 1) * (1 + len(self.soft))
 
     def _areas(self) -> tuple[int, int, int]:
         """Scores that a sweep makes; of these, those that are part of rows' gradients, and of columns'."""
@@ -171,7 +167,7 @@ class CoreStep:
 
     def held(self) -> int:
         """Bytes, beside features and gradients of this rank's own rows, and copies of those."""
-        return _F32 * (sum(self._features()) + self._numbers() + self._tiles())
+        return F32 * (sum(self._features()) + self._numbers() + self._tiles())
 
     def _features(self) -> Iterator[int]:
         """Numbers of features and gradients of all ranks; of further texts, joined and taken apart."""
@@ -192,11 +188,6 @@ class CoreStep:
         tall = min(self.tile[0], self.rows if self.exchange != "gather2" else self.ranks * self.rows)
         wide = min(self.tile[1], self.texts if self.exchange == "ring" else self.ranks * self.texts)
         return tall * wide * (_BLOCKS * (1 + len(self.soft)) + (_SHARES if self.spread else 0))
-
-
-def bytes_moved(core: str, exchange: str, B: int, W: int, D: int, e: int = 4) -> int:
-    """Bytes that each rank receives in one step of float32 features, one text an image, without ids or weights."""
-    return CoreStep(core, exchange, W, -(-B // W), D, e, ids=False).moved()
 
 
 def _on_grid(start: int, size: int, side: int, end: int) -> int:
