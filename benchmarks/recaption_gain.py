@@ -1,10 +1,12 @@
 """What captions that something else wrote gain: the `clipart` recipe with a stage that writes one more caption a pair.
 
-    CLIPART=../shared/data python benchmarks/recaption_gain.py [--seeds 3] [--folder runs/recaption_gain] [words ...]
+    CLIPART=../shared/data python benchmarks/recaption_gain.py [--seeds 3] [--writer coca] [words ...]
 
-The writer is examples/fuse_tags.py, which knows no picture: it says in one form what a pair's texts and its address
-say. So this shows what the machinery and the policies of training do with a second caption, not what a captioner does.
-The evaluation's texts are titles with tags, the form that it writes: part of a gain may be that form.
+Two writers. `fuse_tags` is examples/fuse_tags.py, which knows no picture: it says in one form what a pair's texts and
+its address say. So it shows what the machinery and the policies of training do with a second caption, not what a
+captioner does. The evaluation's texts are titles with tags, the form that it writes: part of a gain may be that form.
+`coca` sees the picture and nothing else: the recipe `coca` trained on the pairs of seed 0, exported, and asked about
+the pictures of every seed, most of which it was trained on.
 
 All arms of a seed are trained on the same pairs, for the same steps, by another caption policy each. Scores, the small
 model and the pairing by seed and query are those of curation_gain.py; the steps are fewer, so that the whole table is
@@ -22,6 +24,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from curation_gain import MODEL, RESAMPLES, TOP, Hits, deviation, interval, query_hits, score, told
@@ -37,43 +40,61 @@ ARMS = {
     "from originals to written": {"kind": "one_synthetic", "share": [[0, 0], [1, 1]]},
 }
 SMALL = ("train.steps=120", "curate.ray.address=inline")
-STAGE = {
+FUSE_TAGS = {
     "kind": "generate", "name": "fused", "role": "rewrite",
     "backend": {"kind": "function", "function": "examples.fuse_tags:fuse", "reads": ["url", "texts"]},
     "checks": {"repetition": False},
 }  # fmt: skip
+COCA = ("train.steps=240", "train.checkpoint.every_steps=80", "launch.processes=1")
 
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--seeds", type=int, default=3)
-    asked.add_argument("--folder", type=Path, default=Path("runs/recaption_gain"))
+    asked.add_argument("--writer", choices=("fuse_tags", "coca"), default="fuse_tags")
+    asked.add_argument("--folder", type=Path, help="default: runs/recaption_gain/WRITER")
     asked.add_argument("words", nargs="*", help="overrides for all arms")
     given = asked.parse_args()
     if "CLIPART" not in os.environ:
         sys.exit("recaption_gain: set CLIPART to the folder that holds crawl/ and eval/")
+    folder = given.folder or Path("runs/recaption_gain") / given.writer
+    stage = coca_of(folder) if given.writer == "coca" else FUSE_TAGS
     hits: Hits = {}
     for seed in range(given.seeds):
         for arm in ARMS:
-            hits[arm, seed] = scored(given.folder, arm, seed, given.words)
+            hits[arm, seed] = scored(folder, arm, seed, stage, given.words)
             print(f"seed {seed} {arm:26} {told(hits[arm, seed])}", flush=True)
     report(hits, given.seeds)
 
 
-def scored(folder: Path, arm: str, seed: int, words: list[str]) -> dict[str, list[bool]]:
+def coca_of(folder: Path) -> dict[str, Any]:
+    """The stage that asks a CoCa which was trained on the pairs of seed 0, with no written captions among them."""
+    model, data, run = folder / "coca", folder / "data-of-coca", folder / "train-coca"
+    if not model.exists():
+        clipmill("curate", "clipart", "seed=0", f"curate.pool={folder}/pool", f"curate.output={data}", *SMALL[1:])
+        clipmill("train", "coca", f"train.data=[{data}]", f"train.output={run}", *COCA)
+        clipmill("export", str(run), str(model))
+    backend = {"kind": "coca", "model": str(model)}
+    return {"kind": "generate", "name": "seen", "role": "caption", "backend": backend}
+
+
+def clipmill(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "pipeline.cli", *words], check=True, stderr=subprocess.DEVNULL)
+
+
+def scored(folder: Path, arm: str, seed: int, stage: dict[str, Any], words: list[str]) -> dict[str, list[bool]]:
     """{"i2t", "t2i"}: for each query, whether its match is among the first ten. What is done is kept in the folder."""
     run, data = folder / f"{arm.replace(' ', '-')}-{seed}", folder / f"data-{seed}"
     kept = run / "hits.json"
     if not kept.exists():
-        stages = [*recipes.load("clipart").data["curate"]["stages"], STAGE]
+        stages = [*recipes.load("clipart").data["curate"]["stages"], stage]
         overrides = [
             f"seed={seed}", f"curate.pool={folder}/pool", f"curate.output={data}", f"train.data=[{data}]",
             f"train.output={run}/train", "train.eval.every_steps=null", f"curate.stages={json.dumps(stages)}",
             f"train.captions={json.dumps(ARMS[arm])}", *MODEL, *SMALL, *words,
         ]  # fmt: skip
         for command in ("curate", "train"):
-            clipmill = [sys.executable, "-m", "pipeline.cli"]
-            subprocess.run([*clipmill, command, "clipart", *overrides], check=True, stderr=subprocess.DEVNULL)
+            clipmill(command, "clipart", *overrides)
         kept.write_text(json.dumps(query_hits(recipes.load("clipart", overrides))))
     return json.loads(kept.read_text())
 

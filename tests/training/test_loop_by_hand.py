@@ -95,8 +95,8 @@ def test_three_steps_from_a_recipe_are_those_made_by_hand(tmp_path: Path, traine
     for step in range(STEPS):
         by_hand.step(step)
     rows = metrics(tmp_path / "train")
-    exact = precision == "fp32"
-    assert [row["loss"] for row in rows] == pytest.approx(by_hand.losses, rel=2e-6 if exact else 2e-3)
+    exact = precision == "fp32"  # but for features on the wire: one that rounds the other way moves a loss by some 5e-6
+    assert [row["loss"] for row in rows] == pytest.approx(by_hand.losses, rel=2e-5 if exact else 2e-3)
     assert [row["grad_norm"] for row in rows] == pytest.approx(by_hand.norms, rel=1e-5 if exact else 1e-2)
     assert min(by_hand.norms) > 0.5 and [row["lr"] for row in rows] == pytest.approx(by_hand.rates)
     given = load(str(recipe)).section("train", TrainSettings)

@@ -47,7 +47,7 @@ def test_a_restart_changes_no_bit_of_what_companions_keep_and_other_ranks_hardly
     folder, recipe = home
     want = _average(folder / "whole", 9)
     assert {name.split("/")[1] for name in want} == {"ema", "term.feature_distill"}
-    for world, stage, tolerance in ((1, 0, 0.0), (2, 3, 2e-5)):
+    for world, stage, tolerance in ((1, 0, 0.0), (2, 3, 1e-6)):
         output = folder / f"on-{world}"
         shutil.copytree(folder / "whole", output)
         for step in ("step-00000006", "step-00000009"):
@@ -57,7 +57,10 @@ def test_a_restart_changes_no_bit_of_what_companions_keep_and_other_ranks_hardly
         got = _average(output, 9)
         assert got.keys() == want.keys()
         for name, tensor in got.items():
-            assert (tensor - want[name]).abs().max().item() <= tolerance, name
+            off = (tensor - want[name]).abs()
+            if world > 1 and name.endswith("in_proj_bias"):  # keys' have no gradient but rounding, by itself divided
+                off = off.unflatten(0, (3, -1))[[0, 2]]
+            assert off.max().item() <= tolerance, name
         losses = [[row["loss"] for row in metrics(place)] for place in (output, folder / "whole")]
         assert losses[0] == pytest.approx(losses[1], abs=5e-6 if world > 1 else 0)
 
