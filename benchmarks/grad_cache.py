@@ -1,12 +1,16 @@
-"""What does gradient caching cost in time, and what does it save in memory?
+"""What does the step cost beside open_clip's, whole and with gradient caching, and what does caching save in memory?
 
     python benchmarks/grad_cache.py                      # on this machine's CPU or GPU, a few minutes
     python benchmarks/grad_cache.py --batch 4096 --chunk 256 --model ViT-B-32
 
-Three sides train the same open_clip towers with AdamW, each in a process of its own, in turns:
+Six sides train the same open_clip towers with AdamW, each in a process of its own, in turns:
   plain     open_clip's ClipLoss and autograd over the whole batch: the usual step
+  whole     clipmill's step with the batch as one chunk
+  accum     open_clip's way to a large batch (--accum-freq): features of all chunks without a graph, then each chunk
+            again with one, put between the others' features, and the loss of the whole batch for each chunk
   cached    clipmill's cached step, the batch in chunks
-  cached x8 the same chunk, a batch eight times as large
+  off       the same with a second term (cyclip) of weight 0
+  cached x8 as cached, a batch eight times as large
 Printed: medians over rounds of the step time and of the process's peak memory above its state before the first step
 (on a GPU: of allocated memory), and their ratios. K chunks cost K - 1 of K forwards more than a plain step, so about
 1 + (K - 1) / 3K of its time when a backward costs two forwards.
@@ -24,6 +28,7 @@ from typing import Any
 
 import open_clip
 import torch
+from torch import Tensor
 
 from training.engine.body import on_device
 from training.engine.build import build_engine
@@ -33,6 +38,7 @@ from training.ranks.peers import init_peers
 from training.reader.batch import Batch
 from training.step.grad_cache import cached_step
 from training.step.objective import build_objective
+from training.terms.cyclip import Cyclip
 from training.terms.softmax import Softmax
 from training.towers.build import build_towers
 from training.towers.settings import ModelSettings
@@ -54,27 +60,31 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a process, after one that is not")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    sides = {"plain": (args.batch, None), "cached": (args.batch, args.chunk), "cached x8": (8 * args.batch, args.chunk)}
+    sides = {side: (args.batch, args.chunk) for side in ("plain", "whole", "accum", "cached", "off")}
+    sides |= {"whole": (args.batch, args.batch), "cached x8": (8 * args.batch, args.chunk)}
     seen: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(args.rounds):
         for side, (batch, chunk) in sides.items():
-            seen[side].append(in_own_process(side, vars(args) | {"batch": batch, "chunk": chunk}))
+            seen[side].append(in_own_process(vars(args) | {"side": side, "batch": batch, "chunk": chunk}))
             print(f"round {number + 1}/{args.rounds}  {side:<10} {json.dumps(seen[side][-1])}", flush=True)
     report({side: {key: statistics.median(r[key] for r in runs) for key in runs[0]} for side, runs in seen.items()})
 
 
 def report(medians: dict[str, dict[str, float]]) -> None:
-    plain, cached, larger = (medians[side] for side in ("plain", "cached", "cached x8"))
+    plain, whole, accum, cached, off, larger = medians.values()
     print(f"\n{'':<12}{'step':>10}{'peak memory':>15}{'final loss':>12}")
     for side, row in medians.items():
         print(f"{side:<12}{row['step_s']:>8.3f} s{row['peak_mb']:>12.0f} MB{row['loss']:>12.4f}")
-    print(f"\ntime, cached / plain, same batch      {cached['step_s'] / plain['step_s']:.2f}")
+    print(f"\ntime, whole / plain                   {whole['step_s'] / plain['step_s']:.2f}")
+    print(f"time, cached / plain, same batch      {cached['step_s'] / plain['step_s']:.2f}")
+    print(f"time, cached / accum, same chunk      {cached['step_s'] / accum['step_s']:.2f}")
+    print(f"time, off / cached                    {off['step_s'] / cached['step_s']:.2f}")
     print(f"memory, cached / plain, same batch    {cached['peak_mb'] / plain['peak_mb']:.2f}")
     print(f"memory, cached x8 / cached            {larger['peak_mb'] / cached['peak_mb']:.2f}")
     print(f"memory, cached x8 / plain at 1x       {larger['peak_mb'] / plain['peak_mb']:.2f}")
 
 
-def in_own_process(side: str, settings: dict[str, Any]) -> dict[str, float]:
+def in_own_process(settings: dict[str, Any]) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_measured, args=(settings, theirs))
@@ -83,7 +93,9 @@ def in_own_process(side: str, settings: dict[str, Any]) -> dict[str, float]:
     try:
         return ours.recv()
     except EOFError:
-        raise SystemExit(f"{side}: the process died; batch {settings['batch']} may not fit in memory") from None
+        raise SystemExit(
+            f"{settings['side']}: the process died; batch {settings['batch']} may not fit in memory"
+        ) from None
     finally:
         process.join()
 
@@ -96,7 +108,7 @@ def _measured(settings: dict[str, Any], end: Any) -> None:
     model = ModelSettings(name=settings["model"]) if settings["model"] else ModelSettings(config=SMALL)
     towers = build_towers(model, seed=0)
     batch = _batch(towers, settings["batch"])
-    step = _plain(towers, device, settings) if settings["chunk"] is None else _cached(towers, settings)
+    step = (_theirs if settings["side"] in ("plain", "accum") else _ours)(towers, device, settings)
     before = _memory_mb(device, peak=False)
     losses = [step(batch)]
     times = []
@@ -123,26 +135,47 @@ def _batch(towers: Towers, rows: int) -> Batch:
     )
 
 
-def _plain(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Callable[[Batch], float]:
+def _theirs(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Callable[[Batch], float]:
     towers = towers.to(device).train()
     optimizer = torch.optim.AdamW(towers.parameters(), lr=1e-4, fused=True)
     loss_of = open_clip.ClipLoss()
 
-    def step(batch: Batch) -> float:
+    def features(rows: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"):
-            found = towers(on_device(batch.rows, device))
-        loss = loss_of(found["image"], found["text"], towers.scalars()["log_scale"].exp())
+            found = towers(rows)
+        return found["image"], found["text"]
+
+    def backward(image: Tensor, text: Tensor) -> float:
+        loss = loss_of(image, text, towers.scalars()["log_scale"].exp())
         loss.backward()
+        return loss.item()
+
+    def whole(rows: dict[str, Tensor]) -> float:
+        return backward(*features(rows))
+
+    def accumulated(rows: dict[str, Tensor]) -> float:
+        cut = {name: column.split(settings["chunk"]) for name, column in rows.items()}
+        parts = [{name: pieces[at] for name, pieces in cut.items()} for at in range(len(cut["valid"]))]
+        with torch.no_grad():
+            kept = [features(part) for part in parts]
+        for at, part in enumerate(parts):
+            mine = [features(part) if n == at else each for n, each in enumerate(kept)]
+            loss = backward(*(torch.cat(each) for each in zip(*mine, strict=True)))
+        return loss
+
+    def step(batch: Batch) -> float:
+        loss = (accumulated if settings["side"] == "accum" else whole)(on_device(batch.rows, device))
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item()
+        return loss
 
     return step
 
 
-def _cached(towers: Towers, settings: dict[str, Any]) -> Callable[[Batch], float]:
+def _ours(towers: Towers, device: torch.device, settings: dict[str, Any]) -> Callable[[Batch], float]:
     engine = build_engine(towers, EngineSettings(zero_stage=0, precision=settings["precision"]), AdamW(), init_peers())
-    objective = build_objective([Softmax()])
+    terms = [Softmax(), *([Cyclip(weight=0.0)] if settings["side"] == "off" else [])]
+    objective = build_objective(terms)
     return lambda batch: cached_step(engine, batch, objective, settings["chunk"], lr=1e-4).loss
 
 

@@ -1,9 +1,10 @@
 """A small crawl of nothing but attacks: bodies that swell, lie or crash, and pages and texts that do the same.
 
-PICTURES  name -> (body, fate): fate is the reason by which it is dropped, or "" for a picture like any other
+pictures  name -> (body, fate): fate is the reason by which it is dropped, or "" for a picture like any other
 TEXTS     name -> (attribute text in HTML, what is to become of it: the caption, or "" where it is none)
 """
 
+import functools
 import gzip
 import io
 import struct
@@ -75,47 +76,54 @@ def _profile(seed: int, body: bytes) -> bytes:
     return _saved(_opened(seed), "PNG", icc_profile=body)
 
 
-PICTURES: dict[str, tuple[bytes, str]] = {
-    "good.jpg": (picture(1, "JPEG"), ""),
-    "cmyk.jpg": (_saved(_opened(2).convert("CMYK"), "JPEG", quality=95), ""),
-    "turned.jpg": (_exif_turned(3), ""),
-    "deep.png": (_16_bit(4), ""),
-    "animated.webp": (_frames("WEBP", 5), ""),
-    "animated.gif": (_frames("GIF", 10), ""),
-    "palette.png": (_saved(_opened(14).convert("P"), "PNG"), ""),
-    "icc.png": (_profile(15, b"\0" * 4096), ""),
-    "icc-bomb.png": (_profile(16, b"\0" * (64 << 20)), "metadata_cap"),
-    "text-bombs.png": (_texts_png(17), "metadata_cap"),
-    "huge.png": (_png(60_000, 60_000, rows=bytes(1000)), "pixel_cap"),
-    "wide.png": (_png(19_999, 19_999, rows=bytes(1 << 20)), "pixel_cap"),
-    "lying.png": (_png(4_000, 4_000, rows=bytes(4001)), "truncated"),
-    "swelling.png": (_png(2_000, 2_000, rows=bytes(256 << 20)), "blank"),
-    "no-size.png": (_png(0, 0), "not_decodable"),
-    "canvas.gif": (_gif(65_535, 65_535), "pixel_cap"),
-    "pixel-canvas.gif": (_gif(12_000, 12_000), "pixel_cap"),
-    "plain.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "svg"),
-    "laughs.svg": (
-        b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'ha'>"
-        + b"".join(b"<!ENTITY %c '%b'>" % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9))
-        + b"]><svg xmlns='http://www.w3.org/2000/svg'>&j;</svg>",
-        "svg",
-    ),
-    "zip.png": (b"PK\x03\x04" + bytes(300), "not_image"),
-    "page.png": (b"<html><img src=/good.jpg alt='inside'></html>", "not_image"),
-    "head-only.jpg": (picture(18, "JPEG")[:20], "truncated"),
-    "cut.jpg": (picture(19, "JPEG")[:-300], "truncated"),
-    "trailing.jpg": (picture(20, "JPEG") + gzip.compress(bytes(8 << 20)), ""),
-    "webp-in-name.jpg": (picture(21, "WEBP"), ""),
-    "script.jpg": (b"\xff\xd8\xff\xfe\x00\x1b/*<script>alert(1)</scrip" + picture(22, "JPEG")[2:], ""),
-}
+@functools.cache
+def pictures() -> dict[str, tuple[bytes, str]]:
+    return {
+        "good.jpg": (picture(1, "JPEG"), ""),
+        "cmyk.jpg": (_saved(_opened(2).convert("CMYK"), "JPEG", quality=95), ""),
+        "turned.jpg": (_exif_turned(3), ""),
+        "deep.png": (_16_bit(4), ""),
+        "animated.webp": (_frames("WEBP", 5), ""),
+        "animated.gif": (_frames("GIF", 10), ""),
+        "palette.png": (_saved(_opened(14).convert("P"), "PNG"), ""),
+        "icc.png": (_profile(15, b"\0" * 4096), ""),
+        "icc-bomb.png": (_profile(16, b"\0" * (64 << 20)), "metadata_cap"),
+        "text-bombs.png": (_texts_png(17), "metadata_cap"),
+        "huge.png": (_png(60_000, 60_000, rows=bytes(1000)), "pixel_cap"),
+        "wide.png": (_png(19_999, 19_999, rows=bytes(1 << 20)), "pixel_cap"),
+        "lying.png": (_png(4_000, 4_000, rows=bytes(4001)), "truncated"),
+        "swelling.png": (_png(2_000, 2_000, rows=bytes(256 << 20)), "blank"),
+        "no-size.png": (_png(0, 0), "not_decodable"),
+        "canvas.gif": (_gif(65_535, 65_535), "pixel_cap"),
+        "pixel-canvas.gif": (_gif(12_000, 12_000), "pixel_cap"),
+        "plain.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "svg"),
+        "laughs.svg": (
+            b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'ha'>"
+            + b"".join(b"<!ENTITY %c '%b'>" % (98 + n, b"&%c;" % (97 + n) * 10) for n in range(9))
+            + b"]><svg xmlns='http://www.w3.org/2000/svg'>&j;</svg>",
+            "svg",
+        ),
+        "zip.png": (b"PK\x03\x04" + bytes(300), "not_image"),
+        "page.png": (b"<html><img src=/good.jpg alt='inside'></html>", "not_image"),
+        "head-only.jpg": (picture(18, "JPEG")[:20], "truncated"),
+        "cut.jpg": (picture(19, "JPEG")[:-300], "truncated"),
+        "trailing.jpg": (picture(20, "JPEG") + gzip.compress(bytes(8 << 20)), ""),
+        "webp-in-name.jpg": (picture(21, "WEBP"), ""),
+        "script.jpg": (b"\xff\xd8\xff\xfe\x00\x1b/*<script>alert(1)</scrip" + picture(22, "JPEG")[2:], ""),
+    }
 
-SENT: dict[str, tuple[bytes, str, str]] = {
-    "gzip-bomb.png": (gzip.compress(bytes(300 << 20)), "gzip", "too_big"),
-    "gzip-of-gzip.png": (gzip.compress(gzip.compress(picture(30))), "gzip, gzip", ""),
-    "many-codings.png": (picture(31), ", ".join(["gzip"] * 50), "bad_encoding"),
-    "brotli-lie.png": (picture(32), "br", "bad_encoding"),
-    "no-coding.png": (picture(33), "gzip", ""),  # a crawler that has unpacked it
-}
+
+@functools.cache
+def sent() -> dict[str, tuple[bytes, str, str]]:
+    """name -> (body, its Content-Encoding, fate)."""
+    return {
+        "gzip-bomb.png": (gzip.compress(bytes(300 << 20)), "gzip", "too_big"),
+        "gzip-of-gzip.png": (gzip.compress(gzip.compress(picture(30))), "gzip, gzip", ""),
+        "many-codings.png": (picture(31), ", ".join(["gzip"] * 50), "bad_encoding"),
+        "brotli-lie.png": (picture(32), "br", "bad_encoding"),
+        "no-coding.png": (picture(33), "gzip", ""),  # a crawler that has unpacked it
+    }
+
 
 LONG = "a red cat " * 100_000
 TEXTS: dict[str, tuple[str, str]] = {
@@ -165,7 +173,7 @@ def address(name: str) -> str:
 
 def page() -> bytes:
     """Mentions every picture by a caption of its own, and a picture of its own for every text."""
-    tags = [f'<img src="/{name}" alt="a picture of number {n} here">' for n, name in enumerate([*PICTURES, *SENT])]
+    tags = [f'<img src="/{name}" alt="a picture of number {n} here">' for n, name in enumerate([*pictures(), *sent()])]
     tags += [f'<img src="/text/{name}.png" alt="{text}">' for name, (text, _) in TEXTS.items()]
     return f"<html lang=en><body>{''.join(tags)}".encode()
 
@@ -174,10 +182,10 @@ def records() -> list[bytes]:
     """As WARC records."""
     found = [record(address("page.html"), http(page(), "text/html"))]
     found += [record(address(f"{name}.html"), http(body, "text/html")) for name, body in MARKUP.items()]
-    found += [record(address(name), http(body)) for name, (body, _) in PICTURES.items()]
+    found += [record(address(name), http(body)) for name, (body, _) in pictures().items()]
     found += [
         record(address(name), http(body, "image/png", f"Content-Encoding: {coding}"))
-        for name, (body, coding, _) in SENT.items()
+        for name, (body, coding, _) in sent().items()
     ]
     found += [record(address(f"text/{name}.png"), http(picture(100 + n, side=64))) for n, name in enumerate(TEXTS)]
     return found

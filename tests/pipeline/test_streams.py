@@ -1,5 +1,6 @@
 """Progress and words may be lost, the work never: closed pipes, full disks and closed files at both outputs."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import small_crawl
+from tests.helpers.lanes import sampled
 
 CLIPMILL = str(Path(sys.executable).with_name("clipmill"))
 MAIN = "import sys; from pipeline.cli import main; sys.argv = ['clipmill', *sys.argv[1:]]; main()"
@@ -30,8 +32,10 @@ def closed_pipe() -> int:
     return writer
 
 
-@pytest.mark.parametrize("which", ["stdout", "stderr", "both"])
-@pytest.mark.parametrize("kind", ["pipe", "full", "closed"])
+@pytest.mark.parametrize(
+    ("kind", "which"),
+    sampled(itertools.product(["pipe", "full", "closed"], ["stdout", "stderr", "both"]), 0, 4, 8),
+)
 def test_work_ends_well_whatever_becomes_of_its_words(crawl, tmp_path, which, kind):
     handles = {"pipe": closed_pipe, "full": lambda: os.open("/dev/full", os.O_WRONLY), "closed": closed_pipe}
     numbers = {"stdout": (1,), "stderr": (2,), "both": (1, 2)}[which]

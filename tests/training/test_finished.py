@@ -101,6 +101,7 @@ def test_more_steps_go_on_from_the_end(home: Path) -> None:
     assert [row["step"] for row in metrics(home / "longer")] == list(range(6))
 
 
+@pytest.mark.exhaustive
 def test_the_command_ends_with_the_code_of_a_wrong_recipe(home: Path) -> None:
     code, words = run(home / "recipe.yaml", "train.optimizer.lr=0.001")
     assert code == 2 and "train.optimizer.lr: 0.003 -> 0.001" in words

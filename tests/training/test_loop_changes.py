@@ -120,6 +120,7 @@ def test_activations_may_be_kept_or_computed_again(half: Path) -> None:
     assert [row["loss"] for row in metrics(half / "recomputed")][:6] == wanted[:6]
 
 
+@pytest.mark.exhaustive
 def test_the_command_shows_a_table_and_ends_with_the_code_of_a_wrong_recipe(half: Path) -> None:
     shutil.copytree(half / "half", half / "command")
     changes = ("train.optimizer.lr=0.001", "train.reader.prefetch=1", "launch.processes=2")

@@ -45,6 +45,7 @@ def home(tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_a_run_resumed_on_other_ranks_is_the_run_that_nothing_disturbed(home):
     rows, whole = metrics(home / "train"), metrics(home / "whole")
     assert [row["step"] for row in rows] == [0, 1, 2, 3] and not any(row["skipped"] for row in rows)

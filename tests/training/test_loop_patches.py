@@ -28,6 +28,7 @@ def weights(output, step):
     return {name: reader.get(name) for name in reader.names() if name.startswith("param/")}
 
 
+@pytest.mark.exhaustive
 def test_flips_plan_drops_patches_and_then_tunes_on_all(tmp_path):
     """The preset is the stages written out; each stage is a run with and without dropping, and a restart in either goes
     on with it."""

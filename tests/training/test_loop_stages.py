@@ -96,6 +96,7 @@ LOSSES = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_what_a_loss_has_beside_the_towers_comes_and_goes_with_its_stage(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, stages=LOSSES, checkpoint={"every_steps": 2, "keep_last": 99})
     assert train_here(recipe, 1) == [""]

@@ -10,7 +10,7 @@ from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from pipeline.contract.dataset import verify
 from tests.helpers import attack_corpus
-from tests.helpers.attack_corpus import MARKUP, PICTURES, SENT, TEXTS, address
+from tests.helpers.attack_corpus import MARKUP, TEXTS, address, pictures, sent
 
 STAGES = "opt_out image_decode caption_clean exact_duplicates perceptual_duplicates".split()
 
@@ -42,7 +42,7 @@ def test_every_attack_has_its_own_outcome(made):
     out, manifest = made
     reasons = {row["url"]: row["reason"] for row in pq.read_table(out / "verdicts").to_pylist()}
     kept = captions(out, manifest)
-    fates = {name: fate for name, (_, fate) in PICTURES.items()} | {name: fate for name, (*_, fate) in SENT.items()}
+    fates = {name: fate for name, (_, fate) in pictures().items()} | {name: fate for name, (*_, fate) in sent().items()}
     assert {name: reasons.get(address(name), "" if address(name) in kept else "lost") for name in fates} == fates
     texts = {name: kept.get(address(f"text/{name}.png"), [""]) for name in TEXTS}
     assert texts == {name: [text] for name, (_, text) in TEXTS.items()}

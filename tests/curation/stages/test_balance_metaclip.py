@@ -1,5 +1,6 @@
 """Balancing against MetaCLIP's samplers to the letter: what stays of the head does not depend on captions a pair."""
 
+import itertools
 import random
 import statistics
 
@@ -7,6 +8,7 @@ import pytest
 
 from curation.stages.balance import Balance
 from tests.helpers.concepts import Said, counted, mentioning, metaclip, skewed_texts
+from tests.helpers.lanes import sampled
 from tests.helpers.pairs import run_global
 
 NUM_TEXTS, T, HEAD = 30_000, 200, 20
@@ -40,8 +42,7 @@ def balanced(stage: Balance, urls: list[list[Said]], seed: int) -> list[list[Sai
     ]
 
 
-@pytest.mark.parametrize("captions", [1, 3, 10])
-@pytest.mark.parametrize("unit", ["text", "one_text"])
+@pytest.mark.parametrize(("unit", "captions"), sampled(itertools.product(["text", "one_text"], [1, 3, 10]), 1, 3))
 def test_as_much_of_the_head_stays_as_in_metaclip_however_many_captions_a_pair_has(captions, unit):
     urls = crawl(captions)
     entries = top(urls)

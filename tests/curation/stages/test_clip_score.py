@@ -16,6 +16,7 @@ from curation.settings import CurateSettings
 from curation.stages.clip_score import ClipScore
 from curation.table import captions
 from tests.helpers import cuts, small_crawl, tiny_clip
+from tests.helpers.lanes import sampled
 from tests.helpers.pairs import pair, pairs_of
 
 
@@ -74,7 +75,7 @@ def pairs_in(output) -> dict[str, tuple[bytes, dict]]:
     return {side["uid"]: (bodies[key], side) for key, side in sides.items()}
 
 
-@pytest.mark.parametrize("gate", ["threshold", "top_fraction"])
+@pytest.mark.parametrize("gate", sampled(["threshold", "top_fraction"], 1))
 def test_a_generated_caption_that_fits_its_picture_badly_goes_with_a_reason_and_the_originals_stay(tmp_path, gate):
     clip = tiny_clip.saved(tmp_path)
     four = {"kind": "function", "function": "tests.helpers.captioner:four", "model": "four"}

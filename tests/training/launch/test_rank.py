@@ -39,7 +39,7 @@ def ended(tmp_path: Path, phase: str, who: int, zero_stage: int = 0) -> tuple[in
             ("optimizer", "in the optimizer step of step 3: Traceback", 0),
             ("backward-zero", "in the second pass (forward and backward) of step 3: Traceback", 1),
         ],
-        0, 3,
+        3,
     ),
 )  # fmt: skip
 def test_a_rank_that_raises_alone_is_named_and_the_others_leave(tmp_path, phase, words, zero_stage) -> None:
@@ -61,6 +61,7 @@ _JOINED = "import sys\nfrom pipeline.cli import main\nimport tests.helpers.faili
 _JOINED += "failing.rank._work = failing.work\nsys.argv[0] = 'clipmill'\nmain()\n"
 
 
+@pytest.mark.exhaustive
 def test_ranks_that_others_started_leave_by_themselves(tmp_path: Path) -> None:
     """As under srun: nobody is there to end them."""
     recipe = write_recipe(tmp_path, steps=100_000, checkpoint={"every_steps": 100_000})

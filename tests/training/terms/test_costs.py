@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.settings import one_of
+from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from training.costs.watch import Watch
 from training.ranks.peers import Peers
@@ -133,7 +134,7 @@ def said(given: dict[str, Any], world: int) -> TermCost:
     return cost
 
 
-@pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("world", sampled([2, 3], 0))
 def test_bytes_products_and_weights_are_those_of_the_terms_at_work(world: int) -> None:
     ranks = run_ranks(at_work, world)
     for number, given in enumerate(CASES):

@@ -275,6 +275,7 @@ def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_a
         assert made(tmp_path, whole).digest() == Manifest.load(plain["output"]).digest()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
     bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed"), "share": 0.05,

@@ -59,6 +59,7 @@ def test_kill_9_at_random_moments(tmp_path, kills):
     children.close()
 
 
+@pytest.mark.exhaustive
 def test_a_kill_between_two_batches_leaves_the_first(tmp_path):
     """The rest of a site hangs until the run is killed."""
     children = Forks("img2dataset.downloader")

@@ -67,6 +67,7 @@ def test_shares_of_a_cpu_run_side_by_side(place, tmp_path):
     assert 2 < at_a_time([result for _, result in place.run(calls, "spans")]) <= 4
 
 
+@pytest.mark.exhaustive
 def test_the_dashboard_shows_a_stage_as_one_line_of_tasks(place):
     """By the events that the dashboard counts by name; the dashboard itself needs packages that curation does not."""
     list(place.run([Call(spanned, (n, 0.0), f"opt_out, bucket {n}") for n in range(9)], "opt_out, image_decode"))

@@ -15,6 +15,7 @@ from curation.runner.on_ray.starting import Starting
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, Stopped
 from pipeline.signals import StopSignals
+from tests.helpers.lanes import sampled
 
 LOCAL = RaySettings(address="local", num_cpus=1)
 
@@ -90,11 +91,11 @@ def test_what_kept_it_from_starting_is_said_when_it_is_needed(tmp_path):
             list(place.run(calls(1)))
 
 
-@pytest.mark.parametrize(("sizes", "here", "env"), [
+@pytest.mark.parametrize(("sizes", "here", "env"), sampled([
     ([SMALL_BYTES + 1, 5], True, None), ([SMALL_BYTES, 5], False, None), (None, True, None),
     ([SMALL_BYTES], True, None),
     ([SMALL_BYTES, 5], True, {"env_vars": {"A": "1"}}),
-])  # fmt: skip
+], 0, 4))  # fmt: skip
 def test_large_and_tiny_inputs_asked_resources_and_environments_wait_for_ray(sizes, here, env):
     settings = LOCAL.model_copy(update={"runtime_env": env})
     with StopSignals() as signals, cluster(settings, signals, sizes, here) as place:

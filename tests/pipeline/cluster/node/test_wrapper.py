@@ -135,6 +135,7 @@ def test_three_failures_without_progress_end_it(tmp_path):
     assert "2 attempts in a row without a newer checkpoint" in state(run)["message"]
 
 
+@pytest.mark.exhaustive
 def test_a_curation_goes_on_for_as_long_as_each_attempt_commits_something(tmp_path):
     """Without a manifest all the while: three that end too early are no reason to give up, three in vain are."""
     run = fake_run(tmp_path, curate={"sources": []})
@@ -195,6 +196,7 @@ def test_ranks_that_do_not_notice_a_lost_node_are_ended(tmp_path):
     assert state(run)["class"] == "crash"
 
 
+@pytest.mark.exhaustive
 def test_nodes_that_are_started_again_by_the_same_name_do_not_join_what_is_gone(tmp_path):
     """As after an eviction by Kueue. The one whose node 0 lost its power comes first, and node 0 a while later."""
     run = fake_run(tmp_path)

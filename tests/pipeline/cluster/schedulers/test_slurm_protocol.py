@@ -79,6 +79,7 @@ def test_each_node_has_its_rank_and_rank_0_is_met_by_name(idle, tmp_path):
     assert "finished before" in run.said() and len(run.starts()) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_recipe_submitted_by_hand_gets_its_run_directory_once(idle, tmp_path):
     run = Run(idle, tmp_path, steps=40)
