@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -71,11 +72,18 @@ def test_a_pod_speaks_tls_and_reads_its_token_anew_each_time(account, tmp_path):
     assert heard == [(path, "Bearer first"), (path, "Bearer second")]
 
 
+def _account(folder: Path) -> Path:
+    for name in ("token", "namespace"):
+        (folder / name).write_text("clip\n")
+    return folder
+
+
 def test_outside_of_a_cluster_it_says_what_to_type(tmp_path):
     with pytest.raises(UsageError, match="kubectl proxy"):
         of_pod({}, tmp_path)
     with pytest.raises(UsageError, match="http://HOST:PORT"):
         ApiServer("127.0.0.1:8001", "x")
+    assert of_pod({"KUBERNETES_SERVICE_HOST": "fd00::1"}, _account(tmp_path)).url == "https://[fd00::1]:443"
     assert of_pod({"CLIPMILL_API_URL": "http://127.0.0.1:8001", "CLIPMILL_NAMESPACE": "n"}, tmp_path).namespace == "n"
 
 

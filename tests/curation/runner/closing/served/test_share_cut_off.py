@@ -125,6 +125,18 @@ def test_cut_off_at_any_write_again_and_again(world, cut, samples):
         assert tally.unknown == {"timeout": lost} and tally.attempts == server.asked
 
 
+@pytest.mark.parametrize("cut", [5, 8])
+def test_what_was_under_way_when_a_process_died_is_told_and_counted_once(world, cut):
+    _, state, folder = world
+    stage = stage_of(1)
+    columns = Columns(folder, stage.kept_digest(), kept_schema(stage), 1)
+    assert fold(stage, columns) == 0
+    assert not run(stage, folder, cut, state)
+    lost = fold(stage, columns)
+    assert 0 < lost == accounts.total(columns.folder).unknown.get(accounts.CUT_OFF, 0) <= IN_FLIGHT
+    assert fold(stage, columns) == 0
+
+
 def test_whoever_takes_a_share_over_from_a_dead_process_has_no_more_to_spend_than_that_left(world):
     server, state, folder = world
     stage = stage_of(1)
