@@ -11,7 +11,9 @@ def test_sections_that_differ_as_a_beta_says_are_given_its_weight():
     rng = np.random.default_rng(0)
     for weight, share in ((4.0, 0.3), (20.0, 0.5), (60.0, 0.1)):
         num = rng.integers(20, 200, 4000)
-        bad = binom.rvs(num, beta.rvs(weight * share, weight * (1 - share), size=4000, random_state=rng), random_state=rng)
+        bad = binom.rvs(
+            num, beta.rvs(weight * share, weight * (1 - share), size=4000, random_state=rng), random_state=rng
+        )
         assert weight_of_whole(bad, num) == pytest.approx(weight, rel=0.15)
 
 

@@ -119,6 +119,14 @@ def test_either_k_or_levels():
             Kmeans(**settings)
 
 
+def test_a_coarse_cluster_that_nothing_is_nearest_to_has_its_own_centre_alone():
+    same = np.ones((20, 8), np.float16)
+    pairs = pairs_of(*[pair(f"p{i}") for i in range(20)]).append_column("image_vector", as_column(same, 8))
+    found = run_global(Kmeans(levels=(4, 3), near=2), pairs).columns
+    assert found.column("cluster").to_pylist() == [0] * 20
+    assert {tuple(each) for each in found.column("near_clusters").to_pylist()} == {(0, 1)}
+
+
 @pytest.mark.parametrize("settings", [{"k": 7}, {"levels": (3, 3)}])
 def test_pairs_that_are_all_left_out_by_share_have_no_cluster(settings):
     found = run_global(Kmeans(**settings, share=1e-9, near=2), clustered(20)).columns

@@ -1,6 +1,7 @@
 """Each mode removes what its rule says, written out in plain numpy, in any cut and with clusters in any blocks."""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,8 @@ from curation.methods.vectors.clip_model import as_column
 from curation.methods.vectors.clusters import units
 from curation.stage import Context
 from curation.stages.kmeans import Kmeans
-from curation.stages.semantic_duplicates import SemanticDuplicates
+from curation.stages.semantic_duplicates import Order, SemanticDuplicates
+from curation.table import schemas
 from pipeline.errors import RecipeError
 from tests.helpers import cuts
 from tests.helpers.lanes import examples
@@ -124,6 +126,27 @@ def test_a_chain_collapses_by_the_rule_of_the_reference_and_not_greedily():
     assert gone(chain, mode="greedy") == ["n1", "n3"]
     assert gone(line(0, 20, 10), mode="reference") == ["n2"]
     assert gone(line(0, 20, 10), mode="components") == ["n1", "n2"]
+
+
+@pytest.mark.parametrize("order", get_args(Order))
+def test_the_best_by_each_order_stays_though_a_stage_sees_only_what_it_reads(order):
+    """n2 is the best by what is asked and the worst by all else, uid included."""
+    far = {"far_from_centre": 0.9, "near_to_centre": 0.1}.get(order, 0.5)
+    side = 30 if order == "area" else 10
+    texts = {"num_captions": ["a", "b", "c"], "longest_caption": ["a long one"]}.get(order, ["a"])
+    rows = [pair(f"n{i}", "aa", "b", uid=f"{i:032x}") for i in range(2)] + [pair("n2", *texts, uid=f"{9:032x}")]
+    pairs = pairs_of(*rows)
+    for name, column in {
+        "image_vector": as_column(np.ones((3, 2), np.float16), 2),
+        "width": pa.array([20, 20, side], pa.int32()),
+        "height": pa.array([20, 20, side], pa.int32()),
+        "cluster": pa.array([0] * 3, pa.int32()),
+        "cluster_distance": pa.array([0.5, 0.5, far], pa.float32()),
+    }.items():
+        pairs = pairs.append_column(name, column)
+    stage = SemanticDuplicates(survivor=[order])
+    seen = pairs.select([name for name in pairs.column_names if name in {*schemas.PAIRS.names, *stage.reads}])
+    assert run_global(stage, seen).reason.to_pylist() == ["copy", "copy", None]
 
 
 def test_copies_across_a_border_are_found_when_it_is_probed():
