@@ -26,7 +26,7 @@ fail() { # fail CODE WORDS: the end of this job
 
 on_usr1() {
   interrupted=1 told=1
-  say "USR1: SLURM is about to end this job; the run saves and the job is requeued"
+  say "USR1: SLURM is about to end this job; the run saves, to go on"
   ask_to_stop
 }
 
