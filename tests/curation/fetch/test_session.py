@@ -98,3 +98,13 @@ def test_speed_names_no_other_download_and_policy_does():
     ]
     assert len({each.policy() for each in same}) == 1
     assert len({each.policy() for each in [*same, *others]}) == 6
+
+
+@pytest.mark.timeout(60)
+def test_an_error_of_our_own_in_a_thread_is_the_callers_and_nobody_waits_for_ever(monkeypatch):
+    def broken(self, wanted):
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(Session, "_outcome", broken)
+    with pytest.raises(RuntimeError, match="foresaw"), Session(settings()) as session:
+        list(session.outcomes(["http://127.0.0.1:9/a"]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from curation.generation.asking import Asking, Keeper
+from curation.generation.asking import Asking, Keeper, _wait_s
 from curation.generation.backends.backend import Later
 from curation.generation.limits import ENDLESS, Amount, LimitSettings, Purse, cost_of_tally
 from curation.generation.request import Answer, Message, Request, Terms
@@ -152,3 +152,27 @@ def test_a_stop_waits_no_longer_for_answers_than_it_may_and_keeps_those_that_cam
     }
     assert set(tally.unknown) <= {CUT_OFF}
     assert purse.spent == cost_of_tally(tally, Terms("m", 10))
+
+
+def test_who_says_when_to_come_back_is_not_asked_before():
+    asked: dict[int, list[float]] = {}
+
+    def does(number: int, times: int) -> str | None:
+        asked.setdefault(number, []).append(time.monotonic())
+        return "http_429" if number < 3 and times == 1 else None
+
+    assert len(ask(Server(does, after_s=1.2), 20, patience_s=60.0)) == 20
+    assert all(times[1] - times[0] >= 1.2 for times in asked.values() if len(times) > 1)
+    assert sorted(number for number, times in asked.items() if len(times) > 1) == [0, 1, 2]
+
+
+def test_who_does_not_say_is_asked_later_and_later_and_by_each_request_at_its_own_time():
+    requests = [Request((Message("user", "x"),), str(number)) for number in range(50)]
+    waits = [[_wait_s(request, attempt, None) for request in requests] for attempt in range(20)]
+    longest = [2 * max(each) - min(each) for each in waits]
+    assert all(len(set(each)) == 50 and max(each) <= 2 * min(each) for each in waits)
+    assert all(min(later) >= max(earlier) * 0.9 for earlier, later in zip(waits[:5], waits[2:7], strict=True))
+    assert max(waits[-1]) == pytest.approx(max(waits[-2]), rel=0.1) and longest[-1] < 300
+    said = [_wait_s(request, 0, 7.0) for request in requests]
+    assert min(said) >= 7.0 and max(said) < 8.0 and len(set(said)) == 50
+    assert all(_wait_s(request, 0, 0.0) > 0 for request in requests)

@@ -32,3 +32,11 @@ def test_bounds_on_a_field_of_the_input():
         None,
         "no_value",
     ]
+
+
+def test_sources_that_are_spared_make_another_measure_and_none_leave_the_old_one():
+    plain = {"column": "captions.score", "min": 0.5}
+    digests = {Threshold(**plain, **more).digest() for more in ({}, {"sources": ["a"]}, {"sources": ["b"]})}
+    assert len(digests) == 3
+    assert "sources" not in Threshold(**plain).identity()
+    assert Threshold(**plain, sources=["a"]).reads == ("captions.score", "captions.source")

@@ -18,7 +18,7 @@ from curation.sources import SOURCES
 from curation.table.uids import uid_of_image, uid_of_url
 from pipeline import storage
 from pipeline.contract.dataset import open_dataset
-from pipeline.contract.pairs import parse_meta
+from pipeline.contract.pairs import MAX_META, parse_meta
 from pipeline.errors import DataError
 from tests.helpers.datasets import make_dataset
 from tests.helpers.ingested import parts_of
@@ -196,16 +196,16 @@ def test_what_is_missing_or_unfit_in_a_sample_is_counted(tmp_path):
             ("0.txt", b"no image"), ("0.json", b"{}"), ("1.jpg", b"<html>"), ("1.txt", b"a page"),
             ("2.png", png(2)), ("2.txt", b"\xff\xfe"), ("3.png", png(3)), ("3.txt", b"x" * 9000),
             ("4.png", png(4)), ("4.json", b'{"url": "file:///etc/passwd", "caption": 7}'), ("4.cls", b"1"),
-            ("5.png", png(5) + bytes(1000)), ("5.txt", b"big"),
+            ("5.png", png(5) + bytes(1000)), ("5.txt", b"big"), ("6.png", png(6)), ("6.txt", b"x" * (MAX_META + 1)),
         ),
         max_image_bytes=500,
     )  # fmt: skip
     assert got.counts == {
-        "records": 6, "images": 3, "bad_records:image_missing": 1, "bad_bodies:not_image": 1, "bad_bodies:too_big": 1,
-        "bad_texts:bad_unicode": 1, "bad_texts:text_too_long": 1, "bad_mentions:bad_scheme": 1, "ignored_members": 1,
+        "records": 7, "images": 4, "bad_records:image_missing": 1, "bad_bodies:not_image": 1, "bad_bodies:too_big": 1,
+        "bad_texts:bad_unicode": 1, "bad_texts:text_too_long": 2, "bad_mentions:bad_scheme": 1, "ignored_members": 1,
     }  # fmt: skip
     assert {text for captions in got.captions.values() for _, text in captions} == {"", "a page", "big"}
-    assert sorted(row["problem"] for row in got.images.values()) == ["", "", "", "not_image", "too_big"]
+    assert sorted(row["problem"] for row in got.images.values()) == ["", "", "", "", "not_image", "too_big"]
 
 
 def test_what_is_no_tar_is_an_error_naming_it(tmp_path):

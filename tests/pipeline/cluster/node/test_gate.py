@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.cluster.node.gate import manifest_step, require_inputs
+from pipeline.cluster.node.gate import _reads, manifest_step, require_inputs
 from pipeline.errors import DataError
 from pipeline.recipe import Recipe
 from tests.helpers.datasets import make_dataset
@@ -45,3 +45,16 @@ def test_data_of_another_origin_are_not_looked_at(recipe, tmp_path):
     elsewhere = Recipe("r", {**recipe.data, "train": {"data": ["elsewhere"]}})
     require_inputs(elsewhere, "train")
     assert manifest_step(recipe) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "output", "is_it"),
+    [
+        ("s3://bucket/set/", "s3://bucket/set", True), ("s3://bucket/set", "s3://bucket/other", False),
+        ("s3://bucket/set", "/bucket/set", False), ("/bucket/set", "s3://bucket/set", False),
+        ("./data", "data", True), ("/x/data/", "/x/data", True),
+        (["elsewhere", "data"], "data", True), ([], "data", False), (None, "data", False),
+    ],
+)  # fmt: skip
+def test_a_stage_waits_for_the_output_that_it_reads_wherever_that_is(data, output, is_it):
+    assert _reads(Recipe("r", {"train": {"data": data} if data is not None else {}}), "train", output) is is_it
