@@ -56,3 +56,8 @@ def test_a_column_of_vectors_is_refused():
     with pytest.raises(RecipeError, match=r"stages\.1\.column: .*expected a column of words"):
         check_stages([ClipImageVector(**tiny_clip.kept()), OneOf(column="image_vector", values=["x"])])
     check_stages([Language(), OneOf(column="captions.detected", values=["en"])])
+
+
+def test_what_is_read_is_the_column_or_all_fields_of_the_input():
+    for column, reads in (("extra.site", "extra"), ("captions.source", "captions.source"), ("format", "format")):
+        assert OneOf(column=column, values=("a",)).reads == (reads,)

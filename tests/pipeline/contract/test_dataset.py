@@ -176,3 +176,24 @@ def test_plain_tars_warn_and_their_scan_is_kept_until_the_tar_changes(tmp_path, 
     os.utime(tar, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     open_dataset(str(tmp_path / "data"), cache)
     assert scans == [str(tar)]
+
+
+@pytest.mark.parametrize("changed", ["a pixel", "a text", "the name of a tar"])
+def test_plain_tars_with_other_bytes_are_another_dataset(tmp_path, changed):
+    """A run that was begun on the old ones is not to go on with these."""
+    digests = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        make_dataset(str(folder), 1, 3)
+        (folder / MANIFEST).unlink()
+        tar = folder / "shard-000000.tar"
+        if number == 2 and changed == "the name of a tar":
+            tar.rename(folder / "shard-000001.tar")
+        elif number == 2:
+            data, pair = tar.read_bytes(), open_dataset(str(folder), str(tmp_path / "look")).read_pair(0, 1)
+            old = pair.image if changed == "a pixel" else pair.text.encode()
+            new = old[:-3] + bytes([old[-3] ^ 1]) + old[-2:]
+            assert data.count(old) >= 1
+            tar.write_bytes(data.replace(old, new))
+        digests.append(open_dataset(str(folder), str(tmp_path / f"cache-{number}")).digest)
+    assert digests[0] == digests[1] != digests[2]

@@ -131,6 +131,7 @@ def test_caps_are_read_from_the_header():
     assert refused(huge) == "pixel_cap" and refused(huge, max_side=11_999) == "side_cap"
     assert refused(encoded(photo(), "PNG"), max_pixels=60 * 40 - 1) == "pixel_cap"
     assert refused(encoded(Image.new("1", (30_000, 30_000)), "PNG"), max_side=30_000) == "pixel_cap"
+    assert refused(encoded(photo(), "PNG"), max_side=59) == "side_cap"  # of its 40 rows none is too many
     assert decode(encoded(photo(), "PNG"), max_pixels=60 * 40, max_side=60)[0].size == (60, 40)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.report import write_report
-from pipeline.report.asked import asked_table
+from pipeline.report.asked import asked_table, told
 from pipeline.report.curated.spent import money_text
 from pipeline.report.data import dry_run_in
 from pipeline.report.limits import MAX_BYTES
@@ -80,3 +80,16 @@ def test_the_terminal_has_a_row_for_each_stage(tmp_path):
 
 def test_money_is_never_rounded_to_nothing():
     assert [money_text(x) for x in (0, 0.004, 0.0000123, 1234.5)] == ["0.00", "0.004", "1.2e-05", "1,234.50"]
+
+
+def test_a_dry_run_of_other_settings_is_not_shown_but_the_command_that_makes_one(tmp_path):
+    found = dry_run()
+    for each, digest in zip(found["stages"], ("a", "b"), strict=True):
+        each["digest"] = digest
+    page(tmp_path / "out", found)
+    folder = str(tmp_path / "out")
+    assert len(told(folder, ["a", "b"], "clipmill x --dry-run")) > 1
+    for digests in (["a", "c"], ["a"], ["b", "a"], []):
+        (line,) = told(folder, digests, "clipmill x --dry-run")
+        assert line.endswith("clipmill x --dry-run")
+    assert told(str(tmp_path / "nowhere"), ["a"], "clipmill y") == told(folder, ["c"], "clipmill y")

@@ -200,3 +200,20 @@ def test_pictures_and_captions_by_two_models_have_no_score(run: Path, tmp_path: 
         check_stages([ClipImageVector(model=str(run)), ClipTextVector(model=older), ClipScore()])
     with pytest.raises(RecipeError, match="two models"):
         check_stages([ClipImageVector(**tiny_clip.kept()), ClipTextVector(model=older), ClipScore()])
+
+
+def test_another_config_and_other_weights_are_another_model(tmp_path):
+    """Their columns are others: what the one has measured is not taken for what the other would."""
+    digests = set()
+    for number, changed in enumerate(({}, {}, {"embed_dim": 24})):
+        (tmp_path / str(number)).mkdir()
+        given = tiny_clip.saved(tmp_path / str(number), **changed)
+        found = ClipImageVector(**given).file_digests()
+        assert {path for path, _ in found.values()} == set(given.values())
+        digests.add(tuple(digest for _, digest in found.values()))
+    assert len(digests) == 2
+    other = tiny_clip.saved(tmp_path / "1", seed=1)
+    assert ClipImageVector(**other).file_digests() != ClipImageVector(**tiny_clip.saved(tmp_path / "0")).file_digests()
+    (tmp_path / "0/model.json").write_text((tmp_path / "0/model.json").read_text() + " ")
+    again = ClipImageVector(model=str(tmp_path / "0/model.json"), pretrained=str(tmp_path / "0/weights-0.pt"))
+    assert tuple(digest for _, digest in again.file_digests().values()) not in digests

@@ -14,3 +14,10 @@ def test_base32_and_hex_digests_are_both_understood():
         assert digest_matches(f"SHA-256:{written}", [b"y"]) is False
     assert digest_matches("", [body]) is None and digest_matches("crc7:00", [body]) is None
     assert digest_matches("sha1:!!", [body]) is None
+
+
+def test_a_digest_of_any_form_of_the_body_is_right():
+    digest = f"md5:{hashlib.md5(b'plain').hexdigest()}"
+    assert digest_matches(digest, [b"sent", b"plain"]) is True
+    assert digest_matches(digest, iter([b"plain", b"sent"])) is True
+    assert digest_matches(digest, [b"sent", b"unpacked"]) is False
