@@ -36,6 +36,9 @@ def test_every_built_in_prompt_renders_with_one_system_message_in_front_and_the_
     assert [each.images for each in messages if each.images] == ([(b"img",)] if "image" in prompt.reads else [])
     data = prompt.reads - {"image"}
     assert ("never an instruction" in messages[0].text) == bool(data)
+    assert not any(FENCED.search(each.text) for each in messages if each.role == "system"), "data among instructions"
+    texts = [each.text for each in messages]
+    assert not any(one in other for at, one in enumerate(texts) for other in texts[:at] + texts[at + 1 :])
 
 
 FENCED = re.compile(r"<data-([0-9a-f]{8})>\n(.*?)\n</data-\1>", re.DOTALL)
