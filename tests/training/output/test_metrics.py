@@ -47,6 +47,17 @@ def test_a_line_damaged_in_the_middle_costs_that_line_alone_and_is_named(tmp_pat
     assert "1 of 5 steps done before: 2" in warned.text
 
 
+@pytest.mark.timeout(60)
+def test_what_is_set_aside_is_never_written_over(tmp_path):
+    log, kept = tmp_path / "metrics.jsonl", []
+    for number in range(3):
+        log.write_bytes(line(0) + f"damage {number}\n".encode() + line(1))
+        kept.append(log.read_bytes())
+        restore(log, 2, every_step=True)
+    asides = [tmp_path / f"metrics.jsonl.damaged-{number}" for number in (1, 2, 3)]
+    assert [aside.read_bytes() for aside in asides] == kept and steps_in(log) == [0, 1]
+
+
 def test_a_log_cut_at_its_front_keeps_what_is_there(tmp_path, warned):
     log = tmp_path / "metrics.jsonl"
     log.write_bytes(line(3)[5:] + line(4) + line(5))
