@@ -152,6 +152,24 @@ def test_dropout_of_another_step_is_another_one() -> None:
     assert not any(torch.equal(first[name], next_one[name]) for name in first)
 
 
+class _SeenTowers(TinyTowers):
+    def forward(self, *inputs, **keyed):
+        found = super().forward(*inputs, **keyed)
+        self.shown = [*getattr(self, "shown", []), found["image"].detach().clone()]
+        return found
+
+
+def test_no_two_chunks_of_a_step_are_dropped_alike() -> None:
+    """The same pictures in every chunk: what differs are the masks."""
+    batch = tiny_batch(12)
+    batch.rows["image"] = batch.rows["image"][:3].repeat(4, 1, 1, 1)
+    engine = build_engine(_SeenTowers(dropout=0.5), EngineSettings(zero_stage=0), OPTIMIZER, Peers.alone())
+    cached_step(engine, batch, CLIP, 3, lr=1e-3)
+    first, again = engine.towers.shown[:4], engine.towers.shown[4:]
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=False)) and len(again) == 3
+    assert not any(torch.equal(one, other) for at, one in enumerate(first) for other in first[:at])
+
+
 class _LikeHuggingFace(torch.nn.Module):
     """Dropout of every sort that text towers of transformers have: layers, functions, attention, whole layers."""
 
