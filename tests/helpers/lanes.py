@@ -1,10 +1,14 @@
 """The lanes of the suite: what runs with every change, and what `make exhaustive` runs besides."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+KILLS = int(os.environ.get("CLIPMILL_KILLS", "30"))
+"""How often a test of the exhaustive lane kills what it kills at random moments; `CLIPMILL_KILLS=200` takes minutes."""
 
 
 def sampled(cases: Iterable[Any], *kept: int, timeout_s: int | None = None) -> list[Any]:

@@ -1,7 +1,6 @@
 """A recipe of every stage over every source: neither the cut of its inputs, nor buckets, workers, nodes, kills show."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -15,10 +14,9 @@ from curation.settings import CurateSettings
 from curation.stages import STAGES
 from tests.helpers import everything, small_crawl
 from tests.helpers.forks import Forks
-from tests.helpers.lanes import sampled
+from tests.helpers.lanes import KILLS, sampled
 from tests.helpers.places import ROOT
 
-KILLS = int(os.environ.get("CLIPMILL_KILLS", "30"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -94,7 +92,7 @@ def test_nodes_that_are_lost_and_that_join_do_not_show(place, reference, tmp_pat
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1500 + 60 * KILLS)
 def test_kill_9_at_random_moments_does_not_show(place, reference, tmp_path, kills=KILLS):
-    """`CLIPMILL_KILLS=200` for as many; each trial is a whole run, killed up to ten times on its way."""
+    """Each trial is a whole run, killed up to ten times on its way."""
     sources, stages = place
     server, rng = Forks("tests.helpers.everything_preload"), random.Random(time.time())
 

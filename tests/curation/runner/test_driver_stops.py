@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import small_crawl
 from tests.helpers.forks import Forks
-from tests.helpers.lanes import sampled
+from tests.helpers.lanes import KILLS, sampled
 from tests.helpers.places import ROOT
 
 
@@ -66,7 +66,7 @@ def check_same(reference, folder: Path, said: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", sampled([5, 30, 200], 0, timeout_s=1500))
+@pytest.mark.parametrize("kills", sampled([5, KILLS], 0, timeout_s=1500))
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
     server, rng = Forks(), random.Random(time.time())
     began = time.monotonic()
