@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import downloads, small_crawl
 from tests.helpers.forks import Forks
+from tests.helpers.lanes import KILLS
 from tests.helpers.web import Says, web
 
 
@@ -29,8 +30,8 @@ def committed(folder: Path) -> set[str]:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kills", [30, pytest.param(200, marks=pytest.mark.timeout(1500))])
-def test_kill_9_at_random_moments(tmp_path, kills):
+@pytest.mark.timeout(1500)
+def test_kill_9_at_random_moments(tmp_path, kills=KILLS):
     children, rng = Forks("img2dataset.downloader"), random.Random(time.time())
     with web() as server:
         downloads.serve(server)
