@@ -19,6 +19,7 @@ from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from tests.helpers.textbook import step_gradients
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
+from training.companions.running.companion import Companion, Companions
 from training.engine.build import build_engine
 from training.engine.interface import Engine
 from training.engine.optimizers.adamw import AdamW
@@ -225,9 +226,19 @@ class _Spoilt:
         return output
 
 
+class _Listening(Companion):
+    name = "listening"
+
+    def __init__(self) -> None:
+        self.heard: list[bool] = []
+
+    def after_step(self, engine: Engine, lr: float, skipped: bool) -> None:
+        self.heard.append(skipped)
+
+
 def _spoil(peers: Peers, stage: int) -> tuple[list[StepResult], bool, bool]:
     """Three good steps with spoilt ones between them, and the same three without."""
-    states, results, kept = [], [], True
+    states, results, kept, one = [], [], True, _Listening()
     for plan in (["", "", ""], ["loss", "", "gradient", "", "loss", "gradient", ""]):
         engine = build_engine(TinyTowers(), EngineSettings(zero_stage=stage), OPTIMIZER, peers)
         assert engine.scalars()["log_scale"] == _state_of(engine, "log_scale")
@@ -235,9 +246,10 @@ def _spoil(peers: Peers, stage: int) -> tuple[list[StepResult], bool, bool]:
         for what in plan:
             batch = cut(tiny_batch(12, seed=good), [5, 7] if peers.world == 2 else [12], peers.rank)
             before = dict(engine.full_state())
-            result = cached_step(engine, batch, Objective({"softmax": 1.0}, {"softmax": _Spoilt(what)}, {}), 3, lr=1e-2)
+            objective = Objective({"softmax": 1.0}, {"softmax": _Spoilt(what)}, {})
+            result = cached_step(engine, batch, objective, 3, lr=1e-2, companions=Companions((one,)))
             results.append(result)
-            assert result.skipped == bool(what)
+            assert result.skipped == one.heard[-1] == bool(what) and len(one.heard) == len(results)
             assert engine.scalars()["log_scale"] == _state_of(engine, "log_scale")
             if what:
                 kept &= _same(before, dict(engine.full_state()))
