@@ -150,6 +150,19 @@ def test_what_is_in_the_language_already_is_not_translated_and_counted():
     assert sum(key is None for key in asked_of(skips, pairs)) == 2
 
 
+def test_a_pair_with_one_text_of_another_language_is_asked_about_as_a_whole(tmp_path):
+    prompt = tmp_path / "join.j2"
+    prompt.write_text("Join them: {{ texts }}")
+    pairs = pairs_of(pair("mixed", GERMAN, ENGLISH), pair("german", GERMAN, "Zwei Kinder bauen eine Burg aus Sand"))
+    made = GenerateText(
+        name="x", role="rewrite", prompt=str(prompt), language="de", same_language="skip", backend=SERVER
+    )
+    assert made.unit == "pair"
+    urls = units_of(made, pairs).column("url").to_pylist()
+    skipped = {url for url, key in zip(urls, asked_of(made, pairs), strict=True) if key is None}
+    assert skipped == {"http://x.test/german"}
+
+
 def test_a_translation_without_a_language_is_refused():
     with pytest.raises(ValidationError, match="expected a language"):
         GenerateText(name="x", role="translation", prompt="builtin:translate", backend=SERVER)

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pipeline.cluster import doctor
+from pipeline.cluster import commands, doctor
 from pipeline.cluster.doctor import Finding, rows_of
 
 Usage = collections.namedtuple("Usage", "total used free")
@@ -77,3 +77,17 @@ def test_schedulers_are_told_where_they_are(monkeypatch):
     answers(monkeypatch, sinfo="slurm 23.02")
     found = doctor._schedulers()
     assert named(found, "slurm").found == "slurm 23.02" and named(found, "kubernetes").word == "unknown"
+
+
+@pytest.mark.parametrize("words", [["ok", "ok"], ["ok", "wrong", "ok"], ["wrong", "wrong"]])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_fails_when_anything_at_all_is_wrong(monkeypatch, capsys, words, as_json):
+    found = [Finding(f"thing {number}", word, "as it is", "type this") for number, word in enumerate(words)]
+    monkeypatch.setattr(doctor, "examine", lambda folder: found)
+    try:
+        commands.doctor(None, as_json)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    assert code == int(any(each.is_wrong for each in found)) == int("wrong" in words)
+    assert all(each.what in capsys.readouterr().out for each in found[:1])

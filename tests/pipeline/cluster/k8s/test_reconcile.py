@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cluster.k8s.api import ApiServer
+from pipeline.cluster.k8s.api import ApiError, ApiServer
 from pipeline.cluster.k8s.live import find_template
 from pipeline.cluster.k8s.reconcile import Chain, prepared
 from pipeline.cluster.rundir import RunDir, control
@@ -181,6 +181,19 @@ def test_answers_that_fail_in_passing_start_nothing_twice(kube, tmp_path, faults
         done(kube, "jobs", "clipmill-eval-live")
     assert raised == [] and sorted(kube.made) == ["clipmill-curate-live", "clipmill-eval-live", "clipmill-train-live"]
     assert not kube.faults
+
+
+def test_kinds_that_the_role_does_not_name_are_passed_over_and_told_and_other_errors_are_not(kube):
+    api = ApiServer(kube.url, "ns", patience_s=0.05)
+    kube.denied |= {"rayjobs", "jobs"}
+    templates(kube)
+    assert find_template(api, "r", "train")[0].resource.kind == "JobSet"
+    with pytest.raises(DataError, match=r"may not look for .*Job"):
+        find_template(api, "r", "curate")
+    kube.denied.clear()
+    kube.faults.extend([500] * 50)
+    with pytest.raises(ApiError, match="500"):
+        find_template(api, "r", "train")
 
 
 def test_a_creation_whose_answer_is_lost_is_found_by_the_409_of_the_second(kube, tmp_path):
