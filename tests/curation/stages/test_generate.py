@@ -158,7 +158,7 @@ def test_a_pair_with_one_text_of_another_language_is_asked_about_as_a_whole(tmp_
         name="x", role="rewrite", prompt=str(prompt), language="de", same_language="skip", backend=SERVER
     )
     assert made.unit == "pair"
-    urls = units_of(made, pairs).column("url").to_pylist()
+    urls = pairs.column("url").to_pylist()
     skipped = {url for url, key in zip(urls, asked_of(made, pairs), strict=True) if key is None}
     assert skipped == {"http://x.test/german"}
 
