@@ -5,6 +5,7 @@ import ast
 import pytest
 
 from tests.helpers.places import ROOT
+from tests.mutants.chance import chances, drawn
 from tests.mutants.plant import Mutant, caught_by, copied, main, mutants
 
 EVERY = mutants()
@@ -35,3 +36,19 @@ def test_an_error_is_caught_and_what_is_none_is_not(tmp_path, capsys) -> None:
     assert caught_by(none, tree) == ""
     assert (tree / error.file).read_text() == before
     assert main(["no such words"]) == 0 and "0 of 0" in capsys.readouterr().out
+
+
+def test_what_chance_turns_is_python_and_something_else() -> None:
+    head = 'def f(a, b):\n    """Not a + b."""\n'
+    source = head + "    if not a < b or é(b) is None:\n        g(a)\n    return min(a, b) - 1\n"
+    found = {(source.encode()[start:stop].decode().strip(), new.strip()) for start, stop, new, _ in chances(source)}
+    assert found == {
+        ("not a < b", "bool(a < b)"), ("<", "<="), ("or", "and"), ("is", "is not"), ("g(a)", "pass"), ("min", "max"),
+        ("-", "+"),
+    }  # fmt: skip
+    for path in (ROOT / "curation/stages/kmeans.py", ROOT / "training/rows.py", ROOT / "pipeline/storage/files.py"):
+        before = path.read_text(encoding="utf-8")
+        assert drawn(path, 20, 3) == drawn(path, 20, 3) != drawn(path, 20, 4)
+        for one in drawn(path, 20, 3):
+            assert ast.dump(ast.parse(one.planted_in(before))) != ast.dump(ast.parse(before)), one.lost
+            assert one.tests and all((ROOT / test).exists() for test in one.tests)
