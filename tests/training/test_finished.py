@@ -63,6 +63,7 @@ def test_other_data_are_refused_and_the_same_data_elsewhere_are_not(home: Path, 
     assert said(home, f"train.data=[{tmp_path / 'moved'}]") == ""
 
 
+@pytest.mark.exhaustive
 def test_a_changed_set_of_stored_vectors_is_refused_and_the_same_set_is_not(tmp_path: Path) -> None:
     """Nothing in the recipe tells them apart: the set of that name was written anew, with other views."""
     given = {"companions": [{"kind": "stored", "set": "dr"}], "loss": [{"kind": "softmax"}, DISTILLED]}

@@ -86,6 +86,7 @@ def _said(model, picture_CHW, steps=6):
     return tokens, logits_V
 
 
+@pytest.mark.exhaustive
 def test_open_clip_loads_file_and_folder_as_a_coca_that_says_the_same(home, tmp_path):
     picture, wanted = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(4)), _by_hand(home)
     tokens, logits = _said(wanted, picture)
@@ -150,6 +151,7 @@ def test_a_stage_with_larger_pictures_and_longer_texts_goes_on_from_the_one_befo
     assert state["visual.positional_embedding"].shape[0] == 17 and state["text.positional_embedding"].shape[0] == 9
 
 
+@pytest.mark.exhaustive
 def test_a_caption_that_weighs_nothing_yet_leaves_the_decoder_out_of_the_step(tmp_path):
     """Its weights get no gradient at first, at any stage, and then do."""
     losses = []

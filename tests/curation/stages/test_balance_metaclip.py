@@ -63,6 +63,7 @@ def test_by_default_texts_draw_and_three_captions_a_pair_are_balanced_like_one()
     assert head(balanced(Balance(t=T, unit="pair"), crawl(10), 1), entries) > 1.5 * head(ten, entries)
 
 
+@pytest.mark.exhaustive
 def test_over_many_seeds_a_text_stays_as_often_as_in_metaclip():
     """Texts of one pair: a head entry, two head entries, a tail entry, nothing; counts come from a crowd."""
     mine = [("a", [0]), ("b", [0, 1]), ("c", [0, 2]), ("d", [])]

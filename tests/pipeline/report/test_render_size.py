@@ -55,6 +55,7 @@ def huge(summary: dict, stages: int, reasons: int, thumb: str) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("stages", "reasons"), sampled([(30, 4), (500, 50)], 0))
 def test_far_more_than_fits_makes_a_page_that_fits_and_says_what_is_left_off(tmp_path, stages, reasons):
     folders = fake_run.write_run(tmp_path)

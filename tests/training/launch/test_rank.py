@@ -28,6 +28,7 @@ def ended(tmp_path: Path, phase: str, who: int, zero_stage: int = 0) -> tuple[in
     return code, words, time.time() - (tmp_path / "train" / "metrics.jsonl").stat().st_mtime
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("phase", "words", "zero_stage"),
     sampled(

@@ -82,6 +82,7 @@ def ran_by(wanted, place, folder, number, gpus, pool):
     return [result for _, result in place.run(calls, "work")]
 
 
+@pytest.mark.exhaustive
 def test_each_process_keeps_one_whole_gpu_for_life_and_no_two_share_one(place, tmp_path):
     results = ran(place, tmp_path, 40, 1)
     assert sorted(result[0] for result in results) == [2 * n for n in range(40)]

@@ -23,6 +23,7 @@ def crawl(tmp_path_factory):
     return paths, curate(CurateSettings.model_validate(plain), name="test", seed=3, quiet=True), folder / "out"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("nodes", "changes", "more"),
     [

@@ -61,6 +61,7 @@ def test_calls_run_here_until_ray_is_there_and_then_there(gate):
     assert not list(Path("/tmp").glob(f"clipmill-ray-{os.getpid()}-*"))
 
 
+@pytest.mark.exhaustive
 def test_what_a_pool_is_for_waits_for_ray(gate):
     with StopSignals() as signals, cluster(LOCAL, signals, [SMALL_BYTES, 5]) as place:
         place.give(None)

@@ -187,6 +187,7 @@ def test_many_lying_headers_end_the_reading_soon(tmp_path):
     assert got.counts["records"] < 5000 and got.counts["bytes_skipped"] > 10 << 20
 
 
+@pytest.mark.exhaustive
 def test_a_member_of_gigabytes_takes_no_memory(tmp_path):
     """A hole of 2 GiB in a file, as image, as caption and as metadata, under half of that in address space."""
     for suffix in ("jpg", "txt", "json"):

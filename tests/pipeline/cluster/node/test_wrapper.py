@@ -100,6 +100,7 @@ def test_what_was_completed_is_not_done_again(tmp_path):
     assert run_node(run, script="exit 9") == (0, f"{run.path}: train: nothing to do, it was completed before\n")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_silent_stage_is_ended_as_a_hang_with_all_that_came_of_it(tmp_path):
     run, orphan = fake_run(tmp_path), tmp_path / "orphan"

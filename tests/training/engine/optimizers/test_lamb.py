@@ -23,7 +23,7 @@ def _update(name, weights, gradient, state, lr, decay, clip=1e9) -> None:
     weights -= lr * ratio * step
 
 
-@pytest.mark.parametrize("world", sampled([1, 2, 3], 1))
+@pytest.mark.parametrize("world", sampled([1, 2, 3], 0))
 def test_lamb_is_the_papers_under_every_stage_and_resumes_exactly(world: int) -> None:
     for kept in held(SETTINGS, _update, world):
         assert set(map(tuple, kept.values())) == {("exp_avg", "exp_avg_sq", "param"), ("buffer",)}

@@ -22,6 +22,7 @@ def asked(output) -> dict:
     return found
 
 
+@pytest.mark.exhaustive
 def test_the_figures_are_those_of_the_server_through_a_kill_and_another_recipe_finds_all_of_it_in_the_pool(tmp_path):
     faults = ("http_500", "429", "bad_json", "closed", "half")
     with chat_server.running(tmp_path / "s", faults=faults, share=0.15, delay=0.1) as server:
