@@ -14,6 +14,7 @@ from pipeline.contract.reinforced.side_cars import open_reinforced, values_of, v
 from pipeline.errors import DataError, RecipeError, Stopped
 from pipeline.signals import StopSignals
 from tests.helpers.datasets import make_pair
+from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from tests.helpers.reinforced import IMAGE, SEED, settings_of, weights, write
 from tests.helpers.tiny_run import MODEL
@@ -68,7 +69,7 @@ def test_ranks_write_the_set_that_one_process_writes(tmp_path):
         assert run_ranks(on_rank, world, again) == [[alone.digest()]] * world
 
 
-@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize("damaged", sampled([False, True], 1))
 def test_what_is_whole_is_kept_when_it_is_stopped_and_the_rest_is_the_same(tmp_path, damaged):
     (whole,) = write(settings_of(tmp_path, set="whole"))
     settings, folder = settings_of(tmp_path), tmp_path / "data/reinforced/dr"
