@@ -65,8 +65,8 @@ def test_a_server_that_counts_more_tokens_than_are_estimated_is_believed():
 
 def test_what_was_spent_is_all_that_was_counted_estimated_or_may_have_been_billed():
     tally = Tally(
-        finished=9, answers=7, answered=6, tokens_in=1000, tokens_out=200, estimated=2, estimated_in=30, estimated_out=4,
-        failed={"http_429": 5}, unknown={"cut_off": 2, "timeout": 1}, unknown_in=500, unknown_out=60,
+        finished=9, answers=7, answered=6, tokens_in=1000, tokens_out=200, estimated=2, estimated_in=30,
+        estimated_out=4, failed={"http_429": 5}, unknown={"cut_off": 2, "timeout": 1}, unknown_in=500, unknown_out=60,
     )  # fmt: skip
     spent = cost_of_tally(tally, Terms("m", 10, price_in=2.0, price_out=10.0))
     assert spent == Amount(7 + 3, 1530 + 264, (1530 * 2.0 + 264 * 10.0) / 1e6)
