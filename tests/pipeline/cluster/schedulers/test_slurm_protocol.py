@@ -160,6 +160,7 @@ def successor(run: Run, job: int) -> int:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("lost", ["preempted", "at its time limit", "without its batch node", "without another node"])
 def test_a_job_that_may_not_be_requeued_goes_on_as_another_one(idle, tmp_path, lost):
     """The next stage waits for the other one, which has the flags of the first."""
