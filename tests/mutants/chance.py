@@ -9,14 +9,10 @@ way): it is for a reader to tell. What matters gets a test, and a line in one of
 
 import argparse
 import ast
-import os
 import random
 import sys
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from tests.mutants import plant
@@ -106,18 +102,13 @@ def main() -> int:
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("files", nargs="+", help="paths or patterns, from the checkout")
     given = asked.parse_args()
-    os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
     paths = sorted({path for pattern in given.files for path in plant.ROOT.glob(pattern)})
     planned = [one for path in paths for one in drawn(path, given.each, given.seed)]
     survived = 0
-    with tempfile.TemporaryDirectory(prefix="chance-", ignore_cleanup_errors=True) as folder:
-        jobs = min(len(os.sched_getaffinity(0)), 4)
-        with ProcessPoolExecutor(jobs, get_context("spawn"), plant._begin, (folder,)) as pool:
-            for done in as_completed([pool.submit(plant._caught, one) for one in planned]):
-                one, test = done.result()
-                survived += not test
-                said = "" if test else f" | {one.lost} -> {one.replace.strip()}"
-                print(f"{one.file} | {test or 'SURVIVED'}{said}", flush=True)
+    for one, test in plant.tried(planned):
+        survived += not test
+        said = "" if test else f" | {one.lost} -> {one.replace.strip()}"
+        print(f"{one.file} | {test or 'SURVIVED'}{said}", flush=True)
     print(f"{len(planned) - survived} of {len(planned)} were seen by the tests beside their files")
     return 0
 

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -175,16 +175,22 @@ def _caught(mutant: Mutant) -> tuple[Mutant, str]:
     return mutant, caught_by(mutant, _tree)
 
 
-def main(words: list[str]) -> int:
+def tried(chosen: Sequence[Mutant]) -> Iterator[tuple[Mutant, str]]:
+    """Each, in the order in which they end, with the test that caught it or ""."""
     os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
-    chosen = [one for one in mutants() if not words or any(word in one.name for word in words)]
-    missed = []
     jobs = min(len(os.sched_getaffinity(0)), 4)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (folder,)) as pool:
-            for number, (mutant, test) in enumerate(pool.map(_caught, chosen), 1):
-                missed += [] if test else [mutant.name]
-                print(f"{number}/{len(chosen)} | {mutant.name} | {test or 'NOTHING'}", flush=True)
+            for done in as_completed([pool.submit(_caught, mutant) for mutant in chosen]):
+                yield done.result()
+
+
+def main(words: list[str]) -> int:
+    chosen = [one for one in mutants() if not words or any(word in one.name for word in words)]
+    missed = []
+    for number, (mutant, test) in enumerate(tried(chosen), 1):
+        missed += [] if test else [mutant.name]
+        print(f"{number}/{len(chosen)} | {mutant.name} | {test or 'NOTHING'}", flush=True)
     print(f"{len(chosen) - len(missed)} of {len(chosen)} planted errors are caught", *missed, sep="\n")
     return len(missed) > 0
 
