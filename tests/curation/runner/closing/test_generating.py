@@ -278,11 +278,12 @@ def test_workers_on_ray_that_die_are_gone_on_for_and_nothing_answered_is_asked_a
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_recipe_recaption_gives_every_picture_its_caption_though_the_server_is_as_bad_as_they_come(tmp_path):
-    bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed"), "share": 0.05,
+    bad = {"faults": ("429", "429_after", "http_500", "half", "bad_json", "closed", "hang"), "share": 0.05,
            "for_good": ("http_400", "wrong_model", "length", "refusal"), "delay": 0.03}  # fmt: skip
     with chat_server.running(tmp_path / "s", **bad) as server:
         env = {"CHAT_URL": server.url, "CHAT_MODEL": "tiny-vlm"}
         command = [sys.executable, "-m", "pipeline.cli", "curate", "recaption", f"curate.output={tmp_path / 'out'}"]
+        command += ["curate.stages.8.limits.timeout_s=2"]
         first = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}, stdout=-3, stderr=-3)
         end = time.monotonic() + 90
         while len(server.answered()) < 200 and time.monotonic() < end:
