@@ -1,7 +1,9 @@
-"""The largest resident memory of this process and of Ray's workers, looked at ten times a second."""
+"""The largest resident memory of this process and of its workers, Ray's or its own, looked at ten times a second."""
 
 import threading
 from pathlib import Path
+
+from curation.runner.on_machine.nursery import NAME
 
 
 class Watch:
@@ -32,10 +34,11 @@ class Watch:
             self.driver[step] = max(self.driver.get(step, 0), _resident("self"))
             for process in Path("/proc").glob("[0-9]*") if self._workers else ():
                 try:
-                    name = (process / "cmdline").read_bytes()
+                    is_rays = (process / "cmdline").read_bytes().startswith(b"ray::")
+                    name = (process / "comm").read_text().strip()
                 except OSError:
                     continue
-                if name.startswith(b"ray::"):
+                if is_rays or name == NAME:
                     self.worker[step] = max(self.worker.get(step, 0), _resident(process.name))
 
 

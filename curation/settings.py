@@ -75,6 +75,11 @@ class PlacementSettings(Settings):
     )
     batch: int | None = Field(default=None, ge=1, description="images or texts a measure stage is given at once")
 
+    @property
+    def needs_ray(self) -> bool:
+        """It asks for what processes of one machine cannot promise each other."""
+        return bool(self.gpus or self.memory or self.actors) or self.cpus != 1
+
     @field_validator("actors", mode="before")
     @classmethod
     def _a_number_is_both(cls, value: Any) -> Any:
@@ -97,10 +102,12 @@ class RaySettings(Settings):
     address: str | None = Field(
         default=None,
         description="an address of a running Ray cluster (`auto`, `host:6379`, `ray://host:10001`), `local` for a Ray "
-        "of our own, `inline` for none (one process); default: $RAY_ADDRESS if set, else `inline` for small inputs and "
-        "`local` for others",
+        "of our own, or none: `processes` of this machine, one for each CPU, or `inline`, this process; default: "
+        "$RAY_ADDRESS if set, else the least of the last three that is as fast",
     )
-    num_cpus: int | None = Field(default=None, ge=1, description="CPUs of a local Ray; default: all it may use")
+    num_cpus: int | None = Field(
+        default=None, ge=1, description="CPUs of a local Ray, or number of `processes`; default: all that may be used"
+    )
     temp_dir: PathText | None = Field(default=None, description="short folder for a local Ray's sockets and logs")
     runtime_env: dict[str, Any] | None = Field(
         default=None,
@@ -196,6 +203,12 @@ class CurateSettings(Settings):
     def is_fetched(self, source: int) -> bool:
         """Whether images are downloaded that this source mentions."""
         return bool(self.sources[source].fetches if self.fetch is None else self.fetch)
+
+    @property
+    def needs_ray(self) -> bool:
+        """Tasks ask for devices, memory or pools of processes."""
+        asks = any(each.needs_ray for each in self.placement.values())
+        return asks or any(stage.actors for stage in self.stages if isinstance(stage, Measure))
 
     @property
     def pool_folder(self) -> str:

@@ -12,7 +12,11 @@ import pyarrow as pa
 
 from curation.settings import ActorSettings
 from pipeline.errors import ClipmillError, StorageError
+from pipeline.log import get_logger
 from pipeline.settings import digest_of
+
+log = get_logger("curation")
+MOST_DEATHS = 4  # of a call's own process: fewer may be bad luck
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,23 @@ class Call:
         if self.pool is None and self.gpus:
             return Pool(f"{self.function.__qualname__} {self.cpus} {self.gpus} {self.memory}")
         return self.pool
+
+
+@dataclass(eq=False)
+class Unit:
+    """A call, and how often its process has died."""
+
+    call: Call
+    deaths: int = 0
+
+    def died(self, said: str) -> None:
+        """ClipmillError when it has killed its process too often to be bad luck."""
+        self.deaths += 1
+        if self.deaths >= MOST_DEATHS:
+            hint = "use more `curate.buckets`, a smaller placement.<kind>.batch or fewer `curate.ray.num_cpus`"
+            found = f"its process died four times: {said}"
+            raise ClipmillError(self.call.where, found, "enough memory", hint) from None
+        log.debug("%s: its process died, it is run again: %s", self.call.where, said)
 
 
 @dataclass(frozen=True)

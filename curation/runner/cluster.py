@@ -1,77 +1,53 @@
-"""Where tasks run: on Ray, or in this process. Nothing else in the tree runs work.
+"""Where tasks run: on Ray, in processes of this machine, or in this one. Nothing else in the tree runs work.
 
 A task is a function of curation/runner/tasks.py; what it returns is small, everything else goes through files.
 """
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 
-from curation.runner.calls import Call, Node, done
+from curation.runner.on_machine.inline import Inline
+from curation.runner.on_machine.processes import OnProcesses
 from curation.runner.on_ray.place import OnRay
-from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray
+from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray, usable_cpus
 from curation.runner.on_ray.starting import Starting, starting
 from curation.settings import RaySettings
 from pipeline.log import get_logger
 from pipeline.signals import StopSignals
 
 log = get_logger("curation")
-SMALL_BYTES = 16 << 20
-
-
-class Inline:
-    """Runs every task here, one after the other: for small jobs and debugging."""
-
-    def __init__(self, signals: StopSignals) -> None:
-        self._job, self._signals = None, signals
-
-    def give(self, job: Any) -> None:
-        """What every task is given from now on."""
-        self._job = job
-
-    def run(self, calls: Iterable[Call], label: str = "") -> Iterator[tuple[Call, Any]]:
-        for call in calls:
-            self._signals.check("curate")
-            yield call, done(call.function, self._job, *call.args)
-
-    def ready(self, look: Callable[["Inline"], None]) -> None:
-        """Has `look` called with the place before it is given its first task."""
-        look(self)
-
-    def nodes(self) -> list[Node]:
-        return []
-
-    def autoscales(self) -> bool:
-        return False
-
-    def is_shared(self) -> bool:
-        return False
-
-    def on_each_bare(self, nodes: Sequence[Node], function: Callable[[], Any]) -> Iterator[tuple[Node, Any]]:
-        yield from ()
-
-    def on_each(self, nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:
-        yield from ()
+SMALL_BYTES = 8 << 20  # what one process has done when others could have begun
+LARGE_BYTES = 512 << 20  # minutes of work, to which the seconds of Ray's start and end add nothing
 
 
 @contextmanager
 def cluster(
-    settings: RaySettings, signals: StopSignals, sizes: Sequence[int] | None = None, here: bool = True
+    settings: RaySettings,
+    signals: StopSignals,
+    sizes: Sequence[int] | None = None,
+    needs_ray: bool = False,
+    downloads: bool = False,
 ) -> Iterator[Inline | OnRay | Starting]:
     """A place to run tasks; a Ray we started is gone at the end, one we joined is left as it was.
 
-    `sizes`: bytes of each input. Where all together are small there need be no Ray; where each is, but all together are
-    not, this process works itself until a Ray of our own has started, unless not `here`.
+    `sizes`: bytes of each input. `needs_ray`: tasks ask for devices, memory or pools of processes, which Ray gives;
+    `downloads`: inputs name what is much larger than they are.
+
+    Where each input is small, but all together are not, this process works itself until a Ray of our own has started.
     """
-    address = settings.address or os.environ.get("RAY_ADDRESS")
-    if address is None:
-        address = "local" if sizes is None or sum(sizes) > SMALL_BYTES else "inline"
-        if address == "inline":
-            log.debug("small inputs: without Ray (curate.ray.address=local starts it)")
+    cpus = settings.num_cpus or usable_cpus()
+    fitting = _fitting(sizes, cpus, needs_ray, downloads) if settings.runtime_env is None else "local"
+    address = settings.address or os.environ.get("RAY_ADDRESS") or fitting
+    log.debug("tasks run at curate.ray.address=%s", address)
     if address == "inline":
         yield Inline(signals)
+        return
+    if address == "processes":
+        with closing(OnProcesses(signals, cpus)) as place:
+            place.start()
+            yield place
         return
     ray = imported_ray(address)
     if ray.is_initialized():  # a notebook, or a test that shares one Ray
@@ -79,7 +55,7 @@ def cluster(
         return
     if address == "local":
         with starting(ray, settings, signals) as place:
-            is_eager = here and not settings.runtime_env and sizes and max(sizes) <= SMALL_BYTES < sum(sizes)
+            is_eager = sizes and not needs_ray and not settings.runtime_env and max(sizes) <= SMALL_BYTES < sum(sizes)
             yield place if is_eager else place.there()
         return
     with ExitStack() as stack:
@@ -92,3 +68,13 @@ def cluster(
         signals.arm()
         signals.check("curate")
         yield OnRay(signals, session)
+
+
+def _fitting(sizes: Sequence[int] | None, cpus: int, needs_ray: bool, downloads: bool) -> str:
+    """Where work runs for which nobody has said it."""
+    whole = LARGE_BYTES + 1 if sizes is None else sum(sizes)
+    if whole <= SMALL_BYTES and not downloads:
+        return "inline"
+    if whole > LARGE_BYTES or needs_ray:
+        return "local"
+    return "processes" if cpus > 1 else "inline"

@@ -17,12 +17,13 @@ from curation.pool.join import POOL
 from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
 from curation.runner.calls import Call, pool_of
-from curation.runner.cluster import Inline, cluster
+from curation.runner.cluster import cluster
 from curation.runner.ending import summing
 from curation.runner.fetching import phase
 from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs import naming, pooling
 from curation.runner.inputs.naming import Inputs, Parts
+from curation.runner.on_machine.inline import Inline
 from curation.runner.on_ray.place import OnRay
 from curation.runner.on_ray.starting import Starting
 from curation.runner.places import check_places, with_local_paths
@@ -118,7 +119,8 @@ def curate(
         manifest, made = swap.finish_swap(job) if named is not None else None, None
         if manifest is None:
             sizes = [each.bytes for _, each in files]
-            place = stack.enter_context(cluster(settings.ray, signals, sizes, here=not settings.placement))
+            downloads = settings.fetching is not None
+            place = stack.enter_context(cluster(settings.ray, signals, sizes, settings.needs_ray, downloads))
             work = (driver or Driver)(job, place, quiet)
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
             work.look(files)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from curation.runner.calls import Call, Node, Pool, guarded, line_of
-from curation.runner.on_ray.lanes import Ground, Unit
+from curation.runner.calls import Call, Node, Pool, Unit, guarded, line_of
+from curation.runner.on_ray.lanes import Ground
 from pipeline.errors import ClipmillError
 from pipeline.log import get_logger
 
@@ -149,7 +149,7 @@ class ActorPool:
                 result = self._ground.value(ref, unit.call.where)
             except self._ground.deaths as death:
                 if not blameless:
-                    unit.died(death)
+                    unit.died(line_of(death))
                     blameless = True  # those behind it had not begun
                 again.append(unit)
             else:

@@ -7,34 +7,15 @@ process died four times (memory, a crash) is an error that names it.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from curation.runner.calls import Call, Node, guarded, line_of
+from curation.runner.calls import Call, Node, Unit, guarded, line_of
 from curation.runner.on_ray.session import JoinedRay, OwnRay
 from pipeline.errors import ClipmillError
 from pipeline.log import get_logger
 
 log = get_logger("curation")
-_MOST_DEATHS = 4
 _LOOK_S = 5.0  # nodes come and go
-
-
-@dataclass(eq=False)
-class Unit:
-    """A call, and how often its process has died."""
-
-    call: Call
-    deaths: int = 0
-
-    def died(self, fault: BaseException) -> None:
-        """ClipmillError when it has killed its process too often to be bad luck."""
-        self.deaths += 1
-        if self.deaths >= _MOST_DEATHS:
-            hint = "use more `curate.buckets`, a smaller placement.<kind>.batch or fewer `curate.ray.num_cpus`"
-            found = f"its process died four times: {line_of(fault)}"
-            raise ClipmillError(self.call.where, found, "enough memory", hint) from None
-        log.debug("%s: its process died, it is run again: %s", self.call.where, line_of(fault))
 
 
 class Ground:
@@ -132,7 +113,7 @@ class Tasks:
             result = self._ground.value(ref, unit.call.where)
         except self._ground.deaths as fault:
             if not isinstance(fault, self._ground.ray.exceptions.NodeDiedError):
-                unit.died(fault)
+                unit.died(line_of(fault))
             self._waiting.append(unit)  # behind the others: memory may be free by then
         else:
             yield unit.call, result

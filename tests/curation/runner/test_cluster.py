@@ -11,7 +11,9 @@ import pytest
 
 from curation.runner import cluster as module
 from curation.runner.calls import Call, Pool
-from curation.runner.cluster import SMALL_BYTES, cluster
+from curation.runner.cluster import LARGE_BYTES, SMALL_BYTES, cluster
+from curation.runner.on_machine.inline import Inline
+from curation.runner.on_machine.processes import OnProcesses
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
 from pipeline.signals import StopSignals
@@ -78,45 +80,47 @@ def test_an_address_where_nobody_listens_is_an_error_at_once():
             pass
 
 
-def test_inline_runs_in_order_in_this_process():
-    with cluster(RaySettings(address="inline"), StopSignals()) as place:
-        place.give({"factor": 3})
-        assert [result for _, result in place.run([Call(double, (n,), "d") for n in range(3)])] == [0, 3, 6]
+class Started(Exception):
+    """Ray would be started."""
+
+
+MEDIUM = [SMALL_BYTES, 1]
 
 
 @pytest.mark.parametrize(
-    ("settings", "environment", "size", "is_inline"),
+    ("settings", "environment", "sizes", "asks", "found"),
     [
-        ({}, None, SMALL_BYTES, True),
-        ({}, None, SMALL_BYTES + 1, False),
-        ({"num_cpus": 8}, None, 0, True),
-        ({"address": "local"}, None, 0, False),
-        ({"address": "inline"}, None, 1 << 40, True),
-        ({"address": "inline"}, "10.0.0.1:6379", 1 << 40, True),
-        ({}, "local", 0, False),
+        ({}, None, [SMALL_BYTES], {}, Inline),
+        ({}, None, MEDIUM, {}, OnProcesses),
+        ({}, None, [LARGE_BYTES], {}, OnProcesses),
+        ({}, None, [LARGE_BYTES, 1], {}, None),
+        ({}, None, None, {}, None),
+        ({"num_cpus": 8}, None, [0], {}, Inline),
+        ({"num_cpus": 1}, None, MEDIUM, {}, Inline),
+        ({}, None, [1], {"downloads": True}, OnProcesses),
+        ({}, None, [1], {"needs_ray": True}, Inline),
+        ({}, None, MEDIUM, {"needs_ray": True}, None),
+        ({"runtime_env": {"env_vars": {"A": "1"}}}, None, [1], {}, None),
+        ({"address": "local"}, None, [0], {}, None),
+        ({"address": "inline"}, None, [1 << 40], {}, Inline),
+        ({"address": "inline"}, "10.0.0.1:6379", [1 << 40], {}, Inline),
+        ({"address": "processes"}, "10.0.0.1:6379", [1], {"needs_ray": True}, OnProcesses),
+        ({}, "10.0.0.1:6379", [0], {}, None),
+        ({}, "local", [0], {}, None),
     ],
 )
-def test_small_inputs_start_no_ray_unless_the_recipe_says_so(monkeypatch, settings, environment, size, is_inline):
-    class Started(Exception):
-        pass
-
+def test_what_is_asked_for_decides_and_else_how_much_there_is(monkeypatch, settings, environment, sizes, asks, found):
     def started(address):
         raise Started
 
     monkeypatch.setattr(module, "imported_ray", started)
+    monkeypatch.setattr(module, "usable_cpus", lambda: 2)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if environment:
         monkeypatch.setenv("RAY_ADDRESS", environment)
-    with nullcontext() if is_inline else pytest.raises(Started):
-        with cluster(RaySettings(**settings), StopSignals(), [size]) as place:
-            assert isinstance(place, module.Inline)
-
-
-def test_inline_runs_calls_of_a_pool_in_this_process_too():
-    with cluster(RaySettings(address="inline"), StopSignals()) as place:
-        place.give({"factor": 3})
-        calls = [Call(double, (n,), "d", gpus=1, memory=1 << 40, pool=Pool("m", 2, 4)) for n in range(3)]
-        assert [result for _, result in place.run(calls, "label")] == [0, 3, 6]
+    with nullcontext() if found else pytest.raises(Started):
+        with cluster(RaySettings(**settings), StopSignals(), sizes, **asks) as place:
+            assert type(place) is found
 
 
 def variable(job, name):

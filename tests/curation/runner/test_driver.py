@@ -118,11 +118,12 @@ def test_entry_counts_hold_every_entry_with_its_number_of_texts(reference, tmp_p
     assert not (out / "entry_counts.json").exists()
 
 
-@pytest.mark.exhaustive
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_ray_workers_leaves_no_trace(reference, tmp_path, workers):
-    manifest, out = made(tmp_path, files=3, ray={"address": "local", "num_cpus": workers})
+@pytest.mark.parametrize(
+    ("address", "workers"), sampled([("processes", 2), ("processes", 1), ("local", 1), ("local", 2)], 0)
+)
+def test_where_tasks_run_and_how_many_leaves_no_trace(reference, tmp_path, address, workers):
+    manifest, out = made(tmp_path, files=3, ray={"address": address, "num_cpus": workers})
     assert manifest.digest() == reference[0].digest()
     assert small_crawl.outcome(out) == small_crawl.outcome(reference[1])
 

@@ -68,10 +68,10 @@ def test_neither_files_nor_order_nor_buckets_show(place, reference, tmp_path, cu
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ray_workers_do_not_show(place, reference, tmp_path, workers):
+@pytest.mark.parametrize(("address", "workers"), [("local", 1), ("local", 2), ("processes", 3)])
+def test_where_tasks_run_does_not_show(place, reference, tmp_path, address, workers):
     sources, stages = place
-    manifest, outcome = made(sources, stages, tmp_path, ray={"address": "local", "num_cpus": workers})
+    manifest, outcome = made(sources, stages, tmp_path, ray={"address": address, "num_cpus": workers})
     assert manifest.digest() == reference[0].digest() and outcome == reference[1]
 
 

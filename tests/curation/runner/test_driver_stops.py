@@ -66,16 +66,18 @@ def check_same(reference, folder: Path, said: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", sampled([5, KILLS], 0, timeout_s=1500))
-def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills):
-    server, rng = Forks(), random.Random(time.time())
+@pytest.mark.parametrize(
+    ("kills", "address"), sampled([(5, "inline"), (KILLS, "inline"), (KILLS, "processes")], 0, timeout_s=1500)
+)
+def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills, address):
+    server, rng, ray = Forks(), random.Random(time.time()), {"address": address, "num_cpus": 2}
     began = time.monotonic()
-    assert server.live(prepare(tmp_path / "trial"), None) == 0
+    assert server.live(prepare(tmp_path / "trial", ray=ray), None) == 0
     whole_s = time.monotonic() - began
     killed = trials = 0
     while killed < kills:
         folder = tmp_path / str(trials)
-        settings, trials = prepare(folder), trials + 1
+        settings, trials = prepare(folder, ray=ray), trials + 1
         plain = json.loads(settings.read_text())
         # First on the way to another dataset at the same place, which the later runs have to replace.
         for pairs_per_shard in (5, 5, 5, 8, 8, 8, 8, 8, 8):
@@ -97,8 +99,9 @@ def test_a_full_disk_is_named_and_the_same_command_goes_on(reference, tmp_path):
 
 
 @pytest.mark.slow
-def test_on_ray_kill_9_then_sigterm_with_a_second_run_beside_it_then_done(reference, tmp_path):
-    settings = prepare(tmp_path, ray={"num_cpus": 2})
+@pytest.mark.parametrize("address", sampled(["inline", "processes", "local"], 1))
+def test_kill_9_then_sigterm_with_a_second_run_beside_it_then_done(reference, tmp_path, address):
+    settings = prepare(tmp_path, ray={"address": address, "num_cpus": 2})
     pool = tmp_path / "out" / "_pool" / "parts"
 
     child = start(settings)

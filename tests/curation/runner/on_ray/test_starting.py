@@ -92,12 +92,12 @@ def test_what_kept_it_from_starting_is_said_when_it_is_needed(tmp_path):
             list(place.run(calls(1)))
 
 
-@pytest.mark.parametrize(("sizes", "here", "env"), sampled([
-    ([SMALL_BYTES + 1, 5], True, None), ([SMALL_BYTES, 5], False, None), (None, True, None),
-    ([SMALL_BYTES], True, None),
-    ([SMALL_BYTES, 5], True, {"env_vars": {"A": "1"}}),
+@pytest.mark.parametrize(("sizes", "needs_ray", "env"), sampled([
+    ([SMALL_BYTES + 1, 5], False, None), ([SMALL_BYTES, 5], True, None), (None, False, None),
+    ([SMALL_BYTES], False, None),
+    ([SMALL_BYTES, 5], False, {"env_vars": {"A": "1"}}),
 ], 0, 4))  # fmt: skip
-def test_large_and_tiny_inputs_asked_resources_and_environments_wait_for_ray(sizes, here, env):
+def test_large_and_tiny_inputs_asked_resources_and_environments_wait_for_ray(sizes, needs_ray, env):
     settings = LOCAL.model_copy(update={"runtime_env": env})
-    with StopSignals() as signals, cluster(settings, signals, sizes, here) as place:
+    with StopSignals() as signals, cluster(settings, signals, sizes, needs_ray) as place:
         assert isinstance(place, OnRay)

@@ -1,0 +1,198 @@
+"""Tasks in processes of this machine: results, errors, deaths and stops, and that nothing is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.runner.calls import Call
+from curation.runner.cluster import cluster
+from curation.runner.on_machine import nursery
+from curation.settings import RaySettings
+from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
+from pipeline.signals import StopSignals
+from tests.helpers.places import ROOT
+
+TWO = RaySettings(address="processes", num_cpus=2)
+
+
+def told(job, number, seconds=0.0):
+    time.sleep(seconds)
+    return number, job, os.getpid()
+
+
+def refuse(job):
+    raise DataError("stage x, bucket 3", "ValueError: no", "no exception", "look at y.py:7")
+
+
+def full(job):
+    raise OSError(28, "No space left on device", "/some/file")
+
+
+def odd(job):
+    raise KeyError("what")
+
+
+def unsendable(job):
+    return lambda: None
+
+
+def die(job, note, times):
+    """Its process dies `times` times; then it returns how often."""
+    with open(note, "a") as file:
+        file.write("x")
+    if len(Path(note).read_text()) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Path(note).read_text()
+
+
+def noisy(job):
+    os.write(1, b"out"), os.write(2, b"err")
+    return os.environ["OMP_NUM_THREADS"]
+
+
+def calls(*numbers: int, seconds: float = 0.0) -> list[Call]:
+    return [Call(told, (number, seconds), f"call {number}") for number in numbers]
+
+
+def results(place, what: list[Call]) -> list:
+    return [result for _, result in place.run(what)]
+
+
+def warmed(place) -> set[int]:
+    """Processes of both workers, once they are there."""
+    found, end = set(), time.monotonic() + 60
+    while len(found) < 2:
+        assert time.monotonic() < end
+        found |= {pid for *_, pid in results(place, calls(0, 0, seconds=0.05))} - {os.getpid()}
+    return found
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def gone(pids) -> bool:
+    end = time.monotonic() + 10
+    while any(map(lives, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(lives, pids))
+
+
+@pytest.fixture
+def place():
+    with StopSignals() as signals, cluster(TWO, signals) as found:
+        found.give("job")
+        yield found
+
+
+def test_this_process_works_until_another_is_there_and_then_others_do(place):
+    assert results(place, calls(1)) == [(1, "job", os.getpid())]
+    workers = warmed(place)
+    found = results(place, calls(*range(20), seconds=0.01))
+    assert sorted(number for number, *_ in found) == list(range(20))
+    assert {job for _, job, _ in found} == {"job"} and {pid for *_, pid in found} == workers
+    place.give({"another": 1})
+    assert [job for _, job, _ in results(place, calls(1, 2, 3))] == 3 * [{"another": 1}]
+    place.close()
+    assert gone(workers)
+
+
+def test_errors_arrive_as_they_left(place):
+    warmed(place)
+    with pytest.raises(DataError) as error:
+        results(place, [Call(refuse, (), "r")])
+    assert str(error.value) == "stage x, bucket 3: ValueError: no; no exception\nhint: look at y.py:7"
+    with pytest.raises(StorageError, match="/some/file: .*No space left"):
+        results(place, [Call(full, (), "f")])
+    with pytest.raises(ClipmillError, match="odd: KeyError: 'what'"):
+        results(place, [Call(odd, (), "o")])
+    with pytest.raises(ClipmillError, match="pickle(.|\n)*curate.ray.address=inline"):
+        results(place, [Call(unsendable, (), "u")])
+    assert [number for number, *_ in results(place, calls(5))] == [5]
+
+
+def test_a_call_whose_process_dies_is_run_again_and_at_the_fourth_death_an_error(place, tmp_path):
+    warmed(place)
+    others = calls(*range(10), seconds=0.01)
+    found = results(place, [Call(die, (str(tmp_path / "few"), 3), "bucket 7"), *others])
+    assert "xxxx" in found and len(found) == 11
+    with pytest.raises(ClipmillError, match="bucket 7: its process died four times(.|\n)*more `curate.buckets`"):
+        results(place, [Call(die, (str(tmp_path / "many"), 99), "bucket 7"), *others])
+    assert (tmp_path / "many").read_text() == "xxxx"
+
+
+def test_processes_that_die_between_calls_are_replaced(place):
+    before = warmed(place)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert gone(before) and not warmed(place) & before
+    parent = place._nursery._process.pid
+    before = warmed(place)
+    os.kill(parent, signal.SIGKILL)
+    assert gone({parent, *before}), "they die with who made them"
+    assert {number for number, *_ in results(place, calls(3, 4))} == {3, 4} and not warmed(place) & before
+
+
+def test_what_kept_them_from_starting_is_said(monkeypatch):
+    monkeypatch.setattr(nursery, "_START", "import sys; sys.exit('no module named so')")
+    with StopSignals() as signals, cluster(TWO, signals) as place:
+        with pytest.raises(ClipmillError, match="four times: no module named so(.|\n)*address=inline"):
+            for _ in range(1000):
+                results(place, calls(1, seconds=0.01))
+
+
+def test_a_stop_and_a_consumer_that_goes_end_what_runs(place):
+    workers = warmed(place)
+    running = place.run(calls(1, 2, 3, seconds=0.3))
+    next(running)
+    running.close()
+    assert gone(workers)
+    workers = warmed(place)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped, match="stopped by SIGTERM"):
+        results(place, calls(1, 2, seconds=60))
+    assert gone(workers) and time.monotonic() - began < 30
+
+
+def test_a_worker_minds_no_signal_that_its_driver_is_sent_too(place):
+    workers = warmed(place)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        for pid in (*workers, place._nursery._process.pid):
+            os.kill(pid, number)
+    assert warmed(place) == workers
+
+
+def test_they_die_with_a_driver_that_is_killed(tmp_path):
+    script = (
+        "import sys\n"
+        "from tests.curation.runner.on_machine import test_processes as t\n"
+        "with t.StopSignals() as signals, t.cluster(t.TWO, signals) as place:\n"
+        "    place.give(None)\n"
+        "    print(*t.warmed(place), place._nursery._process.pid, flush=True)\n"
+        "    t.results(place, t.calls(1, 2, seconds=60))\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    pids = [int(word) for word in driver.stdout.readline().split()]
+    assert len(pids) == 3 and all(map(lives, pids))
+    driver.kill(), driver.wait()
+    assert gone(pids)
+
+
+def test_the_fork_is_of_one_thread_of_python_and_workers_are_quiet(place, capfd):
+    """Arrow's allocator has a thread besides, and sees to its own forks."""
+    parent = place._nursery._process.pid
+    for pid in (*warmed(place), parent):
+        threads = [(task / "comm").read_text().strip() for task in Path(f"/proc/{pid}/task").iterdir()]
+        assert threads.count(nursery.NAME) == 1 and set(threads) - {nursery.NAME} <= {"jemalloc_bg_thd"}
+    assert results(place, [Call(noisy, (), "n")]) == [os.environ.get("OMP_NUM_THREADS", "1")]
+    assert capfd.readouterr() == ("", "")
