@@ -214,7 +214,7 @@ class ConceptMatcher:
             joined = _all_apart(texts)
         found = self._automaton.find_matches_as_indexes(joined, overlapping=True)
         flat = np.fromiter(itertools.chain.from_iterable(found), np.int64, 3 * len(found)).reshape(-1, 3)
-        ends = np.flatnonzero(np.frombuffer(joined.encode("utf-32-le"), np.uint32) == ord(_END))
-        rows = np.searchsorted(ends, flat[:, 1])
-        keys = np.unique(rows << 32 | self._number[flat[:, 0]])
+        row_at = np.cumsum(np.frombuffer(joined.encode("utf-32-le"), np.uint32) == ord(_END))  # of each character
+        keys = np.sort(row_at[flat[:, 1]] << 32 | self._number[flat[:, 0]])
+        keys = keys[np.diff(keys, prepend=-1) > 0]
         return keys >> 32, keys & 0xFFFFFFFF

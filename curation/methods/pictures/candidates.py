@@ -19,14 +19,22 @@ from curation.table.arrow import whole
 from curation.table.uids import DIGITS
 
 FARTHEST = 1600  # squared distance of sketches: half of the copies are within 40, those cut by 5% left and top 1,100
-NEAREST, LEADS, LED, _HOWS = 1, 2, 4, 8  # bits: one of the nearest; one of the best near it; it is that to the other
+NEAREST, LEADS, LED = 1, 2, 4  # bits: one of the nearest; one of the best near it; it is that to the other
+_BITS = 14  # three of these below eleven of a distance
+_AT_ONCE = 4096  # pictures sketched: 12 MB of keys, and what is made of them
 _LED = 1 << 14  # so many of a crowd are held against its best, the best of them first: 20 MB of pictures
 NEAR = pa.schema([*LINKS, pa.field("distance", pa.int32()), pa.field("how", pa.int8())])
 
 
 def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
     """A note for each picture and key, with the view of the picture that is the first to have it."""
-    found = sketches(looks_of(pairs).grey)
+    packed_ranks = packed(ranks)
+    some = range(0, max(pairs.num_rows, 1), _AT_ONCE)
+    return pa.concat_tables([_sketched(pairs.slice(at, _AT_ONCE), packed_ranks.slice(at, _AT_ONCE)) for at in some])
+
+
+def _sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
+    found = sketches(bytes_of(pairs, "grey").reshape(-1, SIDE, SIDE))
     keys = sketch_keys(found)
     order = np.argsort(keys, axis=1, kind="stable")  # of equal keys the first view stays in front
     key = np.take_along_axis(keys, order, axis=1)
@@ -35,7 +43,7 @@ def sketched(pairs: pa.Table, ranks: pa.Array) -> pa.Table:
     row, view = np.nonzero(first)[0], order[first] * found.shape[1] // NUM_KEYS
     numbers = found[row, view].tobytes()
     sketch = pa.Array.from_buffers(pa.binary(NUMBERS), len(row), [None, pa.py_buffer(numbers)])
-    return pa.table({GROUP: key[first], "rank": packed(ranks).take(pa.array(row)), "sketch": sketch})
+    return pa.table({GROUP: key[first], "rank": ranks.take(pa.array(row)), "sketch": sketch})
 
 
 def packed(ranks: pa.Array) -> pa.Array:
@@ -79,23 +87,21 @@ def near_ones(notes: pa.Table, most: int) -> pa.Table:
 def _chosen(own: np.ndarray, near: np.ndarray, distance: np.ndarray, how: np.ndarray, most: int) -> list[np.ndarray]:
     """The four, sorted by `own`, each two numbers once: of each the `most` nearest, the FEW best of those that lead it,
     the _LED best of those that it leads."""
-    base, step = np.int64(max(own.max(initial=0), near.max(initial=0)) + 1), np.int64(FARTHEST + 1)
-    rows = np.sort(((own * base + near) * step + distance) * _HOWS + how)  # as one number, for numbers up to 26 million
-    rows, how = np.divmod(rows, _HOWS)
-    both, distance = np.divmod(rows, step)
-    first = np.flatnonzero(np.diff(both, prepend=-1))
-    how = np.bitwise_or.reduceat(how, first) if len(first) else how
-    own, near = np.divmod(both[first], base)
-    rows = np.stack([own, near, distance[first]])
-    by_rank = np.arange(len(own))
-    by_distance = np.lexsort((near, distance[first], own))
+    # Each row as one number, which sorts 10 x as fast: twice 24 bits for numbers up to 16 million, 11 and 3 for others.
+    bits = int(max(own.max(initial=0), near.max(initial=0))).bit_length()
+    rows = np.sort((own << bits | near) << _BITS | distance << 3 | how)
+    first = np.flatnonzero(np.diff(rows >> _BITS, prepend=-1))
+    how = np.bitwise_or.reduceat(rows & 7, first) if len(first) else rows
+    rows = rows[first]
+    own, near, distance = rows >> bits + _BITS, rows >> _BITS & (1 << bits) - 1, rows >> 3 & (1 << 11) - 1
     kept = np.zeros(len(own), np.int8)
-    for kind, order, few in ((NEAREST, by_distance, most), (LEADS, by_rank, FEW), (LED, by_rank, _LED)):
-        of_kind = order[(how[order] & kind > 0) | (kind == NEAREST)]
-        place = np.arange(len(of_kind)) - np.searchsorted(own[of_kind], own[of_kind])
+    by_distance = np.argsort(own << _BITS | distance, kind="stable")  # in the order of ranks where that is the same
+    for kind, order, few in ((NEAREST, by_distance, most), (LEADS, None, FEW), (LED, None, _LED)):
+        of_kind = np.flatnonzero(how & kind) if order is None else order
+        begins = np.flatnonzero(np.diff(own[of_kind], prepend=-1))
+        place = np.arange(len(of_kind)) - np.repeat(begins, np.diff(begins, append=len(of_kind)))
         kept[of_kind[place < few]] |= kind
-    own, near, distance = rows[:, kept > 0]
-    return [own, near, distance.astype(np.int32), kept[kept > 0]]
+    return [own[kept > 0], near[kept > 0], distance[kept > 0].astype(np.int32), kept[kept > 0]]
 
 
 def nearest(near: pa.Table, most: int) -> pa.Table:
