@@ -12,7 +12,7 @@ import pytest
 
 from curation.runner.calls import Call
 from curation.runner.cluster import cluster
-from curation.runner.on_machine import nursery
+from curation.runner.on_machine import nursery, processes
 from curation.settings import RaySettings
 from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
 from pipeline.signals import StopSignals
@@ -102,8 +102,9 @@ def test_this_process_works_until_another_is_there_and_then_others_do(place):
     assert {job for _, job, _ in found} == {"job"} and {pid for *_, pid in found} == workers
     place.give({"another": 1})
     assert [job for _, job, _ in results(place, calls(1, 2, 3))] == 3 * [{"another": 1}]
+    parent = place._nursery._process.pid
     place.close()
-    assert gone(workers)
+    assert not any(map(lives, {parent, *workers})), "gone when it returns, not some time later"
 
 
 def test_errors_arrive_as_they_left(place):
@@ -142,12 +143,32 @@ def test_processes_that_die_between_calls_are_replaced(place):
     assert {number for number, *_ in results(place, calls(3, 4))} == {3, 4} and not warmed(place) & before
 
 
-def test_what_kept_them_from_starting_is_said(monkeypatch):
-    monkeypatch.setattr(nursery, "_START", "import sys; sys.exit('no module named so')")
+_HANGS_UP = """import os, socket, sys
+line = socket.socket(fileno=int(sys.argv[1]))
+while handles := socket.recv_fds(line, 1, 1)[1]:
+    os.close(handles[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "said"), [("import sys; sys.exit('no module named so')", ": no module named so"), (_HANGS_UP, ";")]
+)
+def test_what_kept_them_from_starting_is_said(monkeypatch, start, said):
+    monkeypatch.setattr(nursery, "_START", start)
     with StopSignals() as signals, cluster(TWO, signals) as place:
-        with pytest.raises(ClipmillError, match="four times: no module named so(.|\n)*address=inline"):
+        with pytest.raises(ClipmillError, match=f"four times{said}(.|\n)*address=inline"):
             for _ in range(1000):
                 results(place, calls(1, seconds=0.01))
+
+
+def test_a_machine_without_room_for_a_process_is_told(monkeypatch):
+    def full():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(processes, "Nursery", full)
+    with pytest.raises(ClipmillError, match="no process started for tasks, four times(.|\n)*ulimit -u"):
+        with StopSignals() as signals, cluster(TWO, signals):
+            pass
 
 
 def test_a_stop_and_a_consumer_that_goes_end_what_runs(place):
