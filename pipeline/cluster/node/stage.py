@@ -22,15 +22,15 @@ END_S = 5.0
 class Stage:
     """One started command. `log` gets what it writes, and our own standard output gets it from there."""
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str], folder: Path | None, log: Path) -> None:
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.code: int | None = None
         self.told: int = 0
         self._shown: BinaryIO | None = None
         with open(log, "ab") as output:
             # Its own session: a terminal's Ctrl-C reaches us alone, and we pass it on once.
             self._process = subprocess.Popen(
-                list(words), env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                list(words), env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
         with contextlib.suppress(OSError):
             self._shown = open(log, "rb")

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -61,7 +61,8 @@ def run_node(path: Path, stage: str, environment: Mapping[str, str] = os.environ
         if reason:
             print(f"{run.path}: {stage}: nothing to do, {reason}")
             return DONE
-        return Node(run, recipe, stage, place, environment, asked).run()
+        with chdir(_home(run)):
+            return Node(run, recipe, stage, place, environment, asked).run()
     except ClipmillError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return _code_of(error)
@@ -72,6 +73,13 @@ def _code_of(error: ClipmillError) -> int:
     if isinstance(error, StorageError):
         return UNFIT
     return CRASHED if error.exit_code == CRASHED else STOPPED if isinstance(error, Stopped) else NEVER
+
+
+def _home(run: RunDir) -> Path:
+    """Where it was submitted, so that relative paths mean what they meant there, to the stage and to who waits for its
+    inputs and counts what it has made. Here, where that is no folder of this machine."""
+    folder = about(run).get("folder")
+    return Path(folder) if isinstance(folder, str) and os.path.isdir(folder) else Path.cwd()
 
 
 def _nothing_to_do(run: RunDir, recipe: Recipe, stage: str) -> str:
@@ -178,7 +186,7 @@ class Node:
         """The stage to its end: told to stop once, ended when it hangs, is overtaken, or outlives its grace."""
         file, words = self._dir.log(self.attempt, self._place.rank), (*COMMAND, self._stage, str(self._dir.recipe))
         with storage.storage_errors(file):
-            stage = Stage(words, variables, self._folder(), file)
+            stage = Stage(words, variables, file)
         watch = Watch(self._dir, self.attempt, self._stage, self._place)
         try:
             while stage.poll() is None:
@@ -195,11 +203,6 @@ class Node:
         told = bool(self._asked.number or stage.told)
         asked = told or self._stage != "curate"  # a curation stops by itself, too: Ray was lost, a budget is spent
         return verdict.of_process(stage.code, file, told, asked, self._state())
-
-    def _folder(self) -> Path | None:
-        """Where the run was submitted, so that its relative paths mean what they meant there."""
-        folder = about(self._dir).get("folder")
-        return Path(folder) if isinstance(folder, str) and os.path.isdir(folder) else None
 
     def _state(self) -> State | None:
         with suppress(ClipmillError):

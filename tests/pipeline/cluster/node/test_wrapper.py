@@ -12,6 +12,7 @@ from pipeline.cluster.node.stage import descendants
 from pipeline.cluster.rundir import create
 from pipeline.cluster.rundir.attempts import note
 from pipeline.recipe import load
+from tests.helpers.datasets import make_dataset
 from tests.helpers.nodes import beats, ended, fake_run, run_node, start_node, state, until
 
 
@@ -43,6 +44,24 @@ def test_an_attempt_ends_with_the_code_of_the_contract(tmp_path, script, code, s
     start, end = attempts(run)
     assert (start["event"], end["event"], end["status"], end["class"]) == ("start", "end", status, fault)
     assert json.loads((run.logs / "0001/0.json").read_text())["exit_code"] == code
+
+
+def test_relative_paths_begin_where_the_run_was_submitted(tmp_path, monkeypatch):
+    """The wrapper of these tests is started elsewhere, in the root of the repository."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    run = fake_run(tmp_path, curate={"output": "out/data"}, train={"data": ["out/data"]})
+    for name in ("_pool/parts/0.json", "_pool/parts/1.json"):
+        (home / "out/data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "out/data" / name).write_text("{}")
+    assert run_node(run, "curate", script="exit 1")[0] == 1
+    assert [event["committed"] for event in attempts(run)] == [{"pool/parts": 2}] * 2
+    code, words = run_node(run, "train", script="exit 0")
+    assert code == 78 and "no manifest.json" in words
+    make_dataset(str(home / "out/data"), shards=1, pairs=4)
+    assert run_node(run, "train", script="exit 0")[0] == 0
+    assert attempts(run)[-1]["status"] == "completed"
 
 
 def test_what_the_stage_says_is_in_the_log_and_on_the_output(tmp_path):
