@@ -190,7 +190,7 @@ class SlurmCluster:
         """The id of the job that `sbatch WORDS` made."""
         return int(self.run("sbatch", "--parsable", *words, cwd=cwd, **environment).split(";")[0])
 
-    def job(self, job: int) -> dict[str, str]:
+    def job(self, job: int | str) -> dict[str, str]:
         """`scontrol show job` as a dictionary: JobState, Reason, Restarts, NodeList, ..."""
         text = self.run("scontrol", "-o", "show", "job", str(job))
         return dict(re.findall(r"(\w[\w/:-]*)=(\S*)", text))

@@ -1,6 +1,8 @@
 """curate -> train -> eval on a real SLURM, each waiting for the one before; every curated byte as in one process."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,41 @@ def test_shares_by_an_array_then_the_whole(idle, tmp_path):
         f"0000{n}-of-00003" for n in range(3)
     ]
     assert not list(tmp_path.glob("runs/whole/array/*/output"))
+
+
+def test_elements_of_an_array_that_are_preempted_or_whose_node_is_lost_go_on(idle, tmp_path):
+    pipeline = Pipeline(idle, tmp_path)
+    environment = {**ENVIRONMENT, "CLIPMILL_VENV": str(Path(PYTHON).parents[1])}
+    environment["CLIPMILL_SLURM_DIR"] = str(ROOT / "slurm")
+    flags = ["--time=10", "--signal=B:USR1@60", "--exclusive"]
+    array = idle.submit(
+        *flags, "--array=0-2", "--cpus-per-task=1", f"{ROOT}/slurm/curate-array.sbatch", "recipe.yaml",
+        cwd=tmp_path, **environment,
+    )  # fmt: skip
+    whole = idle.submit(
+        *flags, f"--dependency=afterany:{array}", f"{ROOT}/slurm/curate.sbatch", "recipe.yaml",
+        cwd=tmp_path, **environment,
+    )  # fmt: skip
+    held: dict[str, list[int]] = {}
+
+    def all_held() -> bool:
+        for node in idle.nodes:
+            found = [] if node in held else idle.processes(node, "bin/clipmill\0curate")
+            for pid in found:
+                os.kill(pid, signal.SIGSTOP)
+            held.update({node: found} if found else {})
+        return len(held) == len(idle.nodes)
+
+    idle.until(all_held, "a share on each node")
+    idle.power_off("n3")
+    other = idle.submit("--partition=high", "--nodes=2", "--exclusive", "--wrap", "srun sleep 1")
+    idle.until(lambda: pipeline.said().count("USR1: SLURM is about") == 2, "word of the preemption")
+    for pid in (*held["n1"], *held["n2"]):
+        os.kill(pid, signal.SIGCONT)
+    idle.wait(other, limit_s=120)
+    idle.boot("n3")
+    assert idle.wait(whole, limit_s=400)["JobState"] == "COMPLETED", pipeline.said()
+    states = idle.run("squeue", "--noheader", "--states=all", f"--jobs={array}", "--array", "--format=%T").split()
+    assert states == ["COMPLETED"] * 3, pipeline.said()
+    assert [idle.job(f"{array}_{element}")["Restarts"] for element in range(3)] == ["1"] * 3
+    assert small_crawl.outcome(tmp_path / "data") == pipeline.wanted
