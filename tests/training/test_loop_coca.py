@@ -114,6 +114,7 @@ def _model_cfg(folder):
     return json.loads((Path(folder) / "open_clip_config.json").read_text())["model_cfg"]
 
 
+@pytest.mark.exhaustive
 def test_an_export_whose_decoder_says_something_else_is_not_left(home, tmp_path, monkeypatch):
     honest = exporting._native
 

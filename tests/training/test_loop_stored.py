@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.helpers.lanes import sampled
 from tests.helpers.reinforced import settings_of, weights, write
 from tests.helpers.tiny_run import MODEL, metrics, train_here, write_recipe
 
@@ -87,7 +88,7 @@ def computed(home):
     return losses(folder / "computed")
 
 
-@pytest.mark.parametrize(("world", "stage"), [(1, 0), (2, 3)])
+@pytest.mark.parametrize(("world", "stage"), sampled([(1, 0), (2, 3)], 0))
 def test_stored_features_of_a_locked_tower_give_the_run_that_computes_them_in_each_epoch(home, computed, world, stage):
     """Features within 2e-6 (test_replay.py: sums of other shapes), losses within 5e-6."""
     folder, _ = home

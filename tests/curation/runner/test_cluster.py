@@ -127,6 +127,7 @@ def variable(job, name):
     return os.environ.get(name)
 
 
+@pytest.mark.exhaustive
 def test_what_a_recipe_gives_ray_for_its_processes_reaches_them():
     settings = RaySettings(address="local", num_cpus=1, runtime_env={"env_vars": {"CLIPMILL_TEST": "brought"}})
     with StopSignals() as signals, cluster(settings, signals) as place:

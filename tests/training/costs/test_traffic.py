@@ -82,6 +82,7 @@ def train(peers: Any, recipe: str, steps: int) -> int:
     return peers.moved - before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_each_further_step_of_a_run_moves_what_the_plan_says(tmp_path: Path) -> None:
     """Two runs that differ in steps alone: what they save at their end is the same."""

@@ -131,6 +131,7 @@ ODD = [
 ]  # fmt: skip
 
 
+@pytest.mark.exhaustive
 def test_pictures_in_odd_modes_have_captions_of_their_own_and_batches_of_any_size_say_the_same(model):
     bodies, drawn = [*ODD, b"none", *BODIES[:2]], {"temperature": 1.0, "chunk": 4}
     whole = answers(model, bodies, **drawn)

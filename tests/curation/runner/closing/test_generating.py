@@ -200,6 +200,7 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int = 0, *, server_too: b
         assert made(tmp_path, whole).digest() == Manifest.load(settings.output).digest()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_killed_at_random_nothing_that_was_answered_is_asked_again(tmp_path):
     killed_at_random(tmp_path, 3)

@@ -46,6 +46,7 @@ def test_every_call_has_one_result_though_they_come_in_batches(place):
     assert sorted(number for number, _, _ in ran(place, 500, 0.0)) == list(range(500))
 
 
+@pytest.mark.exhaustive
 def test_memory_is_promised_once(place):
     spans = ran(place, 4, cpus=0.1, memory=3 * GIB)
     assert len(spans) == 4 and at_a_time(spans) == 1
@@ -61,6 +62,7 @@ def met(job, number, folder):
     return number, began, time.time()
 
 
+@pytest.mark.exhaustive
 def test_shares_of_a_cpu_run_side_by_side(place, tmp_path):
     assert at_a_time(ran(place, 4, cpus=1)) <= 2
     calls = [Call(met, (number, tmp_path), "s", cpus=0.5) for number in range(8)]

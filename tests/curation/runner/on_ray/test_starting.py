@@ -70,6 +70,7 @@ def test_what_a_pool_is_for_waits_for_ray(gate):
         assert process != os.getpid()
 
 
+@pytest.mark.exhaustive
 def test_a_stop_while_it_starts_is_heard_before_the_next_call(gate):
     with StopSignals() as signals, cluster(LOCAL, signals, [SMALL_BYTES, 5]) as place:
         place.give(None)
