@@ -63,8 +63,13 @@ class OnProcesses(Inline):
         self._given += 1
 
     def run(self, calls: Iterable[Call], label: str = "") -> Iterator[tuple[Call, Any]]:
-        """(call, result) in the order of completion. Raises the first error; what runs then is cancelled."""
-        waiting = deque(Unit(call) for call in calls)
+        """(call, result) in the order of completion. Raises the first error; what runs then is cancelled.
+
+        What is for a pool of its own runs in this process: models are loaded once, and who asks a server hears a stop.
+        """
+        calls = list(calls)
+        yield from super().run([call for call in calls if call.its_pool is not None], label)
+        waiting = deque(Unit(call) for call in calls if call.its_pool is None)
         try:
             while waiting or self._is_busy():
                 self._signals.check("curate")

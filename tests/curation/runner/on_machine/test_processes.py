@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from curation.runner.calls import Call
+from curation.runner.calls import Call, Pool
 from curation.runner.cluster import cluster
 from curation.runner.on_machine import nursery, processes
 from curation.settings import RaySettings
@@ -105,6 +105,13 @@ def test_this_process_works_until_another_is_there_and_then_others_do(place):
     parent = place._nursery._process.pid
     place.close()
     assert not any(map(lives, {parent, *workers})), "gone when it returns, not some time later"
+
+
+def test_what_is_for_a_pool_of_its_own_runs_in_this_process_though_others_are_there(place):
+    warmed(place)
+    own = [Call(told, (n,), "own", gpus=gpus, pool=pool) for n, gpus, pool in ((1, 0, Pool("server")), (2, 1, None))]
+    found = results(place, [*calls(3), *own])
+    assert [(number, pid == os.getpid()) for number, _, pid in found] == [(1, True), (2, True), (3, False)]
 
 
 def test_errors_arrive_as_they_left(place):
