@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from curation.runner.on_machine.inline import Inline
 from curation.runner.on_machine.processes import OnProcesses
 from curation.runner.on_ray.place import OnRay
-from curation.runner.on_ray.session import JoinedRay, imported_ray, joined_ray, usable_cpus
+from curation.runner.on_ray.session import JoinedRay, imported_ray, is_joined, joined_ray, usable_cpus
 from curation.runner.on_ray.starting import Starting, starting
 from curation.settings import RaySettings
 from pipeline.log import get_logger
@@ -38,7 +38,8 @@ def cluster(
     Where each input is small, but all together are not, this process works itself until a Ray of our own has started.
     """
     cpus = settings.num_cpus or usable_cpus()
-    fitting = _fitting(sizes, cpus, needs_ray, downloads) if settings.runtime_env is None else "local"
+    on_ray = needs_ray or is_joined()
+    fitting = "local" if settings.runtime_env is not None else _fitting(sizes, cpus, on_ray, downloads)
     address = settings.address or os.environ.get("RAY_ADDRESS") or fitting
     log.debug("tasks run at curate.ray.address=%s", address)
     if address == "inline":
@@ -50,7 +51,7 @@ def cluster(
             yield place
         return
     ray = imported_ray(address)
-    if ray.is_initialized():  # a notebook, or a test that shares one Ray
+    if is_joined():
         yield OnRay(signals, JoinedRay(ray.get_runtime_context().gcs_address))
         return
     if address == "local":
@@ -70,11 +71,11 @@ def cluster(
         yield OnRay(signals, session)
 
 
-def _fitting(sizes: Sequence[int] | None, cpus: int, needs_ray: bool, downloads: bool) -> str:
-    """Where work runs for which nobody has said it."""
+def _fitting(sizes: Sequence[int] | None, cpus: int, on_ray: bool, downloads: bool) -> str:
+    """Where work runs for which nobody has said it; `on_ray`: not in processes of ours."""
     whole = LARGE_BYTES + 1 if sizes is None else sum(sizes)
     if whole <= SMALL_BYTES and not downloads:
         return "inline"
-    if whole > LARGE_BYTES or needs_ray:
+    if whole > LARGE_BYTES or on_ray:
         return "local"
     return "processes" if cpus > 1 else "inline"

@@ -96,8 +96,8 @@ def _chosen(own: np.ndarray, near: np.ndarray, distance: np.ndarray, how: np.nda
     own, near, distance = rows >> bits + _BITS, rows >> _BITS & (1 << bits) - 1, rows >> 3 & (1 << 11) - 1
     kept = np.zeros(len(own), np.int8)
     by_distance = np.argsort(own << _BITS | distance, kind="stable")  # in the order of ranks where that is the same
-    for kind, order, few in ((NEAREST, by_distance, most), (LEADS, None, FEW), (LED, None, _LED)):
-        of_kind = np.flatnonzero(how & kind) if order is None else order
+    leads, led = (np.flatnonzero(how & kind) for kind in (LEADS, LED))
+    for kind, of_kind, few in ((NEAREST, by_distance, most), (LEADS, leads, FEW), (LED, led, _LED)):
         begins = np.flatnonzero(np.diff(own[of_kind], prepend=-1))
         place = np.arange(len(of_kind)) - np.repeat(begins, np.diff(begins, append=len(of_kind)))
         kept[of_kind[place < few]] |= kind

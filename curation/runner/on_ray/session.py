@@ -90,11 +90,13 @@ def joined_ray(ray: Any, settings: RaySettings, address: str) -> Iterator[Joined
             ray.init(address=address, runtime_env=settings.runtime_env, **_quiet())
     except Exception as error:
         hint = (
-            "check curate.ray.address or $RAY_ADDRESS (without both, clipmill starts a Ray of its own), and that "
+            "check curate.ray.address or $RAY_ADDRESS (without both, clipmill takes what fits the inputs), and that "
             "~/.ray/auth_token or $RAY_AUTH_TOKEN is the cluster's"
         )
         found = f"no Ray at {address}: {line_of(error)}"
-        raise ClipmillError("curate.ray.address", found, "a running cluster", hint) from None
+        raise ClipmillError(
+            "curate.ray.address", found, "a running cluster; or local, processes or inline", hint
+        ) from None
     try:
         yield JoinedRay(address)
     finally:
@@ -151,6 +153,11 @@ def imported_ray(address: str) -> Any:
     except ImportError:
         raise RecipeError("curate.ray", "ray is not installed", "", "pip install 'clipmill[curate]'") from None
     return ray
+
+
+def is_joined() -> bool:
+    """Whether this process is on a Ray already: a notebook's, or of a program that calls us."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def may_grow() -> bool:

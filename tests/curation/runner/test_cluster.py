@@ -15,24 +15,13 @@ from curation.runner.cluster import LARGE_BYTES, SMALL_BYTES, cluster
 from curation.runner.on_machine.inline import Inline
 from curation.runner.on_machine.processes import OnProcesses
 from curation.settings import RaySettings
-from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
+from pipeline.errors import ClipmillError, Stopped
 from pipeline.signals import StopSignals
+from tests.helpers.wrong_tasks import errors_arrive_as_they_left
 
 
 def double(job, number):
     return job["factor"] * number
-
-
-def refuse(job):
-    raise DataError("stage x, bucket 3", "ValueError: no", "no exception", "look at y.py:7")
-
-
-def full(job):
-    raise OSError(28, "No space left on device", "/some/file")
-
-
-def odd(job):
-    raise KeyError("what")
 
 
 def die(job, note):
@@ -47,13 +36,7 @@ def test_a_local_ray_runs_tasks_and_tells_errors_apart(tmp_path):
         done = {call.args[0]: result for call, result in place.run([Call(double, (n,), "d") for n in range(20)])}
         assert done == {n: 2 * n for n in range(20)}
 
-        with pytest.raises(DataError) as error:
-            list(place.run([Call(refuse, (), "r")]))
-        assert str(error.value) == "stage x, bucket 3: ValueError: no; no exception\nhint: look at y.py:7"
-        with pytest.raises(StorageError, match="/some/file: .*No space left"):
-            list(place.run([Call(full, (), "f")]))
-        with pytest.raises(ClipmillError, match="odd: KeyError: 'what'"):
-            list(place.run([Call(odd, (), "o")]))
+        errors_arrive_as_they_left(place)
 
         note = tmp_path / "note"
         with pytest.raises(ClipmillError, match="bucket 7: its process died(.|\n)*more `curate.buckets`"):
@@ -107,6 +90,8 @@ MEDIUM = [SMALL_BYTES, 1]
         ({"address": "processes"}, "10.0.0.1:6379", [1], {"needs_ray": True}, OnProcesses),
         ({}, "10.0.0.1:6379", [0], {}, None),
         ({}, "local", [0], {}, None),
+        ({}, "a notebook's", [SMALL_BYTES], {}, Inline),
+        ({}, "a notebook's", MEDIUM, {}, None),
     ],
 )
 def test_what_is_asked_for_decides_and_else_how_much_there_is(monkeypatch, settings, environment, sizes, asks, found):
@@ -116,7 +101,8 @@ def test_what_is_asked_for_decides_and_else_how_much_there_is(monkeypatch, setti
     monkeypatch.setattr(module, "imported_ray", started)
     monkeypatch.setattr(module, "usable_cpus", lambda: 2)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    if environment:
+    monkeypatch.setattr(module, "is_joined", lambda: environment == "a notebook's")
+    if environment and not module.is_joined():
         monkeypatch.setenv("RAY_ADDRESS", environment)
     with nullcontext() if found else pytest.raises(Started):
         with cluster(RaySettings(**settings), StopSignals(), sizes, **asks) as place:

@@ -14,9 +14,10 @@ from curation.runner.calls import Call, Pool
 from curation.runner.cluster import cluster
 from curation.runner.on_machine import nursery, processes
 from curation.settings import RaySettings
-from pipeline.errors import ClipmillError, DataError, Stopped, StorageError
+from pipeline.errors import ClipmillError, Stopped
 from pipeline.signals import StopSignals
 from tests.helpers.places import ROOT
+from tests.helpers.wrong_tasks import errors_arrive_as_they_left
 
 TWO = RaySettings(address="processes", num_cpus=2)
 
@@ -24,18 +25,6 @@ TWO = RaySettings(address="processes", num_cpus=2)
 def told(job, number, seconds=0.0):
     time.sleep(seconds)
     return number, job, os.getpid()
-
-
-def refuse(job):
-    raise DataError("stage x, bucket 3", "ValueError: no", "no exception", "look at y.py:7")
-
-
-def full(job):
-    raise OSError(28, "No space left on device", "/some/file")
-
-
-def odd(job):
-    raise KeyError("what")
 
 
 def unsendable(job):
@@ -116,13 +105,7 @@ def test_what_is_for_a_pool_of_its_own_runs_in_this_process_though_others_are_th
 
 def test_errors_arrive_as_they_left(place):
     warmed(place)
-    with pytest.raises(DataError) as error:
-        results(place, [Call(refuse, (), "r")])
-    assert str(error.value) == "stage x, bucket 3: ValueError: no; no exception\nhint: look at y.py:7"
-    with pytest.raises(StorageError, match="/some/file: .*No space left"):
-        results(place, [Call(full, (), "f")])
-    with pytest.raises(ClipmillError, match="odd: KeyError: 'what'"):
-        results(place, [Call(odd, (), "o")])
+    errors_arrive_as_they_left(place)
     with pytest.raises(ClipmillError, match="pickle(.|\n)*curate.ray.address=inline"):
         results(place, [Call(unsendable, (), "u")])
     assert [number for number, *_ in results(place, calls(5))] == [5]

@@ -49,6 +49,19 @@ class Pipeline:
         said = self.clipmill("submit", "recipe.yaml", "--on", "slurm", *plain, *words)
         return [int(word) for word in said.splitlines()[0].rpartition(":")[2].split(",")]
 
+    def submit_shares(self, *more: str) -> tuple[int, int]:
+        """By hand: an array of three that curate a share each, and the job that waits for them."""
+        environment = {**ENVIRONMENT, "CLIPMILL_VENV": str(Path(PYTHON).parents[1])}
+        environment["CLIPMILL_SLURM_DIR"] = str(ROOT / "slurm")
+        flags = ["--time=10", "--signal=B:USR1@60", *more]
+
+        def submit(job: str, *options: str) -> int:
+            words = [*flags, *options, f"{ROOT}/slurm/{job}.sbatch", "recipe.yaml"]
+            return self.cluster.submit(*words, cwd=self.folder, **environment)
+
+        array = submit("curate-array", "--array=0-2", "--cpus-per-task=1")
+        return array, submit("curate", f"--dependency=afterany:{array}")
+
     def said(self) -> str:
         files = [*sorted(self.path.glob("logs/slurm/*.log")), *sorted(self.path.glob("logs/0*/*.log"))]
         files += [*self.folder.glob("*.log"), *self.path.glob("array/*/log")]
@@ -84,17 +97,7 @@ def test_the_whole_pipeline_on_two_nodes_with_its_curation_requeued(idle, tmp_pa
 
 def test_shares_by_an_array_then_the_whole(idle, tmp_path):
     pipeline = Pipeline(idle, tmp_path)
-    environment = {**ENVIRONMENT, "CLIPMILL_VENV": str(Path(PYTHON).parents[1])}
-    environment["CLIPMILL_SLURM_DIR"] = str(ROOT / "slurm")
-    flags = ["--time=10", "--signal=B:USR1@60"]
-    array = idle.submit(
-        *flags, "--array=0-2", "--cpus-per-task=1", f"{ROOT}/slurm/curate-array.sbatch", "recipe.yaml",
-        cwd=tmp_path, **environment,
-    )  # fmt: skip
-    whole = idle.submit(
-        *flags, f"--dependency=afterany:{array}", f"{ROOT}/slurm/curate.sbatch", "recipe.yaml",
-        cwd=tmp_path, **environment,
-    )  # fmt: skip
+    array, whole = pipeline.submit_shares()
     assert idle.wait(whole, limit_s=400)["JobState"] == "COMPLETED", pipeline.said()
     states = idle.run("squeue", "--noheader", "--states=all", f"--jobs={array}", "--array", "--format=%T").split()
     assert states == ["COMPLETED"] * 3, pipeline.said()
@@ -107,17 +110,7 @@ def test_shares_by_an_array_then_the_whole(idle, tmp_path):
 
 def test_elements_of_an_array_that_are_preempted_or_whose_node_is_lost_go_on(idle, tmp_path):
     pipeline = Pipeline(idle, tmp_path)
-    environment = {**ENVIRONMENT, "CLIPMILL_VENV": str(Path(PYTHON).parents[1])}
-    environment["CLIPMILL_SLURM_DIR"] = str(ROOT / "slurm")
-    flags = ["--time=10", "--signal=B:USR1@60", "--exclusive"]
-    array = idle.submit(
-        *flags, "--array=0-2", "--cpus-per-task=1", f"{ROOT}/slurm/curate-array.sbatch", "recipe.yaml",
-        cwd=tmp_path, **environment,
-    )  # fmt: skip
-    whole = idle.submit(
-        *flags, f"--dependency=afterany:{array}", f"{ROOT}/slurm/curate.sbatch", "recipe.yaml",
-        cwd=tmp_path, **environment,
-    )  # fmt: skip
+    array, whole = pipeline.submit_shares("--exclusive")
     held: dict[str, list[int]] = {}
 
     def all_held() -> bool:

@@ -93,13 +93,15 @@ def test_preempted(idle, tmp_path, undisturbed):
     (job,) = run.submit()
     wait_for_step(run.output, 24)
     with run.held():
-        at = time.time()
+        at, held_at = time.time(), run.steps()[-1][0]
         other = idle.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap", "srun sleep 1")
         idle.until(lambda: "USR1" in run.said(), "word of the preemption")
     idle.wait(other, limit_s=120)
     freed = time.time()
     lasted = run.again(at)
     print(f"figure: preemption to training again {lasted:.1f} s, of them {time.time() - freed:.1f} s with free nodes")
+    start = [each for each in run.attempts() if each["event"] == "start"][-1]
+    print(f"figure: preemption: {held_at + 1} steps done before it, training went on at {start['step']}")
     assert idle.wait(job, limit_s=300)["JobState"] == "COMPLETED", run.said()
     assert idle.job(job)["Restarts"] == "1"
     assert run.steps() == undisturbed
