@@ -70,13 +70,18 @@ class ActorPool:
             for actor in self._actors:
                 # The last calls go to those that are about to come, rather than behind another one.
                 free = len(self._waiting) - (self._starting() if ahead else 0)
-                if actor.node is not None and len(actor.flying) == ahead and free > 0:
+                if actor.node is not None and len(actor.flying) == ahead and free > 0 and self._may_follow(actor):
                     unit = self._waiting.popleft()
                     name = self._label or unit.call.function.__name__
                     ref = actor.handle.run.options(name=name).remote(unit.call.function, *unit.call.args)
                     actor.flying[ref] = unit
                     started.append(ref)
         return started
+
+    def _may_follow(self, actor: _Actor) -> bool:
+        """Who has a death to its name flies alone: a result on its way is lost when the next call kills the process,
+        and the wrong one blamed, which must not happen four times over."""
+        return not actor.flying or not any(unit.deaths for unit in (self._waiting[0], *actor.flying.values()))
 
     def take(self, ref: Any) -> Iterator[tuple[Call, Any]]:
         actor = next((each for each in self._actors if ref == each.starting or ref in each.flying), None)

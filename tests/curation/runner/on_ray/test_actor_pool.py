@@ -60,6 +60,21 @@ def crash(job, note, when):
     return "done"
 
 
+def die(job):
+    """At once: the result of the call before it is still on its way."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slow_to_tell(job):
+    """Its result waits until this process has nothing else to do: the thread that sends it comes last."""
+    time.sleep(0.3)  # the next call lies here by now
+    for thread in map(int, os.listdir("/proc/self/task")):
+        os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+        if thread != os.getpid():
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+    return "done"
+
+
 def logged(job, note, number):
     with open(note, "a") as file:
         file.write(f"{number}\n")
@@ -171,6 +186,15 @@ def test_a_call_that_kills_its_process_four_times_is_an_error_naming_it(place, t
     with pytest.raises(ClipmillError, match="bucket 7: its process died four times(.|\n)*more `curate.buckets`"):
         list(place.run(calls, "crash"))
     assert 4 <= len(note.read_text()) <= 6  # a death may be laid to the call before, whose result it took along
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("innocents", [1, 4])
+def test_a_call_whose_result_was_lost_again_and_again_is_never_the_one_that_is_named(place, innocents):
+    calls = [Call(slow_to_tell, (), f"bucket {n}", 0.1, pool=Pool("p", 1, 1)) for n in range(innocents)]
+    calls.append(Call(die, (), "the killer", 0.1, pool=Pool("p", 1, 1)))
+    with pytest.raises(ClipmillError, match="the killer: its process died four times"):
+        list(place.run(calls, "die"))
 
 
 def test_errors_leave_a_pool_as_they_were(place):
