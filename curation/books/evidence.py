@@ -162,6 +162,8 @@ def _differs(before: pa.Table, after: pa.Table) -> np.ndarray:
     """bool: whether the texts of each pair are others."""
     had, has = captions.counts(before.column("captions")), captions.counts(after.column("captions"))
     differs = had != has
+    if not differs.any() and captions.explode(before).column("text").equals(captions.explode(after).column("text")):
+        return differs
     same = pa.array(~differs)
     left, right = (captions.explode(table.filter(same)) for table in (before, after))
     other = pc.not_equal(left.column("text"), right.column("text")).to_numpy(zero_copy_only=False)

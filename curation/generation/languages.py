@@ -26,10 +26,12 @@ def language_model(path: str) -> Any:
 
 def language_of(model: Any, text: str) -> tuple[str | None, float]:
     """(ISO code, 0 to 1); (None, 0) for a text without a letter."""
-    if not any(map(str.isalpha, text)):
+    if not (text[:1].isalpha() or any(map(str.isalpha, text))):
         return None, 0.0
-    # The model reads one line. What is asked is what the package's `predict` wraps, in an array for each text.
-    found = model.f.predict(f"{' '.join(text.split())}\n", 1, 0.0, "strict")
+    # The model reads one line, and passes over spaces: printable texts have no other white space. What is asked is what
+    # the package's `predict` wraps, in an array for each text.
+    line = text if text.isprintable() else " ".join(text.split())
+    found = model.f.predict(f"{line}\n", 1, 0.0, "strict")
     return (found[0][1].removeprefix(_LABEL), min(found[0][0], 1.0)) if found else (None, 0.0)
 
 

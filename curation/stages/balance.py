@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from curation.methods.concepts.balancing import keep_probability, t_of_share, tail_share, threshold_t
+from curation.methods.concepts.balancing import keep_probability, starts_of, t_of_share, tail_share, threshold_t
 from curation.methods.concepts.lottery import NONE, Lots, Unit, lots_of
 from curation.methods.concepts.mentions import Mentions, entry_totals, mentions
 from curation.methods.reasons import count, mark
@@ -25,6 +25,7 @@ _COUNTS = pa.schema([("entry", pa.int64()), ("count", pa.int64())])
 _BY_LANGUAGE = _COUNTS.append(pa.field("language", pa.string()))
 _SEARCH = b"search"
 _MILLION = 1_000_000
+_DENSE = 1 << 22  # entries whose values may lie in one array by number: 32 MiB
 _APART = 2**32  # numbers of entries are below: those of one language, then those of the next
 
 
@@ -211,9 +212,9 @@ class Balance(Reduce):
     def _expected(self, lots: Lots, stays: np.ndarray, state: pa.Table) -> dict[str, int]:
         """Pairs that the chances let expect and their variance, in whole millionths that add up in any order, beside
         those that stay. A pair stays with 1 - prod(1 - chance) over its lots, each drawn for itself."""
-        row, first = np.unique(lots.row, return_index=True)
+        first = starts_of(lots.row)
         chance = keep_probability(lots.owner, _counts_of(lots.entry, state), len(lots.row), self._ts(lots, state))
-        gone = np.multiply.reduceat(1 - chance, first) if len(row) else np.zeros(0)
+        gone = np.multiply.reduceat(1 - chance, first) if len(first) else np.zeros(0)
         names = ("expected_millionths", "variance_millionths")
         told = {n: int(np.rint(v * _MILLION).sum()) for n, v in zip(names, (1 - gone, gone * (1 - gone)), strict=True)}
         return {**told, "stayed": int(stays.sum())}
@@ -254,6 +255,10 @@ def _looked_up(entries: np.ndarray, table: pa.Table, name: str) -> np.ndarray:
     if "language" in table.column_names:
         number = pc.index_in(table.column("language"), pa.array(_languages(table), pa.string()))
         known = known + pc.fill_null(number, 0).to_numpy().astype(np.int64) * _APART
+    if known[-1] < _DENSE:  # a look-up costs a fifth of a search
+        dense = np.zeros(int(known[-1]) - NONE + 2)
+        dense[known - NONE] = values
+        return dense[np.minimum(entries - NONE, len(dense) - 1)]
     at = np.minimum(np.searchsorted(known, entries), len(known) - 1)
     return np.where(known[at] == entries, values[at], 0).astype(np.float64)
 

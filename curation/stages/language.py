@@ -1,8 +1,10 @@
 """Which language each caption is in, by fastText's lid.176, which MetaCLIP and DataComp filter by. Asks no network."""
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.generation.languages import language_model, language_of, model_path
 from curation.stage import Context, Function, Measure
@@ -35,12 +37,11 @@ class Language(Measure):
         model = language_model(str(model_path()))
 
         def measure(texts: pa.Table) -> pa.Table:
-            found = [self._of(model, text) for text in texts.column("text").to_pylist()]
-            names, scores = zip(*found, strict=True) if found else ((), ())
-            return pa.table([list(names), list(scores)], schema=pa.schema(self.adds))
+            found = [language_of(model, text) for text in texts.column("text").to_pylist()]
+            names = pa.array([name for name, _ in found], pa.string())
+            scores = np.array([score for _, score in found], np.float64)
+            told = pc.and_(names.is_valid(), pa.array(scores >= self.min_score))
+            columns = [pc.if_else(told, each, None) for each in (names, pa.array(scores.astype(np.float32)))]
+            return pa.table(columns, schema=pa.schema(self.adds))
 
         return measure
-
-    def _of(self, model: Any, text: str) -> tuple[str | None, float | None]:
-        found, score = language_of(model, text)
-        return (found, score) if found is not None and score >= self.min_score else (None, None)

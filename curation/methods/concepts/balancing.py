@@ -10,6 +10,11 @@ import numpy as np
 _BISECTIONS = 64  # halvings of [0, largest count]: finer than a float64 of that size
 
 
+def starts_of(owner: np.ndarray) -> np.ndarray:
+    """Where each number of a sorted array stands first."""
+    return np.flatnonzero(np.diff(owner, prepend=-1))
+
+
 def keep_probability(owner: np.ndarray, counts: np.ndarray, num: int, t: float | np.ndarray) -> np.ndarray:
     """1 - prod(1 - t / max(count, t)) for each of `num` texts; `owner` (sorted, every text at least once) has `counts`,
     and where it is an array, `t`.
@@ -18,7 +23,7 @@ def keep_probability(owner: np.ndarray, counts: np.ndarray, num: int, t: float |
     """
     # Products one after the other, not sums of logarithms: the same float64 on every machine.
     missing = np.where(counts > t, 1.0 - t / np.maximum(counts, 1.0), 0.0)
-    return 1.0 - np.multiply.reduceat(missing, np.searchsorted(owner, np.arange(num))) if num else np.zeros(0)
+    return 1.0 - np.multiply.reduceat(missing, starts_of(owner)) if num else np.zeros(0)
 
 
 def threshold_t(owner: np.ndarray, counts: np.ndarray, draw: np.ndarray) -> np.ndarray:
@@ -26,7 +31,7 @@ def threshold_t(owner: np.ndarray, counts: np.ndarray, draw: np.ndarray) -> np.n
     num = len(draw)
     if not num:
         return np.zeros(0)
-    starts = np.searchsorted(owner, np.arange(num))
+    starts = starts_of(owner)
     high = np.minimum.reduceat(counts.astype(np.float64), starts)  # at the rarest entry's count it is certain
     low = np.zeros(num)
     for _ in range(_BISECTIONS):

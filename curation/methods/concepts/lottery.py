@@ -42,8 +42,10 @@ def lots_of(said: Mentions, uids: list[str], seed: int, stage: str, unit: Unit, 
         text = _picked(said, text, uids, seed, stage)
     row, texts = said.row[text], said.text.take(pa.array(text)).to_pylist()
     draw = keyed_uniforms(seed, stage, [uids[i] for i in row.tolist()], texts)
-    mine = np.isin(said.owner, text)
-    owner, entry = np.searchsorted(text, said.owner[mine]), said.entry[mine]
+    lot = np.full(len(said.row), NONE)
+    lot[text] = np.arange(len(text))
+    owner = lot[said.owner]
+    owner, entry = owner[owner != NONE], said.entry[owner != NONE]
     if keep_unmatched:  # a pair without any text has nothing to lose
         bare = np.setdiff1d(np.arange(len(uids)), said.row)
         owner = owner + np.searchsorted(bare, row)[owner]  # its place once the bare ones stand between
@@ -54,8 +56,13 @@ def lots_of(said: Mentions, uids: list[str], seed: int, stage: str, unit: Unit, 
 
 
 def _lots(row: np.ndarray, text: np.ndarray, draw: np.ndarray, owner: np.ndarray, entry: np.ndarray) -> Lots:
-    silent = np.setdiff1d(np.arange(len(row)), owner)
+    is_silent = np.ones(len(row), bool)
+    is_silent[owner] = False
+    silent = np.flatnonzero(is_silent)
     owner, entry = np.concatenate([owner, silent]), np.concatenate([entry, np.full(len(silent), NONE)])
+    further, higher = np.diff(owner), np.diff(entry)
+    if np.all((further > 0) | ((further == 0) & (higher > 0))):  # as matches come
+        return Lots(row, text, draw, owner, entry)
     order = np.lexsort([entry, owner])
     return Lots(row, text, draw, owner[order], entry[order])
 

@@ -1,9 +1,19 @@
 """Codes of languages are known ones, prompts have their names, and what the model tells is named."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from curation.generation.languages import is_told, known_language, language_model, languages_of, model_path, name_of
+from curation.generation.languages import (
+    is_told,
+    known_language,
+    language_model,
+    language_of,
+    languages_of,
+    model_path,
+    name_of,
+)
 from curation.stages.generate import GenerateText
 
 BACKEND = {"kind": "openai", "url": "http://host/v1", "model": "m"}
@@ -34,3 +44,19 @@ def test_capitals_are_read_as_small_letters():
     model, text = language_model(str(model_path())), "A RED CAR IS PARKED IN FRONT OF A HOUSE"
     chances = languages_of(model, text)
     assert chances == languages_of(model, text.lower()) and max(chances, key=chances.get) == "en"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["red", "voiture rouge", "红色", "é", "!", " ", "  ", "\n", "\t", "\u00a0", "\u3000", "\x1c"])
+    )
+)
+def test_white_space_of_any_kind_and_length_is_one_space(parts):
+    """As one line of the package's own `predict`, of words with one space between."""
+    model, text = language_model(str(model_path())), "".join(parts)
+    (label,), (score,) = model.predict(" ".join(text.split()) or "a")
+    found = language_of(model, text)
+    if any(each.isalpha() for each in text):
+        assert found == (label.removeprefix("__label__"), pytest.approx(min(score, 1.0)))
+    else:
+        assert found == (None, 0.0)
