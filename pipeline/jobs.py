@@ -34,7 +34,7 @@ def curate(recipe: Recipe) -> Manifest:
     from curation.settings import CurateSettings
 
     settings = recipe.section("curate", CurateSettings)
-    manifest = curate_all(settings, name=recipe.name, seed=recipe.seed)
+    manifest = curate_all(settings, name=recipe.name, seed=recipe.seed, is_ours=True)
     storage.remove(storage.join(settings.output, outputs.DRY_RUN))  # what was asked is told by now
     storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)

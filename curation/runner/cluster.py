@@ -29,11 +29,12 @@ def cluster(
     sizes: Sequence[int] | None = None,
     needs_ray: bool = False,
     downloads: bool = False,
+    is_ours: bool = False,
 ) -> Iterator[Inline | OnRay | Starting]:
     """A place to run tasks; a Ray we started is gone at the end, one we joined is left as it was.
 
     `sizes`: bytes of each input. `needs_ray`: tasks ask for devices, memory or pools of processes, which Ray gives;
-    `downloads`: inputs name what is much larger than they are.
+    `downloads`: inputs name what is much larger than they are. `is_ours`: this process is a command of ours.
 
     Where each input is small, but all together are not, this process works itself until a Ray of our own has started.
     """
@@ -46,7 +47,7 @@ def cluster(
         yield Inline(signals)
         return
     if address == "processes":
-        with closing(OnProcesses(signals, cpus)) as place:
+        with closing(OnProcesses(signals, cpus, is_ours)) as place:
             place.start()
             yield place
         return

@@ -94,10 +94,12 @@ def curate(
     recipe_digest: str | None = None,
     quiet: bool = False,
     driver: "type[Driver] | None" = None,
+    is_ours: bool = False,
 ) -> Manifest:
     """Makes the dataset at settings.output, or finishes the making of it, or finds that it is finished.
 
-    `recipe_digest` goes into the manifest; by default it is of name, seed and settings.
+    `recipe_digest` goes into the manifest; by default it is of name, seed and settings. `is_ours`: this process is a
+    command of ours and nothing else, so that workers may be forks of it.
 
     Raises RecipeError before any work; Stopped on SIGINT or SIGTERM, or when Ray was killed (what is done is kept);
     DataError for damaged inputs or a stage that failed, naming stage and bucket; StorageError for a full disk, and
@@ -120,7 +122,7 @@ def curate(
         if manifest is None:
             sizes = [each.bytes for _, each in files]
             downloads = settings.fetching is not None
-            place = stack.enter_context(cluster(settings.ray, signals, sizes, settings.needs_ray, downloads))
+            place = stack.enter_context(cluster(settings.ray, signals, sizes, settings.needs_ray, downloads, is_ours))
             work = (driver or Driver)(job, place, quiet)
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
             work.look(files)

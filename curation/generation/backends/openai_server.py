@@ -9,10 +9,9 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import aiohttp
 from pydantic import Field, field_validator
 
 from curation.generation.backends.backend import Later, ServerBackend
@@ -20,6 +19,9 @@ from curation.generation.request import Answer, Message, Request, storable
 from pipeline import storage
 from pipeline.errors import RecipeError, Stopped, one_line
 from pipeline.images.formats import image_format
+
+if TYPE_CHECKING:
+    import aiohttp  # a tenth of what a start of clipmill takes, and only who asks a server needs it
 
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 522, 524, 529})
 _WAITED_FOR = frozenset({504, 524})
@@ -93,6 +95,8 @@ class OpenAiServer(ServerBackend):
 
     @asynccontextmanager
     async def session(self, most: int, timeout_s: float) -> AsyncIterator["_Session"]:
+        import aiohttp
+
         key = os.environ.get(self.api_key_env, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with aiohttp.ClientSession(
@@ -106,11 +110,13 @@ class OpenAiServer(ServerBackend):
 
 
 class _Session:
-    def __init__(self, server: OpenAiServer, client: aiohttp.ClientSession) -> None:
+    def __init__(self, server: OpenAiServer, client: "aiohttp.ClientSession") -> None:
         self._server, self._client = server, client
         self._url = f"{server.url}/chat/completions"
 
     async def ask(self, request: Request) -> Answer:
+        import aiohttp
+
         body = json.dumps(self._server.body(request)).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": request.id}
         try:
@@ -163,7 +169,7 @@ class _Session:
         return Answer(text, None, finish, tokens_in, tokens_out, failed, failed == "wrong_model")
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: "aiohttp.ClientResponse") -> bytes:
     data = bytearray()
     async for piece in answer.content.iter_any():
         data += piece

@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.runner.calls import MOST_DEATHS, Call, Unit
 from curation.runner.on_machine.inline import Inline
-from curation.runner.on_machine.nursery import Nursery
+from curation.runner.on_machine.nursery import Nursery, may_fork
 from pipeline.errors import ClipmillError
 from pipeline.signals import StopSignals
 
@@ -28,11 +28,11 @@ class _Worker:
 
 class OnProcesses(Inline):
     """Runs calls in `count` processes; until the first is there, one after the other in this one. Not later: what
-    others have died of is not for this one."""
+    others have died of is not for this one. `is_ours`: this process is a command of ours, and nothing else."""
 
-    def __init__(self, signals: StopSignals, count: int) -> None:
+    def __init__(self, signals: StopSignals, count: int, is_ours: bool = False) -> None:
         super().__init__(signals)
-        self._count, self._given = count, 0
+        self._count, self._is_ours, self._given = count, is_ours, 0
         self._nursery: Nursery | None = None
         self._workers: list[_Worker] = []
         self._is_alone, self._failed_starts = True, 0
@@ -41,7 +41,7 @@ class OnProcesses(Inline):
         """Asks for the workers that are missing, which come in their time."""
         while len(self._workers) < self._count:
             try:
-                self._nursery = self._nursery or Nursery()
+                self._nursery = self._nursery or Nursery(self._is_ours and may_fork())
                 self._workers.append(_Worker(self._nursery.worker()))
             except OSError:  # there is no room for it, or it is dead, and all its workers with it
                 self._failed()
@@ -79,7 +79,7 @@ class OnProcesses(Inline):
                 talking = wait([worker.line for worker in self._workers], 0 if works else _POLL_S)
                 for worker in [each for each in self._workers if each.line in talking]:
                     yield from self._heard(worker, waiting)
-                if works:
+                if self._is_alone and waiting:
                     yield from super().run([waiting.popleft().call])
         finally:
             if self._is_busy():

@@ -1,5 +1,7 @@
 """Tasks in processes of this machine: results, errors, deaths and stops, and that nothing is left."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,7 +10,9 @@ import threading
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+import threadpoolctl
 
 from curation.runner.calls import Call, Pool
 from curation.runner.cluster import cluster
@@ -42,7 +46,18 @@ def die(job, note, times):
 
 def noisy(job):
     os.write(1, b"out"), os.write(2, b"err")
+    print("out", "err", flush=True)
     return os.environ["OMP_NUM_THREADS"]
+
+
+def opened(job):
+    """What this process has open, but lines to others, and how many threads numpy and pyarrow take for a product."""
+    links = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing
+            links.add(os.readlink(f"/proc/self/fd/{name}"))
+    blas = {pool["num_threads"] for pool in threadpoolctl.threadpool_info()}
+    return {link for link in links if not link.startswith("socket:")}, blas | {pa.cpu_count()}
 
 
 def calls(*numbers: int, seconds: float = 0.0) -> list[Call]:
@@ -76,9 +91,10 @@ def gone(pids) -> bool:
     return not any(map(lives, pids))
 
 
-@pytest.fixture
-def place():
-    with StopSignals() as signals, cluster(TWO, signals) as found:
+@pytest.fixture(params=[False, True], ids=["of a Python of its own", "of a fork"])
+def place(request, monkeypatch):
+    monkeypatch.setattr(processes, "may_fork", lambda: True)  # pytest's own threads hold nothing that is of use here
+    with StopSignals() as signals, cluster(TWO, signals, is_ours=request.param) as found:
         found.give("job")
         yield found
 
@@ -152,7 +168,7 @@ def test_what_kept_them_from_starting_is_said(monkeypatch, start, said):
 
 
 def test_a_machine_without_room_for_a_process_is_told(monkeypatch):
-    def full():
+    def full(is_fork):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(processes, "Nursery", full)
@@ -183,11 +199,34 @@ def test_a_worker_minds_no_signal_that_its_driver_is_sent_too(place):
     assert warmed(place) == workers
 
 
-def test_they_die_with_a_driver_that_is_killed(tmp_path):
+@pytest.mark.skipif("OMP_NUM_THREADS" in os.environ, reason="OMP_NUM_THREADS says how many threads a task takes")
+def test_a_worker_holds_nothing_of_its_driver_and_takes_one_thread(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes, "may_fork", lambda: True)
+    with open(tmp_path / "lock", "w") as lock, StopSignals() as signals, cluster(TWO, signals, is_ours=True) as place:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        place.give(None)
+        warmed(place)
+        assert results(place, [Call(opened, (), "o")]) == [({"/dev/null"}, {1})]
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "forks"),
+    [("", True), ("import torch", False), ("threading.Thread(target=time.sleep, args=[9]).start()", False)],
+)
+def test_only_of_a_process_without_threads_that_a_fork_would_lack_one_is_made(loaded, forks):
+    script = f"import os, threading, time\nfrom curation.runner.on_machine import nursery\n{loaded}\n"
+    script += "print(nursery.may_fork(), flush=True)\nos._exit(0)"
+    found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert found.stdout == f"{forks}\n"
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_they_die_with_a_driver_that_is_killed(tmp_path, is_ours):
     script = (
         "import sys\n"
         "from tests.curation.runner.on_machine import test_processes as t\n"
-        "with t.StopSignals() as signals, t.cluster(t.TWO, signals) as place:\n"
+        f"with t.StopSignals() as signals, t.cluster(t.TWO, signals, is_ours={is_ours}) as place:\n"
         "    place.give(None)\n"
         "    print(*t.warmed(place), place._nursery._process.pid, flush=True)\n"
         "    t.results(place, t.calls(1, 2, seconds=60))\n"
