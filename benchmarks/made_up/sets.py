@@ -3,6 +3,7 @@
 core     what the core was measured by: text, exact and perceptual duplicates, concept match, a top fraction, balance
 inputs   a crawl that comes by every source there is, through all that looks at one pair, text or site at a time
 vectors  vectors that are made up, and all that reads them: score, head, clusters, quotas, evaluation sets
+centres  vectors in a million clusters
 """
 
 import json
@@ -88,7 +89,17 @@ def vectors(folder: Path, pairs: int, plain: Plain) -> CurateSettings:
     return _made_up(folder, pairs, plain, stages, distinct=True)
 
 
-SETS: dict[str, Callable[[Path, int, Plain], CurateSettings]] = {"core": core, "inputs": inputs, "vectors": vectors}
+def centres(folder: Path, pairs: int, plain: Plain) -> CurateSettings:
+    clusters = _stage({"kind": "kmeans", "levels": [1000, 1000], "rounds": 3})
+    return _made_up(folder, pairs, plain, [Looks(), MadeUpImageVector(), clusters], distinct=True)
+
+
+SETS: dict[str, Callable[[Path, int, Plain], CurateSettings]] = {
+    "core": core,
+    "inputs": inputs,
+    "vectors": vectors,
+    "centres": centres,
+}
 
 
 def missing(settings: list[CurateSettings]) -> set[str]:
