@@ -49,6 +49,9 @@ def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state
     if not pairs.num_rows or not (shows(stage) or verdicts.captions is not None):
         return told
     reason = arrow.whole(verdicts.reason)
+    is_changed = _differs(pairs, after) if verdicts.captions is not None else np.zeros(pairs.num_rows, bool)
+    if not (shows(stage) or is_changed.any() or verdicts.answers is not None):
+        return told
     order = order_of(pairs.column("uid").to_pylist(), seed)
     seen = after if stage.adds else pairs
     for each in stage.shown(seen, verdicts, state) if shows(stage) else ():
@@ -56,8 +59,7 @@ def of_stage(stage: Stage, seed: int, pairs: pa.Table, verdicts: Verdicts, state
             told["scores"][each.column] = _binned(each)
         else:
             told["picks"][each.title] = {"place": each.place, "rows": _picked(each, pairs, reason, order)}
-    if verdicts.captions is not None:
-        told["changed"] = _changed(pairs, after, reason, order)
+    told["changed"] = _changed(pairs, after, is_changed & reason.is_null().to_numpy(False), order)
     if verdicts.answers is not None and isinstance(stage, Generate):
         told["answers"] = _answers(stage, pairs, verdicts.answers, order)
     return told
@@ -122,9 +124,9 @@ def _picked(picks: Picks, pairs: pa.Table, reason: pa.Array, order: np.ndarray) 
     return found
 
 
-def _changed(before: pa.Table, after: pa.Table, reason: pa.Array, order: np.ndarray) -> list[dict[str, Any]]:
+def _changed(before: pa.Table, after: pa.Table, is_told: np.ndarray, order: np.ndarray) -> list[dict[str, Any]]:
     """Some pairs that stay with other captions than they came with."""
-    rows = np.flatnonzero(_differs(before, after) & reason.is_null().to_numpy(False))
+    rows = np.flatnonzero(is_told)
     rows = rows[np.argsort(order[rows], kind="stable")][:CHANGED]
     was, left = (table.take(pa.array(rows, pa.int64())).column("captions").to_pylist() for table in (before, after))
     found = rows_of(before, rows)

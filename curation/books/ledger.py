@@ -80,7 +80,10 @@ def apply(name: str, kind: str, pairs: pa.Table, verdicts: Verdicts) -> tuple[pa
     if verdicts.columns is not None:
         changed = arrow.with_columns(changed, verdicts.columns)
     keep = pc.is_null(reason)
-    kept, gone = changed.filter(keep), changed.filter(pc.invert(keep))
+    if reason.null_count == len(reason):
+        kept, gone = changed, changed.slice(0, 0)
+    else:
+        kept, gone = changed.filter(keep), changed.filter(pc.invert(keep))
     drops = dict(sorted((v["values"], v["counts"]) for v in pc.value_counts(pc.drop_null(reason)).to_pylist()))
     caption_drops = {word: number for word, number in sorted(verdicts.caption_drops.items()) if number}
     with_pair = int(captions.counts(gone.column("captions")).sum())

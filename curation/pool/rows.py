@@ -52,4 +52,4 @@ class Rows:
                 yield coded.plain(rows.slice(at, parquet.GROUP_ROWS), self._schema)
 
         sample = coded.text("uid", rows.take(pa.array(uids.evenly(rows.num_rows, SAMPLE))))
-        return parquet.publish_groups(url, self._schema, groups()), sample.to_pylist()
+        return parquet.publish_groups(url, self._schema, groups(), "uid"), sample.to_pylist()

@@ -239,7 +239,7 @@ def gather(
             origins = packs.concat(tables[True], FOUND).column("origin")
             tables[False] = [t.filter(pc.invert(pc.is_in(t.column("origin"), origins))) for t in tables[False]]
         table = _together(tables[False] + tables[True], kind)
-        files[f"{name}.{kind}.parquet"] = parquet.publish_rows(trail.file(f"{name}.{kind}.parquet"), table)
+        files[f"{name}.{kind}.parquet"] = parquet.publish_rows(trail.file(f"{name}.{kind}.parquet"), table, _KEYS[kind])
     storage.publish_state(trail.file(f"{name}.json"), {}, files)
     return files
 

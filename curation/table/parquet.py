@@ -14,17 +14,24 @@ from pipeline.errors import DataError
 GROUP_ROWS = 8192
 
 
-def publish_rows(url: str, table: pa.Table) -> storage.Note:
+def publish_rows(url: str, table: pa.Table, by: str = "") -> storage.Note:
     """Atomic; zstd, page checksums, row groups of `GROUP_ROWS`. Same rows, same bytes. Returns size and hash, for the
-    state that vouches for the file: page checksums do not cover headers, statistics and the footer."""
+    state that vouches for the file: page checksums do not cover headers, statistics and the footer.
+
+    `by`: the column that it is sorted by, the first where nothing is said. It alone has statistics, by which ranges are
+    read; those of all columns take a seventh of the time to write.
+    """
     starts = range(0, max(table.num_rows, 1), GROUP_ROWS)
-    return publish_groups(url, table.schema, (table.slice(at, GROUP_ROWS).combine_chunks() for at in starts))
+    return publish_groups(url, table.schema, (table.slice(at, GROUP_ROWS).combine_chunks() for at in starts), by)
 
 
-def publish_groups(url: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> storage.Note:
+def publish_groups(url: str, schema: pa.Schema, groups: Iterable[pa.Table], by: str = "") -> storage.Note:
     """As `publish_rows`, from tables of GROUP_ROWS rows (the last may have fewer): only one is held at a time."""
     with storage.publish(url) as path:
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as file:
+        said = [by or schema.names[0]]
+        with pq.ParquetWriter(
+            path, schema, compression="zstd", write_page_checksum=True, write_statistics=said
+        ) as file:
             for group in groups:
                 file.write_table(group, GROUP_ROWS)
         return storage.note_of(path)

@@ -31,7 +31,7 @@ def written(folder, monkeypatch, kind: str, values: list, group_rows: int) -> tu
     nested = pa.array([[{"a": n, "b": "x"}] * (n % 3) for n in range(len(values))], NESTED)
     table = pa.table({"nested": nested, "k": column, "row": pa.array(range(len(values)), pa.int64())})
     url = str(folder / f"{next(serial)}.parquet")
-    parquet.publish_rows(url, table)
+    parquet.publish_rows(url, table, "k")
     return url, pq.read_table(url).to_pylist()
 
 
