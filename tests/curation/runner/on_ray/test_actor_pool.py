@@ -1,5 +1,6 @@
 """Pools of actors on a real Ray with made-up GPUs: a device for life, a model once, deaths, and how many at a time."""
 
+import contextlib
 import os
 import signal
 import time
@@ -69,9 +70,10 @@ def slow_to_tell(job):
     """Its result waits until this process has nothing else to do: the thread that sends it comes last."""
     time.sleep(0.3)  # the next call lies here by now
     for thread in map(int, os.listdir("/proc/self/task")):
-        os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
-        if thread != os.getpid():
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+            if thread != os.getpid():
+                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
     return "done"
 
 
