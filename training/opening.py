@@ -32,7 +32,7 @@ from training.reader.state import check_state
 from training.reader.stored.fixed import require_fixed
 from training.run import Run
 from training.settings import TrainSettings
-from training.stages import check_stages
+from training.stages import check_kernels, check_stages
 from training.step.objective import Objective, build_objective
 from training.surgery.fit import beside_towers
 from training.terms.cores.tiles import Tiles, with_tiles
@@ -67,6 +67,7 @@ def open_run(
         _require_model(settings, found)
     start = found.state.step if found else 0
     plan, now = settings.plan, settings.plan.resolved(start)
+    check_kernels(plan, peers.device.type)
     pairs = open_pairs(settings.data, str(settings.output_path / CACHE))
     if not goes_on and len(plan.stages) > 1:
         on_first_rank(peers, lambda: check_stages(plan, pairs, seed))

@@ -8,7 +8,15 @@ from training.plan.plan import Plan
 from training.reader.order import Order
 from training.reader.pairs import Pairs
 from training.surgery.fit import Shapes, can_fit
+from training.terms.cores.scores.works import check_kernel
 from training.towers.towers import Towers
+
+
+def check_kernels(plan: Plan, device: str) -> None:
+    """RecipeError where a term asks for kernels that this sort of device does not run."""
+    for settings in plan.every:
+        for term in settings.loss:
+            check_kernel(term.called, getattr(term, "kernel", "torch"), device)
 
 
 def check_stages(plan: Plan, pairs: Pairs, seed: int) -> None:

@@ -178,6 +178,7 @@ def _caught(mutant: Mutant) -> tuple[Mutant, str]:
 def tried(chosen: Sequence[Mutant]) -> Iterator[tuple[Mutant, str]]:
     """Each, in the order in which they end, with the test that caught it or ""."""
     os.environ |= {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ["TRITON_INTERPRET"] = "1"  # as tests/conftest.py has it, which comes too late behind what was imported
     jobs = min(len(os.sched_getaffinity(0)), 4)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (folder,)) as pool:

@@ -41,7 +41,7 @@ MODEL: dict[str, Any] = {
 }
 SOFTMAX: dict[str, Any] = {
     "kind": "softmax", "name": "told", "weight": [[0.0, 0.5], [1.0, 1.5]], "exchange": "ring", "tile": 5,
-    "wire": "bf16", "positives": 2, "negatives": 1, "pair_weight": "quality",
+    "wire": "bf16", "kernel": "triton", "positives": 2, "negatives": 1, "pair_weight": "quality",
     "target": {"kind": "captions", "among": "each", "smoothing": 0.2, "positive_margin": 0.3, "negative_margin": 0.4},
 }  # fmt: skip
 SPREAD: dict[str, Any] = {

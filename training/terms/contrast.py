@@ -37,6 +37,7 @@ class Contrast(TermSettings):
               ring: texts travel; memory does not grow with the number of ranks
     tile      auto: a few are tried at the start of the run, all ranks take rank 0's choice, and checkpoints keep it.
               Another tile sums in another order, so two runs from step 0 may round otherwise; resuming does not
+    kernel    triton: a tile of scores is read once where torch passes over it a dozen times; on a GPU
     """
 
     exchange: Literal["gather", "gather2", "ring"] = "gather"
@@ -44,6 +45,7 @@ class Contrast(TermSettings):
         512, description="side of the largest block of scores ever held, in pairs; both; or auto: what is fastest here"
     )
     wire: Literal["fp32", "bf16"] = Field("fp32", description="what features travel in")
+    kernel: Literal["torch", "triton"] = Field("torch", description="what makes scores into sums and gradients")
     target: Target = TARGETS["one_hot"]()
     positives: int = Field(0, ge=0, le=64, description="most further captions of a pair in a step")
     negatives: int = Field(0, ge=0, le=64, description="most hard negatives of a pair in a step")
@@ -157,6 +159,7 @@ class ContrastTerm:
             exchange=chosen.exchange,
             tile=chosen.sides,
             wire=chosen.wire,
+            kernel=chosen.kernel,
         )
         grads = {"image": found.d_image_ND}
         parts = found.d_text_MD.split([len(text) for text in texts])  # those of the queue come last

@@ -67,7 +67,7 @@ def check_same(reference, folder: Path, said: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kills", "address"), sampled([(5, "inline"), (KILLS, "inline"), (KILLS, "processes")], 0, timeout_s=1500)
+    ("kills", "address"), sampled([(3, "inline"), (KILLS, "inline"), (KILLS, "processes")], 0, timeout_s=1500)
 )
 def test_kill_9_of_the_driver_at_random_moments(reference, tmp_path, kills, address):
     server, rng, ray = Forks(), random.Random(time.time()), {"address": address, "num_cpus": 2}

@@ -41,6 +41,7 @@ def test_equal_recipes_differ_in_nothing() -> None:
         ({"batch": {"global": 12, "chunk": 2}}, "train.batch.chunk", "rounding"),
         ({"engine": {"zero_stage": 3}}, "train.engine.zero_stage", "rounding"),
         ({"loss": {"kind": "softmax", "tile": 64}}, "train.loss.0.tile", "rounding"),
+        ({"loss": {"kind": "softmax", "kernel": "triton"}}, "train.loss.0.kernel", "rounding"),
         ({"loss": {"kind": "softmax", "exchange": "ring"}}, "train.loss.0.exchange", "rounding"),
         ({"loss": {"kind": "softmax", "wire": "bf16"}}, "train.loss.0.wire", "learning"),
         ({"loss": {"kind": "sigmoid"}}, "train.loss.0.kind", "learning"),

@@ -71,7 +71,10 @@ def _every_cut(peers: Peers, stage: int) -> list[tuple[list[int], bool, int, Ste
 WORLDS = {1: [0, 1], 2: [0, 1, 2, 3], 3: [0, 2], 4: [0, 1, 3]}
 
 
-@pytest.mark.parametrize(("world", "stage"), [(world, stage) for world, stages in WORLDS.items() for stage in stages])
+@pytest.mark.parametrize(
+    ("world", "stage"),
+    sampled([(world, stage) for world, stages in WORLDS.items() for stage in stages], 0, 3, 4, 7, 10),
+)
 def test_any_cut_gives_the_textbook_loss_and_gradients(world: int, stage: int) -> None:
     for cases in zip(*run_ranks(_every_cut, world, stage), strict=True):
         counts, masked, chunk, result, gradients = cases[0]

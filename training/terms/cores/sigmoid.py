@@ -14,7 +14,8 @@ from training.terms.cores.exchange.interface import Carry, Placed, Sweep
 from training.terms.cores.interface import CoreOutput, Problem
 from training.terms.cores.positives import Side, softplus
 from training.terms.cores.problem.layout import common, length
-from training.terms.cores.scores import FLOOR
+from training.terms.cores.scores.running import FLOOR
+from training.terms.cores.scores.work import Asked
 from training.terms.cores.solution import Solution, solve
 from training.terms.cores.step import How
 from training.terms.cores.targets import Targets
@@ -28,10 +29,11 @@ def sigmoid(
     exchange: str = "gather",
     tile: int | tuple[int, int] = 512,
     wire: str = "fp32",
+    kernel: str = "torch",
 ) -> CoreOutput:
     """Collective. As `softmax`, with the bias added to every score. All texts that a row owns are its positives."""
     sides = (tile, tile) if isinstance(tile, int) else tile
-    return solve(_Sigmoid, problem, targets, peers, exchange, wire, How("sigmoid", sides, False))
+    return solve(_Sigmoid, problem, targets, peers, exchange, wire, How("sigmoid", sides, False, kernel))
 
 
 class _Sigmoid(Solution):
@@ -73,27 +75,22 @@ class _Sigmoid(Solution):
         carry: Carry = {"d_text": (0.0, (D,)), "loss": (0.0, ()), "top": (FLOOR, ())}
         if spreading.there:
             carry["spread"] = 0.0, (2,)
-        zero, sweep = torch.zeros_like(self.scale), self.way.sweep(read, carry)
+        sweep = self.way.sweep(read, carry)
         for tile in sweep:
             text_CD = tile.read["text"]
             scores_RC = self.scores.of(tile, text_CD, hidden=False).add_(shift + margin)
             spread_RC = spreading.add(tile, scores_RC) if spreading.there else None
             self.layout.hide(scores_RC, tile.rows, tile.columns)
-            loss_RC = torch.logaddexp(scores_RC, zero, out=self.scores.spare(scores_RC))
-            if tile.for_rows:
-                row_sums[tile.rows][:, 0].add_(loss_RC.sum(1))
-                _take_larger(row_top[tile.rows], scores_RC.amax(1))
-            if tile.for_columns:
-                tile.carry["loss"].add_(loss_RC.sum(0))
-                _take_larger(tile.carry["top"], scores_RC.amax(0))
-            d_RC = scores_RC.sigmoid_()
-            if half_R is not None:
-                d_RC.mul_(torch.add(half_R[tile.rows][:, None], tile.read["half"], out=self.scores.spare(d_RC)))
-            if spread_RC is not None:
-                d_RC.sub_(spread_RC)
+            sums_R, carry_C = row_sums[tile.rows], tile.carry
+            d_RC = self.work.questions(
+                scores_RC,
+                Asked(sums_R[:, 0], row_top[tile.rows], sums_R[:, 1]) if tile.for_rows else None,
+                Asked(carry_C["loss"], carry_C["top"]) if tile.for_columns else None,
+                None if half_R is None else (half_R[tile.rows], tile.read["half"]),
+                spread_RC,
+            )
             graded = common(tile.rows, self.way.graded)
             if tile.for_rows:
-                row_sums[tile.rows][:, 1].add_(d_RC.sum(1))
                 d_row[graded].addmm_(d_RC[: length(graded)], text_CD)
             if tile.for_columns:
                 tile.carry["d_text"].addmm_(d_RC.T, self.scores.row_RD[tile.rows])
@@ -129,7 +126,3 @@ class _Sigmoid(Solution):
             Side(row_loss_N, row_loss_N, d_own_M, best_N > row_top_N, row_loss_N),
             Side(column_loss_M, column_loss_M, d_own_M, own_M > column_top_M - margin_top, column_loss_M),
         )
-
-
-def _take_larger(top: Tensor, other: Tensor) -> None:
-    torch.maximum(top, other, out=top)

@@ -13,7 +13,6 @@ from training.terms.cores.exchange.interface import Carry, Placed
 from training.terms.cores.interface import CoreOutput, Problem
 from training.terms.cores.positives import Side
 from training.terms.cores.problem.layout import common, length
-from training.terms.cores.scores import middle_of, probabilities
 from training.terms.cores.solution import Solution, solve
 from training.terms.cores.step import How
 from training.terms.cores.targets import Targets
@@ -28,6 +27,7 @@ def softmax(
     tile: int | tuple[int, int] = 512,
     wire: str = "fp32",
     fused: bool = True,
+    kernel: str = "torch",
 ) -> CoreOutput:
     """Collective. A bias shifts every score alike, so its gradient here is exactly zero.
 
@@ -35,9 +35,10 @@ def softmax(
     block of scores ever held, or its rows and columns. `wire="bf16"`: where features travel (more than one rank) loss
     and gradients are those of texts rounded to bfloat16 (`gather2`: of images, too), a relative error of at most 2^-9
     a number. `fused=False` spends an exponential each for rows and columns everywhere, as it is done on a GPU.
+    `kernel`: what makes tiles of scores into sums and gradients, torch or triton.
     """
     sides = (tile, tile) if isinstance(tile, int) else tile
-    return solve(_Softmax, problem, targets, peers, exchange, wire, How("softmax", sides, fused))
+    return solve(_Softmax, problem, targets, peers, exchange, wire, How("softmax", sides, fused, kernel))
 
 
 class _Softmax(Solution):
@@ -60,17 +61,15 @@ class _Softmax(Solution):
         read = {"text": self.texts, "shift": column_shift, **spreading.read}
         carry: Carry = {"d_text": (0.0, (D,)), **({"spread": (0.0, (2,))} if spreading.there else {})}
         d_row = Placed(self.images.new_zeros((length(span), D)), span.start)
-        sweep, middle = self.way.sweep(read, carry), dict[int, float | None]()
+        sweep = self.way.sweep(read, carry)
         for tile in sweep:
-            text_CD, shift_C, number = tile.read["text"], tile.read["shift"], tile.block.number
+            text_CD = tile.read["text"]
             scores_RC = self.scores.of(tile, text_CD, hidden=not spreading.there)
             spread_RC = None
             if spreading.there:
                 spread_RC = spreading.add(tile, scores_RC)
                 self.layout.hide(scores_RC, tile.rows, tile.columns)
-            if self.how.fused and number not in middle:
-                middle[number] = middle_of(row_shift_R.tensor, tile.block.read["shift"])
-            d_scores_RC = probabilities(self.scores, scores_RC, row_shift_R[tile.rows], shift_C, middle.get(number))
+            d_scores_RC = self.work.probabilities(tile, scores_RC, row_shift_R)
             if spread_RC is not None:
                 d_scores_RC.sub_(spread_RC)
             graded = common(tile.rows, self.way.graded)

@@ -10,16 +10,19 @@ from training.terms.cores.exchange.interface import Exchange, Placed
 from training.terms.cores.interface import Problem
 from training.terms.cores.positives import Positives, Side, of_columns, of_rows, own_scores
 from training.terms.cores.problem.layout import length
-from training.terms.cores.scores import FLOOR, Running, Scores, fold_both
+from training.terms.cores.scores.running import FLOOR, Running
+from training.terms.cores.scores.scores import Scores
+from training.terms.cores.scores.works import work_of
 
 
 @dataclass(frozen=True)
 class How:
-    """`tile` is (rows, columns); `fused`: see `scores.fold_both`."""
+    """`tile` is (rows, columns); `fused`: see `scores.plain`; `kernel`: a name of `scores.works`."""
 
     core: str
     tile: tuple[int, int]
     fused: bool
+    kernel: str = "torch"
 
 
 class Step:
@@ -33,6 +36,7 @@ class Step:
         self.row_RD = self.images if queue is None or not len(queue) else torch.cat([self.images, queue])
         self.scale = problem.log_scale.detach().to(self.images.dtype).exp().reshape(())
         self.scores = Scores(self.layout, way.rows(name + "image", self.row_RD), self.scale, how.tile)
+        self.work = work_of(how.kernel, self.scores, how.fused)
         self.ends = ends_of(problem, self.scores.row_RD, way, self.text_name)
 
     def own_scores(self) -> Tensor:
@@ -49,7 +53,7 @@ class Step:
             scores_RC = self.scores.of(tile, tile.read[self.text_name])
             rows = Running(row_top[tile.rows], row_total[tile.rows]) if tile.for_rows else None
             columns = Running(tile.carry["top"], tile.carry["total"]) if tile.for_columns else None
-            fold_both(rows, columns, self.scores, scores_RC, self.how.fused)
+            self.work.fold(rows, columns, scores_RC)
         ends, own_M = self.ends, self.own_scores()
         top, total = (ends.rows(part[own.rows][: own.pairs]) for part in (row_top, row_total))
         of_row = of_rows(top + total.log(), top, own_M, ends.owner_M, ends.first, margin, positives)

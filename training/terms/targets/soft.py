@@ -8,7 +8,7 @@ from torch import Tensor
 
 from training.terms.cores.exchange.interface import Placed, Tile
 from training.terms.cores.positives import Side
-from training.terms.cores.scores import Scores
+from training.terms.cores.scores.scores import Scores
 from training.terms.cores.step import Step
 from training.terms.cores.targets import Shares
 
