@@ -6,7 +6,8 @@
     python benchmarks/loss.py --device cuda --kernel triton --tile auto
     python benchmarks/loss.py --device cuda --kernel triton --tile auto
 
-Each side in a process of its own, in turns. Printed: medians over rounds of the seconds of a call after one that is not
+Besides both losses the four products of tiles alone, which are the least that a loss can do that keeps no scores. Each
+side in a process of its own, in turns. Printed: medians over rounds of the seconds of a call after one that is not
 counted, on the clock and of the processor (the clock alone says little beside other work), of the peak of memory
 (resident, or of the GPU) above what it was before the first call, and their ratios. `--alone` leaves open_clip out.
 """
@@ -27,6 +28,7 @@ import torch.nn.functional as F
 
 from training.ranks.peers import Peers
 from training.terms.cores import CORES, Problem
+from training.terms.cores.exchange.interface import tiles_of
 from training.terms.cores.tiles import chosen_tile
 
 PAGE = 4096
@@ -46,15 +48,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true")
     args = parser.parse_args()
-    sides = ["clipmill"] if args.alone else ["open_clip", "clipmill"]
+    sides = ["clipmill"] if args.alone else ["open_clip", "clipmill", "products"]
     seen: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for number in range(args.rounds):
         for side in sides:
             seen[side].append(in_own_process(side, vars(args)))
             print(f"round {number + 1}/{args.rounds}  {side:<10} {json.dumps(seen[side][-1])}", flush=True)
     if not args.alone:
-        peer, ours = medians(seen["open_clip"]), medians(seen["clipmill"])
-        print("\nclipmill / open_clip  " + "  ".join(f"{key} {ours[key] / peer[key]:.3f}" for key in ours))
+        peer = medians(seen["open_clip"])
+        for side in sides[1:]:
+            ours = medians(seen[side])
+            ratios = "  ".join(f"{key} {ours[key] / peer[key]:.3f}" for key in ours)
+            print(f"{side + ' / open_clip':<22}{ratios}")
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -81,7 +86,9 @@ def _measured(side: str, settings: dict[str, Any], end: Any) -> None:
     device = torch.device(settings["device"])
     image, text = torch.randn(2, settings["pairs"], settings["width"], generator=made).to(device)
     image, text = F.normalize(image, dim=-1), F.normalize(0.5 * image + text, dim=-1)
-    call = {"clipmill": _ours, "open_clip": _theirs}[side](image, text, math.log(settings["scale"]), settings)
+    call = {"clipmill": _ours, "open_clip": _theirs, "products": _products}[side](
+        image, text, math.log(settings["scale"]), settings
+    )
     with Peak(device) as peak:
         call()
         settled(device)
@@ -134,14 +141,34 @@ class Peak:
         return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
-def _ours(image: torch.Tensor, text: torch.Tensor, log_scale: float, settings: dict[str, Any]) -> Callable[[], Any]:
+def tile_of(settings: dict[str, Any], like: torch.Tensor) -> tuple[int, int]:
     wanted = settings["tile"]
     sides = wanted if wanted == "auto" else tuple(int(side) for side in (f"{wanted},{wanted}").split(",")[:2])
-    peers = Peers.alone(image.device)
-    tile = chosen_tile(sides, image.shape[1], peers)
+    return chosen_tile(sides, like.shape[1], Peers.alone(like.device))
+
+
+def _ours(image: torch.Tensor, text: torch.Tensor, log_scale: float, settings: dict[str, Any]) -> Callable[[], Any]:
+    peers, tile = Peers.alone(image.device), tile_of(settings, image)
     bias = image.new_full((1,), -10.0) if settings["core"] == "sigmoid" else None
     problem = Problem(image, text, image.new_full((1,), log_scale), bias)
     return lambda: CORES[settings["core"]](problem, None, peers, tile=tile, kernel=settings["kernel"])
+
+
+def _products(image: torch.Tensor, text: torch.Tensor, log_scale: float, settings: dict[str, Any]) -> Callable[[], Any]:
+    d_image, d_text = torch.zeros_like(image), torch.zeros_like(text)
+    tall, wide = tile_of(settings, image)
+    memory = image.new_empty(tall * wide)
+
+    def call() -> None:
+        for sweep in range(2):
+            for rows, columns in tiles_of(slice(0, len(image)), slice(0, len(text)), (tall, wide)):
+                x, y = image[rows], text[columns]
+                scores = torch.mm(x, y.T, out=memory[: len(x) * len(y)].view(len(x), len(y)))
+                if sweep:
+                    d_image[rows].addmm_(scores, y)
+                    d_text[columns].addmm_(scores.T, x)
+
+    return call
 
 
 def _theirs(image: torch.Tensor, text: torch.Tensor, log_scale: float, settings: dict[str, Any]) -> Callable[[], Any]:
