@@ -1,7 +1,8 @@
 """The lanes of the suite: what runs with every change, and what `make exhaustive` runs besides."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -26,3 +27,13 @@ def _rest(case: Any, marks: list[Any]) -> Any:
 def examples(most: int) -> settings:
     """For a test of hypothesis whose examples are dear or many: a fifth of `most`, all in the exhaustive lane."""
     return settings(max_examples=max(10, most * settings.default.max_examples // 200))
+
+
+@contextlib.contextmanager
+def told(case: str) -> Iterator[None]:
+    """What fails in it says which case it was, where one test goes through many."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"case: {case}")
+        raise

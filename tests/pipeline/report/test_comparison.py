@@ -14,6 +14,7 @@ from pipeline.contract.dataset import open_dataset
 from pipeline.errors import DataError
 from pipeline.report import Outputs, outputs_in, write_comparison
 from tests.helpers import fake_run, small_crawl
+from tests.helpers.lanes import sampled
 from tests.pipeline.report.test_render import HOSTILE, Page, hostile
 
 
@@ -152,7 +153,7 @@ def test_one_without_uids_or_recipe_or_curation_is_said(tmp_path):
     assert "pairs cannot be compared" in page.prose
 
 
-@pytest.mark.parametrize("words", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("words", sampled(HOSTILE, *range(1, len(HOSTILE), 3)), ids=range(len(HOSTILE)))
 def test_hostile_words_stay_words(tmp_path, words):
     one, two = fake_run.write_run(tmp_path / "one"), fake_run.write_run(tmp_path / "two")
     path = Path(two["curate_output"]) / "summary.json"

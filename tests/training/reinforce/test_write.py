@@ -28,7 +28,7 @@ def on_rank(peers: Peers, settings: ReinforceSettings):
     return [one.digest() for one in write(settings, peers)]
 
 
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("dtype", sampled(["fp32", "bf16"], 1))
 def test_vectors_are_the_teachers_of_the_very_views_and_of_every_text(tmp_path, dtype):
     settings = settings_of(tmp_path, dtype=dtype)
     (manifest,) = write(settings)

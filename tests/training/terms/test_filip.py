@@ -58,6 +58,6 @@ STEPS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("case", "world", "stage", "counts", "chunks"), sampled(STEPS, 0, 1))
+@pytest.mark.parametrize(("case", "world", "stage", "counts", "chunks"), sampled(STEPS, 0))
 def test_five_steps_walk_the_path_of_plain_torch(case, world, stage, counts, chunks):
     terms.check_steps(CASES[case], world, stage, counts, chunks, steps=5)

@@ -97,7 +97,7 @@ def test_what_kept_it_from_starting_is_said_when_it_is_needed(tmp_path):
     ([SMALL_BYTES + 1, 5], False, None), ([SMALL_BYTES, 5], True, None), (None, False, None),
     ([SMALL_BYTES], False, None),
     ([SMALL_BYTES, 5], False, {"env_vars": {"A": "1"}}),
-], 0, 4))  # fmt: skip
+], 4))  # fmt: skip
 def test_large_and_tiny_inputs_asked_resources_and_environments_wait_for_ray(sizes, needs_ray, env):
     settings = LOCAL.model_copy(update={"runtime_env": env})
     with StopSignals() as signals, cluster(settings, signals, sizes, needs_ray) as place:

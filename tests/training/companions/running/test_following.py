@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import RecipeError
+from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from tests.helpers.tiny_towers import TinyTowers, cut, tiny_batch
 from training.companions.momentum import Momentum
@@ -74,7 +75,7 @@ def textbook():
     return losses, dict(slow.named_parameters()), ids
 
 
-@pytest.mark.parametrize(("stage", "counts"), [(0, [8]), (2, [5, 3]), (1, [4, 0, 4])])
+@pytest.mark.parametrize(("stage", "counts"), sampled([(0, [8]), (2, [5, 3]), (1, [4, 0, 4])], 0, 1))
 def test_the_walk_is_the_textbooks_and_goes_on_after_a_restart_on_other_ranks(stage, counts, textbook):
     losses, weights, ids = textbook
     _, state, kept = run_ranks(_walk, 2, 1, [2, 6], range(3))[0]

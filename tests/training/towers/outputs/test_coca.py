@@ -191,7 +191,7 @@ SHARES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("world", "stage", "counts", "chunks"), sampled(SHARES, 0, 1, 2, 3, 4))
+@pytest.mark.parametrize(("world", "stage", "counts", "chunks"), sampled(SHARES, 0, 1, 4))
 def test_five_steps_are_those_of_open_clip_with_its_coca_loss(world, stage, counts, chunks):
     values, gradients, weights = _plainly(5)
     largest = max(gradient.abs().max().item() for gradient in gradients.values())

@@ -19,6 +19,7 @@ from curation.runner.closing.served.fold import fold, spent_before
 from curation.runner.closing.served.kept import is_whole
 from curation.stage import IMAGE, Context
 from curation.stages.generate import GenerateText
+from tests.helpers.lanes import sampled
 
 MANY, IN_FLIGHT = 12, 4
 
@@ -102,7 +103,7 @@ def run(stage, folder, cut, state, left=None):
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-@pytest.mark.parametrize("cut", range(0, 60, 4))
+@pytest.mark.parametrize("cut", sampled(range(0, 60, 4), *range(0, 15, 2)))
 def test_cut_off_at_any_write_again_and_again(world, cut, samples):
     server, state, folder = world
     stage, kills = stage_of(samples), 0

@@ -19,6 +19,7 @@ from tests.helpers.contrast import (
     spread_out,
     whole_of,
 )
+from tests.helpers.lanes import sampled
 from tests.helpers.ranks import run_ranks
 from training.ranks.peers import Peers
 from training.terms.cores import CORES
@@ -224,7 +225,7 @@ for kernel in (kernels._fold, kernels._probabilities, kernels._questions):
 """
 
 
-@pytest.mark.parametrize("generation", [80, 90, 100], ids=["A100", "H100", "B200"])
+@pytest.mark.parametrize("generation", sampled([80, 90, 100], 1), ids=["A100", "H100", "B200"])
 def test_the_kernels_compile_for_gpus(generation, tmp_path):
     """To machine code, by the compiler's own assembler, which needs no GPU."""
     env = {**os.environ, "TRITON_CACHE_DIR": str(tmp_path)}
