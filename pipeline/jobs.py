@@ -32,7 +32,9 @@ def curate(recipe: Recipe) -> Manifest:
     """Curated shards in `curate.output`, and their report."""
     from curation.runner.driver import curate as curate_all
     from curation.settings import CurateSettings
+    from curation.table.arrow import without_pandas
 
+    without_pandas()
     settings = recipe.section("curate", CurateSettings)
     manifest = curate_all(settings, name=recipe.name, seed=recipe.seed, is_ours=True)
     storage.remove(storage.join(settings.output, outputs.DRY_RUN))  # what was asked is told by now

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from curation.stage import IMAGE, Measure, Stage
+from curation.table.arrow import with_pandas
 from curation.table.file_digests import file_digest
 from pipeline.errors import RecipeError, one_line
 
@@ -55,6 +56,7 @@ def called_file(function: str, where: str) -> str:
 def loaded(function: str, where: str) -> Callable[..., Any]:
     """What "module:function" names."""
     called_file(function, where)
+    with_pandas()
     module, _, name = function.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

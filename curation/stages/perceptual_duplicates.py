@@ -26,18 +26,18 @@ from curation.methods.pictures.likeness import (
     LINKS,
     SAID,
     Neighbours,
+    answers,
+    between,
     component_heads,
     decisions,
     introductions,
-    messages,
     near_survivors,
 )
 from curation.methods.pictures.registration import apart
 from curation.methods.pictures.sketches import NUM_KEYS
-from curation.stage import GROUP, Context, Told
+from curation.stage import Context, Told
 from curation.table.arrow import whole
 from curation.table.uids import DIGITS
-from pipeline.draws import hashed_u64
 
 COMPARE, LOOK, AGREE, DECIDE, COPIES = "compare", "look", "agree", "decide", "copies"
 _SEEN = ("grey", "tiny_rgb", "width", "height")  # what a comparison of two pictures needs
@@ -63,8 +63,9 @@ class PerceptualDuplicates(Duplicates):
 
     kind: Literal["perceptual_duplicates"] = "perceptual_duplicates"
     reads: ClassVar[tuple[str, ...]] = ("contrast", *_SEEN, "captions.text")
-    # 2: found by sketches, verified by registration; 3: by its inverse form; 4: found in crowds; 5: held to the best
-    version: ClassVar[int] = 5
+    # 2: found by sketches, verified by registration; 3: by its inverse form; 4: found in crowds; 5: held to the best;
+    # 6: those who agree are told so
+    version: ClassVar[int] = 6
 
     max_difference: float = Field(0.25, gt=0)
     max_colour_difference: float = Field(40.0, ge=0, le=510)
@@ -95,12 +96,10 @@ class PerceptualDuplicates(Duplicates):
         if told.step == LOOK:
             return self._shown(pairs, ranks, told)
         if told.step == AGREE:
-            chosen = self._chosen(told)
-            rank = ranks.take(pc.index_in(whole(chosen.column("uid")), whole(pairs.column("uid"))))
-            return messages(whole(chosen.column("near")), rank)
+            return self._taken(pairs, ranks, told)
         if told.step == DECIDE:
             say = decisions if self.grouping == "near_survivor" else introductions
-            return say(Neighbours.of(ranks, self._links(told)), told.rounds(DECIDE, SAID))
+            return say(Neighbours.of(ranks, told.of(AGREE, LINKS)), told.rounds(DECIDE, SAID))
         keys = self._keys(pairs)
         if told.step == SAME:
             return best_notes(keys, ranks)
@@ -122,7 +121,7 @@ class PerceptualDuplicates(Duplicates):
         if step == LOOK:
             return self._apart(notes)
         if step == AGREE:
-            return notes.select(LINKS.names)
+            return self._agreed(notes)
         return self.hand_over(notes) if step == CAPTIONS else several(notes) if step != COPIES else best_of(notes)
 
     def survivors(self, pairs: pa.Table, told: Told) -> pa.Array:
@@ -156,7 +155,7 @@ class PerceptualDuplicates(Duplicates):
 
     def _leaders(self, ranks: pa.Array, firsts: pa.Array, told: Told) -> pa.Array:
         """The rank of who stays for each first; null for the others."""
-        links = Neighbours.of(ranks, self._links(told))
+        links = Neighbours.of(ranks, told.of(AGREE, LINKS))
         decide = near_survivors if self.grouping == "near_survivor" else component_heads
         heads = decide(links, told.rounds(DECIDE, SAID))
         found = heads.take(pc.index_in(ranks, links.rank))
@@ -167,18 +166,16 @@ class PerceptualDuplicates(Duplicates):
         near = nearest(told.of(COMPARE, NEAR), self.most_compared)
         at = pc.index_in(whole(near.column("uid")), whole(pairs.column("uid")))
         own, other = ranks.take(at), whole(near.column("near"))
-        names = pc.binary_join_element_wise(pc.min_element_wise(own, other), pc.max_element_wise(own, other), " ")
         is_nearest = pc.greater(pc.bit_wise_and(near.column("how"), NEAREST), 0)
         notes = {"rank": own, "other": other, "nearest": is_nearest} | {
             name: whole(pairs.column(name)).take(at) for name in _SEEN
         }
-        return pa.table(notes).append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
+        return between(pa.table(notes))
 
     def _apart(self, notes: pa.Table) -> pa.Table:
         """APART of both of every two that have each other among their nearest."""
         rank, other = whole(notes.column("rank")), whole(notes.column("other"))
-        mine, theirs = (pc.binary_join_element_wise(*each, " ") for each in ((rank, other), (other, rank)))
-        at = pc.index_in(mine, theirs)
+        at = answers(notes)
         better = pc.fill_null(pc.and_(pc.is_valid(at), pc.less(rank, other)), False)
         one, two = notes.filter(better), notes.take(at.filter(better))
         found = self._distances(one, two)
@@ -194,20 +191,22 @@ class PerceptualDuplicates(Duplicates):
         same = (found.colour < self.max_colour_difference) & (found.grey < FAR / ONE)
         return np.where(same, np.round(np.where(same, found.grey, 0) * ONE), FAR).astype(np.int64)
 
-    def _chosen(self, told: Told) -> pa.Table:
-        """LINKS to those that each takes for its copies."""
+    def _taken(self, pairs: pa.Table, ranks: pa.Array, told: Told) -> pa.Table:
+        """Whom each takes for its copies, to the two of them."""
         near = nearest(told.of(COMPARE, NEAR), self.most_compared)
         near = near.filter(pc.greater(pc.bit_wise_and(near.column("how"), NEAREST), 0))
         near = near.group_by("uid").aggregate([("near", "count")])
         full = near.filter(pc.greater_equal(near.column("near_count"), self.most_compared)).column("uid")
         crowd = Crowd(whole(full), max(self.most_compared // _CROWD, 1))
-        return before_the_gap(told.of(LOOK, APART), int(self.max_difference * ONE), crowd)
+        links = before_the_gap(told.of(LOOK, APART), int(self.max_difference * ONE), crowd)
+        rank = ranks.take(pc.index_in(whole(links.column("uid")), whole(pairs.column("uid"))))
+        return between(pa.table({"rank": rank, "other": whole(links.column("near"))}))
 
-    def _links(self, told: Told) -> pa.Table:
-        """LINKS of every two that take each other for copies."""
-        mine, theirs = self._chosen(told), told.of(AGREE, LINKS)
-        here, there = (pc.binary_join_element_wise(*map(whole, each.columns), " ") for each in (mine, theirs))
-        return mine.filter(pc.is_in(here, there))
+    def _agreed(self, notes: pa.Table) -> pa.Table:
+        """LINKS of every two that take each other for copies, to both."""
+        both = notes.filter(pc.is_valid(answers(notes)))
+        uid = pc.utf8_slice_codeunits(whole(both.column("rank")), -DIGITS)
+        return pa.table([uid, both.column("other")], schema=LINKS)
 
     def seen(self, pairs: pa.Table) -> Mapping[str, pa.ChunkedArray]:
         return {} if self.grouping == "near_survivor" else {name: pairs.column(name) for name in _SEEN}

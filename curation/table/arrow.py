@@ -1,4 +1,7 @@
-"""Arrow tables and columns as one piece: joined, sorted by their plain columns."""
+"""Arrow tables and columns as one piece: joined, sorted by their plain columns; and pyarrow without pandas."""
+
+import sys
+from contextlib import suppress
 
 import pyarrow as pa
 
@@ -40,3 +43,32 @@ def with_columns(pairs: pa.Table, columns: pa.Table) -> pa.Table:
         data = columns.column(f.name)
         pairs = pairs.append_column(f, data) if at < 0 else pairs.set_column(at, f, data)
     return pairs
+
+
+def without_pandas() -> None:
+    """Before pyarrow makes its first array it loads pandas, to see whether what it is given is of it: 0.2 s of each
+    process. Told once that there is none, it goes on without. Only where no other thread is."""
+    if "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _Without)
+    try:
+        pa.array(range(0))
+    finally:
+        sys.meta_path.remove(_Without)
+
+
+class _Without:
+    """Finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def with_pandas() -> None:
+    """As pyarrow would have it: what a stranger's function gives may be of pandas."""
+    with suppress(ImportError):
+        import pandas
+
+        pa.Schema.from_pandas(pandas.DataFrame())  # has pyarrow look again

@@ -33,6 +33,20 @@ def messages(to: pa.Array, near: pa.Array, leads: pa.Array | None = None) -> pa.
     return table.append_column(GROUP, pa.array(groups))
 
 
+def between(notes: pa.Table) -> pa.Table:
+    """Notes (rank | other | ...) of what the pair of one rank says of another one, where notes of the two meet."""
+    two = whole(notes.column("rank")), whole(notes.column("other"))
+    names = pc.binary_join_element_wise(pc.min_element_wise(*two), pc.max_element_wise(*two), " ")
+    return notes.append_column(GROUP, pa.array(hashed_u64(names.to_pylist())))
+
+
+def answers(notes: pa.Table) -> pa.Array:
+    """Of notes that met: the number of the other's of the two, null where the other has none."""
+    rank, other = whole(notes.column("rank")), whole(notes.column("other"))
+    mine, theirs = (pc.binary_join_element_wise(*each, " ") for each in ((rank, other), (other, rank)))
+    return pc.index_in(mine, theirs)
+
+
 class Neighbours(NamedTuple):
     """Links of the pairs of one bucket, each once, by pair.
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import threadpoolctl
 
 from curation.runner.calls import guarded, line_of
+from curation.table.arrow import without_pandas
 from pipeline.errors import ClipmillError
 from pipeline.signals import STOP_SIGNALS
 
@@ -122,8 +123,7 @@ def main(line: int, parent: int) -> None:
     _one_thread()
     import curation.runner.tasks  # noqa: F401
 
-    with suppress(ImportError):
-        import pandas  # noqa: F401, as pyarrow would in each worker, to see whether an array is of it
+    without_pandas()
     gc.freeze()  # pages that the workers share stay shared
     _let_go(line)
     workers: list[int] = []

@@ -1,5 +1,8 @@
 """Tables joined, widened and sorted: rows as plain Python has them."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -112,3 +115,35 @@ def test_more_than_two_gib_is_an_error_that_says_what_to_type():
     chunk = pa.array(["x" * (64 << 20)])
     with pytest.raises(DataError, match=r"at most 2 GiB a bucket\nhint: give `curate\.buckets`"):
         arrow.whole(pa.chunked_array([chunk] * 33))  # the chunks share one buffer
+
+
+WITHOUT = """
+import sys
+import numpy as np
+import pyarrow as pa
+from curation.table.arrow import with_pandas, without_pandas
+
+without_pandas()
+assert pa.array(np.arange(3.0)).to_pylist() == [0, 1, 2] and "pandas" not in sys.modules
+table = pa.table({"a": [1, None]})
+"""
+NULLS = "import pandas; print(pa.array(pandas.Series([1.0, float('nan')])).null_count)"
+WORDS = {
+    "print('pandas' in sys.modules)": "False",
+    "print(table.to_pandas()['a'].isna().tolist())": "[False, True]",
+    f"with_pandas(); {NULLS}": "1",  # as it is where nobody was told anything
+    f"from curation.methods.called import loaded; loaded('os.path:join', 'a stage'); {NULLS}": "1",
+    f"import pandas; without_pandas(); {NULLS}": "0",  # told once, and nothing is changed by saying so again
+}
+
+
+@pytest.mark.parametrize("then", WORDS)
+def test_pyarrow_does_without_pandas_until_somebody_wants_it(then):
+    done = subprocess.run([sys.executable, "-c", WITHOUT + then], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == (WORDS[then], "")
+
+
+def test_who_has_pandas_already_keeps_what_it_does():
+    words = "import pandas; from curation.table.arrow import without_pandas; import pyarrow as pa; without_pandas(); "
+    done = subprocess.run([sys.executable, "-c", words + NULLS], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
