@@ -8,15 +8,40 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Union
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 _LONGEST = 4096  # characters of a path
+_LARGEST = 1 << 62  # of whole numbers: what is worked out with them has 64 bits
 
 
 class Settings(BaseModel):
     """Frozen; an unknown key is an error, so that a typo can never be silently ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_no_larger_than_others_can_hold(cls, value: Any) -> Any:
+        _check_plain(value)
+        return value
+
+
+def _check_plain(value: Any) -> None:
+    """ValueError for whole numbers that 64 bits do not hold, and texts that have no bytes."""
+    if isinstance(value, int):
+        if abs(value) > _LARGEST:
+            raise ValueError(f"expected a whole number of at most {_LARGEST}")
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ValueError("expected a text without half a surrogate pair") from None
+    elif isinstance(value, dict):
+        for each in (*value, *value.values()):
+            _check_plain(each)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for each in value:
+            _check_plain(each)
 
 
 def _path_text(text: str) -> str:

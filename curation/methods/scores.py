@@ -148,7 +148,8 @@ def numbers(pairs: pa.Table, column: str) -> np.ndarray:
     values = whole(of.column(column.removeprefix(CAPTIONS)))
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    return values.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    # To the nearest where a float has fewer digits than the number: a hash of 64 bits, say.
+    return values.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
 
 
 def _extra_numbers(extra: pa.Array, name: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from curation.emit import ownership
 from curation.runner.inputs.naming import Inputs
 from curation.settings import CurateSettings
 from pipeline import storage
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, StorageError
 from pipeline.outputs import POOL
 
 
@@ -27,7 +27,7 @@ def check_places(settings: CurateSettings, files: Inputs) -> None:
     hint = f"give another {' or '.join(written)}"
     for name, folder in written.items():
         for where, paths in inputs.items():
-            meeting = storage.first_meeting(paths, folder)
+            meeting = _meeting(where, paths, folder)
             if meeting is not None:
                 found = f"{storage.shown(meeting[0])} {meeting[1]} {name}, {storage.shown(folder)}"
                 raise RecipeError(where, found, "inputs apart from what is written", hint)
@@ -38,6 +38,13 @@ def check_places(settings: CurateSettings, files: Inputs) -> None:
             raise RecipeError(name, found, "a place of its own", hint)
         ownership.owned(folder, kind)
     _check_pool(settings, hint)
+
+
+def _meeting(where: str, paths: list[str], folder: str) -> tuple[str, str] | None:
+    try:
+        return storage.first_meeting(paths, folder)
+    except StorageError as error:  # a path that is none
+        raise RecipeError(where, f"{error.where} is {error.found}", error.expected, error.hint) from None
 
 
 def _inputs(settings: CurateSettings, files: Inputs) -> dict[str, list[str]]:

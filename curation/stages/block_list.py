@@ -144,7 +144,8 @@ class BlockList(Rule):
         return lambda texts: _first_listed(listed, texts, names)
 
     def _judged(self, pairs: pa.Table, finders: Sequence[Find]) -> Verdicts:
-        num, flat = pairs.num_rows, explode(pairs) if self.pages != "ignore" else None
+        by_page = self.pages != "ignore" and any(each.of in ("url", "domain") for each in self.lists)
+        num, flat = pairs.num_rows, explode(pairs) if by_page else None
         reason, detail = no_reasons(num), no_reasons(num)
         page_reason = page_detail = no_reasons(flat.num_rows if flat is not None else 0)
         for each, find in zip(self.lists, finders, strict=True):
@@ -160,12 +161,12 @@ class BlockList(Rule):
         # Captions of a pair that is dropped for its own address are not counted as dropped for their page's.
         lost = reason.is_valid().take(flat.column(ROW).combine_chunks())
         page_reason = pc.if_else(lost, pa.scalar(None, pa.string()), page_reason)
-        by_page = sift(flat, page_reason, num, page_detail)
+        sifted = sift(flat, page_reason, num, page_detail)
         return Verdicts(
-            reason=pc.coalesce(reason, by_page.reason),
-            detail=pc.coalesce(detail, by_page.detail),
-            captions=by_page.captions,
-            caption_drops=by_page.caption_drops,
+            reason=pc.coalesce(reason, sifted.reason),
+            detail=pc.coalesce(detail, sifted.detail),
+            captions=sifted.captions,
+            caption_drops=sifted.caption_drops,
         )
 
     def _of_image(self, of: BlockedBy, find: Find, pairs: pa.Table) -> pa.Array:

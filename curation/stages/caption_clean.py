@@ -48,7 +48,7 @@ class CaptionClean(Rule):
 
     kind: Literal["caption_clean"] = "caption_clean"
     reads: ClassVar[tuple[str, ...]] = ("captions.text",)
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: widths and ligatures stay but for NFKC
 
     fix: bool = True
     form: Literal["NFC", "NFKC"] | None = "NFC"
@@ -106,4 +106,7 @@ def _fixed(text: str) -> str:
         return text
     import ftfy  # slow to import, too
 
-    return ftfy.fix_text(text, uncurl_quotes=False, normalization=None)
+    # Widths and ligatures are no damage: NFKC is asked for where they are to be folded.
+    return ftfy.fix_text(
+        text, uncurl_quotes=False, normalization=None, fix_character_width=False, fix_latin_ligatures=False
+    )

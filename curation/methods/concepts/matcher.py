@@ -74,10 +74,14 @@ def entries_digest(path: str, where: str = "entries") -> str:
 def entry_counts(entries: Sequence[str], numbers: np.ndarray, counts: np.ndarray) -> dict[str, int]:
     """The content of MetaCLIP's entry_counts.json: every entry of the list with the number of texts that mention it.
 
-    `numbers` are those of the entries that some text mentions, `counts` (of the same length) how many do.
+    `numbers` are those of the entries that some text mentions, `counts` (of the same length) how many do. An entry that
+    the list has twice is counted at the first of its numbers.
     """
     known = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-    return {entry: known.get(i, 0) for i, entry in enumerate(entries)}
+    found: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        found.setdefault(entry, known.get(number, 0))
+    return found
 
 
 def _entry_bytes(path: str, where: str) -> bytes:

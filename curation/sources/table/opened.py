@@ -138,7 +138,7 @@ class DelimitedTable(_TextTable):
         elif first:
             if first[0].reason:
                 raise Unknown("header", f"a first row that is no row: {first[0].reason}", "names of columns")
-            self._columns = [name.strip() for name in first[0].values]
+            self._columns = [name.strip() or str(at) for at, name in enumerate(first[0].values)]
             _check_delimiter(self._columns, delimiter)
             self._front = next((each.start for each in self._all(0) if each.start > first[0].start), sys.maxsize)
         if first:

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+_LEAST, _MOST = -307.0, 308.25  # powers of ten that are numbers
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -36,7 +38,7 @@ def padded(low: float, high: float, *, log: bool = False, zero: bool = False) ->
     else:
         air = 0.05 * (high - low)
         low, high = (low if zero and low == 0 else low - air), high + air
-    return (10**low, 10**high) if log else (low, high)
+    return (10 ** max(low, _LEAST), 10 ** min(high, _MOST)) if log else (low, high)
 
 
 def linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -51,7 +53,7 @@ def linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 def log_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     """Powers of ten inside [low, high]; 2 and 5 times them too when the range is short."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    first, last = math.floor(math.log10(low)), min(math.ceil(math.log10(high)), math.floor(_MOST))
     powers = [10.0**e for e in range(first, last + 1)]
     inside = [p for p in powers if low <= p <= high]
     if len(inside) < 3:
