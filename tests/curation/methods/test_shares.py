@@ -52,3 +52,7 @@ def test_a_projection_is_that_of_a_solver():
         ).x  # fmt: skip
         found = projected(weights.tolist(), low.tolist(), high.tolist(), total)
         assert np.abs(np.array(found) - solved).max() < 1.01
+
+
+def test_what_is_left_over_goes_to_the_first_of_equals():
+    assert by_share([1, 1, 1], 100) == [34, 33, 33]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.settings import CurateSettings
+from curation.stage import Context
 from curation.stage_order import check_stages
 from curation.stages.block_list import BlockList
 from pipeline.errors import RecipeError
@@ -160,3 +161,15 @@ def test_a_packed_list_of_many_entries_is_a_set(tmp_path):
     found = BlockList(lists=[{"of": "sha256", "path": str(path)}]).judge(pairs, 0)
     here = set(hashes[:10_000])
     assert found.reason.is_valid().to_pylist() == [sha in here for sha in pairs["image_sha256"].to_pylist()]
+
+
+@pytest.mark.parametrize("pages", ["pair", "caption", "ignore"])
+@pytest.mark.parametrize(("of", "entry"), [("sha256", "ab" * 32), ("phash", "ff" * 8)])
+def test_a_list_of_hashes_alone_is_judged_by_what_it_reads(tmp_path, of, entry, pages):
+    pairs = pairs_of(pair("listed", "t", image_sha256="ab" * 32), pair("other", "t", image_sha256="cd" * 32))
+    near = [2**64 - 1 if url.endswith("listed") else 1 for url in pairs.column("url").to_pylist()]
+    for name, column in (("phash", pa.array(near, pa.uint64())), ("contrast", pa.array([50.0] * 2, pa.float32()))):
+        pairs = pairs.append_column(name, column)
+    stage = listed(tmp_path, (of, [entry], {}), pages=pages)
+    found = stage.judge(pairs.select(["uid", *stage.reads]), Context())
+    assert by_url(pairs, found.reason) == {"listed": of, "other": None}

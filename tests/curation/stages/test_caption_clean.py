@@ -25,6 +25,8 @@ CLEANED = [
     ("&lt;i&gt;slanted&lt;/i&gt;", "slanted"),
     ("a < b and 3 > 2", "a < b and 3 > 2"),
     ("red_flower", "red flower"),
+    ("Ａｂｃ ﬁne ｶﾅ", "Ａｂｃ ﬁne ｶﾅ"),
+    ("“said” it’s", "“said” it’s"),
     ("__init__", "init"),
     ("flags hash(0x853b2b0) europe HASH(0x860a448)", "flags europe"),
     ("می\u200cخواهم", "می\u200cخواهم"),

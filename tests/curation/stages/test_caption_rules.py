@@ -153,3 +153,12 @@ def test_a_pair_goes_with_its_last_caption_for_the_reason_of_its_first():
 def test_no_pattern_is_slow_on_any_text(piece):
     with ends():
         CaptionRules().fault((piece * 5000)[:5000])
+
+
+def test_bounds_are_of_what_stays():
+    rules = CaptionRules(min_chars=4, max_chars=9, min_words=2, max_words=3, min_letters=0.5)
+    texts = {
+        "a b": "short", "ab c": None, "ab cd efg": None, "ab cd efgh": "long", "abcdef": "few_words",
+        "a b c": None, "a b c d": "many_words", "ab 12": None, "ab 123": "few_letters",
+    }  # fmt: skip
+    assert {text: rules.fault(text) for text in texts} == texts

@@ -54,12 +54,21 @@ def clipped(aim: np.ndarray, low: np.ndarray, high: np.ndarray, total: int) -> n
     [(1, 20, 0.1, 0.5), (6, 2, 0.1, 0.5), (9, 20, 0.02, 0.0), (6, 3, 0.01, 1.0)],
 )
 @pytest.mark.parametrize("total", [7, 60, 150])
-@pytest.mark.parametrize(("meet", "wide"), [(65_536, 4096), (16, 4096), (65_536, 2), (16, 1)])
-def test_quotas_are_those_of_the_formulas(monkeypatch, k, neighbours, temperature, balance, total, meet, wide):
+@pytest.mark.parametrize(
+    ("meet", "wide", "rows", "first"),
+    [
+        (65_536, 4096, 1024, "far_from_centre"), (16, 4096, 2, "near_to_centre"), (65_536, 2, 1024, "near_to_centre"),
+        (16, 1, 1024, "far_from_centre"), (65_536, 4, 2, "far_from_centre"),
+    ],
+)  # fmt: skip
+def test_quotas_are_those_of_the_formulas(
+    monkeypatch, k, neighbours, temperature, balance, total, meet, wide, rows, first
+):
     monkeypatch.setattr(first_of_each, "_MEET", meet)  # so that keys are searched for, and not gathered at once
     monkeypatch.setattr(cluster_quota, "_WIDE", wide)  # so that centres come in pieces
+    monkeypatch.setattr(cluster_quota, "_ROWS", rows)  # and are held against others a few at a time
     pairs = clustered(200, k)
-    stage = ClusterQuota(keep=total, neighbours=neighbours, temperature=temperature, balance=balance)
+    stage = ClusterQuota(keep=total, neighbours=neighbours, temperature=temperature, balance=balance, order=first)
     verdicts = run_global(stage, pairs, 0, 3)
     own = pairs.column("cluster").to_numpy()
     dense = complexity(pairs, neighbours)
@@ -76,7 +85,9 @@ def test_quotas_are_those_of_the_formulas(monkeypatch, k, neighbours, temperatur
     assert np.allclose(added["cluster_complexity"].to_numpy(), [dense[c] for c in own], atol=1e-5)
     far, uids = pairs.column("cluster_distance").to_pylist(), pairs.column("uid").to_pylist()
     for c, number in zip(names, quota, strict=True):
-        order = sorted(np.flatnonzero(own == c), key=lambda i: (-far[i], uids[i]))
+        order = sorted(
+            np.flatnonzero(own == c), key=lambda i: (-far[i] if first == "far_from_centre" else far[i], uids[i])
+        )
         assert kept[order].tolist() == [True] * number + [False] * (len(order) - number)
 
 
@@ -94,3 +105,13 @@ def test_one_aim_is_wanted():
     for how in ({}, {"keep": 1, "fraction": 0.1}):
         with pytest.raises(ValidationError, match="either"):
             ClusterQuota(**how)
+
+
+@pytest.mark.parametrize(("fraction", "kept"), [(0.35, 7), (0.39, 7), (0.95, 19)])
+def test_a_fraction_is_rounded_down(fraction, kept):
+    assert run_global(ClusterQuota(fraction=fraction), clustered(20, 2)).reason.null_count == kept
+
+
+def test_a_share_alike_of_a_small_cluster_is_all_but_one_of_its_pairs():
+    stage = ClusterQuota(keep=20, balance=1.0, temperature=0.01)
+    assert stage._wanted(np.array([1.0, 0.0]), [100, 5], 20).to_pylist() == [16, 4]

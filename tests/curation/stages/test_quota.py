@@ -55,6 +55,11 @@ def test_a_mixture_without_a_total_is_exact_and_as_large_as_can_be():
     assert abs(found["a"] - 2 * found["c"]) <= 2 and sum(found.values()) >= 4 * least - 1
 
 
+def test_shares_are_in_any_unit():
+    pairs = tagged(1000)
+    assert kept(pairs, shares={"a": 2, "b": 1, "c": 1}) == kept(pairs, shares={"a": 0.5, "b": 0.25, "c": 0.25})
+
+
 def test_shares_of_a_total_add_up_and_a_short_value_keeps_what_it_has():
     pairs = tagged(400)
     found = kept(pairs, shares={"a": 1, "b": 1, "c": 1}, total=100)

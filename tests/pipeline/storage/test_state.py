@@ -41,13 +41,15 @@ def test_junk_is_no_state_no_holder_and_no_object(tmp_path, junk):
 
 
 def test_faults_are_told_in_words(tmp_path):
-    for name in ("same", "other", "longer", "gone", "freed"):
+    for name in ("same", "other", "longer", "gone", "freed", "freed but there"):
         (tmp_path / name).write_bytes(b"abc")
     notes = {path.name: storage.note_of(path) for path in tmp_path.iterdir()}
     (tmp_path / "other").write_bytes(b"abd")
     (tmp_path / "longer").write_bytes(b"abcd")
+    (tmp_path / "freed but there").write_bytes(b"abd")
     (tmp_path / "gone").unlink()
     (tmp_path / "freed").unlink()
-    assert sorted(storage.faults_of(str(tmp_path), notes, ("freed",))) == [
-        "gone: missing", "longer: 4 bytes instead of 3", "other: other bytes than were written",
+    assert sorted(storage.faults_of(str(tmp_path), notes, ("freed", "freed but there"))) == [
+        "freed but there: other bytes than were written", "gone: missing", "longer: 4 bytes instead of 3",
+        "other: other bytes than were written",
     ]  # fmt: skip

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from curation.methods.concepts.matcher import ConceptMatcher, can_match, entries_digest, read_entries, word_form
+from curation.methods.concepts.matcher import (
+    ConceptMatcher,
+    can_match,
+    entries_digest,
+    entry_counts,
+    read_entries,
+    word_form,
+)
 from pipeline.errors import RecipeError
 from tests.helpers.lanes import examples
 
@@ -228,3 +235,11 @@ def test_the_digest_is_of_the_content_not_of_the_path(tmp_path):
 
 def test_the_list_that_comes_along_is_read():
     assert len(read_entries("builtin:wordnet_nouns")) == 117_798
+
+
+def test_an_entry_that_the_list_has_twice_is_counted_once():
+    assert entry_counts(["dog", "cat", "dog", "emu"], np.array([0, 3]), np.array([10, 2])) == {
+        "dog": 10,
+        "cat": 0,
+        "emu": 2,
+    }

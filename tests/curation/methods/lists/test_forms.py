@@ -2,7 +2,7 @@
 
 import pytest
 
-from curation.methods.lists.forms import domains_of, form_of, urls_of
+from curation.methods.lists.forms import domains_of, form_of, forms_of, urls_of
 
 DOMAINS = {
     "example.com": "example.com", " Example.COM. ": "example.com", "*.example.com": "example.com",
@@ -50,3 +50,16 @@ def test_a_host_has_the_domains_above_it_and_a_number_has_none():
 
 def test_a_url_may_be_listed_with_its_scheme_or_without():
     assert urls_of("HTTPS://x.org:443/%61") == ["https://x.org/a", "//x.org/a"] and urls_of("no") == []
+
+
+def test_many_at_once_have_the_form_of_each():
+    dots = [
+        "http://x.org/a/../b.jpg",
+        "http://x.org/./b.jpg",
+        "http://x.org/.hidden",
+        "http://x.org/b.jpg",
+        "//x.org/a/..",
+    ]
+    for of, entries in (("url", [*URLS, *dots]), ("domain", [*DOMAINS])):
+        wanted = [form_of(of, each) if each.strip() else "" for each in entries]
+        assert forms_of(of, entries) == wanted
