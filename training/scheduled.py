@@ -1,6 +1,8 @@
 """Numbers that change over a run: functions of the share of its steps that are done."""
 
+import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeFloat
@@ -32,3 +34,16 @@ def value_at(scheduled: "float | list[tuple[float, float]]", progress: float) ->
         return scheduled[min(after, len(scheduled) - 1)][1]
     (left, low), (right, high) = scheduled[after - 1], scheduled[after]
     return low + (high - low) * (progress - left) / (right - left)
+
+
+def first_off(weights: "Sequence[float | list[tuple[float, float]]]", steps: int, span: range) -> int | None:
+    """The first step of `span` at which none of them is above 0; None: there is none. `steps`: of the whole run."""
+    bends = [at for weight in weights if isinstance(weight, list) for at, _ in weight]
+    # Straight lines that are nowhere below 0 are 0 between two bends if they are at a step beside each.
+    near = {span.start, *(math.floor(bend * steps) + more for bend in bends for more in (-1, 0, 1, 2))}
+    off = (
+        step
+        for step in sorted(step for step in near if step in span)
+        if not any(value_at(weight, progress_of(step, steps)) for weight in weights)
+    )
+    return next(off, None)

@@ -24,6 +24,7 @@ from training.reader.captions import CAPTION_POLICIES
 from training.reader.images import ImageSettings
 from training.reader.settings import ReaderSettings
 from training.reader.stored.asked import StoredSet
+from training.scheduled import first_off
 from training.step.schedules import SCHEDULES
 from training.terms import TERMS
 from training.terms.term import TermSettings
@@ -266,8 +267,23 @@ def check_training(settings: TrainSettings, processes: int | None, trains: bool 
         expected = f"at least one pair for each of {processes} processes"
         raise RecipeError("train.batch.global", f"found {pairs}", expected, f"train.batch.global={64 * processes}")
     _check_locked(settings)
+    if trains:
+        _check_weighed(settings)
     for one in settings.eval.sets or []:
         one.check()
+
+
+def _check_weighed(settings: TrainSettings) -> None:
+    """At every step some term weighs something: there is nothing to go down else."""
+    plan, steps = settings.plan, settings.steps
+    for number, (stage, resolved) in enumerate(zip(plan.stages, plan.every, strict=True)):
+        span = range(plan.start_of(number), stage.until)
+        off = first_off([term.weight for term in resolved.loss], steps, span)
+        if off is not None:
+            found = f"no term weighs anything at step {off} of {steps}"
+            raise RecipeError(
+                "train.loss", found, "a term with a weight above 0 at every step", "train.loss.0.weight=1"
+            )
 
 
 def _check_locked(settings: TrainSettings) -> None:

@@ -28,6 +28,10 @@ FIXED = "image.fixed"
 """Column [N, D], float32: the normalised features of an image tower that stays as it is; the towers give them on."""
 
 
+OWN = ("image", "tokens", "id", "key", "valid")
+"""Columns that every batch has."""
+
+
 @dataclass(frozen=True)
 class Head:
     """Layers behind the image tower that a term trains and no export holds: an output of the towers, by its name.
@@ -53,6 +57,12 @@ class Wanted:
     columns: frozenset[str] = frozenset()  # that companions give, `GROUP/...` for the entries of a group
     masked: float = 0.0  # share of the patches left out of a second look at the picture: the towers' output `masked`
     towers: frozenset[str] = frozenset()  # what not all have: `tokens`, `captions` (`towers/abilities.py`)
+
+    def __post_init__(self) -> None:
+        taken = sorted(name for name in self.fields if name in OWN or "/" in name or not name)
+        if taken:
+            found = f"a term reads the field {taken[0]!r} of KEY.json"
+            raise RecipeError("train.loss", found, f"a name without / that is none of {', '.join(OWN)}", "rename it")
 
     def __or__(self, other: "Wanted") -> "Wanted":
         """What satisfies both. RecipeError: two shares of patches."""

@@ -40,3 +40,8 @@ def test_sources_that_are_spared_make_another_measure_and_none_leave_the_old_one
     assert len(digests) == 3
     assert "sources" not in Threshold(**plain).identity()
     assert Threshold(**plain, sources=["a"]).reads == ("captions.score", "captions.source")
+
+
+def test_a_column_of_64_bits_is_as_near_as_a_float_comes():
+    hashes = pa.table({"phash": pa.array([2**64 - 1, 0, None, 2**53 + 1], pa.uint64())})
+    assert [str(each) for each in numbers(hashes, "phash").tolist()] == [str(2.0**64), "0.0", "nan", str(2.0**53)]

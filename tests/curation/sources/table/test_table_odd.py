@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 import zipfile
 
 import pyarrow as pa
@@ -109,6 +110,18 @@ def test_another_delimiter_is_named_with_the_setting(tmp_path, delimiter, words)
 def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path):
     (tmp_path / "a.csv").write_text(TEXT.replace("url,caption", " url , caption"))
     assert read(tmp_path, tmp_path / "a.csv")[1] == {"records": 2, "mentions": 2}
+
+
+@pytest.mark.parametrize("header", ["url,caption,,", ",url,caption,"])
+def test_columns_without_a_name_are_called_by_their_number(tmp_path, header):
+    rows = [",".join(["http://x.test/1.jpg", "a cat", "v", "w"])]
+    if header[0] == ",":
+        rows = [",".join(["v", "http://x.test/1.jpg", "a cat", "w"])]
+    (tmp_path / "a.csv").write_text("\n".join([header, *rows]) + "\n")
+    found, counts = read(tmp_path, tmp_path / "a.csv")[:2]
+    assert counts == {"records": 1, "mentions": 1}
+    names = {"2": "v", "3": "w"} if header[0] == "u" else {"0": "v", "3": "w"}
+    assert names.items() <= json.loads(found[0]["extra"]).items()
 
 
 NESTED = {
