@@ -13,6 +13,7 @@ from curation.fetch.settings import FetchSettings
 GOOD = Outcome("", 200)
 BUSY = Outcome("", 429, is_passing=True)
 BROKEN = Outcome("", 500, is_passing=True)
+FORBIDDEN = Outcome("", problem="robots_txt", asked=False)
 GONE = Outcome("", problem="dns", is_passing=True)
 
 
@@ -55,6 +56,32 @@ def test_a_rate_is_of_the_host_and_waits_for_no_thread():
     assert [each.url for each in taken(waiting, 0.0)] == ["http://a.test/0", "http://b.test/0"]
     assert waiting.next(0.0)[2] == 0.5
     assert [each.url for each in taken(waiting, 0.6)] == ["http://a.test/1"]
+
+
+def test_a_rate_holds_at_any_time_of_day_and_a_robots_txt_does_not_raise_it():
+    waiting = hosts(urls("a.test", 3), host_rate=2.0, host_connections=8)
+    assert len(taken(waiting, 1000.0)) == 1
+    waiting.delay("a.test", 0.0)  # it asks for no delay
+    assert waiting.next(1000.0)[2] == 0.5 and taken(waiting, 1000.4) == []
+    assert len(taken(waiting, 1000.5)) == 1
+    waiting.delay("a.test", 3.0)
+    assert len(taken(waiting, 1001.0)) == 1
+    slow = hosts(urls("b.test", 3), host_rate=2.0, host_connections=8)
+    slow.delay("b.test", 3.0)
+    assert len(taken(slow, 1000.0)) == 1 and slow.next(1000.0)[2] == 3.0
+
+
+def test_what_robots_txt_forbids_says_nothing_of_how_a_server_does():
+    """Its answers that fail count up to the end, whatever is not asked between them."""
+    waiting = hosts(urls("a.test", 12), host_connections=1, host_failures=3, retries=0)
+    now, outcomes = 1000.0, [BROKEN, FORBIDDEN, BROKEN, FORBIDDEN, BROKEN]
+    for outcome in outcomes:
+        wanted, _, wait = waiting.next(now)
+        if wanted is None:
+            now += wait
+            wanted, _, _ = waiting.next(now)
+        waiting.answered(wanted, outcome, now)
+    assert waiting.next(now)[1] is not None  # given up: the others end with what it failed by
 
 
 def test_what_failed_in_passing_is_asked_again_a_bounded_number_of_times():
