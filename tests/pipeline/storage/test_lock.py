@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pipeline.errors import StorageError
-from pipeline.storage.lock import acquire, locked, release
+from pipeline.storage.lock import Busy, acquire, acquired, locked, release
 
 
 def refusing(monkeypatch, number: int) -> None:
@@ -45,3 +45,12 @@ def test_a_held_lock_is_still_another_run(tmp_path):
     release(handle)
     with locked(tmp_path) as held:
         assert held is True
+
+
+def test_who_holds_a_lock_says_so_in_words_of_its_own(tmp_path):
+    release(acquired(tmp_path, of="a run directory with a long name")[0])
+    handle = acquire(tmp_path)
+    with pytest.raises(Busy, match=f"process {os.getpid()}") as busy:
+        acquire(tmp_path)
+    assert busy.value.of == ""
+    release(handle)

@@ -30,6 +30,10 @@ def test_a_task_of_srun_on_fewer_nodes_than_the_job_has():
     assert place_of({**SRUN, "SLURM_STEP_ID": "4"}).owner != place.owner  # started again in the same allocation
 
 
+def test_a_batch_script_is_no_task_of_srun():
+    assert not place_of({"SLURM_PROCID": "0", "SLURM_JOB_ID": "77"}).in_srun
+
+
 def test_several_tasks_a_node_are_refused():
     with pytest.raises(UsageError, match="ntasks-per-node=1"):
         place_of({**SRUN, "SLURM_STEP_NUM_TASKS": "8"})

@@ -53,6 +53,8 @@ def test_a_stage_is_completed_by_its_own_recipe_only():
     events = [start(1), end(1, "completed", recipe="aa")]
     assert attempts.completed(events, "train", "aa")
     assert not attempts.completed(events, "train", "bb") and not attempts.completed(events, "eval", "aa")
+    both = [*events, start(2), end(2, "completed", recipe="bb")]
+    assert attempts.completed(both, "train", "bb") and not attempts.completed(both, "train", "aa")
     assert not attempts.completed([*events, start(2), end(2, "failed", recipe="aa")], "train", "aa")
 
 

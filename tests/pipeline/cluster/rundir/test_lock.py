@@ -67,3 +67,10 @@ def test_a_lock_that_is_none_stops_a_commit(run):
 def test_outside_of_a_run_directory_nothing_is_asked():
     lock.require_ours({})
     lock.require_ours({"CLIPMILL_RUN_DIR": "/nowhere"})
+
+
+def test_a_new_attempt_is_above_all_whose_logs_are_left(run):
+    assert [lock.number(run) for _ in range(3)] == [1, 2, 3]
+    for old in (1, 2):
+        run.attempt_logs(old).rmdir()
+    assert lock.number(run) == 4
