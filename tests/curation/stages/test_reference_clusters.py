@@ -90,3 +90,14 @@ def test_wrong_references_are_refused(tmp_path):
     (tmp_path / "torn.npy").write_bytes(b"\x93NUMPY")
     with pytest.raises(DataError, match="torn"):
         run_global(ReferenceClusters(path=str(tmp_path / "torn.npy")), clustered())
+
+
+def test_a_pair_without_a_vector_moves_no_other_to_its_cluster(tmp_path):
+    pairs = clustered()
+    vectors = pairs.column("image_vector").to_pylist()
+    at = pairs.schema.get_field_index("image_vector")
+    without = pairs.set_column(at, "image_vector", pa.array([None, *vectors[1:]], pairs.schema.field(at).type))
+    np.save(tmp_path / "reference.npy", RNG.normal(size=(23, 6)).astype(np.float32))
+    stage = ReferenceClusters(path=str(tmp_path / "reference.npy"))
+    found = run_global(stage, without).columns.column("reference_items").to_pylist()
+    assert found[1:] == run_global(stage, pairs.slice(1)).columns.column("reference_items").to_pylist()

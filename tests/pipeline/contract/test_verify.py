@@ -245,3 +245,12 @@ def test_tars_of_other_writers_are_read(tmp_path, style):
     pair = open_dataset(url).read_pair(0, 0)
     assert (pair.key, pair.ext, pair.image, pair.text) == ("x/7", "jpg", b"image", "3")
     assert pair.meta == {"captions": [{"text": "3", "source": "txt"}]}
+
+
+def test_what_nobody_names_and_what_a_kill_left_is_told(folder):
+    left = [".tmp-17-manifest.json", "shard-000009.tar", "index/.tmp-3-shard-000000.parquet", "index/other.parquet"]
+    for name in left:
+        (folder / name).write_bytes(b"x")
+    (folder / "notes.txt").write_bytes(b"the user's own")
+    told = str(verify(str(folder)))
+    assert all(name in told for name in left) and "notes.txt" not in told
