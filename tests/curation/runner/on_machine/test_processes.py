@@ -199,10 +199,9 @@ def test_a_worker_minds_no_signal_that_its_driver_is_sent_too(place):
     assert warmed(place) == workers
 
 
-@pytest.mark.skipif("OMP_NUM_THREADS" in os.environ, reason="OMP_NUM_THREADS says how many threads a task takes")
 def test_a_worker_holds_nothing_of_its_driver_and_takes_one_thread(monkeypatch, tmp_path):
     monkeypatch.setattr(processes, "may_fork", lambda: True)
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # whoever sets it has said how many
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # who sets it says how many
     with open(tmp_path / "lock", "w") as lock, StopSignals() as signals, cluster(TWO, signals, is_ours=True) as place:
         fcntl.flock(lock, fcntl.LOCK_EX)
         place.give(None)

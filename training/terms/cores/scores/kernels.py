@@ -1,4 +1,4 @@
-"""The same by kernels of Triton: a tile is read once, and written once where its scores become gradients.
+"""What is made of a tile's scores, by kernels of Triton: it is read once, and written once where they become gradients.
 
 Each program has a block of the tile and says what it saw of its rows and of its columns; those few numbers are put
 together by torch, in one order, so that the bits do not depend on which program was first. Set TRITON_INTERPRET=1
