@@ -274,6 +274,10 @@ def schema() -> dict[str, Any]:
     model = create_model(
         "Recipe",
         __base__=Settings,
+        base=(
+            str | None,
+            Field(None, description="a recipe that this one lies on: a built-in one, or a path from here"),
+        ),
         name=(str, Field("recipe", description="names the run; the file's name by default")),
         seed=(int, Field(0, description="keys every random draw")),
         launch=(LaunchSettings, LaunchSettings()),

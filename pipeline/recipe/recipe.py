@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import faults, overrides
+from pipeline.recipe import base, faults, overrides
 from pipeline.recipe.document import read_document
 from pipeline.recipe.variables import expand
 from pipeline.settings import digest_of
@@ -68,19 +68,48 @@ class Recipe:
 
 
 def load(recipe: str, words: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe file or a built-in recipe by name and applies `dotted.path=value` overrides."""
-    data = read_document(find(recipe), recipe)
-    overrides.move(data, recipe)
+    """Reads a recipe, a file or a built-in one by name: laid on its `base`, `dotted.path=value` overrides applied."""
+    data = _whole(recipe, ())
     for word in words:
         overrides.apply(data, word)
-    for key in data:
-        if key not in SECTIONS:
-            near = difflib.get_close_matches(str(key), SECTIONS, 1)
-            hint = f"did you mean `{near[0]}`?" if near else "remove it"
-            where, expected = f"{recipe}: {faults.shown(key)[1:-1]}", f"expected one of {', '.join(SECTIONS)}"
-            raise RecipeError(where, "unknown key", expected, hint)
+    if base.BASE in data:
+        expected = "expected it in a file, whose other settings it stands below"
+        raise RecipeError(base.BASE, "is an override", expected, "clipmill COMMAND OTHER dotted.path=value ...")
+    _check_keys(data, recipe)
     _check_scalars(data, recipe)
     return Recipe(recipe, data)
+
+
+def _whole(recipe: str, above: tuple[Path, ...]) -> dict[str, Any]:
+    """What a file and those it is based on say; `above`: those that are based on it."""
+    file = find(recipe)
+    data = read_document(file, recipe)
+    overrides.move(data, recipe)
+    is_based, given = base.BASE in data, data.pop(base.BASE, None)
+    _check_keys(data, recipe)
+    if not is_based:
+        return data
+    chain = (*above, file.resolve())
+    under = base.path_of(given, file, recipe)
+    try:
+        ended = find(under).resolve() in chain
+    except RecipeError as error:
+        raise RecipeError(f"{recipe}: {base.BASE}", f"{under}: {error.found}", error.expected, error.hint) from None
+    if ended or len(chain) > base.MAX_BASES:
+        found = f"{under} is based on this recipe itself" if ended else f"more than {base.MAX_BASES} behind one another"
+        raise RecipeError(f"{recipe}: {base.BASE}", found, "expected a recipe that stands by itself in the end")
+    below = _whole(under, chain)
+    below.pop("name", None)  # is the other's
+    return base.merged(below, data)
+
+
+def _check_keys(data: dict[str, Any], source: str) -> None:
+    for key in data:
+        if key not in SECTIONS:
+            near = difflib.get_close_matches(str(key), (*SECTIONS, base.BASE), 1)
+            hint = f"did you mean `{near[0]}`?" if near else "remove it"
+            where, expected = f"{source}: {faults.shown(key)[1:-1]}", f"expected one of {', '.join(SECTIONS)}"
+            raise RecipeError(where, "unknown key", expected, hint)
 
 
 def _check_scalars(data: dict[str, Any], source: str) -> None:

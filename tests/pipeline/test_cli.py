@@ -91,7 +91,7 @@ def test_recipes_are_listed_with_what_they_do(folder):
 def test_the_schema_describes_every_section_and_kind(folder):
     schema = json.loads(clipmill(folder, "schema").stdout)
     sections = {"curate", "head", "metadata", "reinforce", "train", "eval"}
-    assert set(schema["properties"]) == {"name", "seed", "launch", *sections}
+    assert set(schema["properties"]) == {"base", "name", "seed", "launch", *sections}
     for model in ("WarcSource", "Balance", "PerceptualDuplicates", "EngineSettings", "Retrieval"):
         assert model in schema["$defs"], model
 
