@@ -1,5 +1,6 @@
 """The recipes of examples/methods: one for each method of the field, and each trains on the demo's data."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -67,8 +68,9 @@ def folder(tmp_path_factory):
         ["export", "runs/demo/train", "runs/demo/model"],
         ["curate", "examples/methods/told.yaml"],
     ):
-        code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from pipeline.cli import main; main()"
-        done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True)
+        code, here = "from pipeline.cli import main; main()", {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, cwd=folder, env=here, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     return folder
 
