@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.recipe import base, faults, overrides
+from pipeline.recipe import based, faults, overrides
 from pipeline.recipe.document import read_document
 from pipeline.recipe.variables import expand
 from pipeline.settings import digest_of
@@ -72,9 +72,9 @@ def load(recipe: str, words: Sequence[str] = ()) -> Recipe:
     data = _whole(recipe, ())
     for word in words:
         overrides.apply(data, word)
-    if base.BASE in data:
+    if based.BASE in data:
         expected = "expected it in a file, whose other settings it stands below"
-        raise RecipeError(base.BASE, "is an override", expected, "clipmill COMMAND OTHER dotted.path=value ...")
+        raise RecipeError(based.BASE, "is an override", expected, "clipmill COMMAND OTHER dotted.path=value ...")
     _check_keys(data, recipe)
     _check_scalars(data, recipe)
     return Recipe(recipe, data)
@@ -85,28 +85,28 @@ def _whole(recipe: str, above: tuple[Path, ...]) -> dict[str, Any]:
     file = find(recipe)
     data = read_document(file, recipe)
     overrides.move(data, recipe)
-    is_based, given = base.BASE in data, data.pop(base.BASE, None)
+    is_based, given = based.BASE in data, data.pop(based.BASE, None)
     _check_keys(data, recipe)
     if not is_based:
         return data
     chain = (*above, file.resolve())
-    under = base.path_of(given, file, recipe)
+    under = based.path_of(given, file, recipe)
     try:
         ended = find(under).resolve() in chain
     except RecipeError as error:
-        raise RecipeError(f"{recipe}: {base.BASE}", f"{under}: {error.found}", error.expected, error.hint) from None
-    if ended or len(chain) > base.MAX_BASES:
-        found = f"{under} is based on this recipe itself" if ended else f"more than {base.MAX_BASES} behind one another"
-        raise RecipeError(f"{recipe}: {base.BASE}", found, "expected a recipe that stands by itself in the end")
+        raise RecipeError(f"{recipe}: {based.BASE}", f"{under}: {error.found}", error.expected, error.hint) from None
+    if ended or len(chain) > based.MAX_BASES:
+        found = f"{under} is based on this recipe itself" if ended else f"more than {based.MAX_BASES} behind one another"
+        raise RecipeError(f"{recipe}: {based.BASE}", found, "expected a recipe that stands by itself in the end")
     below = _whole(under, chain)
     below.pop("name", None)  # is the other's
-    return base.merged(below, data)
+    return based.merged(below, data)
 
 
 def _check_keys(data: dict[str, Any], source: str) -> None:
     for key in data:
         if key not in SECTIONS:
-            near = difflib.get_close_matches(str(key), (*SECTIONS, base.BASE), 1)
+            near = difflib.get_close_matches(str(key), (*SECTIONS, based.BASE), 1)
             hint = f"did you mean `{near[0]}`?" if near else "remove it"
             where, expected = f"{source}: {faults.shown(key)[1:-1]}", f"expected one of {', '.join(SECTIONS)}"
             raise RecipeError(where, "unknown key", expected, hint)
