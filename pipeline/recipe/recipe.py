@@ -96,7 +96,7 @@ def _whole(recipe: str, above: tuple[Path, ...]) -> dict[str, Any]:
     except RecipeError as error:
         raise RecipeError(f"{recipe}: {based.BASE}", f"{under}: {error.found}", error.expected, error.hint) from None
     if ended or len(chain) > based.MAX_BASES:
-        found = f"{under} is based on this recipe itself" if ended else f"more than {based.MAX_BASES} behind one another"
+        found = f"{under} is based on this recipe" if ended else f"more than {based.MAX_BASES} behind one another"
         raise RecipeError(f"{recipe}: {based.BASE}", found, "expected a recipe that stands by itself in the end")
     below = _whole(under, chain)
     below.pop("name", None)  # is the other's

@@ -71,7 +71,7 @@ def test_a_path_is_seen_from_the_recipes_folder_and_a_name_is_a_built_in_one(tmp
         ({"over": "base:"}, "over.yaml: base", "expected a recipe"),
         ({"over": "base: nowhere.yaml"}, "over.yaml: base", "nowhere.yaml: no such file"),
         ({"over": "base: dem"}, "over.yaml: base", "did you mean `demo`?"),
-        ({"over": "base: over.yaml"}, "over.yaml: base", "based on this recipe itself"),
+        ({"over": "base: over.yaml"}, "over.yaml: base", "based on this recipe"),
         (
             {"over": "base: a.yaml", "a": "base: b.yaml", "b": "base: ../{}/a.yaml"},
             "b.yaml: base",
