@@ -9,15 +9,15 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import RecipeError
 
+_OF_TYPE = ("_type", "_parsing", "literal_error")
 _SHOWN = 200  # characters of a value in a message
 
 
 def explained(error: ValidationError, source: str, section: str, value: Any, model: type[BaseModel]) -> RecipeError:
     """The first fault in words; the others are counted."""
-    faults = error.errors(include_url=False)
-    fault = faults[0]
+    fault, reason, others = _first(error.errors(include_url=False), value)
     path = [section, *_steps(fault, value)]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    more = f" (and {others} more)" if others else ""
     kind, ctx = fault["type"], fault.get("ctx", {})
     where = f"{source}: {'.'.join(path)}"
     if kind == "extra_forbidden":
@@ -33,7 +33,32 @@ def explained(error: ValidationError, source: str, section: str, value: Any, mod
         return RecipeError(f"{where}.kind", found + more, f"expected one of {', '.join(known)}" if known else "", hint)
     if kind == "missing":
         return RecipeError(where, f"is missing{more}", "this setting has no default", f"{'.'.join(path)}=...")
-    return RecipeError(where, f"found {shown(fault['input'])}{more}", _words(fault), f"{'.'.join(path)}=...")
+    return RecipeError(where, f"found {shown(fault['input'])}{more}", reason, f"{'.'.join(path)}=...")
+
+
+def _first(faults: list[ErrorDetails], value: Any) -> tuple[ErrorDetails, str, int]:
+    """The first fault, in words, and how many others there are.
+
+    Where a setting may be of several sorts pydantic says of each why it is none of them: told is what the value is
+    nearest to (of the right type, but too small; the deepest), and if it is of no type, all that it might have been. Of
+    a list with a fault in it pydantic says, too, that an item is lacking.
+    """
+    path = _steps(faults[0], value)
+    alike = [each for each in faults if _steps(each, value)[: len(path)] == path]
+    others = len(
+        {tuple(_steps(each, value)) for each in faults if each not in alike and not _is_within(path, each, value)}
+    )
+    near = [each for each in alike if _steps(each, value) != path or not each["type"].endswith(_OF_TYPE)]
+    if near:
+        fault = max(near, key=lambda each: len(_steps(each, value)))
+        return fault, _words(fault), others
+    words = [_words(each) for each in alike]
+    return faults[0], " or ".join([words[0], *(each.removeprefix("input should be ") for each in words[1:])]), others
+
+
+def _is_within(path: list[str], other: ErrorDetails, value: Any) -> bool:
+    around = _steps(other, value)
+    return len(around) < len(path) and path[: len(around)] == around
 
 
 def shown(value: Any) -> str:
@@ -42,7 +67,7 @@ def shown(value: Any) -> str:
 
 
 def _words(fault: ErrorDetails) -> str:
-    message = fault["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list").replace("Tuple", "list")
     return message[:1].lower() + message[1:]
 
 
@@ -63,7 +88,7 @@ def _mixed(raw: Any, valid: Any, path: str) -> Iterator[str]:
 
 
 def _steps(fault: ErrorDetails, value: Any) -> list[str]:
-    """The path as the user wrote it: pydantic inserts the tag or model of a union, which is no key of the recipe."""
+    """The path as the user wrote it: pydantic inserts tag, model or type of a union, which is no key of the recipe."""
     steps: list[str] = []
     node = value
     for at, step in enumerate(fault["loc"], 1):
@@ -71,7 +96,7 @@ def _steps(fault: ErrorDetails, value: Any) -> list[str]:
             node = node[step] if step < len(node) else None
         elif isinstance(node, dict) and step in node:
             node = node[step]
-        elif isinstance(node, dict) and (node.get("kind") == step or at < len(fault["loc"])):
+        elif at < len(fault["loc"]) or fault["type"] != "missing":
             continue
         else:
             node = None
