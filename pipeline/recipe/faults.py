@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -40,25 +40,19 @@ def _first(faults: list[ErrorDetails], value: Any) -> tuple[ErrorDetails, str, i
     """The first fault, in words, and how many others there are.
 
     Where a setting may be of several sorts pydantic says of each why it is none of them: told is what the value is
-    nearest to (of the right type, but too small; the deepest), and if it is of no type, all that it might have been. Of
-    a list with a fault in it pydantic says, too, that an item is lacking.
+    nearest to (of the right type, but too small, or so in an item), and if it is of no type, all that it might be. Of a
+    list with a fault in it pydantic says, too, that an item is lacking.
     """
-    path = _steps(faults[0], value)
-    alike = [each for each in faults if _steps(each, value)[: len(path)] == path]
-    others = len(
-        {tuple(_steps(each, value)) for each in faults if each not in alike and not _is_within(path, each, value)}
-    )
-    near = [each for each in alike if _steps(each, value) != path or not each["type"].endswith(_OF_TYPE)]
-    if near:
-        fault = max(near, key=lambda each: len(_steps(each, value)))
-        return fault, _words(fault), others
-    words = [_words(each) for each in alike]
-    return faults[0], " or ".join([words[0], *(each.removeprefix("input should be ") for each in words[1:])]), others
-
-
-def _is_within(path: list[str], other: ErrorDetails, value: Any) -> bool:
-    around = _steps(other, value)
-    return len(around) < len(path) and path[: len(around)] == around
+    steps = {id(each): _steps(each, value) for each in faults}
+    at = steps[id(faults[0])][: _sorts_at(faults[0], value)]
+    alike = [each for each in faults if steps[id(each)][: len(at)] == at]
+    around = [at[:depth] for depth in range(len(at))]
+    others = {tuple(steps[id(each)]) for each in faults if each not in alike and steps[id(each)] not in around}
+    untyped = [each for each in alike if each["type"].endswith(_OF_TYPE)]
+    near = [each for each in alike if each not in untyped] or [each for each in alike if steps[id(each)] != at]
+    words = [_words(each) for each in near[:1] or alike]
+    reason = " or ".join([words[0], *(each.removeprefix("input should be ") for each in words[1:])])
+    return [*near, faults[0]][0], reason, len(others)
 
 
 def shown(value: Any) -> str:
@@ -89,19 +83,34 @@ def _mixed(raw: Any, valid: Any, path: str) -> Iterator[str]:
 
 def _steps(fault: ErrorDetails, value: Any) -> list[str]:
     """The path as the user wrote it: pydantic inserts tag, model or type of a union, which is no key of the recipe."""
-    steps: list[str] = []
+    return [str(step) for step, is_sort in _walk(fault, value) if not is_sort]
+
+
+def _sorts_at(fault: ErrorDetails, value: Any) -> int | None:
+    """How deep in that path a setting stands that may be of several sorts and does not say by `kind` which."""
+    depth = 0
+    for _, is_sort in _walk(fault, value):
+        if is_sort == "type":
+            return depth
+        depth += not is_sort
+    return None
+
+
+def _walk(fault: ErrorDetails, value: Any) -> Iterator[tuple[int | str, Literal["", "kind", "type"]]]:
+    """The steps of a fault's place; of what is no key, whether it is a kind or another sort."""
     node = value
     for at, step in enumerate(fault["loc"], 1):
         if isinstance(node, list) and isinstance(step, int):
             node = node[step] if step < len(node) else None
         elif isinstance(node, dict) and step in node:
             node = node[step]
-        elif at < len(fault["loc"]) or fault["type"] != "missing":
+        elif isinstance(node, dict) and node.get("kind") == step:
+            yield step, "kind"
             continue
-        else:
-            node = None
-        steps.append(str(step))
-    return steps
+        elif at < len(fault["loc"]) or fault["type"] != "missing":
+            yield step, "type"
+            continue
+        yield step, ""
 
 
 def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -20,6 +20,7 @@ class Term(Settings):
     kind: Literal["term"] = "term"
     tile: Side | tuple[Side, Side] | Literal["auto"] = 1
     weight: Annotated[float, Field(ge=0)] | list[Point] = 1.0
+    points: list[Point] | tuple[Side, Side] = (1, 1)
     low: int = 0
     high: int = 9
 
@@ -49,6 +50,8 @@ class Work(Settings):
         ({"weight": [{"at": 0}]}, "weight.0.value", "is missing", "no default"),
         ({"weight": [{"at": 0, "value": "x"}]}, "weight.0.value", "found 'x'", "valid number"),
         ({"weight": {}}, "weight", "found {}", "valid number or a valid list"),
+        ({"points": [4, 0]}, "points.1", "found 0", "greater than or equal to 1"),
+        ({"points": [4, "x"]}, "points.0", "found 4", "valid dictionary"),
         ({"low": 10}, "", "found {'kind': 'term', 'low': 10}", "low is above high"),
         ({"tile": 0, "weight": "x"}, "tile", "found 0 (and 1 more)", "greater than or equal to 1"),
     ],
