@@ -44,7 +44,10 @@ def _first(faults: list[ErrorDetails], value: Any) -> tuple[ErrorDetails, str, i
     list with a fault in it pydantic says, too, that an item is lacking.
     """
     steps = {id(each): _steps(each, value) for each in faults}
-    at = steps[id(faults[0])][: _sorts_at(faults[0], value)]
+    at = steps[id(faults[0])]
+    depth, _ = sort = _sort_of(faults[0], value)
+    if any(_sort_of(each, value) != sort for each in faults if steps[id(each)][:depth] == at[:depth]):
+        at = at[:depth]
     alike = [each for each in faults if steps[id(each)][: len(at)] == at]
     around = [at[:depth] for depth in range(len(at))]
     others = {tuple(steps[id(each)]) for each in faults if each not in alike and steps[id(each)] not in around}
@@ -86,14 +89,15 @@ def _steps(fault: ErrorDetails, value: Any) -> list[str]:
     return [str(step) for step, is_sort in _walk(fault, value) if not is_sort]
 
 
-def _sorts_at(fault: ErrorDetails, value: Any) -> int | None:
-    """How deep in that path a setting stands that may be of several sorts and does not say by `kind` which."""
+def _sort_of(fault: ErrorDetails, value: Any) -> tuple[int, int | str]:
+    """How deep in that path a setting stands that may be of several sorts and does not say by `kind` which; and of
+    which sort it was taken to be."""
     depth = 0
-    for _, is_sort in _walk(fault, value):
+    for step, is_sort in _walk(fault, value):
         if is_sort == "type":
-            return depth
+            return depth, step
         depth += not is_sort
-    return None
+    return depth, ""
 
 
 def _walk(fault: ErrorDetails, value: Any) -> Iterator[tuple[int | str, Literal["", "kind", "type"]]]:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from pipeline.recipe.faults import explained
-from pipeline.settings import Settings
+from pipeline.settings import Settings, one_of
 
 Side = Annotated[int, Field(ge=1)]
 
@@ -35,7 +35,14 @@ class Other(Settings):
     kind: Literal["other"] = "other"
 
 
+class Root(Settings):
+    kind: Literal["root"] = "root"
+    a: Side = 1
+    b: Side = 1
+
+
 class Work(Settings):
+    root: one_of({"root": Root, "other": Other}, "root") = Root()
     terms: tuple[Annotated[Term | Other, Field(discriminator="kind")], ...] = Field((), min_length=1)
 
 
@@ -63,3 +70,11 @@ def test_the_sort_that_is_nearest_says_what_is_wrong(given, where, found, expect
     said = explained(fault.value, "r.yaml", "train", section, Work)
     assert said.where == ".".join(["r.yaml: train.terms.0", *filter(None, [where])])
     assert said.found == found and expected in said.expected.lower()
+
+
+def test_faults_beside_each_other_are_counted_where_a_kind_is_the_default():
+    section = {"root": {"a": 0, "b": 0}, "terms": [{"kind": "other"}]}
+    with pytest.raises(ValidationError) as fault:
+        Work.model_validate(section)
+    said = explained(fault.value, "r.yaml", "train", section, Work)
+    assert (said.where, said.found) == ("r.yaml: train.root.a", "found 0 (and 1 more)")
