@@ -226,8 +226,9 @@ def test_an_output_that_is_no_folder_is_refused(tmp_path, what):
         made(plain_of(tmp_path))
 
 
-def test_the_mark_says_what_was_written(tmp_path):
-    manifest = made(plain_of(tmp_path))
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_mark_says_what_was_written(tmp_path, fresh):
+    manifest = made(plain_of(tmp_path, fresh=fresh))
     content = json.loads((tmp_path / "out" / "_clipmill.json").read_text())
     assert content["manifest_digest"] == manifest.digest() and not content["remaking"]
     on_disk = {name for name in snapshot(tmp_path / "out") if not name.startswith(("_", ".", "manifest"))}

@@ -11,9 +11,12 @@ from curation.emit import book_tasks, swap
 from curation.job import make_job
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
+from pipeline import storage
 from pipeline.contract.dataset import verify
 from pipeline.contract.manifest import MANIFEST
 from pipeline.errors import DataError, StorageError
+from pipeline.outputs import DATA_CARD, REPORT
+from pipeline.storage import state
 from pipeline.storage.lock import locked
 from tests.helpers import small_crawl
 
@@ -32,6 +35,8 @@ def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch
     for cut in range(0, moves + 1, 2):
         before = curate(old, name="t", seed=0, quiet=True)
         assert before.digest() != whole.digest()
+        for name in (REPORT, DATA_CARD):
+            (tmp_path / "out" / name).write_text("of the old dataset")
         left = cut
         replace = os.replace
 
@@ -47,7 +52,8 @@ def test_cut_off_after_any_move_the_next_run_ends_the_swap(tmp_path, monkeypatch
         if cut < moves:
             with pytest.raises(KeyboardInterrupt):
                 curate(new, name="t", seed=0, quiet=True)
-            assert not (tmp_path / "out" / MANIFEST).exists()  # neither the old nor the new one is claimed
+            left_over = [name for name in (MANIFEST, REPORT, DATA_CARD) if (tmp_path / "out" / name).exists()]
+            assert not left_over, "neither the old nor the new one is claimed or told of"
         monkeypatch.undo()
         assert curate(new, name="t", seed=0, quiet=True) == whole
         assert small_crawl.outcome(tmp_path / "out") == expected
@@ -78,6 +84,22 @@ def test_a_lost_shard_is_made_again(tmp_path):
     assert small_crawl.outcome(tmp_path / "out") == expected
 
 
+def test_a_shard_that_rots_before_the_swap_is_ended_is_made_again(tmp_path, monkeypatch):
+    settings = settings_of(tmp_path, 3)
+    whole = curate(settings, name="t", seed=0, quiet=True)
+    again = settings.model_copy(update={"fresh": True})
+    with monkeypatch.context() as patch, pytest.raises(DataError, match="stop here"):
+        patch.setattr(swap, "_swap", _fail)
+        curate(again, name="t", seed=0, quiet=True)
+    (shard,) = (tmp_path / "out" / "_work").glob("emit-*/shard-000001.tar")
+    data, times = bytearray(shard.read_bytes()), shard.stat()
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    os.utime(shard, ns=(times.st_atime_ns, times.st_mtime_ns))  # a disk tells of no write
+    assert curate(again, name="t", seed=0, quiet=True) == whole
+    assert verify(str(tmp_path / "out")).problems == []
+
+
 def test_one_run_at_a_time_on_one_output(tmp_path):
     said = rf"host .*, process {os.getpid()}, since .*; one run at a time"
     with locked(tmp_path), pytest.raises(StorageError, match=said), locked(tmp_path):
@@ -95,6 +117,25 @@ def test_an_object_store_takes_the_dataset_too(tmp_path):
         made = curate(CurateSettings.model_validate(remote), name="t", seed=0, quiet=True)
         assert (made.digest() == local.digest()) == same
     assert verify(remote["output"]).problems == []
+
+
+def test_in_an_object_store_a_shard_is_read_again_only_when_it_was_written_to(tmp_path, monkeypatch):
+    store = settings_of(tmp_path, 3).model_copy(update={"output": "memory://clipmill-stamps/out"})
+    hashed, remove_listed = [], swap.remove_listed
+    monkeypatch.setattr(state, "sha256_of", lambda url, real=state.sha256_of: hashed.append(url) or real(url))
+    curate(store, name="t", seed=0, quiet=True)
+    assert hashed and not [url for url in hashed if url.endswith(".tar")], "each is of the bytes that were written"
+
+    def late(output, keep):
+        for name in (name for name in keep if name == "shard-000001.tar"):
+            url = storage.join(output, name)
+            storage.publish_bytes(url, storage.read_bytes(url)[:-1] + b"x")
+        remove_listed(output, keep)
+
+    monkeypatch.setattr(swap, "remove_listed", late)
+    with pytest.raises(StorageError, match="shard-000001.tar: other bytes than were written"):
+        curate(store.model_copy(update={"fresh": True}), name="t", seed=0, quiet=True)
+    assert not storage.exists(storage.join(store.output, MANIFEST))
 
 
 def test_where_the_file_system_has_no_locks_the_last_to_come_has_the_turn(tmp_path, monkeypatch, caplog):

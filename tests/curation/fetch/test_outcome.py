@@ -38,11 +38,27 @@ URL = "http://a.test/a.png"
             False,
         ),
         (Answer(200, (("x-robots-tag", "none"),), picture(1)), "", False),
+        (Answer(302, (("location", "data:image/png;base64,AAAA"),)), "not_http", False),
+        (Answer(200, (("transfer-encoding", "chunked"),), b"ff\r\nno chunk: it came without"), "not_image", False),
     ],
 )
 def test_every_answer_has_one_reason_and_says_whether_to_ask_again(answer, reason, passing):
     found = outcome_of(URL, answer, FetchSettings())
     assert (found.reason, found.is_passing) == (reason, passing)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="no time zones to set")
+def test_when_it_was_is_told_in_utc(monkeypatch):
+    """As of 1 July 2024, wherever the machine stands."""
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "XXX-09:30")
+            time.tzset()
+            patch.setattr(time, "time", lambda: 1719792000.9)
+            told = {outcome_of(URL, Answer(status), FetchSettings()).fetched_at for status in (200, 404, 0)}
+    finally:
+        time.tzset()
+    assert told == {"2024-07-01T00:00:00Z"}
 
 
 def test_none_means_noindex_where_that_is_honoured():
@@ -54,6 +70,11 @@ def test_a_redirect_that_opts_out_leads_nowhere():
     answer = Answer(302, (("location", "/b"), ("x-robots-tag", "noai")))
     found = outcome_of(URL, answer, FetchSettings())
     assert (found.problem, found.location, found.status) == ("noai", "", 0)
+
+
+@pytest.mark.parametrize(("status", "wait"), [(503, 9), (429, 9), (404, -1), (200, -1)])
+def test_only_what_may_pass_is_waited_for(status, wait):
+    assert outcome_of(URL, Answer(status, (("retry-after", "9"),)), FetchSettings()).retry_after == wait
 
 
 @pytest.mark.parametrize(

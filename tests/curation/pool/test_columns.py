@@ -38,6 +38,17 @@ def test_what_one_cut_kept_another_finds_and_each_key_once(tmp_path):
             assert all(int(key[:8], 16) * slots >> 32 == slot for key in table.column("key").to_pylist())
 
 
+def test_of_several_rows_of_a_key_that_of_the_highest_grade_counts_in_whichever_file(tmp_path):
+    graded, keys = SCHEMA.insert(2, pa.field("grade", pa.int32())), [f"{n:032x}" for n in range(3)]
+    columns = Columns(str(tmp_path), "digest", graded, 4)
+    for number in range(3):  # each key has its best row in another file
+        grades = [(number + n) % 3 for n in range(3)]
+        columns.publish(pa.table([keys, [10 * grade for grade in grades], grades, [None] * 3], schema=graded))
+    for _ in range(2):
+        assert columns.read(0, 4).select(["key", "weight"]).to_pydict() == {"key": keys, "weight": [20] * 3}
+        columns.merge(columns.files())
+
+
 def test_merged_files_hold_what_they_held_and_only_they_are_left(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "MOST_FILES", 2)
     columns = kept(tmp_path)

@@ -67,15 +67,21 @@ PAGES = ["https://www.bad.test/1", "http://good.test/2"]
 @pytest.mark.parametrize(
     ("pages", "reasons", "left"),
     [
-        ("pair", {"a": "domain", "b": "domain", "c": None}, None),
-        ("caption", {"a": None, "b": "domain", "c": None}, {"a": ["text 1"], "b": [], "c": ["text 0"]}),
-        ("ignore", {"a": None, "b": None, "c": None}, None),
+        ("pair", {"a": "domain", "b": "domain", "c": None, "own": "domain"}, None),
+        (
+            "caption",
+            {"a": None, "b": "domain", "c": None, "own": "domain"},
+            {"a": ["text 1"], "b": [], "c": ["text 0"], "own": ["text 0"]},  # whose caption its page has not taken
+        ),
+        ("ignore", {"a": None, "b": None, "c": None, "own": "domain"}, None),
     ],
 )
 def test_what_a_listed_page_takes_is_a_setting(tmp_path, pages, reasons, left):
-    pairs = pairs_of(on_pages("a", *PAGES), on_pages("b", PAGES[0]), on_pages("c", PAGES[1]))
+    own = on_pages("own", PAGES[0], url="http://bad.test/own")
+    pairs = pairs_of(on_pages("a", *PAGES), own, on_pages("b", PAGES[0]), on_pages("c", PAGES[1]))
     found = run_rule(listed(tmp_path, ("domain", ["bad.test"], {}), pages=pages), pairs)
     assert by_url(pairs, found.reason) == reasons
+    assert by_url(pairs, found.detail) == {url: reason and "bad.test" for url, reason in reasons.items()}
     assert (found.captions is None) == (left is None)
     if left is not None:
         assert texts_of(pairs, found) == left and found.caption_drops == {"domain": 2}
@@ -127,6 +133,35 @@ def test_a_malformed_line_is_an_error_naming_file_and_line_before_any_work_or_le
     assert "1 entries left out that are no domain, the first in line 4" in caplog.text
     pairs = pairs_of(pair("a", "t", url="http://good.test/a"), pair("b", "t"))
     assert by_url(pairs, run_rule(lenient, pairs).reason) == {"a": "domain", "b": None}
+
+
+def test_a_list_that_was_read_to_its_end_is_read_again_for_another_column_kind_or_content(tmp_path):
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"a": "x.org", "b": "x.org"}\n\n{"a": "y.org", "b": "not a domain"}\n{"a": "z.org", "c": 7}\n')
+
+    def check(column, of="domain", malformed="error"):
+        check_stages([BlockList(lists=[{"of": of, "path": str(path), "column": column}], malformed=malformed)])
+
+    check("a")
+    check("b", malformed="skip")
+    for column, of, said in (("b", "domain", "line 3: 'not a"), ("a", "sha256", "line 1: 'x.org'"),
+                             ("c", "domain", "line 1: no text; ")):  # fmt: skip
+        with pytest.raises(RecipeError, match=said):
+            check(column, of)
+    path.write_text('{"a": "no domain at all"}\n')
+    with pytest.raises(RecipeError, match="line 1: 'no domain"):
+        check("a")
+
+
+def test_what_is_left_out_is_told_once_with_its_first_line_and_so_is_a_list_of_nothing(tmp_path, caplog):
+    stage = listed(tmp_path, ("domain", ["a.test", "b c", "d e"], {}), ("url", ["# none"], {}), malformed="skip")
+    with caplog.at_level("WARNING"):
+        check_stages([stage])
+        check_stages([stage])
+        run_rule(stage, pairs_of(pair("a", "t")))
+    left_out, empty = caplog.messages
+    assert left_out.endswith("list0.txt: 2 entries left out that are no domain, the first in line 2")
+    assert empty.endswith("list1.txt has no entry")
 
 
 def test_the_content_of_the_lists_is_in_the_digest_and_their_place_is_not(tmp_path):

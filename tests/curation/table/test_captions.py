@@ -165,3 +165,17 @@ def test_a_negative_is_added_once_and_never_one_that_is_a_caption(rows, first, s
     found = [{n["text"]: f"{n['source']} {n['of']}" for n in each} for each in column.to_pylist()]
     assert found == expected and [list(each) for each in found] == [list(each) for each in expected]
     assert added == sum(map(len, found)) and pairs.column("captions").to_pylist() == item
+
+
+def test_negatives_that_are_there_stay_as_they_are_and_those_made_say_all_that_is_known_of_them():
+    there = {"prompt_version": "v1", "model": "m", "of": "a cat", "source": "negative:old", "text": "a dog"}
+    pairs = pa.table({"uid": ["0", "1"], "captions": pa.array([[{"text": "a dog", "source": "alt"}], []], ITEM)})
+    pairs = pairs.append_column(captions.NEGATIVES, pa.array([[there], None]))  # of another order, and a caption by now
+    made = {"row": [0, 0, 1], "text": ["a dog", "a cow", "a pig"], "model": ["m", "n", None], "source": ["s"] * 3}
+    made = pa.table({**made, "prompt_version": ["1", "2", "3"]})
+    column, added = captions.with_negatives(pairs, made)
+    new = {"source": "s", "of": ""}
+    assert added == 2 and column.to_pylist() == [
+        [there, {**new, "text": "a cow", "model": "n", "prompt_version": "2"}],
+        [{**new, "text": "a pig", "model": "", "prompt_version": "3"}],
+    ]

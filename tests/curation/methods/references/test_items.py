@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from curation.methods.references.items import items, listed_files
+from curation.methods.references.items import images_at, items, listed_files, places
 from pipeline.errors import DataError, RecipeError
 from tests.helpers.tars import tar_bytes
 
@@ -30,6 +30,17 @@ def test_plain_folders_of_images(tmp_path):
     for name, data in {"dogs/1.jpg": b"A", "dogs/1.txt": b"a dog", "2.PNG": b"B"}.items():
         (tmp_path / name).write_bytes(data)
     assert read(tmp_path) == [("2.PNG", b"B", []), ("dogs/1.jpg", b"A", ["a dog"])]
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_image_at_a_place_is_that_of_its_item_in_whatever_file_and_order(tmp_path, step):
+    for number in range(2):  # of one layout: the same bytes of another tar are another image
+        members = [(f"{key}.jpg", f"{number}{key}".encode()) for key in "ab"]
+        (tmp_path / f"{number}.tar").write_bytes(tar_bytes([*members, ("c.txt", b"no image")]))
+    found = dict(zip(wanted := list(places(str(tmp_path), "x"))[::step], images_at(wanted), strict=True))
+    assert {place.name: image for place, image in found.items()} == {
+        "0.tar/a": b"0a", "0.tar/b": b"0b", "0.tar/c": b"", "1.tar/a": b"1a", "1.tar/b": b"1b", "1.tar/c": b""
+    }  # fmt: skip
 
 
 def test_a_set_in_a_store(tmp_path):

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from pipeline.cluster.rundir import RunDir, lock, write_state
+from pipeline.cluster.rundir import feed as feed_module
 from pipeline.cluster.rundir.feed import CONTROL, LIMIT, OVERTAKEN, Feed, RunFeed, feed_of
 
 
@@ -61,6 +62,19 @@ def test_it_looks_every_two_seconds_and_no_sooner(run):
     feed.saved(step=5)
     assert not feed.save_asked() and not (run.control / "save").exists()
     assert json.loads(run.state.read_text())["step"] == 5
+
+
+@pytest.mark.parametrize("word", ["stop", "cancel"])
+def test_either_word_stops_it_and_reaches_whoever_notes_signals(run, monkeypatch, word):
+    asked = []
+    monkeypatch.setattr(feed_module, "ask_stop", lambda: asked.append(word))
+    feed = RunFeed(run, 1, "curate", None, clock := Clock())
+    feed.task(1, 9, "ingest")
+    assert not asked
+    (run.control / word).touch()
+    clock.now += 2
+    feed.task(2, 9, "ingest")
+    assert asked == [word] and feed.asked() == CONTROL
 
 
 def test_a_newer_attempt_outweighs_every_other_reason(run):

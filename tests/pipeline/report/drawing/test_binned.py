@@ -1,6 +1,7 @@
 """Narrow bins over few edges: every number is counted once, on its side of every edge."""
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -44,11 +45,20 @@ def test_one_far_off_does_not_press_all_others_into_one_bar():
     assert len(before) > BARS / 2 and max(before) < 300 and sum(before) == 5002
 
 
-def test_many_octaves_are_drawn_by_a_factor():
-    edges = edges_of([binned((10.0 ** np.linspace(0, 4, 3000)).tolist(), 4)])
-    factors = edges[2:] / edges[1:-1]
-    assert factors.max() / factors.min() < 1.3
+@pytest.mark.parametrize(("most", "is_wide"), [(10_000, True), (60, True), (40, False)])
+def test_many_octaves_are_drawn_by_a_factor_and_a_few_by_steps(most, is_wide):
+    edges = edges_of([binned(np.geomspace(1, most, 3000).tolist(), 6)])
+    factors, steps = edges[2:-1] / edges[1:-2], np.diff(edges[1:-1])
+    same, other = (factors, steps) if is_wide else (steps, factors)
+    assert same.max() / same.min() < 1.3 < other.max() / other.min()
+
+
+def test_an_edge_goes_to_the_nearer_bound_of_its_bin():
+    edges = edges_of([binned(list(range(90)) * 9, 0)])
+    assert np.abs(edges - np.linspace(0, 90, BARS + 1)).max() <= 0.5
 
 
 def test_nothing_has_no_edges():
-    assert len(edges_of([])) == len(edges_of([ScoreBins(column="x")])) == 0
+    none = [ScoreBins(column="x"), ScoreBins(column="x", low=[1], high=[1], before=[1], after=[1])]
+    assert len(edges_of([])) == len(edges_of(none)) == 0
+    assert len(edges_of([ScoreBins(column="x", low=[0], high=[1], before=[0], after=[0])])) > 0
