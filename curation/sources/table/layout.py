@@ -63,7 +63,7 @@ def layout_of(columns: Sequence[str], names: Names) -> Layout:
         missing = [name for name in asked if name not in columns]
         if missing:
             raise Unknown(setting, f"columns {shown(columns)}", f"also {shown(missing)}, which `{setting}` names")
-    return Layout(url, tuple(captions.items()), uid, frozenset([url, uid, *captions]))
+    return Layout(url, tuple(captions.items()), uid, frozenset({url, uid, *captions} - {""}))
 
 
 def layout_of_row(columns: Sequence[str], names: Names) -> Layout | str:

@@ -1,5 +1,6 @@
 """An HTTP response as a crawler stored it: status, fields, and the body with its codings undone under a size cap."""
 
+import codecs
 import re
 import zlib
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ _HEAD_BYTES = 64 << 10
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]{0,1000})?\r?\n")
 _MAX_CODINGS = 3
 _STEP, _FIRST_STEP = 1 << 16, 1 << 9  # bytes given to a decoder at once
+_PLAIN = (b"<", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF")  # how pages and images begin that are in no coding
 _MAX_MEMBERS = 1 << 14  # of a gzip body: an honest one that is flushed every few KiB stays below
 
 
@@ -99,12 +101,16 @@ def _decode(data: bytes, coding: str, cap: int) -> bytes:
         return _inflate(data, 31, cap) if data.startswith(b"\x1f\x8b") else data
     if coding == "deflate":
         zlib_header = len(data) > 1 and data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-        if not zlib_header and data.lstrip()[:1] == b"<":
+        if not zlib_header and _is_plain(data):
             return data
         return _inflate(data, 15 if zlib_header else -15, cap)
     if coding == "br":
         return _unbrotli(data, cap)
     raise Unusable("unknown_encoding")
+
+
+def _is_plain(data: bytes) -> bool:
+    return data.removeprefix(codecs.BOM_UTF8).lstrip().startswith(_PLAIN)
 
 
 def _inflate(data: bytes, wbits: int, cap: int) -> bytes:
@@ -144,8 +150,12 @@ def _unbrotli(data: bytes, cap: int) -> bytes:
             if not pieces[-1] and decompressor.can_accept_more_data():
                 raise Unusable("short_body")
             pieces.append(decompressor.process(b"", output_buffer_limit=_STEP))
-    except (brotli.error, TypeError) as error:  # TypeError: an older brotli, which cannot be held to a limit
-        if data.lstrip()[:1] == b"<":
-            return data
+    except (brotli.error, TypeError, Unusable) as error:
+        is_cut = isinstance(error, Unusable) and error.reason == "short_body"
+        if (is_cut or not isinstance(error, Unusable)) and _is_plain(data):
+            return data  # brotli has no mark of its own to be missed
+        if isinstance(error, Unusable):
+            raise
+        # TypeError: an older brotli, which cannot be held to a limit
         raise Unusable("bad_encoding" if isinstance(error, brotli.error) else "unknown_encoding") from error
     return b"".join(pieces)

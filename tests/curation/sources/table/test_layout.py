@@ -95,3 +95,8 @@ def test_names_of_columns_are_known_in_any_case_and_a_setting_counts_before_them
 def test_a_row_that_names_its_own_columns_may_lack_any_but_the_url(columns, names, expected):
     found = layout_of_row(columns, names)
     assert (found if isinstance(found, str) else (found.url, found.captions, found.uid)) == expected
+
+
+def test_a_column_without_a_name_is_a_further_one_with_and_without_a_uid():
+    for columns in (["url", "text", "uid", ""], ["url", "text", ""]):
+        assert "" not in layout_of(columns, Names()).known
