@@ -55,7 +55,7 @@ class TableSource(Source):
         default=None, ge=1, description="larger files are read in ranges of about so many bytes: changes no result"
     )
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     suffixes: ClassVar[tuple[str, ...]] = (
         ".parquet",
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),

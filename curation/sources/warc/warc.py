@@ -42,7 +42,7 @@ class WarcSource(RecordSource):
     kind: Literal["warc"] = "warc"
     max_image_bytes: int = Field(default=20 * MIB, ge=1, description="larger bodies are not stored")
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     suffixes: ClassVar[tuple[str, ...]] = (".warc", ".warc.gz", ".warc.zst")
 
     def reading(self, sink: "PoolSink") -> "_Reading":
