@@ -5,6 +5,7 @@ Imports of curation and training stand inside functions: each command loads only
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,11 +37,18 @@ def curate(recipe: Recipe) -> Manifest:
 
     without_pandas()
     settings = recipe.section("curate", CurateSettings)
-    manifest = curate_all(settings, name=recipe.name, seed=recipe.seed, is_ours=True)
+    manifest = curate_all(settings, name=recipe.name, seed=recipe.seed, is_ours=True, meanwhile=_ready_to_report)
     storage.remove(storage.join(settings.output, outputs.DRY_RUN))  # what was asked is told by now
     storage.publish_bytes(storage.join(settings.output, outputs.RECIPE), _without_fresh(recipe).as_yaml().encode())
     report(recipe)
     return manifest
+
+
+def _ready_to_report() -> None:
+    with suppress(Exception):  # who writes the report says what is wrong
+        from pipeline.report.render import ready
+
+        ready()
 
 
 def dry_run(recipe: Recipe) -> None:

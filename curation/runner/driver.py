@@ -3,11 +3,12 @@
 Running it again goes on where it stopped: every unit of work is a file named by what it depends on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from curation.books import ledger, summary
@@ -18,7 +19,7 @@ from curation.pool.store import ROWS
 from curation.runner import joined, resume, tasks
 from curation.runner.calls import Call, pool_of
 from curation.runner.cluster import cluster
-from curation.runner.ending import summing
+from curation.runner.ending import funnel, summing
 from curation.runner.fetching import phase
 from curation.runner.fetching.phase import Fetched
 from curation.runner.inputs import naming, pooling
@@ -35,7 +36,7 @@ from pipeline import storage
 from pipeline.cluster.rundir.feed import feed_of
 from pipeline.cluster.rundir.output import locked
 from pipeline.contract.manifest import InputPart, Manifest, ShardEntry, StageCounts
-from pipeline.errors import ClipmillError, DataError, RecipeError, StorageError, raise_all
+from pipeline.errors import DataError, RecipeError, StorageError, raise_all
 from pipeline.log import get_logger
 from pipeline.outputs import SUBSET
 from pipeline.progress import progress
@@ -46,8 +47,6 @@ from pipeline.storage import Note, turn
 log = get_logger("curation")
 
 Place = Inline | OnRay | Starting
-_NOT_THERE = ("no_value", "no_group")
-"""Reasons of pairs that have nothing where a stage looks: a name that is misspelt drops all of them."""
 
 
 def check(settings: CurateSettings) -> None:
@@ -95,11 +94,13 @@ def curate(
     quiet: bool = False,
     driver: "type[Driver] | None" = None,
     is_ours: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Manifest:
     """Makes the dataset at settings.output, or finishes the making of it, or finds that it is finished.
 
     `recipe_digest` goes into the manifest; by default it is of name, seed and settings. `is_ours`: this process is a
-    command of ours and nothing else, so that workers may be forks of it.
+    command of ours and nothing else, so that workers may be forks of it. `meanwhile`: what the caller will have to do
+    in any case, and has done by a thread while tasks are at work.
 
     Raises RecipeError before any work; Stopped on SIGINT or SIGTERM, or when Ray was killed (what is done is kept);
     DataError for damaged inputs or a stage that failed, naming stage and bucket; StorageError for a full disk, and
@@ -125,6 +126,8 @@ def curate(
             place = stack.enter_context(cluster(settings.ray, signals, sizes, settings.needs_ray, downloads, is_ours))
             work = (driver or Driver)(job, place, quiet)
             place.ready(partial(preflight, job=job, inputs=_one_each(files)))
+            if meanwhile is not None:
+                Thread(target=meanwhile, daemon=True).start()  # workers are not forks of this process from here on
             work.look(files)
             again = settings.model_copy(update={"fresh": False})  # how it was asked for leaves no trace
             digest = recipe_digest or digest_of([name, seed, again])
@@ -277,9 +280,8 @@ class Driver:
         stages = [each for segment in self.job.segments for each in self._segment(segment)]
         if not self._measured and any(keeps_columns(stage) for stage in self.job.settings.stages):
             log.info("measured nothing: all columns were there")
-        rows = self._reconciled(stages)
-        if not sum(rows):
-            raise self._nothing_left(stages)
+        rows = [self._told[len(self.job.segments) - 1][bucket]["pairs"] for bucket in self._buckets]
+        funnel.check(self.job, stages, sum(rows))
         self.made = self.job
         return self._emit(inputs, stages, rows, name, recipe_digest, origin)
 
@@ -336,30 +338,6 @@ class Driver:
         used = [at for at in (here.opener, *here.rows) if at is not None]
         return [*first, *(self.job.names[at] for at in used)] or [EMIT]
 
-    def _reconciled(self, stages: list[ledger.Counts]) -> list[int]:
-        """Pairs left in each bucket; an error of ours when the funnel does not come out at zero."""
-        rows = [self._told[len(self.job.segments) - 1][bucket]["pairs"] for bucket in self._buckets]
-        faults = [f"{each.name}: {each.faults()}" for each in stages if each.faults()]
-        for before, after in zip(stages, stages[1:], strict=False):
-            if (before.pairs_out, before.captions_out) != (after.pairs_in, after.captions_in):
-                faults.append(f"{before.name} gave {before.pairs_out} pairs, {after.name} took {after.pairs_in}")
-        if stages[-1].pairs_out != sum(rows):
-            faults.append(f"{stages[-1].name} gave {stages[-1].pairs_out} pairs, {sum(rows)} are there")
-        if faults:
-            hint = f"remove {self.job.work} and run the same command again; if it stays, report it"
-            raise ClipmillError("curate", f"the funnel does not add up: {'; '.join(faults)}", "", hint)
-        return rows
-
-    def _nothing_left(self, stages: list[ledger.Counts]) -> DataError:
-        drops = [(number, f"{each.name}.{reason}") for each in stages for reason, number in each.drops.items()]
-        most = ", ".join(f"{reason} {number}" for number, reason in sorted(drops, reverse=True)[:4])
-        found = f"no pair is left of {stages[0].pairs_in}" + (f"; most went by {most}" if most else "")
-        hint = "loosen the stage that drops most, or give other inputs"
-        by, _, reason = max(drops)[1].partition(".") if drops else ("", "", "")
-        if reason in _NOT_THERE:
-            hint = f"look whether the inputs have the column and the values that stage `{by}` names, as it spells them"
-        return DataError("curate", found, "at least one pair", hint)
-
     def _emit(
         self,
         inputs: list[InputPart],
@@ -374,10 +352,16 @@ class Driver:
         cuts = shards.slices(rows, shards.most_pairs(sum(rows), image_bytes, job.settings.emit))
         swap.begin(job, len(cuts))
         calls = [Call(shards.emit_shard, (shard, slices), f"shard {shard}") for shard, slices in enumerate(cuts)]
+        calls += [
+            Call(book_tasks.emit_book, (book, rows if book == SUBSET else ()), book) for book in swap.book_names(job)
+        ]
         entries: dict[int, ShardEntry] = {}
         columns: set[str] = set()
         notes: dict[str, Note] = {}
-        for call, told in self._do(calls, "writing shards", "shards"):
+        for call, told in self._do(calls, "writing shards and books", "files"):
+            if call.function is book_tasks.emit_book:
+                notes[call.args[0]] = told
+                continue
             entries[call.args[0]] = ShardEntry.model_validate(told["entry"])
             columns.update(told["columns"])
             notes.update(told["files"])
@@ -390,11 +374,6 @@ class Driver:
             recipe_digest=recipe_digest,
             columns=sorted(columns),
         )
-        calls = [
-            Call(book_tasks.emit_book, (book, rows if book == SUBSET else ()), book) for book in swap.book_names(job)
-        ]
-        for call, note in self._do(calls, "writing books", "files"):
-            notes[call.args[0]] = note
         notes |= book_tasks.emit_summary(job, *summing.summary_of(job, manifest, stages, origin, self._do))
         swap.publish(job, manifest, notes)
         return manifest

@@ -3,6 +3,7 @@
 import json
 import os
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,20 @@ def test_an_exception_in_a_stage_names_stage_bucket_and_line(tmp_path, monkeypat
     said = r"stage image_size, bucket \d: KeyError: 'a mistake'(.|\n)*test_driver.py:\d+ in broken"
     with pytest.raises(DataError, match=said):
         made(tmp_path)
+
+
+def test_what_the_caller_has_to_do_is_done_once_by_a_thread_beside_the_tasks_and_only_when_there_are_some(tmp_path):
+    paths = small_crawl.write(tmp_path / "in", small_crawl.records(), 1, None)
+    plain = small_crawl.recipe(paths, tmp_path / "out", tmp_path / "entries.json")
+    done = []
+
+    def meanwhile():
+        done.append((threading.current_thread() is threading.main_thread(), (tmp_path / "out/manifest.json").exists()))
+
+    for _ in range(2):  # the second time nothing is left to do
+        settings = CurateSettings.model_validate(plain)
+        curate(settings, name="test", seed=3, quiet=True, meanwhile=meanwhile)
+    assert done == [(False, False)]
 
 
 def test_nothing_left_says_what_dropped_most(tmp_path):

@@ -14,6 +14,7 @@ from rich.console import Console
 from pipeline.errors import DataError
 from pipeline.report import write_report
 from pipeline.report.limits import MAX_BYTES
+from pipeline.report.render import environment, ready
 from pipeline.report.summary import summary_table
 from tests.helpers import fake_run
 from tests.helpers.lanes import sampled
@@ -352,6 +353,15 @@ def test_a_long_run_makes_a_small_page(folders, tmp_path):
     given = folders | {"curate_output": None, "eval_output": None}
     page = page_of(given, tmp_path / "report.html")
     assert len(page.text) < 100_000 and "40,000 steps logged" in page.prose
+
+
+def test_a_page_is_the_same_when_all_was_ready_for_it(folders, tmp_path):
+    environment.cache_clear()
+    before = page_of(folders, tmp_path / "before.html").text
+    environment.cache_clear()
+    ready()
+    assert environment.cache_info().misses == 1 and page_of(folders, tmp_path / "after.html").text == before
+    assert environment.cache_info().misses == 1
 
 
 def test_equal_inputs_give_equal_bytes_and_leave_no_temporary_file(folders, tmp_path):
