@@ -22,32 +22,30 @@ settings.register_profile("clipmill", deadline=None, max_examples=40)
 settings.register_profile("exhaustive", deadline=None, max_examples=200)
 settings.load_profile("clipmill")
 
-CLUSTERS = tuple(
+SLURM = ("tests/pipeline/cluster/schedulers/test_slurm",)
+NODES = tuple(
     f"tests/pipeline/cluster/{name}"
-    for name in (
-        "schedulers/test_slurm",
-        "k8s/test_reconcile_pods",
-        "k8s/test_kinds_ray_job",
-        "node/test_wrapper_training",
-        "node/test_joining",
-    )
+    for name in ("k8s/test_reconcile_pods", "k8s/test_kinds_ray_job", "node/test_wrapper_training", "node/test_joining")
 )
-"""Whole clusters on this machine: one at a time, mostly waiting, beside everything else."""
+"""Whole clusters on this machine, mostly waiting: one of each sort at a time, beside everything else."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, as a file stays on one process: clusters, then files by their slow tests."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: (not item.nodeid.startswith(CLUSTERS), -slow[item.path]))
+    items.sort(
+        key=lambda item: (not item.nodeid.startswith(SLURM), not item.nodeid.startswith(NODES), -slow[item.path])
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file stays on one process, so that what its tests share is made once, and so do all clusters."""
+    """A file stays on one process, so that what its tests share is made once, and so do all clusters of a sort."""
     from xdist.scheduler import LoadFileScheduling
 
     class Lanes(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "clusters" if nodeid.startswith(CLUSTERS) else super()._split_scope(nodeid)
+            lanes = (name for name, paths in (("slurm", SLURM), ("nodes", NODES)) if nodeid.startswith(paths))
+            return next(lanes, None) or super()._split_scope(nodeid)
 
     return Lanes(config, log)
