@@ -120,8 +120,9 @@ def sent() -> dict[str, tuple[bytes, str, str]]:
         "gzip-bomb.png": (gzip.compress(bytes(300 << 20)), "gzip", "too_big"),
         "gzip-of-gzip.png": (gzip.compress(gzip.compress(picture(30))), "gzip, gzip", ""),
         "many-codings.png": (picture(31), ", ".join(["gzip"] * 50), "bad_encoding"),
-        "brotli-lie.png": (picture(32), "br", "bad_encoding"),
-        "no-coding.png": (picture(33), "gzip", ""),  # a crawler that has unpacked it
+        "brotli-lie.png": (b"\xff" * 300, "br", "bad_encoding"),
+        "no-brotli.png": (picture(32), "br", ""),  # a crawler that has unpacked it
+        "no-coding.png": (picture(33), "gzip", ""),  # and another one
     }
 
 
