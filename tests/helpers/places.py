@@ -1,5 +1,8 @@
 """Where things lie, for tests at any depth."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +27,8 @@ def shared_params(pattern: str) -> list[Any]:
 
 def _needs(pattern: str) -> str:
     return f"needs ../shared/data/{pattern} beside the repository"
+
+
+def tool(name: str) -> str | None:
+    """A program that a package has put beside Python, whether or not that folder is on PATH, or one of the machine."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from pipeline.errors import DataError
 from pipeline.report import write_report
 from pipeline.report.limits import MAX_BYTES
 from pipeline.report.render import environment, ready
-from pipeline.report.summary import summary_table
 from tests.helpers import fake_run
+from tests.helpers.fake_run import printed
 from tests.helpers.lanes import sampled
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -388,21 +387,3 @@ def test_the_page_is_readable_without_eyes(folders, tmp_path):
     assert page.text.count("<table") == page.text.count("<caption")
     loss = next(attrs["aria-label"] for _, attrs in page.tags if (attrs.get("aria-label") or "").startswith("Loss:"))
     assert "5.550" in loss and "3.067" in loss
-
-
-def printed(folders: dict[str, str | None]) -> str:
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(summary_table(**folders, name="demo"))
-    return console.export_text()
-
-
-def test_the_terminal_table_says_the_same_as_the_page(folders):
-    text = printed(folders)
-    for words in ("12,000", "4,123", "−1,204", "image size: too small", "5.550 → 3.067", "0.026 → 0.340", "5 shards"):
-        assert words in text
-    assert "MISCOUNT" not in text
-
-
-def test_markup_in_names_stays_words_on_the_terminal(folders):
-    edit(folders["curate_output"], "summary.json", lambda summary: summary["stages"][0].update(name="[red]x[/]"))
-    assert "[red]x[/]" in printed(folders)
