@@ -20,8 +20,9 @@ from pipeline import storage
 from pipeline.outputs import WORK
 from pipeline.storage import files
 
-FETCHING, CLOSING, ENDING = "fetching", "closing", "ending"
+FETCHING, FOLLOWING, CLOSING, ENDING = "fetching", "following", "closing", "ending"
 _AREAS = {
+    "curation.runner.redirects": FOLLOWING,
     "curation.runner.fetching": FETCHING,
     "curation.runner.closing": CLOSING,
     "curation.runner.tasks": CLOSING,
@@ -29,7 +30,7 @@ _AREAS = {
     "curation.emit": ENDING,
     "curation.books": ENDING,
 }
-_DRIVERS = {FETCHING: "/fetched/", CLOSING: rf"/{WORK}/\d+-", ENDING: f"/{WORK}/emit-"}
+_DRIVERS = {FETCHING: "/fetched/", FOLLOWING: "/followed.json", CLOSING: rf"/{WORK}/\d+-", ENDING: f"/{WORK}/emit-"}
 """Files that the driver itself publishes."""
 
 
@@ -37,7 +38,7 @@ class Counts:
     """of: area -> Cost, while the block runs; expected: what the formulae say of segments, once these are done."""
 
     def __init__(self) -> None:
-        self.of: dict[str, Counter[str]] = {area: Counter() for area in (FETCHING, CLOSING, ENDING)}
+        self.of: dict[str, Counter[str]] = {area: Counter() for area in (FETCHING, FOLLOWING, CLOSING, ENDING)}
         self.expected = Cost()
         self.job: Any = None
         self.calls: list[tuple[str, Call, Any]] = []  # of areas that are counted, with what they told

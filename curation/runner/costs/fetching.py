@@ -13,8 +13,7 @@ U and L are the buckets with something to download, or with redirects that are k
 `commit_urls` or `commit_bytes`, and is a part like any other: images.tar, two tables, part.json, a ledger, and the
 note of its batch. A chunk C is 100,000 urls of a slot. A slot that is not done within its turn is a task again.
 
-Not counted, since crawls mostly have few: revisits are followed before, as redirects are before the join, which reads
-the packs of the buckets that have some once a hop.
+Before that revisits are followed (`following.py`), which costs a file where there are none.
 """
 
 from dataclasses import dataclass
