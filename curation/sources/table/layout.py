@@ -1,4 +1,4 @@
-"""Which columns of a table hold the url, the captions and the uid: named by settings, or known by their names."""
+"""Which columns of a table hold url, captions, uid and image: named by settings, or known by their names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from curation.table.urls import resolve
 from pipeline.errors import ClipmillError, DataError
 
 _URLS = ("url", "image_url", "img_url")  # without regard to case, as all names that are known by themselves
+_IMAGES = ("jpg", "jpeg", "png", "webp", "image", "img", "image_bytes")
 _CAPTIONS = {name.lower(): source for name, source in CAPTION_FIELDS.items()}
 _SHOWN = 40  # columns in a message
 
@@ -20,16 +21,18 @@ class Names:
     url: str | None = None
     captions: Mapping[str, str] | None = None
     uid: str | None = None  # "" for none
+    image: str | None = None  # "" for none
 
 
 @dataclass(frozen=True)
 class Layout:
-    """captions: (column, source). known: columns that are no further fields of a row."""
+    """captions: (column, source). known: columns that are no further fields of a row. url, uid, image: "" for none."""
 
     url: str
     captions: tuple[tuple[str, str], ...]
     uid: str
     known: frozenset[str] = field(default_factory=frozenset)
+    image: str = ""
 
 
 class Unknown(Exception):
@@ -45,25 +48,28 @@ class Unknown(Exception):
         return DataError(where, self.found, self.expected, hint)
 
 
-def layout_of(columns: Sequence[str], names: Names) -> Layout:
-    """Raises Unknown naming the columns when one that is needed is not there, or stands there twice."""
+def layout_of(columns: Sequence[str], names: Names, of_bytes: Sequence[str] = ()) -> Layout:
+    """`of_bytes`: the columns that may hold images; a table that holds them needs no urls. Raises Unknown naming the
+    columns when one that is needed is not there, or stands there twice."""
     twice = sorted({name for name in columns if columns.count(name) > 1}) if len(set(columns)) < len(columns) else []
     if twice:
         raise Unknown("header", f"the column {shown(twice)} twice among {shown(columns)}", "each column once")
-    url = names.url or _only([name for name in columns if name.lower() in _URLS], columns)
+    image = _image(columns, names.image, of_bytes)
+    urls = [name for name in columns if name.lower() in _URLS]
+    url = names.url or (_only(urls, columns) if urls or not image else "")
     captions = names.captions
     if captions is None:
         captions = _captions(columns, url)
         if not captions:
-            expected = f"a caption column ({', '.join(_CAPTIONS)}), or captions=[] for urls alone"
+            expected = f"a caption column ({', '.join(_CAPTIONS)}), or captions=[] for none"
             raise Unknown("captions", f"columns {shown(columns)}", expected)
     uid = next((name for name in columns if name.lower() == "uid"), "") if names.uid is None else names.uid
-    wanted = {"url": [url], "captions": list(captions), "uid": [uid] if uid else []}
+    wanted = {"url": [url] if url else [], "captions": list(captions), "uid": [uid] if uid else []}
     for setting, asked in wanted.items():
         missing = [name for name in asked if name not in columns]
         if missing:
             raise Unknown(setting, f"columns {shown(columns)}", f"also {shown(missing)}, which `{setting}` names")
-    return Layout(url, tuple(captions.items()), uid, frozenset({url, uid, *captions} - {""}))
+    return Layout(url, tuple(captions.items()), uid, frozenset({url, uid, image, *captions} - {""}), image)
 
 
 def layout_of_row(columns: Sequence[str], names: Names) -> Layout | str:
@@ -75,6 +81,15 @@ def layout_of_row(columns: Sequence[str], names: Names) -> Layout | str:
     there = {name: source for name, source in captions.items() if name in columns}
     uid = names.uid if names.uid is None or names.uid in columns else ""
     return layout_of(columns, Names(urls[0], there, uid))
+
+
+def _image(columns: Sequence[str], named: str | None, of_bytes: Sequence[str]) -> str:
+    found = [name for name in of_bytes if name.lower() in _IMAGES] if named is None else [named] if named else []
+    if len(found) > 1:
+        raise Unknown("image", f"{len(found)} columns of images, {shown(found)}", "which one, or image='' for none")
+    if found and found[0] not in of_bytes:
+        raise Unknown("image", f"columns {shown(columns)}", f"{found[0]!r} in a parquet table, of bytes")
+    return found[0] if found else ""
 
 
 def _captions(columns: Sequence[str], url: str) -> dict[str, str]:

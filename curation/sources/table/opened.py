@@ -34,11 +34,11 @@ class Opened(Protocol):
 
 
 class ParquetTable:
-    """Places are those of row groups."""
+    """Places are those of row groups. most: bytes of an image that is read."""
 
-    def __init__(self, url: str, names: Names) -> None:
-        self._table = parquet.Table(url)
-        self._layout = layout_of(self._table.columns, names)
+    def __init__(self, url: str, names: Names, most: int) -> None:
+        self._table, self._most = parquet.Table(url), most
+        self._layout = layout_of(self._table.columns, names, self._table.of_bytes)
         self._further = further(self._table.columns, self._layout)
 
     def read(self, start: int, stop: int | None, reading: Reading) -> int | None:
@@ -53,7 +53,7 @@ class ParquetTable:
         """One row group, as far as it can be read."""
         at = 0
         try:
-            for row in self._table.rows(group, self._layout.known):
+            for row in self._table.rows(group, self._layout.known, self._layout.image, self._most):
                 where = f"row {at} of row group {group}"
                 at += 1
                 reading.counts.update({"odd_values": row.odd} if row.odd else {})

@@ -1,13 +1,14 @@
-"""Rows of a parquet table, row group by row group; a text stands once in memory however often it is repeated."""
+"""Rows of a parquet table, row group by row group; a value stands once in memory however often it is repeated."""
 
 import io
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.sources.table.images import Image, columns_of, images_of
 from curation.sources.table.lines import MAX_ROW, Text
 from curation.sources.table.streams import RawFile
 from pipeline import storage
@@ -15,12 +16,14 @@ from pipeline.errors import DataError, one_line
 from pipeline.storage.parquet import unpacked_bytes
 
 _BATCH = 1024  # rows
+_IMAGES = 16  # rows, where each has an image: as many megabytes, as a rule
 _BATCH_BYTES = 64 << 20  # of values in a batch that is turned into rows at once
 _BUFFER = 1 << 20  # bytes of each column read ahead
 
 
 class Table:
-    """A file with its footer read. columns: names; places: where each row group is taken to begin, in bytes from 0."""
+    """A file with its footer read. columns: names; of_bytes: those that may hold images; places: where each row group
+    is taken to begin, in bytes from 0."""
 
     def __init__(self, url: str) -> None:
         self.where = storage.shown(url)
@@ -31,24 +34,30 @@ class Table:
                 raw, page_checksum_verification=True, read_dictionary=texts, buffer_size=_BUFFER, pre_buffer=False
             )
             self.columns = list(self._file.schema_arrow.names)
+            self.of_bytes = columns_of(self._file.schema_arrow)
             self.places = _places(self._file.metadata, storage.size(url))
 
     def count(self, group: int) -> int:
         """Rows that a row group is said to have."""
         return max(0, self._file.metadata.row_group(group).num_rows)
 
-    def rows(self, group: int, needed: Set[str]) -> Iterator[Text]:
+    def rows(self, group: int, needed: Set[str], image: str = "", most: int = 0) -> Iterator[Text]:
         """A row is bad for a value of a `needed` column that cannot be had; of others it is None, and counted as odd.
-        DataError naming the row group when it is damaged."""
+        Of the column `image` the values are `images.Image`, of at most so many bytes. DataError naming the row group
+        when it is damaged."""
+        size = _IMAGES if image else _BATCH
         with self._explained(f"row group {group}"):
-            for batch in self._file.iter_batches(batch_size=_BATCH, row_groups=[group], use_threads=False):
+            for batch in self._file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+                images = images_of(batch.column(image), most) if image else []
+                batch = batch.drop_columns([image]) if image else batch
                 if _size(batch) <= _BATCH_BYTES:
-                    yield from _rows(batch, group, needed)
+                    yield from _pictured(_rows(batch, group, needed), image, images)
                 else:
                     for at in range(batch.num_rows):
                         one = batch.slice(at, 1)
                         long = _size(one) > MAX_ROW
-                        yield from [Text(group, None, "row_too_long")] if long else _rows(one, group, needed)
+                        rows = [Text(group, None, "row_too_long")] if long else _rows(one, group, needed)
+                        yield from _pictured(rows, image, images[at : at + 1])
 
     @contextmanager
     def _explained(self, place: str) -> Iterator[None]:
@@ -80,6 +89,14 @@ def _size(batch: pa.RecordBatch) -> int:
     return sum(unpacked_bytes(column) for column in batch.columns)
 
 
+def _pictured(rows: Iterable[Text], image: str, images: Sequence[Image | None]) -> Iterator[Text]:
+    """The rows with their images."""
+    for at, row in enumerate(rows):
+        if image and row.values is not None:
+            row.values[image] = images[at]
+        yield row
+
+
 def _rows(batch: pa.RecordBatch, group: int, needed: Set[str]) -> Iterator[Text]:
     names, columns, odd = batch.schema.names, list[list[Any]](), 0
     for name, column in zip(names, batch.columns, strict=True):
@@ -95,7 +112,7 @@ def _rows(batch: pa.RecordBatch, group: int, needed: Set[str]) -> Iterator[Text]
                 return
             columns.append([None])
             odd += 1
-    for values in zip(*columns, strict=True):
+    for values in zip(*columns, strict=True) if columns else [()] * batch.num_rows:
         yield Text(group, dict(zip(names, values, strict=True)), odd=odd)
 
 

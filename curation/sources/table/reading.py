@@ -1,4 +1,4 @@
-"""Rows of a table turned into mentions of images."""
+"""Rows of a table turned into mentions of images, and images."""
 
 import json
 import re
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from curation.sources.captions import listed
 from curation.sources.html.page import visible
+from curation.sources.table.images import Image
 from curation.sources.table.layout import Layout
 from curation.sources.table.lines import MAX_ROW
 from curation.sources.table.parquet import plain
+from curation.table import uids
 from curation.table.schemas import BAD
 from curation.table.urls import resolve
 from pipeline.errors import DataError
+from pipeline.images.formats import image_format
 from pipeline.log import get_logger
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ _OF_AN_INDEX = (
     set("key row offset length ext image_offset image_length text_offset text_length json_offset json_length checksum "
         "num_captions".split()),
 )  # fmt: skip
+_OF_AN_IMAGE = {"width", "height"}  # found out anew where the bytes are there
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+([eE][-+]?[0-9]{1,3})?|[eE][-+]?[0-9]{1,3})")
 _INFINITY = float("inf")
@@ -43,6 +47,7 @@ def further(columns: Collection[str], layout: Layout) -> list[str]:
     for mark, names in (_OF_A_RUN, _OF_AN_INDEX):
         if mark in columns and "key" in columns:
             left |= names
+    left |= _OF_AN_IMAGE if layout.image else set()
     return [name for name in columns if name not in left]
 
 
@@ -79,13 +84,15 @@ class Reading:
 
     def row(self, row: Mapping[str, Any], layout: Layout, names: list[str], place: str) -> None:
         """names: of the columns that are passed through; place: of the row, in words."""
-        url, reason = _url(row.get(layout.url))
+        image: Image | None = row[layout.image] if layout.image else None
+        url, reason = self.url(row, layout, image)
         uid, wrong = _uid(row.get(layout.uid) if layout.uid else None)
-        extra, long = ("", "") if reason or wrong else self.extra(row, names)
+        extra, long = ("", "") if reason or wrong else self.extra(row, names, image)
         if reason or wrong or long:
             self.bad(reason or wrong or long, place)
             return
         self.counts["records"] += 1
+        uid = self.image(image, url, uid) if image else uid
         page_url, language = (_text(row.get(name)) for name in _ABOUT)
         texts = dict.fromkeys(self.texts(row, layout)) or [("caption", "")]
         for source, text in texts:
@@ -93,6 +100,21 @@ class Reading:
             self.sink.occurrence(
                 url=url, uid=uid, text=text, source=source, page_url=page_url, language=language, extra=extra
             )
+
+    def url(self, row: Mapping[str, Any], layout: Layout, image: Image | None) -> tuple[str, str]:
+        """(url, "") or ("", reason). A row with an image needs none."""
+        url, reason = _url(row.get(layout.url) if layout.url else None)
+        if image is None:
+            return url, reason if layout.url else "image_missing"
+        self.counts.update({f"bad_mentions:{reason}": 1} if reason not in ("", "no_url") else {})
+        return url, ""
+
+    def image(self, image: Image, url: str, uid: str) -> str:
+        """Stores it; returns the uid of the pair, by its bytes where nothing else names it."""
+        problem = "too_big" if image.body is None else "" if image_format(image.body) else "not_image"
+        self.counts[f"bad_bodies:{problem}" if problem else "images"] += 1
+        uid = uid if url or uid else uids.uid_of_image(image.digest())
+        return self.sink.image(url=url, uid=uid, body=image.body, problem=problem)
 
     def texts(self, row: Mapping[str, Any], layout: Layout) -> list[tuple[str, str]]:
         found = []
@@ -110,10 +132,14 @@ class Reading:
                     found.append((each, text))
         return found
 
-    def extra(self, row: Mapping[str, Any], names: list[str]) -> tuple[str, str]:
-        """(a JSON object of the fields that say something, or "", ""), or ("", reason)."""
+    def extra(self, row: Mapping[str, Any], names: list[str], image: Image | None) -> tuple[str, str]:
+        """(a JSON object of the fields that say something, or "", ""), or ("", reason). `sha256` of img2dataset is of
+        the bytes before it resized them, and is renamed then."""
         values = {name: typed(row[name]) if self.untyped else plain(row[name]) for name in names if name in row}
         values = {name: value for name, value in values.items() if value is not None}
+        if image is not None and isinstance(values.get("sha256"), str):
+            told = values.pop("sha256")
+            values |= {"original_sha256": told} if told != image.digest() else {}
         text = json.dumps(values, sort_keys=True, ensure_ascii=False) if values else ""
         return (text, "") if len(text) <= MAX_ROW else ("", "row_too_long")
 

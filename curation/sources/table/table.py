@@ -1,8 +1,9 @@
 """Tables of urls and texts as parquet, csv, tsv or JSON lines: LAION, DataComp, COYO, CC3M, CC12M, img2dataset, others.
 
 One part is one file; a large one is read in ranges, which are together what reading it from the front gives: parquet by
-row groups, a plain text table by rows. A table holds no images: a row mentions one, and its bytes are those of another
-source, or fetched. Columns clipmill does not know go through in `extra`, with their types.
+row groups, a plain text table by rows. A row mentions an image, and its bytes are those of another
+source, or fetched. But parquet may have a column of images. Columns clipmill does not know go through in `extra`, with
+their types.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from curation.sources.table.opened import DelimitedTable, ObjectsTable, Opened, 
 from curation.sources.table.reading import Reading
 from curation.table.schemas import BAD
 from pipeline import storage
+from pipeline.contract.pairs import MAX_MEMBER
 from pipeline.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ class TableSource(Source):
     uid: str | None = Field(
         default=None, description="column of 32 hex digits that name a pair; '' for none; default: `uid`, if there"
     )
+    image: str | None = Field(
+        default=None, description="column of image bytes, of parquet; '' for none; default: known by its name and type"
+    )
     header: bool | list[str] | None = Field(
         default=None,
         description="whether the first row of csv and tsv names the columns, or their names; default: seen. Columns "
@@ -50,12 +55,13 @@ class TableSource(Source):
         default=None, min_length=1, max_length=1, pattern=r'[^"\r\n]', description="of csv and tsv"
     )
     format: Format | None = Field(default=None, description="default: as the file's name ends")
+    max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
     range_bytes: int | None = Field(
         default=None, ge=1, description="larger files are read in ranges of about so many bytes: changes no result"
     )
 
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     suffixes: ClassVar[tuple[str, ...]] = (
         ".parquet",
         *(f".{kind}{packed}" for kind in _TEXT for packed in ("", *streams.PACKED)),
@@ -93,10 +99,10 @@ class TableSource(Source):
             raise RecipeError(where, f"{storage.shown(each.path)}: {error.found}", error.expected, hint) from None
 
     def ingest(self, part: Part, sink: "PoolSink") -> dict[str, int]:
-        """Counts: records (rows), mentions, and by reason bad_records and bad_texts; blank_lines; odd_values;
-        stray_quotes, rows whose quotes are none. A cut of a packed text costs the rows behind it, damage of parquet
-        those of its row group: damaged_rows. DataError when the columns do not tell, or for other damage of a packed
-        text, whose rows nothing vouches for."""
+        """Counts: records (rows), mentions, images, and by reason bad_records, bad_bodies, bad_mentions and bad_texts;
+        blank_lines; odd_values; stray_quotes, rows whose quotes are none. A cut of a packed text costs the rows behind
+        it, damage of parquet those of its row group: damaged_rows. DataError when the columns do not tell, or for other
+        damage of a packed text, whose rows nothing vouches for."""
         return self.ingest_range(part, (0,), part.bytes, sink)[0]
 
     def cuts(self, part: Part, about: int) -> list[int]:
@@ -143,9 +149,9 @@ class TableSource(Source):
     def _open(self, path: str) -> Opened:
         """Raises Unknown when the columns do not tell, DataError when it is no such table."""
         kind, packed = self._format(path)
-        names = Names(self.url, self._captions(), self.uid)
+        names = Names(self.url, self._captions(), self.uid, self.image)
         if kind == "parquet":
-            return ParquetTable(path, names)
+            return ParquetTable(path, names, self.max_image_bytes)
         if kind == "jsonl":
             return ObjectsTable(path, packed, names)
         return DelimitedTable(path, packed, names, self.delimiter or _DELIMITERS[kind], self.header)
