@@ -19,7 +19,7 @@ PART_PAIRS = 62_500
 PICTURES = 500
 """Distinct images in a part, where they are not all different."""
 _ON_A_PAGE, _SITES = 32, 997
-SHARES = {"warc": 4, "wat": 4, "table": 4, "shards": 4}
+SHARES = {"warc": 4, "wat": 4, "table": 4, "shards": 8, "files": 8}
 """Of the pairs of a part, by the source that tells of them: one in so many."""
 
 
@@ -55,9 +55,9 @@ def numbered(folder: Path, parts: int) -> Path:
 
 def written(folder: Path, parts: int) -> list[dict[str, Any]]:
     """The `sources` of a recipe, whose pairs come as one in four by each: pages of WARC and links of WAT, rows of a
-    table and samples of tars. What pages, links and rows mention, the WARC files hold."""
-    write = {"warc": _warc, "wat": _wat, "table": _table, "shards": _shards}
-    ending = {"warc": ".warc", "wat": ".wat", "table": ".parquet", "shards": ".tar"}
+    table, and samples of tars and of folders. What pages, links and rows mention, the WARC files hold."""
+    write = {"warc": _warc, "wat": _wat, "table": _table, "shards": _shards, "files": _files}
+    ending = {"warc": ".warc", "wat": ".wat", "table": ".parquet", "shards": ".tar", "files": ""}
     for kind, each in write.items():
         (folder / kind).mkdir(parents=True)
         for number in range(parts):
@@ -114,15 +114,27 @@ def _table(path: Path, number: int, parts: int) -> None:
     pq.write_table(pa.table({"url": urls, "caption": texts, "similarity": similar}), path)
 
 
-def _shards(path: Path, number: int, parts: int) -> None:
+def _samples(number: int, parts: int, kind: str) -> Iterator[tuple[str, bytes]]:
+    """Names and bytes of members or files."""
     bodies = [drawing(number * PICTURES + at) for at in range(PICTURES)]
+    for at, (_, url, text) in enumerate(_mentions(number, parts, kind)):
+        told = json.dumps({"url": url, "caption": text}).encode()
+        for ending, body in (("png", bodies[at % PICTURES]), ("txt", text.encode()), ("json", told)):
+            yield f"{at:09d}.{ending}", body
+
+
+def _shards(path: Path, number: int, parts: int) -> None:
     with tarfile.open(path, "w") as tar:
-        for at, (_, url, text) in enumerate(_mentions(number, parts, "shards")):
-            told = json.dumps({"url": url, "caption": text}).encode()
-            for ending, body in (("png", bodies[at % PICTURES]), ("txt", text.encode()), ("json", told)):
-                member = tarfile.TarInfo(f"{at:09d}.{ending}")
-                member.size = len(body)
-                tar.addfile(member, io.BytesIO(body))
+        for name, body in _samples(number, parts, "shards"):
+            member = tarfile.TarInfo(name)
+            member.size = len(body)
+            tar.addfile(member, io.BytesIO(body))
+
+
+def _files(path: Path, number: int, parts: int) -> None:
+    path.mkdir()
+    for name, body in _samples(number, parts, "files"):
+        (path / name).write_bytes(body)
 
 
 def _answer(url: str, kind: str, body: bytes) -> bytes:

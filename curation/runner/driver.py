@@ -206,7 +206,7 @@ def _end_removal(job: Job) -> None:
 def _one_each(files: Inputs) -> list[Input]:
     """One file of each source."""
     first = naming.one_each(files)
-    return [Input(f"curate.sources.{at}.paths", each.path, each.bytes) for at, each in sorted(first.items())]
+    return [Input(f"curate.sources.{at}.paths", each.path, each.files[0].bytes) for at, each in sorted(first.items())]
 
 
 def _finished(job: Job) -> Manifest | None:

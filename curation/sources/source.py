@@ -29,10 +29,12 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A file as it was listed. where: dotted path of the setting that names it; files: it, and what is read with it."""
+    """A file as it was listed. where: dotted path of the setting that names it; files: it, and what is read with it;
+    is_whole: they are as one file, none of which the others are beside."""
 
     where: str
     files: tuple[Listed, ...]
+    is_whole: bool = False
 
     @property
     def path(self) -> str:
@@ -40,7 +42,7 @@ class Input:
 
     @property
     def bytes(self) -> int:
-        return self.files[0].bytes
+        return sum(file.bytes for file in self.files) if self.is_whole else self.files[0].bytes
 
 
 def check_unchanged(files: Iterable[Listed]) -> None:

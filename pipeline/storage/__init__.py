@@ -33,7 +33,7 @@ from pipeline.storage.files import (
 )
 from pipeline.storage.hashed import HashedWriter, blake2b_of, digest_of_pieces, pieces_of, sha256_of
 from pipeline.storage.json_lines import JsonLine, json_lines
-from pipeline.storage.listing import Listed, list_folder, list_matches, listed
+from pipeline.storage.listing import Listed, list_folder, list_matches, list_tree, listed
 from pipeline.storage.overlap import first_meeting
 from pipeline.storage.parquet import (
     Most,
@@ -77,6 +77,7 @@ __all__ = [
     "list_matches",
     "list_names",
     "list_sizes",
+    "list_tree",
     "listed",
     "local_path",
     "note_of",

@@ -69,6 +69,39 @@ def list_matches(pattern: str) -> Listing:
         return _local(local_matches(pattern))
 
 
+def list_tree(folder: str) -> list[Listed]:
+    """All files below `folder`, at any depth, sorted by address, but hidden ones and what is in hidden folders (names
+    that begin with a dot). Links are followed; a folder that is reached by several ways is looked through once."""
+    path = local_path(folder)
+    if path is None:
+        rows = {join(folder, name): row for name, row in ask_store(folder, _tree).items() if "/." not in f"/{name}"}
+        return _remote(rows).files
+    found, seen = list[Listed](), set[tuple[int, int]]()
+    with reading(folder):
+        for here, folders, names in os.walk(path, onerror=_raised, followlinks=True):
+            status = os.stat(here)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            below = os.path.relpath(here, path)
+            place = folder if below == "." else join(folder, *below.split(os.sep))
+            found += _local(join(place, name) for name in names if not name.startswith(".")).files
+    return sorted(found)
+
+
+def _raised(error: OSError) -> None:
+    raise error
+
+
+def _tree(fs: Any, path: str) -> dict[str, dict[str, Any]]:
+    """By what follows `path` in their names."""
+    fs.invalidate_cache()  # another process may have written since
+    above = len(path.rstrip("/")) + 1
+    return {name[above:]: row for name, row in fs.find(path, detail=True).items()}
+
+
 def _info(fs: Any, path: str) -> dict[str, Any]:
     fs.invalidate_cache()  # of listings, which another process may have made untrue
     return fs.info(path)

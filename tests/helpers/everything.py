@@ -18,24 +18,28 @@ IMAGES = 96
 
 
 def write(folder: Path, cut: int = 1, shuffled: int | None = None) -> list[dict[str, Any]]:
-    """The `sources` of a recipe over the crawl as WARC, as WAT of some of its pages, as table and as shards, each dealt
-    into `cut` files in some order."""
+    """The `sources` of a recipe over the crawl as WARC, as WAT of some of its pages, as table, as shards and as files,
+    each dealt into `cut` files (of files: folders) in some order."""
     folder.mkdir(parents=True)
     rows = small_crawl.records(IMAGES)
     pages = [row for row in rows if "/page-" in row[0]]
     links = [wat(url, envelope(url, body.decode())) for url, _, _, body, _ in pages[::2]]
     images = [(url, f"a {small_crawl.WORDS[at % 16]} seen again {at}", at % 7) for at, url in enumerate(_urls(rows))]
     samples = [_sample(number) for number in range(24)]
+    loose = [_sample(number) for number in range(24, 36)]
     order = random.Random(shuffled)
-    for some in (links, images, samples) if shuffled is not None else ():
+    for some in (links, images, samples, loose) if shuffled is not None else ():
         order.shuffle(some)
     for at in range(cut):
         (folder / f"{at}.wat.gz").write_bytes(zipped(*links[at::cut]))
         (folder / f"{at}.tar").write_bytes(tar_bytes([member for each in samples[at::cut] for member in each]))
+        for name, body in (member for each in loose[at::cut] for member in each):
+            (folder / f"files/{at}").mkdir(parents=True, exist_ok=True)
+            (folder / f"files/{at}" / name).write_bytes(body)
         with open(folder / f"{at}.csv", "w", newline="") as table:
             csv.writer(table).writerows([("url", "caption", "beauty"), *images[at::cut]])
     warcs = small_crawl.write(folder / "warc", rows, cut, shuffled)
-    sources: list[dict[str, Any]] = [{"kind": "warc", "paths": warcs}]
+    sources: list[dict[str, Any]] = [{"kind": "warc", "paths": warcs}, {"kind": "files", "paths": [f"{folder}/files"]}]
     sources += [
         {"kind": kind, "paths": [f"{folder}/*{suffix}"]}
         for kind, suffix in (("wat", ".wat.gz"), ("table", ".csv"), ("shards", ".tar"))

@@ -17,8 +17,9 @@ _XZ = b"\xfd7zX"
 _MOST_RATIO, _MOST_BYTES = 100, 64 << 20  # images hardly shrink: a shard that unpacks to more than both is none
 
 
-def without_suffix(path: str) -> str:
-    return next((path.removesuffix(suffix) for suffix in reversed(SUFFIXES) if path.endswith(suffix)), path)
+def sidecar_of(path: str, suffix: str) -> str:
+    """The file that is called as the tar, but for its ending."""
+    return next((path.removesuffix(own) for own in reversed(SUFFIXES) if path.endswith(own)), path) + suffix
 
 
 @contextmanager

@@ -37,6 +37,35 @@ def test_a_folder_a_pattern_and_a_file_tell_the_same(folder):
         assert one == file and (match.bytes, match.stamp) == (file.bytes, file.stamp) and file.stamp
 
 
+def test_a_tree_is_all_files_below_but_hidden_ones(folder):
+    for name in ("b/c.x", "a.x", "b/a/b.x", "b.x", ".h.x", "b/.h/d.x", "z/[1].x"):
+        write(f"{folder}/{name}", name.encode())
+    found = storage.list_tree(folder)
+    names = ["a.x", "b.x", "b/a/b.x", "b/c.x", "z/[1].x"]
+    assert [file.url for file in found] == [f"{folder}/{name}" for name in names]
+    assert [file.bytes for file in found] == [len(name) for name in names] and all(file.stamp for file in found)
+    assert [one.url for one in storage.list_tree(f"{folder}/b")] == [f"{folder}/b/a/b.x", f"{folder}/b/c.x"]
+
+
+def test_a_folder_reached_by_several_links_is_looked_through_once(tmp_path):
+    write(f"{tmp_path}/a/deep/x", b"x")
+    os.symlink(tmp_path, tmp_path / "a/deep/up")
+    os.symlink(tmp_path / "a/deep", tmp_path / "again")
+    os.symlink(tmp_path / "nowhere", tmp_path / "lost")
+    assert [file.url for file in storage.list_tree(str(tmp_path))] == [f"{tmp_path}/a/deep/x"]
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(tmp_path, monkeypatch):
+    write(f"{tmp_path}/a/x", b"x")
+
+    def refused(path):
+        raise PermissionError(13, "not permitted", str(path))
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(StorageError, match=str(tmp_path)):
+        storage.list_tree(str(tmp_path))
+
+
 def test_a_file_written_to_has_another_stamp_also_when_its_size_is_the_same(folder):
     write(f"{folder}/a", b"one")
     before = storage.list_folder(folder).files

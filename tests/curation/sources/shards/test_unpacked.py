@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.sources.shards.unpacked import without_suffix
+from curation.sources.shards.unpacked import sidecar_of
 from pipeline.errors import DataError
 from tests.curation.sources.shards.test_shards import Ingested, sample, tar
 from tests.helpers.warcs import framed
@@ -42,7 +42,7 @@ def test_the_table_beside_a_packed_tar_is_found(tmp_path):
     pq.write_table(pa.table({"key": ["a"], "url": ["http://e.org/a"]}), tmp_path / "00000.parquet")
     got = Ingested(tmp_path, gzip.compress(tar(("a.png", sample(0)[0][1]), ("a.txt", b"x"))), "00000.tar.gz")
     assert [row["url"] for row in got.images.values()] == ["http://e.org/a"]
-    assert [without_suffix(f"s/0.1{end}") for end in (".tar", ".tar.gz", ".tgz", ".tar.zst", ".x")] == ["s/0.1"] * 4 + [
+    assert [sidecar_of(f"s/0.1{end}", "") for end in (".tar", ".tar.gz", ".tgz", ".tar.zst", ".x")] == ["s/0.1"] * 4 + [
         "s/0.1.x"
     ]
 
