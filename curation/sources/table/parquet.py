@@ -13,12 +13,18 @@ from curation.sources.table.lines import MAX_ROW, Text
 from curation.sources.table.streams import RawFile
 from pipeline import storage
 from pipeline.errors import DataError, one_line
+from pipeline.storage import RangeReader
 from pipeline.storage.parquet import unpacked_bytes
 
+_MAGIC = b"PAR1"
 _BATCH = 1024  # rows
 _IMAGES = 16  # rows, where each has an image: as many megabytes, as a rule
 _BATCH_BYTES = 64 << 20  # of values in a batch that is turned into rows at once
 _BUFFER = 1 << 20  # bytes of each column read ahead
+
+
+class NoFooter(DataError):
+    """A file that begins as parquet does and has no sound footer, as one that was cut: nothing of it can be read."""
 
 
 class Table:
@@ -27,7 +33,7 @@ class Table:
 
     def __init__(self, url: str) -> None:
         self.where = storage.shown(url)
-        with self._explained("the footer"):
+        with self._explained("the footer", url):
             raw = io.BufferedReader(RawFile(url), _BUFFER)
             texts = _texts(pq.ParquetFile(raw))
             self._file = pq.ParquetFile(
@@ -60,13 +66,17 @@ class Table:
                         yield from _pictured(rows, image, images[at : at + 1])
 
     @contextmanager
-    def _explained(self, place: str) -> Iterator[None]:
+    def _explained(self, place: str, url: str = "") -> Iterator[None]:
+        """`url`: of a file of which nothing can be read if this cannot."""
         try:
             yield
         except (pa.ArrowException, OSError) as error:
             hint = "make it again or copy it again"
             found = f"not readable as parquet: {one_line(error)}"
-            raise DataError(f"{self.where}, {place}", found, "an undamaged file", hint) from error
+            begins = bool(url) and RangeReader(url).read(0, min(storage.size(url), len(_MAGIC))) == _MAGIC
+            raise (NoFooter if begins else DataError)(
+                f"{self.where}, {place}", found, "an undamaged file", hint
+            ) from error
 
 
 def _texts(file: pq.ParquetFile) -> list[str]:

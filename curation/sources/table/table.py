@@ -94,6 +94,8 @@ class TableSource(Source):
     def look(self, each: Input, where: str) -> None:
         try:
             self._open(each.path)
+        except parquet.NoFooter:
+            return  # is counted when it is read
         except Unknown as error:
             hint = f"set {where}.{error.setting}, or correct {each.where}"
             raise RecipeError(where, f"{storage.shown(each.path)}: {error.found}", error.expected, hint) from None
@@ -102,7 +104,7 @@ class TableSource(Source):
         """Counts: records (rows), mentions, images, and by reason bad_records, bad_bodies, bad_mentions and bad_texts;
         blank_lines; odd_values; stray_quotes, rows whose quotes are none. A cut of a packed text costs the rows behind
         it, damage of parquet those of its row group: damaged_rows. DataError when the columns do not tell, or for other
-        damage of a packed text, whose rows nothing vouches for."""
+        damage of a packed text, whose rows nothing vouches for. Parquet without a sound footer is one damaged row."""
         return self.ingest_range(part, (0,), part.bytes, sink)[0]
 
     def cuts(self, part: Part, about: int) -> list[int]:
@@ -113,8 +115,7 @@ class TableSource(Source):
         if not start:
             return (0,)
         if self._format(part.path)[0] == "parquet":
-            at = next((at for at in parquet.Table(part.path).places if at >= start), stop)
-            return (at,) if at < stop else None
+            return self._group_from(part, start, stop)
         at = start - 1
         for block in streams.blocks(part.path, start=at):
             end = block.find(b"\n") + 1
@@ -123,6 +124,14 @@ class TableSource(Source):
                 return (at,) if end and at < stop else None
         return None
 
+    def _group_from(self, part: Part, start: int, stop: int) -> Place | None:
+        try:
+            places = parquet.Table(part.path).places
+        except parquet.NoFooter:
+            return None
+        at = next((at for at in places if at >= start), stop)
+        return (at,) if at < stop else None
+
     def ingest_range(self, part: Part, place: Place, stop: int, sink: "PoolSink") -> tuple[dict[str, int], Place]:
         kind, packed = self._format(part.path)
         reading = Reading(sink, self.max_text_chars, untyped=kind in _DELIMITERS)
@@ -130,6 +139,10 @@ class TableSource(Source):
             table = self._open(part.path)
         except Unknown as error:
             raise error.error(storage.shown(part.path)) from None
+        except parquet.NoFooter as error:
+            if not place[0]:
+                reading.lost(error, "the footer")
+            return dict(sorted(reading.counts.items())), (part.bytes,)
         left = table.read(place[0], None if packed else stop, reading)
         return dict(sorted(reading.counts.items())), (part.bytes if left is None else left,)
 
