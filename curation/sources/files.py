@@ -72,6 +72,10 @@ class FilesSource(TarSource):
             get_logger(__name__).warning(words, where, len(others), storage.shown(others[0]))
         return [file for file in files if file.url in keys]
 
+    def images(self, inputs: Sequence[Input]) -> int:
+        """How many there are in these."""
+        return sum(len({key for key, _ in _keys([file.url for file in each.files]).values()}) for each in inputs)
+
     def parts(self, inputs: Sequence[Input], digests: Sequence[str]) -> list[Part]:
         """Which files belong together is told by their names, so that is part of what it is."""
         told = (digest_of([name for _, name in _members(each.files)]) for each in inputs)

@@ -1,4 +1,5 @@
-"""How many pairs the inputs of a recipe have, where that costs little to know: footers of parquet, manifests of shards.
+"""How many pairs the inputs of a recipe have, where that costs little to know: footers of parquet, manifests of shards,
+names of files.
 
 Of other inputs nothing is told: how many pairs a gigabyte of crawl has is another number for every crawl.
 """
@@ -39,6 +40,8 @@ def counted(settings: CurateSettings, inputs: Inputs) -> Counted | None:
             found: Counted | None = _rows(mine)
         elif isinstance(source, SOURCES["shards"]):
             found = _promised(mine)
+        elif isinstance(source, SOURCES["files"]):
+            found = Counted(source.images(mine), "names of files")
         else:
             found = None
         if found is None:

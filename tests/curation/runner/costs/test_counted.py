@@ -1,4 +1,4 @@
-"""Pairs counted from footers and manifests."""
+"""Pairs counted from footers, manifests and names."""
 
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,13 @@ def test_rows_of_tables_and_pairs_of_shards_add_up(tmp_path: Path) -> None:
     make_dataset(str(tmp_path / "set"), shards=3, pairs=32)
     found = count(tmp_path, tables(tmp_path / "t", 5, 7), {"kind": "shards", "paths": [str(tmp_path / "set")]})
     assert found == (5 + 7 + 96, "footers of 2 tables, manifests of 1 datasets")
+
+
+def test_images_of_folders_are_counted_by_their_names(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/1.txt", "b/1.png", "b/2.webp", "b/2.0.txt", "b/2.1.txt", "b/lost.txt"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"x")
+    assert count(tmp_path, {"kind": "files", "paths": [str(tmp_path / "in")]}) == (3, "names of files")
 
 
 def test_some_of_many_tables_tell_for_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
