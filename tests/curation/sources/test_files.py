@@ -63,7 +63,7 @@ def test_captions_belong_to_the_image_of_their_name_whatever_dots_it_has(tmp_pat
         "c.0.webp": BODIES[3], "c.0.txt": "a fish", "c.jpg": BODIES[4], "c.1.txt": "a shark",
         "deep/er/a.jpg": BODIES[5], "deep/er/a.txt": "another cat",
         "odd: n\u00e4me \u732b.jpg": BODIES[6], "odd: n\u00e4me \u732b.txt": "an odd one",
-        "none.jpg": BODIES[7], "README.md": "words", "movie.mp4": b"x" * 99, "notes.json": "{}",
+        "none.jpg": BODIES[7], "README.md": "words", "movie.mp4": b"x" * 99, "notes.json": "{}", "xjpg": BODIES[7], "none.jpg.part": BODIES[7],
     })  # fmt: skip
     found, counts = read(tmp_path / "pool", source(tmp_path / "in"))
     texts = [["a cat"], ["a dog", "a wolf"], ["a bird"], ["a fish"], ["a shark"], ["another cat"], ["an odd one"], [""]]
@@ -123,6 +123,13 @@ def test_the_same_rules_as_for_a_tar(tmp_path):
     reasons = ["records:image_missing", "records:bad_meta", "records:dup_member", "texts:text_too_long"]
     reasons += ["bodies:not_image", "bodies:too_big"]
     assert of_files[1] == {"records": 7, "images": 2} | {f"bad_{reason}": 1 for reason in reasons}
+
+
+def test_an_image_may_have_all_the_bytes_that_are_allowed(tmp_path):
+    body = BODIES[0] + bytes((5 << 20) - len(BODIES[0]))
+    lay(tmp_path / "in", {"a.png": body, "a.txt": "a cat"})
+    assert read(tmp_path / "pool", source(tmp_path / "in", max_image_bytes=5 << 20))[0] == {sha256(body): ["a cat"]}
+    assert read(tmp_path / "less", source(tmp_path / "in", max_image_bytes=(5 << 20) - 1))[0] == {"": ["a cat"]}
 
 
 # -- parts
