@@ -46,7 +46,8 @@ def measure(folder: Path, name: str, pairs: int, address: str, is_resumed: bool)
         free = shutil.disk_usage(folder).free >> 20
         print(f"{pairs:,} pairs | {step} | {spent:.1f} s | {memory} MiB | disk free {free} MiB", flush=True)
 
-    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins, ends) as steps, Counts() as counts:
+    counts = Counts(keeps=False)
+    with Watch(workers=not is_alone) as watch, Steps(clock, watch.begins, ends) as steps, counts:
         manifest = driver.curate(settings, name="growth", seed=1, recipe_digest="growth", quiet=True)
     whole = time.monotonic() - start
     shutil.rmtree(folder)
