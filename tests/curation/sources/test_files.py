@@ -63,7 +63,8 @@ def test_captions_belong_to_the_image_of_their_name_whatever_dots_it_has(tmp_pat
         "c.0.webp": BODIES[3], "c.0.txt": "a fish", "c.jpg": BODIES[4], "c.1.txt": "a shark",
         "deep/er/a.jpg": BODIES[5], "deep/er/a.txt": "another cat",
         "odd: n\u00e4me \u732b.jpg": BODIES[6], "odd: n\u00e4me \u732b.txt": "an odd one",
-        "none.jpg": BODIES[7], "README.md": "words", "movie.mp4": b"x" * 99, "notes.json": "{}", "xjpg": BODIES[7], "none.jpg.part": BODIES[7],
+        "none.jpg": BODIES[7], "README.md": "words", "movie.mp4": b"x" * 99, "notes.json": "{}",
+        "xjpg": BODIES[7], "none.jpg.part": BODIES[7],
     })  # fmt: skip
     found, counts = read(tmp_path / "pool", source(tmp_path / "in"))
     texts = [["a cat"], ["a dog", "a wolf"], ["a bird"], ["a fish"], ["a shark"], ["another cat"], ["an odd one"], [""]]
