@@ -35,8 +35,8 @@ _DRIVERS = {FETCHING: "/fetched/", FOLLOWING: "/followed.json", CLOSING: rf"/{WO
 
 
 class Counts:
-    """of: area -> Cost, while the block runs; expected: what the formulae say of segments, once these are done; calls: of
-    the areas, with what they told, for who `keeps` them: 0.2 MB a bucket."""
+    """of: area -> Cost, while the block runs; expected: what the formulae say of segments, once these are done; calls:
+    of the areas, with what they told, for who `keeps` them: 0.2 MB a bucket."""
 
     def __init__(self, keeps: bool = True) -> None:
         self.keeps = keeps
