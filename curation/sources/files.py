@@ -58,13 +58,15 @@ class FilesSource(TarSource):
         """The files of all images below the folders that `path` names."""
         hint = f"correct {where} in the recipe"
         try:
-            files = [file for folder in _folders(path) for file in storage.list_tree(folder)]
+            folders = _folders(path)
+            files = [file for folder in folders for file in storage.list_tree(folder)]
         except StorageError as error:
             found, expected = f"{error.where}: {error.found}", error.expected or "readable input"
             raise RecipeError(where, found, expected, error.hint or hint) from error
         keys = _keys([file.url for file in files])
         if not keys:
-            found = f"no image below {storage.shown(path)} ({len(files)} other files)"
+            there = f"no image below {storage.shown(path)} ({len(files)} other files)"
+            found = there if folders else f"no folder at {storage.shown(path)}"
             raise RecipeError(where, found, f"a folder, or a glob of folders, with {_SHOWN}", hint)
         others = [file.url for file in files if file.url not in keys]
         if others:

@@ -218,10 +218,10 @@ def test_hidden_files_are_none_and_globs_name_folders(tmp_path):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("none", "no image below"),
+        ("none", "no folder at"),
         ("empty", "no image below"),
         ("a.jpg", "the folder that it is in"),
-        ("*.jpg", "no image below"),
+        ("*.jpg", "no folder at"),
         ("http://e.org/images", "a web server, which lists no folders"),
     ],
 )
