@@ -108,7 +108,8 @@ def _folders(path: str) -> list[str]:
         if kind != "folder":
             raise StorageError(storage.shown(path), "a file", "the folder that it is in")
         return [path]
-    return storage.list_matches(path).others if any(mark in path for mark in "*?[") else []
+    matches = storage.list_matches(path).others if any(mark in path for mark in "*?[") else []
+    return [name for name in matches if storage.file_kind(name) == "folder"]
 
 
 def _split(url: str) -> Iterator[tuple[str, str]]:

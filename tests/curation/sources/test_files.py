@@ -211,6 +211,8 @@ def test_a_folder_in_a_circle_of_links_is_read_once(tmp_path):
 def test_hidden_files_are_none_and_globs_name_folders(tmp_path):
     names = ["in/1/a.jpg", "in/2/b.jpg", "in/1/.c.jpg", "in/.git/d.jpg", "in/e.jpg"]
     lay(tmp_path, dict(zip(names, BODIES, strict=False)))
+    os.mkfifo(tmp_path / "in/pipe")
+    os.symlink(tmp_path / "nowhere", tmp_path / "in/lost")
     assert set(read(tmp_path / "p1", source(tmp_path / "in/*"))[0]) == {sha256(body) for body in BODIES[:2]}
     assert set(read(tmp_path / "p2", source(tmp_path / "in"))[0]) == {sha256(BODIES[at]) for at in (0, 1, 4)}
 
