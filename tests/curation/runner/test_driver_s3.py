@@ -105,3 +105,21 @@ def test_what_is_downloaded_goes_into_the_store(store, local, tmp_path):
         server.asked.clear()
         made(plain, output="s3://crawl/downloaded")
         assert server.asked == []
+
+
+def test_folders_of_images_in_a_store_give_what_they_give_on_a_disk(store, tmp_path):
+    for number in range(12):
+        for ending, body in (("png", small_crawl.picture(number)), ("txt", f"a picture of cat {number}".encode())):
+            name = f"{number % 3}/{number:03d}.{ending}"
+            store.put_object(Bucket="crawl", Key=f"folders/{name}", Body=body)
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(body)
+    store.put_object(Bucket="crawl", Key="folders/.hidden/x.png", Body=small_crawl.picture(50))
+    digests = {}
+    for place, paths in {"s3://crawl/folders": ["s3://crawl/folders"], "glob": ["s3://crawl/folders/*"]}.items():
+        output = f"s3://crawl/from-{place[:2]}"
+        plain = {"sources": [{"kind": "files", "paths": paths}], "stages": [{"kind": "image_decode"}], "output": output}
+        digests[place] = made(plain, ray={"address": "inline"}).shards
+    plain |= {"sources": [{"kind": "files", "paths": [str(tmp_path / "in")]}], "output": str(tmp_path / "out")}
+    local = made(plain, ray={"address": "inline"})
+    assert local.num_pairs == 12 and all(shards == local.shards for shards in digests.values())
