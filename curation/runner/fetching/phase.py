@@ -79,7 +79,8 @@ def finished(settings: CurateSettings, parts: Parts) -> Fetched | None:
 
 
 def _state_url(settings: CurateSettings, parts: Parts) -> str:
-    inputs = sorted([part.id, settings.is_fetched(at)] for at, part in parts)
+    how = "urls alone" if settings.fetch is None else True
+    inputs = sorted([part.id, str(how if settings.is_fetched(at) else False)] for at, part in parts)
     return storage.join(settings.pool_folder, "fetched", f"{slots.policy_of(settings)}-{digest_of(inputs)}.json")
 
 
@@ -136,8 +137,10 @@ class _Fetching:
         do: Do,
         quiet: bool,
     ) -> "_Fetching":
-        """Parts merged and cut by bucket; those whose mentions count first."""
-        counted = {part.id for at, part in parts if job.settings.is_fetched(at)}
+        """Parts merged and cut by bucket; those whose mentions count first. Not, unless it is said, those of a table
+        that holds images: what such a table lacks, somebody has asked for."""
+        own = {part for part, counts in pool.parts.items() if counts.get("images") and job.settings.fetch is None}
+        counted = {part.id for at, part in parts if job.settings.is_fetched(at)} - own
         first = sorted(piece for piece in pool.pieces if pool.owners[piece] in counted)
         rest = sorted([*(piece for piece in pool.pieces if pool.owners[piece] not in counted), *known.pieces])
         rows = sum(each.get(name, 0) for some in (pool, known) for each in some.pieces.values() for name in ROWS)

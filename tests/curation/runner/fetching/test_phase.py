@@ -5,9 +5,11 @@ import shutil
 import socket
 from collections import Counter
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.fetch.settings import FetchSettings
 from curation.runner.driver import curate
 from curation.runner.fetching import slots
 from curation.settings import CurateSettings
@@ -288,6 +290,31 @@ def test_a_source_of_urls_is_downloaded_by_itself_and_others_beside_it_are_not(s
     assert settings.fetching is not None and [settings.is_fetched(at) for at in (0, 1)] == [False, True]
     off = settings.model_copy(update={"fetch": False})
     assert off.fetching is None and not off.is_fetched(1)
+
+
+def test_what_a_table_of_images_lacks_is_downloaded_only_when_that_is_said(tmp_path, monkeypatch):
+    """One that img2dataset has written: it has asked for them. Beside it, a table of urls alone."""
+    quick = FetchSettings(**downloads.QUICK)  # by default the loopback interface is closed
+    monkeypatch.setattr(CurateSettings, "fetching", property(lambda self: None if self.fetch is False else quick))
+    with web() as server:
+        server.routes |= {f"/{n}.png": Says(200, picture(n), {"Content-Type": "image/png"}) for n in range(3)}
+        urls = [server.url(f"/{n}.png") for n in range(3)]
+        pq.write_table(
+            pa.table({"url": urls[:2], "caption": ["a cat", "a dog"], "png": [picture(0), None]}),
+            tmp_path / "images.parquet",
+        )
+        pq.write_table(pa.table({"url": urls[2:], "caption": ["a bird"]}), tmp_path / "urls.parquet")
+        plain = {"sources": [{"kind": "table", "paths": [str(tmp_path / "*.parquet")]}], "ray": {"address": "inline"}}
+        expected = {None: (2, ["/2.png"]), False: (1, []), True: (3, ["/1.png", "/2.png"])}
+        # The last one on the pool of the first, whose download is finished.
+        for fetch, output in ((None, "one"), (False, "other"), (None, "one"), (True, "one")):
+            server.asked.clear()
+            settings = CurateSettings.model_validate({**plain, "fetch": fetch, "output": str(tmp_path / output)})
+            pairs = curate(settings, name="test", seed=3, quiet=True).num_pairs
+            asked = sorted(path for path in server.paths() if path.endswith(".png"))
+            assert (pairs, asked) == expected[fetch], fetch
+            if fetch is None:
+                expected = {**expected, None: (2, []), True: (3, ["/1.png"])}
 
 
 def test_what_a_killed_run_was_writing_is_gone_from_every_room_of_its_pool(site, tmp_path):
