@@ -24,7 +24,8 @@ Inputs = list[tuple[int, Input]]
 Parts = list[tuple[int, Part]]
 Digests = dict[Listed, str]
 _HASHED_BYTES = 256 << 20  # by one task, of small files
-_WRITTEN_FILES = 1024  # hashed before what is known is written down
+_WRITTEN_FILES = 1024  # hashed before what is known is written down, at least,
+_WRITTEN_SHARE = 8  # and of what is known one in so many: names of a million files are not written a thousand times
 
 
 def listed(settings: CurateSettings) -> Inputs:
@@ -88,12 +89,14 @@ def hashed(job: Job, inputs: Inputs, digests: Digests, do: Do) -> Digests:
                 mine[start] = digest
                 if len(mine) == len(pieces[file]):
                     fresh[file] = storage.digest_of_pieces([mine[start] for start in sorted(told.pop(file))])
-            if len(fresh) >= _WRITTEN_FILES:
+            if len(fresh) >= max(_WRITTEN_FILES, len(whole) // _WRITTEN_SHARE):
                 names.remember(job.pool, fresh)
-                whole, fresh = whole | fresh, {}
+                whole.update(fresh)
+                fresh = {}
     finally:
         names.remember(job.pool, fresh)
-    return whole | fresh
+    whole.update(fresh)
+    return whole
 
 
 def _batches(pieces: Iterable[reading.Piece]) -> Iterator[tuple[reading.Piece, ...]]:

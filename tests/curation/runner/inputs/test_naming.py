@@ -256,3 +256,17 @@ def test_names_learnt_before_a_kill_are_kept(tmp_path, calls, monkeypatch):
     calls.clear()
     made(settings)
     assert calls["hash_pieces"] == 2
+
+
+def test_names_of_many_files_are_written_a_few_times(tmp_path, monkeypatch):
+    """As many as there are powers of 9 / 8, not one for each so many files."""
+    monkeypatch.setattr(naming, "_HASHED_BYTES", 1)
+    monkeypatch.setattr(naming, "_WRITTEN_FILES", 4)
+    paths = small_crawl.write(tmp_path / "in", small_crawl.records(150), 150)
+    settings = settings_of(tmp_path, paths)
+    written = []
+    real = names.remember
+    monkeypatch.setattr(names, "remember", lambda pool, found: written.append(len(found)) or real(pool, found))
+    made(settings)
+    assert sum(written) == 150 and len(written) < 25
+    assert len(names.known(str(tmp_path / "out/_pool"), storage.list_folder(str(tmp_path / "in")).files)) == 150
