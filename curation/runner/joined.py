@@ -32,6 +32,10 @@ from pipeline import storage
 QUANTILES = 2048  # of all uids, by which they are cut
 _GROUP_QUANTILES = 4096  # of the uids of one group of parts, at most
 _MOST_QUANTILES = 1 << 21  # that the driver holds
+# Of each uid that a part tells: so many points up to the next, as rows lie there evenly, each for so many rows or more.
+# With one, buckets of 31,000 pairs of 256 parts had from 21,000 to 40,000, and tasks the memory of the largest.
+_BETWEEN, _FEWEST = 8, 4
+_WEIGHT = 1 << 10  # of a row: shares of rows are not rounded to whole ones
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio
 _REASON, _DETAIL = "reason", "detail"
 _USED, _SHARED, _KEPT = "used.json", "shared.json", 2
@@ -52,7 +56,7 @@ def cut_of(job: Job, rows: int, do: Do) -> Cut:
     found = {call.args[0]: told for call, told in do(calls, "cutting into buckets", "groups")}
     samples = [found[number] for number in sorted(found)]  # in the order of the parts, not of completion
     values = np.concatenate([some for some, _ in samples])
-    weights = np.concatenate([np.full(len(some), number // max(1, len(some))) for some, number in samples])
+    weights = np.concatenate([np.full(len(some), number * _WEIGHT // max(1, len(some))) for some, number in samples])
     return Cut.at_quantiles([uid.decode() for uid in uids.quantiles(values, weights, QUANTILES)], buckets)
 
 
@@ -62,9 +66,10 @@ def sample(job: Job, group: int, parts: Iterable[str], most: int) -> tuple[np.nd
     for at, part in enumerate(parts):
         phase = at * _GOLDEN % 2**64  # as evenly as can be, however many parts there are
         for some, rows in store.part_sample(job.pool, part):
-            is_all = rows <= max(len(some), 1)
-            tables += [(some if is_all else uids.between(some, phase), rows)] if some else []
-    weights = [np.full(len(some), max(1, rows // len(some))) for some, rows in tables]
+            if rows > max(len(some), 1):
+                some = uids.between(some, phase, max(1, min(_BETWEEN, rows // _FEWEST // len(some))))
+            tables += [(some, rows)] if some else []
+    weights = [np.full(len(some), rows * _WEIGHT // len(some)) for some, rows in tables]
     values = [np.array(some, uids.TEXT) for some, _ in tables]
     none = np.array([], uids.TEXT)
     found = uids.quantiles(np.concatenate([none, *values]), np.concatenate([np.array([], int), *weights]), most)

@@ -92,13 +92,14 @@ def quantiles(uids: np.ndarray, weights: np.ndarray, most: int) -> np.ndarray:
     return uids[order][np.minimum(np.searchsorted(reach, levels), len(reach) - 1)]
 
 
-def between(uids: Sequence[str], phase: int) -> list[str]:
-    """In place of uids at equal distances of a table's rows, ascending, those that lie at one `phase` (of 2^64) between
-    each and the next. Samples of many tables of hashes are otherwise nearly the same rows of each, and lie in heaps
-    with nothing between."""
+def between(uids: Sequence[str], phase: int, each: int = 1) -> list[str]:
+    """In place of uids at equal distances of a table's rows, ascending, `each` between any and the next, at equal
+    distances, the first of them at one `phase` (of 2^64) of these. Samples of many tables of hashes are otherwise
+    nearly the same rows of each, and lie in heaps with nothing between."""
     numbers = [int(uid, 16) for uid in uids]
+    places = [(at << 64) + phase for at in range(each)]
     steps = zip(numbers[:-1], numbers[1:], strict=True)
-    return [f"{low + ((high - low) * phase >> 64):0{DIGITS}x}" for low, high in steps]
+    return [f"{low + (high - low) * place // (each << 64):0{DIGITS}x}" for low, high in steps for place in places]
 
 
 def evenly(rows: int, most: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -95,11 +96,11 @@ def test_quantiles_weigh_every_uid_by_the_rows_it_stands_for(some, most, rng):
     assert [uid.decode() for uid in made] == expected
 
 
-@given(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=9), st.integers(0, 2**64 - 1))
-def test_what_is_told_in_place_of_uids_lies_between_each_and_the_next(numbers, phase):
-    names = sorted(f"{number:032x}" for number in numbers)
-    made = uids.between(names, phase)
-    assert len(made) == len(names) - 1
-    for low, one, high in zip(names[:-1], made, names[1:], strict=True):
-        assert len(one) == 32 and low <= one <= high
-    assert uids.between(names, 0) == names[:-1]
+@given(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=9), st.integers(0, 2**64 - 1), st.integers(1, 5))
+def test_what_is_told_in_place_of_uids_lies_evenly_between_each_and_the_next(numbers, phase, each):
+    numbers.sort()
+    made = uids.between([f"{number:032x}" for number in numbers], phase, each)
+    assert {len(one) for one in made} <= {32} and len(made) == each * (len(numbers) - 1)
+    for at, one in enumerate(made):
+        low, high = numbers[at // each], numbers[at // each + 1]
+        assert int(one, 16) == math.floor(low + (high - low) * (at % each + Fraction(phase, 2**64)) / each)
