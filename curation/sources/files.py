@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _CUT_AFTER, _MOST = 1_000, 10_000  # images of a part: on the mean, at most
 _PLAIN = re.compile(r"[^A-Za-z0-9_-]+")
 _NAME_CHARS = 80  # of a name that is told in the log
-_SHOWN = "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json beside it"
 
 
 class FilesSource(TarSource):
@@ -40,6 +39,7 @@ class FilesSource(TarSource):
     kind: Literal["files"] = "files"
 
     version: ClassVar[int] = 1
+    shape: ClassVar[str] = "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json beside it"
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     def inputs(self, where: str = "curate.sources") -> list[Input]:
@@ -67,7 +67,7 @@ class FilesSource(TarSource):
         if not keys:
             there = f"no image below {storage.shown(path)} ({len(files)} other files)"
             found = there if folders else f"no folder at {storage.shown(path)}"
-            raise RecipeError(where, found, f"a folder, or a glob of folders, with {_SHOWN}", hint)
+            raise RecipeError(where, found, f"a folder, or a glob of folders, with {self.shape}", hint)
         others = [file.url for file in files if file.url not in keys]
         if others:
             words = "%s: %d files that belong to no image are passed by, %s the first"

@@ -9,7 +9,7 @@ beside damage is kept only when it has image, text and .json, and the damage and
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -36,7 +36,11 @@ class Promise:
 
 
 class TarSource(Source):
-    """What sources of samples have in common."""
+    """What sources of samples have in common. shape: what a sample looks like, for messages."""
+
+    shape: ClassVar[str] = (
+        "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json, where the key ends at the first dot of a name"
+    )
 
     max_image_bytes: int = Field(default=20 << 20, ge=1, le=MAX_MEMBER, description="larger images are not stored")
     max_text_chars: int = Field(default=8192, ge=1, description="a longer text is no caption")
@@ -96,15 +100,12 @@ class TarSource(Source):
         if not any(one.get("records", 0) for one in counts):
             passed_by = sum(one.get("ignored_members", 0) for one in counts)
             found = "no sample in any tar" + (f", {passed_by} members of other names" if passed_by else "")
-            expected = (
-                "KEY.jpg (png, webp, ...) with KEY.txt or KEY.json, where the key ends at the first dot of a name"
-            )
-            raise DataError(", ".join(self.paths), found, expected, "check `paths` of this source, or pack them anew")
+            raise DataError(", ".join(self.paths), found, self.shape, "check `paths` of this source, or pack them anew")
         records, reasons = sum(one.get("records", 0) for one in counts), Counter[str]()
         for one in counts:
             reasons.update({name.removeprefix(BAD): n for name, n in one.items() if name.startswith(BAD)})
         if reasons.total() >= records and not any(one.get("images", 0) for one in counts):
             words = ", ".join(f"{name} {count}" for name, count in reasons.most_common(4))
             found = f"none of {records} samples is one to use: {words}"
-            expected = "KEY.jpg (png, webp, ...), one a key, where the key ends at the first dot of a name"
-            raise DataError(", ".join(self.paths), found, expected, "see the log for the first of each, and pack anew")
+            hint = "see the log for the first of each, and make them anew"
+            raise DataError(", ".join(self.paths), found, self.shape, hint)

@@ -16,7 +16,7 @@ from curation.pool.store import PoolSink
 from curation.runner.driver import curate
 from curation.settings import CurateSettings
 from curation.sources import SOURCES, files
-from pipeline.errors import RecipeError
+from pipeline.errors import DataError, RecipeError
 from tests.helpers.ingested import parts_of
 from tests.helpers.small_crawl import picture
 
@@ -267,3 +267,10 @@ def test_shards_are_the_same_however_the_images_lie(tmp_path, small_parts):
         assert manifest.num_pairs == 40
         digests.add(tuple(shard.sha256 for shard in manifest.shards))
     assert len(digests) == 1
+
+
+def test_folders_of_which_no_image_is_one_say_what_a_sample_looks_like(tmp_path):
+    lay(tmp_path / "in", {"a.v2.jpg": b"", "a.v2.txt": "a cat"})
+    plain = {"sources": [{"kind": "files", "paths": [str(tmp_path / "in")]}], "output": str(tmp_path / "out")}
+    with pytest.raises(DataError, match=r"none of 1 samples.*image_missing 1.*KEY\.txt or KEY\.json beside it"):
+        curate(CurateSettings.model_validate({**plain, "ray": {"address": "inline"}}), name="t", seed=0, quiet=True)
